@@ -1,0 +1,60 @@
+//! The one clock.
+//!
+//! Nothing else in the crate reads the time of day or a stopwatch, so that a test can say what time it is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+pub use jiff::Timestamp;
+
+/// Where the time comes from.
+#[derive(Clone)]
+pub enum Clock {
+    /// The machine's own clock.
+    System,
+    /// Nanoseconds since 1970 that only move when told to.
+    Manual(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// A clock that stands at `start` until [`Clock::advance`] is called.
+    pub fn manual(start: Timestamp) -> Clock {
+        Clock::Manual(Arc::new(AtomicI64::new(start.as_nanosecond() as i64)))
+    }
+
+    /// The time of day.
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Clock::System => Timestamp::now(),
+            Clock::Manual(nanoseconds) => {
+                Timestamp::from_nanosecond(i128::from(nanoseconds.load(Ordering::SeqCst)))
+                    .unwrap_or(Timestamp::MAX)
+            }
+        }
+    }
+
+    /// Moves a manual clock forward; has no effect on the machine's own.
+    pub fn advance(&self, by: Duration) {
+        if let Clock::Manual(nanoseconds) = self {
+            nanoseconds.fetch_add(by.as_nanos() as i64, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A stopwatch, started when it is made.
+#[derive(Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts now.
+    #[allow(clippy::new_without_default)]
+    pub fn start() -> Stopwatch {
+        Stopwatch(Instant::now())
+    }
+
+    /// Time since the start; never runs backwards.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}

@@ -1,0 +1,21 @@
+//! The ground floor: names, kinds of failure, time, progress, stopping, memory budgets and secrets.
+//!
+//! Everything here is plain vocabulary that all other rooms share. Nothing in it knows a repository, a file
+//! system tree or a format; it does no I/O beyond reading the clock and the system's random source.
+
+pub mod budget;
+pub mod clock;
+pub mod error;
+pub mod ids;
+pub mod monitor;
+pub mod random;
+pub mod secret;
+pub mod stop;
+
+pub use budget::Budget;
+pub use clock::{Clock, Timestamp};
+pub use error::Kind;
+pub use ids::*;
+pub use monitor::{Event, Monitor, Problem, Silent};
+pub use secret::Secret;
+pub use stop::Stop;

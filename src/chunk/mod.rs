@@ -1,0 +1,1 @@
+//! Streams into chunks, with cut marks. Pure computation, no I/O.

@@ -1,0 +1,1 @@
+//! The front door: arguments, terminal, text and JSON, exit codes.

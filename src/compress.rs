@@ -1,0 +1,1 @@
+//! zstd frames, alone or on bases. Pure computation, no I/O.

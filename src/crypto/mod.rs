@@ -1,0 +1,1 @@
+//! Keys and seals: names, AES-SIV, key slots. Pure computation, no I/O.

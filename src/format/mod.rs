@@ -1,0 +1,1 @@
+//! The bytes of every object. No I/O: structs to bytes and back.

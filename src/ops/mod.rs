@@ -1,0 +1,1 @@
+//! The verbs: backup, restore, verify, forget, prune and the rest.

@@ -1,0 +1,1 @@
+//! The vault: keyring, sessions, packs, index, trees, snapshots.

@@ -1,0 +1,245 @@
+//! Objects: named, immutable byte strings somewhere.
+//!
+//! A store knows nothing of what the bytes mean. It keeps the numbered promises below; `tests/store_contract.rs`
+//! holds every implementation to them.
+
+use crate::base::{Kind, Timestamp};
+use std::fmt;
+use std::io::Write;
+
+/// The folders of a repository, one per kind of object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Area {
+    /// The public description of the repository, at the top level.
+    Config,
+    /// Key slots.
+    Keys,
+    /// Generations of keys.
+    Epochs,
+    /// Packs, fanned out by the first two digits of their name.
+    Packs,
+    /// Index segments.
+    Index,
+    /// Snapshots and the tombstones that take their place.
+    Snapshots,
+    /// Marks of sessions at work.
+    Sessions,
+    /// Numbered records of what prune will delete.
+    Condemned,
+    /// Records of operations.
+    Runs,
+    /// Parity sidecars of packs, fanned out like packs.
+    Parity,
+    /// Reserved: the catalogue.
+    Catalogue,
+    /// Reserved: records of damage found.
+    Damage,
+}
+
+impl Area {
+    /// All areas, in the order in which they are listed and checked.
+    pub const ALL: [Area; 12] = [
+        Area::Config,
+        Area::Keys,
+        Area::Epochs,
+        Area::Packs,
+        Area::Index,
+        Area::Snapshots,
+        Area::Sessions,
+        Area::Condemned,
+        Area::Runs,
+        Area::Parity,
+        Area::Catalogue,
+        Area::Damage,
+    ];
+
+    /// The folder's name; empty for [`Area::Config`], whose objects lie at the top.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Area::Config => "",
+            Area::Keys => "keys",
+            Area::Epochs => "epochs",
+            Area::Packs => "packs",
+            Area::Index => "index",
+            Area::Snapshots => "snapshots",
+            Area::Sessions => "sessions",
+            Area::Condemned => "condemned",
+            Area::Runs => "runs",
+            Area::Parity => "parity",
+            Area::Catalogue => "catalogue",
+            Area::Damage => "damage",
+        }
+    }
+
+    /// Whether objects lie in sub-folders named by the first two characters of their names.
+    pub fn fans_out(self) -> bool {
+        matches!(self, Area::Packs | Area::Parity)
+    }
+}
+
+/// Where an object lies: an area and a name in it. Names are made of `0-9 a-z . -`, 1 to 128 characters, and do
+/// not start with a dot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    area: Area,
+    name: String,
+}
+
+impl Key {
+    /// A key for `name` in `area`. Panics on a name that breaks the rule above; names are made by us from ids.
+    pub fn new(area: Area, name: impl ToString) -> Key {
+        let name = name.to_string();
+        assert!(
+            Key::is_name(&name),
+            "object names are made from ids and fixed words: {name:?}"
+        );
+        Key { area, name }
+    }
+
+    /// Whether `name` may name an object.
+    pub fn is_name(name: &str) -> bool {
+        (1..=128).contains(&name.len())
+            && !name.starts_with('.')
+            && name
+                .bytes()
+                .all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'z' | b'.' | b'-'))
+    }
+
+    /// The area.
+    pub fn area(&self) -> Area {
+        self.area
+    }
+
+    /// The name in the area.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The path relative to the repository, with `/` between parts: `packs/3f/3fa9…`.
+    pub fn path(&self) -> String {
+        match self.area {
+            Area::Config => self.name.clone(),
+            area if area.fans_out() => {
+                format!(
+                    "{}/{}/{}",
+                    area.folder(),
+                    self.name.get(..2).unwrap_or(&self.name),
+                    self.name
+                )
+            }
+            area => format!("{}/{}", area.folder(), self.name),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path())
+    }
+}
+
+/// A failed request to a store.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {subject}: {reason}")]
+pub struct Error {
+    kind: Kind,
+    operation: &'static str,
+    subject: String,
+    reason: String,
+}
+
+impl Error {
+    /// A failure of `operation` ("read", "write", "list", "delete") on `subject`.
+    pub fn new(
+        kind: Kind,
+        operation: &'static str,
+        subject: impl ToString,
+        reason: impl ToString,
+    ) -> Error {
+        Error {
+            kind,
+            operation,
+            subject: subject.to_string(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// What kind of failure it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+/// What became of a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// The object is stored now and was not there before.
+    Stored,
+    /// An object of that name was there already; it is untouched.
+    Existed,
+}
+
+/// One line of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The object's name in its area.
+    pub name: String,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// When it was stored, by the store's clock.
+    pub stored_at: Timestamp,
+}
+
+/// An object on its way into a store: write its bytes, then finish. Dropped without `finish`, it leaves nothing.
+pub trait Upload: Write + Send {
+    /// Stores what was written under `key`, as [`ObjectStore::put`] would.
+    fn finish(self: Box<Self>, key: &Key) -> Result<Put, Error>;
+}
+
+/// A place that keeps objects.
+///
+/// 1. `put` and `finish` store all bytes or nothing: no reader ever sees a part of an object.
+/// 2. They never change an object that is there: the answer is then [`Put::Existed`].
+/// 3. Of several at once for one name exactly one answers [`Put::Stored`].
+/// 4. When they return, the object survives a crash of this machine, and every later `get`, `size` and `list`
+///    shows it.
+/// 5. `get` and `get_range` return exactly the stored bytes; an absent object is [`Kind::NotFound`], a range that
+///    reaches beyond the end is [`Kind::Damaged`], an object above the limit is [`Kind::Damaged`] before it is
+///    brought into memory.
+/// 6. `list` shows every object of the area that was there when it began and was not deleted meanwhile, each
+///    once, in no particular order; never one that is not finished; names that are no object names are left out.
+/// 7. `delete` of an absent object succeeds.
+/// 8. A full disk or quota is [`Kind::Full`], a forbidden request [`Kind::Denied`], a fault that may pass
+///    [`Kind::Unavailable`].
+/// 9. `replace` is atomic: a reader sees the old object or the new one; after a crash one of them is there.
+pub trait ObjectStore: Send + Sync {
+    /// Stores `bytes` under `key` unless something is there.
+    fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error>;
+
+    /// Begins an object whose name is known only when all is written.
+    fn begin(&self) -> Result<Box<dyn Upload>, Error>;
+
+    /// Puts `bytes` in the place of whatever is at `key`. Only for the `config` objects.
+    fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error>;
+
+    /// Reads a whole object of at most `limit_bytes`.
+    fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, Error>;
+
+    /// Reads `length` bytes from `offset`.
+    fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error>;
+
+    /// The size of an object in bytes.
+    fn size(&self, key: &Key) -> Result<u64, Error>;
+
+    /// Calls `each` for every object of an area.
+    fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error>;
+
+    /// Removes an object; it is fine if there is none.
+    fn delete(&self, key: &Key) -> Result<(), Error>;
+
+    /// Where this is, for messages: a path or a URL without secrets.
+    fn location(&self) -> String;
+
+    /// Bytes that can still be written, where the store can tell.
+    fn free_bytes(&self) -> Option<u64>;
+}

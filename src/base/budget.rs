@@ -31,9 +31,7 @@ impl Budget {
         assert!(total_bytes > 0, "a budget of nothing would wait for ever");
         Budget(Arc::new(Shared {
             total_bytes,
-            state: Mutex::new(State {
-                free_bytes: total_bytes,
-            }),
+            state: Mutex::new(State { free_bytes: total_bytes }),
             freed: Condvar::new(),
         }))
     }
@@ -44,17 +42,10 @@ impl Budget {
         let bytes = bytes.min(self.0.total_bytes);
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         while state.free_bytes < bytes {
-            state = self
-                .0
-                .freed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.0.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.free_bytes -= bytes;
-        Permit {
-            budget: self.clone(),
-            bytes,
-        }
+        Permit { budget: self.clone(), bytes }
     }
 
     /// The whole budget in bytes.
@@ -73,12 +64,7 @@ impl Permit {
     }
 
     fn give_back(&self, bytes: usize) {
-        let mut state = self
-            .budget
-            .0
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.budget.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.free_bytes += bytes;
         drop(state);
         self.budget.0.freed.notify_all();

@@ -28,8 +28,7 @@ impl Clock {
         match self {
             Clock::System => Timestamp::now(),
             Clock::Manual(nanoseconds) => {
-                Timestamp::from_nanosecond(i128::from(nanoseconds.load(Ordering::SeqCst)))
-                    .unwrap_or(Timestamp::MAX)
+                Timestamp::from_nanosecond(i128::from(nanoseconds.load(Ordering::SeqCst))).unwrap_or(Timestamp::MAX)
             }
         }
     }

@@ -20,11 +20,7 @@ pub struct Problem {
 impl Problem {
     /// A problem with `subject`.
     pub fn new(subject: impl Into<String>, message: impl ToString, kind: Kind) -> Problem {
-        Problem {
-            subject: subject.into(),
-            message: message.to_string(),
-            kind,
-        }
+        Problem { subject: subject.into(), message: message.to_string(), kind }
     }
 }
 
@@ -82,16 +78,8 @@ pub struct Remember {
 impl Monitor for Remember {
     fn event(&self, event: Event<'_>) {
         match event {
-            Event::Problem(problem) => self
-                .problems
-                .lock()
-                .expect("no panic while held")
-                .push(problem.clone()),
-            Event::Note(note) => self
-                .notes
-                .lock()
-                .expect("no panic while held")
-                .push(note.to_owned()),
+            Event::Problem(problem) => self.problems.lock().expect("no panic while held").push(problem.clone()),
+            Event::Note(note) => self.notes.lock().expect("no panic while held").push(note.to_owned()),
             _ => {}
         }
     }

@@ -89,10 +89,7 @@ impl Key {
     /// A key for `name` in `area`. Panics on a name that breaks the rule above; names are made by us from ids.
     pub fn new(area: Area, name: impl ToString) -> Key {
         let name = name.to_string();
-        assert!(
-            Key::is_name(&name),
-            "object names are made from ids and fixed words: {name:?}"
-        );
+        assert!(Key::is_name(&name), "object names are made from ids and fixed words: {name:?}");
         Key { area, name }
     }
 
@@ -100,9 +97,7 @@ impl Key {
     pub fn is_name(name: &str) -> bool {
         (1..=128).contains(&name.len())
             && !name.starts_with('.')
-            && name
-                .bytes()
-                .all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'z' | b'.' | b'-'))
+            && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'z' | b'.' | b'-'))
     }
 
     /// The area.
@@ -120,12 +115,7 @@ impl Key {
         match self.area {
             Area::Config => self.name.clone(),
             area if area.fans_out() => {
-                format!(
-                    "{}/{}/{}",
-                    area.folder(),
-                    self.name.get(..2).unwrap_or(&self.name),
-                    self.name
-                )
+                format!("{}/{}/{}", area.folder(), self.name.get(..2).unwrap_or(&self.name), self.name)
             }
             area => format!("{}/{}", area.folder(), self.name),
         }
@@ -150,18 +140,8 @@ pub struct Error {
 
 impl Error {
     /// A failure of `operation` ("read", "write", "list", "delete") on `subject`.
-    pub fn new(
-        kind: Kind,
-        operation: &'static str,
-        subject: impl ToString,
-        reason: impl ToString,
-    ) -> Error {
-        Error {
-            kind,
-            operation,
-            subject: subject.to_string(),
-            reason: reason.to_string(),
-        }
+    pub fn new(kind: Kind, operation: &'static str, subject: impl ToString, reason: impl ToString) -> Error {
+        Error { kind, operation, subject: subject.to_string(), reason: reason.to_string() }
     }
 
     /// What kind of failure it is.

@@ -1,0 +1,128 @@
+//! The repository's public description.
+//!
+//! ```text
+//! offset size
+//!      0    4  magic "KEEP"
+//!      4    2  format version, little-endian
+//!      6    1  kind 1
+//!      7    1  0
+//!      8   16  key id of the root key
+//!     24   32  proof: BLAKE3 keyed hash, under a key derived from the root key, of bytes 0-23 and the CBOR
+//!     56    4  length n of the CBOR, little-endian
+//!     60    n  CBOR
+//! ```
+//!
+//! It can be read by anybody and changed by nobody who does not hold the root key: features cannot be downgraded.
+
+use super::cbor::{Cbor, record};
+use super::envelope::{HEADER_BYTES, ObjectKind, read_header};
+use super::{Error, MAGIC, VERSION};
+use crate::base::{KeyId, RepositoryId};
+use crate::crypto::keys::RootKey;
+
+/// The largest config that is read.
+pub const MAX_BYTES: usize = 64 << 10;
+/// The chunker of format 1: FastCDC 2020 with normalisation level 1 and a keyed gear table.
+pub const CHUNKER_FASTCDC: u32 = 1;
+
+const PROOF_AT: usize = HEADER_BYTES;
+const LENGTH_AT: usize = PROOF_AT + 32;
+const CBOR_AT: usize = LENGTH_AT + 4;
+
+record! {
+    /// How streams are cut; fixed for the life of a repository.
+    ChunkerConfig {
+        /// Which chunker: [`CHUNKER_FASTCDC`].
+        1 => id: u32,
+        /// Smallest chunk in bytes.
+        2 => min_bytes: u32,
+        /// Average chunk in bytes.
+        3 => average_bytes: u32,
+        /// Largest chunk in bytes.
+        4 => max_bytes: u32,
+    }
+}
+
+record! {
+    /// What the store was found to honour at `init`.
+    StoreConfig {
+        /// Put-if-absent is atomic.
+        1 => put_if_absent: bool,
+        /// A listing shows everything stored before it began.
+        2 => list_after_write: bool,
+    }
+}
+
+record! {
+    /// The repository's public description.
+    Config {
+        /// The repository's name.
+        1 => repository: RepositoryId,
+        /// When it was made, nanoseconds since 1970.
+        2 => created_ns: i64,
+        /// How streams are cut.
+        3 => chunker: ChunkerConfig,
+        /// Features without which nobody may read.
+        4 => reader_features: Vec<String>,
+        /// Features without which nobody may write.
+        5 => writer_features: Vec<String>,
+        /// What the store honours.
+        6 => store: StoreConfig,
+    }
+}
+
+/// A config as it was stored, not proven yet.
+#[derive(Clone, Debug)]
+pub struct StoredConfig {
+    /// What it says.
+    pub config: Config,
+    /// The root key that it is proven under.
+    pub root: KeyId,
+    proof: [u8; 32],
+    proven: Vec<u8>,
+}
+
+/// The bytes of `config`, proven under `root`.
+pub fn encode(config: &Config, root: &RootKey) -> Vec<u8> {
+    let mut object = Vec::new();
+    object.extend_from_slice(&MAGIC);
+    object.extend_from_slice(&VERSION.to_le_bytes());
+    object.extend_from_slice(&[ObjectKind::Config.number(), 0]);
+    object.extend_from_slice(&root.key_id().0);
+    let cbor = config.to_cbor();
+    let proof = root.config_proof(&[&object[..], &cbor].concat());
+    object.extend_from_slice(&proof);
+    object.extend_from_slice(&u32::try_from(cbor.len()).expect("a config is small").to_le_bytes());
+    object.extend_from_slice(&cbor);
+    object
+}
+
+/// Reads a config; call [`StoredConfig::prove`] once the root key is known.
+pub fn decode(object: &[u8]) -> Result<StoredConfig, Error> {
+    const WHAT: &str = "config";
+    let bad = |position: usize, reason: &str| Error::Malformed { what: WHAT, position, reason: reason.to_owned() };
+    let (kind, flags, root) = read_header(object, WHAT)?;
+    if kind != ObjectKind::Config || flags != 0 {
+        return Err(bad(6, "it is another kind of object"));
+    }
+    if object.len() < CBOR_AT || object.len() > MAX_BYTES {
+        return Err(bad(object.len(), "truncated or too long"));
+    }
+    let length = u32::from_le_bytes(object[LENGTH_AT..CBOR_AT].try_into().expect("four bytes")) as usize;
+    if length != object.len() - CBOR_AT {
+        return Err(bad(LENGTH_AT, "its length is not what it says: truncated or overwritten"));
+    }
+    Ok(StoredConfig {
+        config: Config::from_cbor(&object[CBOR_AT..], WHAT)?,
+        root,
+        proof: object[PROOF_AT..LENGTH_AT].try_into().expect("32 bytes"),
+        proven: [&object[..PROOF_AT], &object[CBOR_AT..]].concat(),
+    })
+}
+
+impl StoredConfig {
+    /// Whether it was written by a holder of the root key.
+    pub fn prove(&self, root: &RootKey) -> Result<(), Error> {
+        root.verify_config(&self.proven, &self.proof).map_err(|_| Error::Forged { what: "config" })
+    }
+}

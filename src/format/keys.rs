@@ -1,0 +1,159 @@
+//! Key slots and epochs.
+//!
+//! An epoch is an envelope sealed under the root key's epoch key. A **slot** can be read before any key is known:
+//!
+//! ```text
+//! offset size
+//!      0    4  magic "KEEP"
+//!      4    2  format version, little-endian
+//!      6    1  kind 2
+//!      7    1  0
+//!      8   16  key id of the root key that it grants
+//!     24    4  length n of the CBOR, little-endian
+//!     28    n  CBOR
+//! ```
+//!
+//! Everything in it is authenticated when its grant is accepted: the grant's associated data is bytes 0 to 23, then
+//! the CBOR of the slot without the grant.
+
+use super::cbor::{Bytes, Cbor, numbered, record};
+use super::envelope::{HEADER_BYTES, ObjectKind, read_header};
+use super::{Error, MAGIC, VERSION};
+use crate::base::{EpochId, KeyId, SlotId};
+
+/// The largest slot that is read.
+pub const MAX_SLOT_BYTES: usize = 64 << 10;
+/// The largest epoch that is read.
+pub const MAX_EPOCH_BYTES: usize = 64 << 10;
+
+numbered! {
+    /// How a slot's private half is guarded.
+    GuardKind {
+        /// By a passphrase, stretched with argon2id.
+        Passphrase = 1,
+        /// By the content of a file.
+        KeyFile = 2,
+        /// By the output of a command.
+        Command = 3,
+        /// Not stored: somebody holds it.
+        Recipient = 4,
+    }
+}
+
+record! {
+    /// The guard of a slot's private half.
+    Guard {
+        /// How.
+        1 => kind: GuardKind,
+        /// Salt for argon2id.
+        2 => salt: Bytes,
+        /// Memory for argon2id in KiB.
+        3 => memory_kib: Option<u32>,
+        /// Passes of argon2id.
+        4 => passes: Option<u32>,
+        /// Lanes of argon2id.
+        5 => lanes: Option<u32>,
+        /// The private half and the grant's pre-shared key, sealed: synthetic IV, ciphertext.
+        6 => sealed: Bytes,
+    }
+}
+
+record! {
+    /// The root key, wrapped with HPKE (RFC 9180, PSK mode) to a slot's public half.
+    StoredGrant {
+        /// The encapsulated key.
+        1 => encapsulated: [u8; 32],
+        /// The ciphertext.
+        2 => sealed: Bytes,
+    }
+}
+
+record! {
+    /// One way to the keys.
+    Slot {
+        /// Its name.
+        1 => id: SlotId,
+        /// When it was made, nanoseconds since 1970.
+        2 => created_ns: i64,
+        /// What people call it.
+        3 => label: String,
+        /// The X25519 public half.
+        4 => public: [u8; 32],
+        /// What guards the private half.
+        5 => guard: Guard,
+        /// The grant's pre-shared key, sealed under the root key.
+        6 => psk_under_root: Bytes,
+        /// The root key, wrapped. Not part of what it authenticates.
+        7 => grant: Option<StoredGrant>,
+        /// When the private half was last shown to open, nanoseconds since 1970; 0 for never.
+        8 => proven_ns: i64,
+    }
+}
+
+fn slot_header(root: KeyId) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES);
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&[ObjectKind::Slot.number(), 0]);
+    bytes.extend_from_slice(&root.0);
+    bytes
+}
+
+impl Slot {
+    /// What the grant authenticates.
+    pub fn associated(&self, root: KeyId) -> Vec<u8> {
+        let bare = Slot { grant: None, ..self.clone() };
+        [slot_header(root), bare.to_cbor()].concat()
+    }
+
+    /// The object's bytes.
+    pub fn encode(&self, root: KeyId) -> Vec<u8> {
+        let cbor = self.to_cbor();
+        let length = u32::try_from(cbor.len()).expect("a slot is small");
+        [&slot_header(root)[..], &length.to_le_bytes(), &cbor].concat()
+    }
+
+    /// Reads a slot and the id of the root key that it grants.
+    pub fn decode(object: &[u8]) -> Result<(Slot, KeyId), Error> {
+        const WHAT: &str = "key slot";
+        let bad = |position: usize, reason: &str| Error::Malformed { what: WHAT, position, reason: reason.to_owned() };
+        let (kind, flags, root) = read_header(object, WHAT)?;
+        if kind != ObjectKind::Slot || flags != 0 {
+            return Err(bad(6, "it is another kind of object"));
+        }
+        let length = object.get(HEADER_BYTES..HEADER_BYTES + 4).ok_or_else(|| bad(object.len(), "truncated"))?;
+        let length = u32::from_le_bytes(length.try_into().expect("four bytes")) as usize;
+        if length != object.len() - HEADER_BYTES - 4 || object.len() > MAX_SLOT_BYTES {
+            return Err(bad(HEADER_BYTES, "its length is not what it says: truncated or overwritten"));
+        }
+        Ok((Slot::from_cbor(&object[HEADER_BYTES + 4..], WHAT)?, root))
+    }
+}
+
+record! {
+    /// One class key of an epoch.
+    ClassEntry {
+        /// Class: 1 dedup, 2 index, 3 metadata, 4 data.
+        1 => class: u32,
+        /// The key's number in its class, from 1; the dedup key keeps its own when data keys change.
+        2 => number: u32,
+        /// The key's id.
+        3 => id: KeyId,
+        /// The key, sealed under the root's wrapping key of its class: synthetic IV, ciphertext.
+        4 => sealed: Bytes,
+    }
+}
+
+record! {
+    /// One generation of keys.
+    Epoch {
+        /// Its name.
+        1 => id: EpochId,
+        /// Its place in the order of generations, from 1.
+        2 => number: u64,
+        /// When it was made, nanoseconds since 1970.
+        3 => created_ns: i64,
+        /// The four class keys, by class.
+        4 => classes: Vec<ClassEntry>,
+    }
+}

@@ -1,0 +1,256 @@
+//! Index segments: which blobs lie in which packs, as far as one writer or one merge knows.
+//!
+//! The object is drawn in [`super::container`]; its directory is a [`Head`]. Its blocks are pages of kind `index
+//! page`, each the CBOR array of some rows and at most [`MAX_PAGE_BYTES`] long before sealing:
+//!
+//! - pack pages: rows of [`PackRow`]; a pack's number is the place of its row, counted over all pack pages;
+//! - frame pages: rows of [`FrameRow`]; a frame's number is the place of its row, counted likewise;
+//! - entry pages: rows of [`Entry`], sorted by blob id over all pages. One id may stand in several rows.
+
+use super::Error;
+use super::cbor::{Cbor, Reader, Writer, record};
+use super::envelope::BLOCK_OVERHEAD;
+use super::pack::{BlobKind, Chain, Encoding, MAX_BLOCK_BYTES, MAX_FRAME_RAW_BYTES, Role, expect_items};
+use crate::base::{BlobId, KeyId, Mark, PackId, SegmentId, SessionId};
+
+/// The most bytes of a page before it is sealed.
+pub const MAX_PAGE_BYTES: usize = 64 << 10;
+/// Levels of merged segments; a writer's own is 0.
+pub const MAX_LEVEL: u32 = 16;
+
+/// One page: `[offset, length, rows, first id]`; the first id is null but for entry pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRef {
+    /// Where its block begins in the segment.
+    pub offset: u64,
+    /// The block's bytes, nonce and synthetic IV included.
+    pub length: u32,
+    /// How many rows it has.
+    pub rows: u32,
+    /// The first blob id in it, for entry pages.
+    pub first: Option<BlobId>,
+}
+
+impl Cbor for PageRef {
+    fn write(&self, writer: &mut Writer) {
+        writer.array(4);
+        writer.uint(self.offset);
+        self.length.write(writer);
+        self.rows.write(writer);
+        self.first.write(writer);
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        expect_items(reader, &[4])?;
+        Ok(PageRef {
+            offset: reader.uint()?,
+            length: u32::read(reader)?,
+            rows: u32::read(reader)?,
+            first: Option::read(reader)?,
+        })
+    }
+}
+
+record! {
+    /// The head of a segment: what it is and where its pages are.
+    Head {
+        /// The session that wrote it.
+        1 => session: SessionId,
+        /// 0 for what a writer stores, higher for merges.
+        2 => level: u32,
+        /// The segments that it replaces.
+        3 => supersedes: Vec<SegmentId>,
+        /// The highest condemned record that its writer had seen; 0 for none.
+        4 => condemned_seen: u64,
+        /// The keys that blocks of its packs are sealed under.
+        5 => keys: Vec<KeyId>,
+        /// Pages of pack rows.
+        6 => pack_pages: Vec<PageRef>,
+        /// Pages of frame rows.
+        7 => frame_pages: Vec<PageRef>,
+        /// Pages of entries: the sparse table.
+        8 => entry_pages: Vec<PageRef>,
+        /// How many entries there are.
+        9 => entries: u64,
+        /// When it was written, nanoseconds since 1970.
+        10 => written_ns: i64,
+        /// The key that its pages are sealed under.
+        11 => page_key: KeyId,
+    }
+}
+
+impl Head {
+    /// Whether the pages can lie where they are said to: before `pages_end`, of bounded size.
+    pub fn check(&self, pages_end: u64) -> Result<(), Error> {
+        for page in self.pack_pages.iter().chain(&self.frame_pages).chain(&self.entry_pages) {
+            let within = page.offset.checked_add(u64::from(page.length)).is_some_and(|end| end <= pages_end);
+            let length = page.length as usize;
+            if !within || length < BLOCK_OVERHEAD || length > MAX_PAGE_BYTES + BLOCK_OVERHEAD {
+                let reason = format!("no page can lie at {} with {length} bytes", page.offset);
+                return Err(Error::Malformed { what: "index segment", position: 0, reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A pack: `[id, bytes, role, written]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackRow {
+    /// Its name.
+    pub id: PackId,
+    /// Its size in the store.
+    pub size_bytes: u64,
+    /// What it is for.
+    pub role: Role,
+    /// When it was written, nanoseconds since 1970.
+    pub written_ns: i64,
+}
+
+impl Cbor for PackRow {
+    fn write(&self, writer: &mut Writer) {
+        writer.array(4);
+        self.id.write(writer);
+        writer.uint(self.size_bytes);
+        self.role.write(writer);
+        writer.int(self.written_ns);
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        expect_items(reader, &[4])?;
+        Ok(PackRow {
+            id: PackId::read(reader)?,
+            size_bytes: reader.uint()?,
+            role: Role::read(reader)?,
+            written_ns: reader.int()?,
+        })
+    }
+}
+
+/// A frame and where it lies: `[pack, block offset, block length, key, offset, length, raw length, encoding]`, and
+/// for a frame on bases the four items of its chain, as in a pack's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameRow {
+    /// The number of its pack.
+    pub pack: u32,
+    /// Where its block begins in the pack.
+    pub block_offset: u64,
+    /// The block's bytes in the pack.
+    pub block_length: u32,
+    /// Which of the head's keys the block is sealed under.
+    pub key: u32,
+    /// Where the frame begins in the block's plaintext.
+    pub offset: u32,
+    /// Its bytes there.
+    pub length: u32,
+    /// Its bytes when decoded.
+    pub raw_length: u32,
+    /// How it is stored.
+    pub encoding: Encoding,
+    /// Its bases: present exactly with [`Encoding::ZstdOnBases`].
+    pub chain: Option<Chain>,
+}
+
+impl Cbor for FrameRow {
+    fn write(&self, writer: &mut Writer) {
+        writer.array(if self.chain.is_some() { 12 } else { 8 });
+        self.pack.write(writer);
+        writer.uint(self.block_offset);
+        for number in [self.block_length, self.key, self.offset, self.length, self.raw_length] {
+            number.write(writer);
+        }
+        self.encoding.write(writer);
+        if let Some(chain) = &self.chain {
+            chain.write_items(writer);
+        }
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let items = expect_items(reader, &[8, 12])?;
+        let mut row = FrameRow {
+            pack: u32::read(reader)?,
+            block_offset: reader.uint()?,
+            block_length: u32::read(reader)?,
+            key: u32::read(reader)?,
+            offset: u32::read(reader)?,
+            length: u32::read(reader)?,
+            raw_length: u32::read(reader)?,
+            encoding: Encoding::read(reader)?,
+            chain: None,
+        };
+        if items == 12 {
+            row.chain = Some(Chain::read_items(reader)?);
+        }
+        row.check(reader)?;
+        Ok(row)
+    }
+}
+
+impl FrameRow {
+    fn check(&self, reader: &Reader<'_>) -> Result<(), Error> {
+        let length = self.block_length as usize;
+        if !(BLOCK_OVERHEAD..=MAX_BLOCK_BYTES).contains(&length) {
+            return Err(reader.bad(format!("a block of {length} bytes")));
+        }
+        let end = self.offset as usize + self.length as usize;
+        if end > length - BLOCK_OVERHEAD || self.raw_length as usize > MAX_FRAME_RAW_BYTES {
+            return Err(reader.bad("a frame lies outside its block or is too long"));
+        }
+        if self.chain.is_some() != (self.encoding == Encoding::ZstdOnBases) {
+            return Err(reader.bad("bases belong to frames on bases and to no others"));
+        }
+        Ok(())
+    }
+}
+
+/// A blob: `[id, frame, offset, length, kind]`, and if it has a mark also `[…, start mark, end mark]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub id: BlobId,
+    /// The number of its frame.
+    pub frame: u32,
+    /// Where it begins in the decoded frame.
+    pub offset: u32,
+    /// Its length in bytes.
+    pub length: u32,
+    /// What it is.
+    pub kind: BlobKind,
+    /// What stood before its start.
+    pub start: Option<Mark>,
+    /// What stood before its end.
+    pub end: Option<Mark>,
+}
+
+impl Cbor for Entry {
+    fn write(&self, writer: &mut Writer) {
+        let marked = self.start.is_some() || self.end.is_some();
+        writer.array(if marked { 7 } else { 5 });
+        self.id.write(writer);
+        for number in [self.frame, self.offset, self.length] {
+            number.write(writer);
+        }
+        self.kind.write(writer);
+        if marked {
+            self.start.write(writer);
+            self.end.write(writer);
+        }
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let items = expect_items(reader, &[5, 7])?;
+        let mut entry = Entry {
+            id: BlobId::read(reader)?,
+            frame: u32::read(reader)?,
+            offset: u32::read(reader)?,
+            length: u32::read(reader)?,
+            kind: BlobKind::read(reader)?,
+            start: None,
+            end: None,
+        };
+        if entry.offset.checked_add(entry.length).is_none() {
+            return Err(reader.bad("a blob reaches beyond any frame"));
+        }
+        if items == 7 {
+            entry.start = Option::read(reader)?;
+            entry.end = Option::read(reader)?;
+        }
+        Ok(entry)
+    }
+}

@@ -1,0 +1,131 @@
+//! Snapshots: one point in time, and the object that takes the place of one that must not come.
+
+use super::cbor::{Bytes, record};
+use crate::base::{BlobId, SessionId, SnapshotId};
+
+/// The most problems that a snapshot carries; `problem_count` counts them all.
+pub const MAX_PROBLEMS: usize = 1000;
+
+record! {
+    /// Something that could not be read.
+    StoredProblem {
+        /// What it concerns.
+        1 => subject: String,
+        /// What came back.
+        2 => message: String,
+    }
+}
+
+record! {
+    /// What the run found and what it cost.
+    Totals {
+        /// Regular files.
+        1 => files: u64,
+        /// Directories.
+        2 => directories: u64,
+        /// Everything else.
+        3 => others: u64,
+        /// Bytes of content of all files.
+        4 => bytes: u64,
+        /// Files that are new since the parent.
+        5 => files_new: u64,
+        /// Files that changed since the parent.
+        6 => files_changed: u64,
+        /// Bytes of content that were read.
+        7 => bytes_read: u64,
+        /// Bytes of content that were in no blob before.
+        8 => bytes_new: u64,
+        /// Of those, bytes stored as the difference to a base.
+        9 => bytes_delta: u64,
+        /// What those take in store.
+        10 => stored_delta: u64,
+        /// What all new content takes in store, differences included, before sealing.
+        11 => stored_data: u64,
+        /// Bytes of new trees and lists.
+        12 => metadata_new: u64,
+        /// What those take in store, before sealing.
+        13 => stored_metadata: u64,
+        /// Bytes that the run added to the store in all.
+        14 => added: u64,
+        /// About what the content stored on bases would take as whole copies.
+        15 => whole_delta: u64,
+    }
+}
+
+record! {
+    /// A stream that came from a process.
+    Stream {
+        /// Its place in the tree.
+        1 => path: Bytes,
+        /// `stdin` or `command`.
+        2 => kind: String,
+        /// The command, without secrets.
+        3 => command: Vec<String>,
+        /// Its exit status, where there was one.
+        4 => status: Option<i64>,
+        /// The end of what it wrote to its standard error.
+        5 => errors: Bytes,
+        /// Bytes that came.
+        6 => bytes: u64,
+    }
+}
+
+record! {
+    /// One point in time.
+    Snapshot {
+        /// Its name: that of the session that committed it. Equal to the object's name.
+        1 => id: SnapshotId,
+        /// The time it stands for, nanoseconds since 1970.
+        2 => time_ns: i64,
+        /// When the scan began.
+        3 => begun_ns: i64,
+        /// When it was committed.
+        4 => ended_ns: i64,
+        /// Which host.
+        5 => host: String,
+        /// Which user.
+        6 => user: String,
+        /// The tree of `/`.
+        7 => root: BlobId,
+        /// What was backed up, absolute paths.
+        8 => paths: Vec<Bytes>,
+        /// Tags, sorted.
+        9 => tags: Vec<String>,
+        /// The snapshot it was compared with.
+        10 => parent: Option<SnapshotId>,
+        /// Something could not be read.
+        11 => partial: bool,
+        /// What could not be read, at most [`MAX_PROBLEMS`].
+        12 => problems: Vec<StoredProblem>,
+        /// How many problems there were.
+        13 => problem_count: u64,
+        /// What was found and what it cost.
+        14 => totals: Totals,
+        /// The program and its version.
+        15 => program: String,
+        /// Patterns that were left out.
+        16 => excludes: Vec<String>,
+        /// Streams in it.
+        17 => streams: Vec<Stream>,
+        /// What it holds: `files`, `command`, later `db`; sorted.
+        18 => kinds: Vec<String>,
+        /// The snapshot that this one is a re-tagged copy of.
+        19 => original: Option<SnapshotId>,
+        /// What somebody wanted to say about it.
+        20 => description: String,
+        /// When the repository received it, by the store's clock where it has one.
+        21 => received_ns: i64,
+    }
+}
+
+record! {
+    /// Takes the place of the snapshot of a session that was fenced.
+    Tombstone {
+        /// The fenced session.
+        1 => session: SessionId,
+        /// Who fenced it.
+        2 => fenced_by: SessionId,
+        /// When.
+        3 => at_ns: i64,
+    }
+}

@@ -1,0 +1,112 @@
+//! What can go wrong in the vault.
+
+use crate::base::{BlobId, KeyId, Kind, SessionId};
+use crate::{crypto, format, store};
+
+/// A failure of the vault.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Stored bytes are not what they should be.
+    #[error("{object} is damaged: {source}")]
+    Object {
+        /// The object, as a person would name it.
+        object: String,
+        /// What is wrong with it.
+        source: format::Error,
+    },
+    /// Stored bytes are well-formed but say something that cannot be.
+    #[error("{object} is damaged: {reason}")]
+    Damaged {
+        /// The object.
+        object: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No pack known to the index holds the blob.
+    #[error("blob {0} is in no pack that the index knows: run `keepstone verify`, then `keepstone rebuild-index`")]
+    Missing(BlobId),
+    /// A key or a seal failed.
+    #[error(transparent)]
+    Crypto(#[from] crypto::Error),
+    /// Something is sealed under a key that no epoch holds.
+    #[error("{object} is sealed under key {key}, which no key epoch of this repository holds")]
+    UnknownKey {
+        /// The object.
+        object: String,
+        /// The key.
+        key: KeyId,
+    },
+    /// There is no repository.
+    #[error("there is no repository at {0}: make one with `keepstone init`, or correct the path")]
+    NoRepository(String),
+    /// There is one already.
+    #[error("there is already a repository at {0}; it was left as it is")]
+    AlreadyThere(String),
+    /// No slot opens.
+    #[error("wrong password or key: none of the {slots} key slots of {location} opens with it")]
+    NoSlotOpens {
+        /// How many slots were tried.
+        slots: usize,
+        /// Where.
+        location: String,
+    },
+    /// A newer version made it.
+    #[error("{location} needs the feature `{feature}`, which this version does not have: use a newer keepstone")]
+    Feature {
+        /// Where.
+        location: String,
+        /// The feature.
+        feature: String,
+    },
+    /// Somebody fenced this session: what it wrote may be swept.
+    #[error("this run (session {0}) was fenced by a prune because it seemed dead; run it again, stored data is reused")]
+    Fenced(SessionId),
+    /// Refused to protect something.
+    #[error("{0}")]
+    Refused(String),
+    /// The local index cache failed in a way that making it anew did not cure.
+    #[error("the local index cache {path} failed: {reason}")]
+    Cache {
+        /// Its path.
+        path: String,
+        /// What came back.
+        reason: String,
+    },
+    /// A thread of the pipeline ended before its work did.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Store(error) => error.kind(),
+            Error::Object { source, .. } => source.kind(),
+            Error::Damaged { .. } | Error::Missing(_) | Error::UnknownKey { .. } => Kind::Damaged,
+            Error::Crypto(error) => error.kind(),
+            Error::NoRepository(_) => Kind::NoRepository,
+            Error::AlreadyThere(_) | Error::Refused(_) | Error::Fenced(_) => Kind::Refused,
+            Error::NoSlotOpens { .. } => Kind::WrongKey,
+            Error::Feature { .. } => Kind::Unsupported,
+            Error::Cache { .. } => Kind::Unavailable,
+            Error::Internal(_) => Kind::Internal,
+        }
+    }
+
+    /// Says which object the bytes came from.
+    pub fn object(object: impl ToString) -> impl FnOnce(format::Error) -> Error {
+        move |source| Error::Object { object: object.to_string(), source }
+    }
+
+    /// A well-formed object that says something impossible.
+    pub fn damaged(object: impl ToString, reason: impl ToString) -> Error {
+        Error::Damaged { object: object.to_string(), reason: reason.to_string() }
+    }
+}
+
+/// What the vault answers.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,1 @@
+//! Index segments: written, read, merged.

@@ -1,0 +1,182 @@
+//! The keys of an unlocked repository, and sealing and opening with them.
+
+use super::error::{Error, Result};
+use crate::base::{EpochId, KeyId, RepositoryId, Secret};
+use crate::crypto::keys::{Class, ClassKey, RootKey};
+use crate::crypto::names::{MarkKey, NamingKey};
+use crate::crypto::siv::SivKey;
+use crate::format::cbor::{Bytes, Cbor, Unknown};
+use crate::format::envelope::{self, KeyWrap, ObjectKind};
+use crate::format::keys::{ClassEntry, Epoch};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// All keys of a repository: the root, the class keys of every epoch and what is derived from them.
+pub struct Keyring {
+    repository: RepositoryId,
+    root: RootKey,
+    classes: RwLock<HashMap<KeyId, Arc<ClassKey>>>,
+    current: [KeyId; 4],
+    dedup: Arc<ClassKey>,
+    sivs: RwLock<HashMap<(KeyId, ObjectKind), Arc<SivKey>>>,
+}
+
+impl Keyring {
+    /// A keyring of all `epochs`; the one with the highest number is current.
+    pub fn new(repository: RepositoryId, root: RootKey, epochs: &[Epoch]) -> Result<Keyring> {
+        let newest = epochs
+            .iter()
+            .max_by_key(|epoch| (epoch.number, epoch.id))
+            .ok_or_else(|| Error::damaged("the repository", "it has no key epoch that its root key opens"))?;
+        let mut classes = HashMap::new();
+        for epoch in epochs {
+            for entry in &epoch.classes {
+                let key = open_class(&root, epoch, entry)?;
+                classes.insert(key.id(), Arc::new(key));
+            }
+        }
+        let id_of = |class: Class| {
+            let entry = newest.classes.iter().find(|entry| entry.class == u32::from(class.number()));
+            entry.map(|entry| entry.id).ok_or_else(|| {
+                Error::damaged(format!("key epoch {}", newest.id), format!("it lacks the {class:?} key"))
+            })
+        };
+        let current = [id_of(Class::Dedup)?, id_of(Class::Index)?, id_of(Class::Metadata)?, id_of(Class::Data)?];
+        let dedup = classes[&current[0]].clone();
+        Ok(Keyring { repository, root, classes: RwLock::new(classes), current, dedup, sivs: RwLock::default() })
+    }
+
+    /// The repository's id.
+    pub fn repository(&self) -> RepositoryId {
+        self.repository
+    }
+
+    /// The root key.
+    pub fn root(&self) -> &RootKey {
+        &self.root
+    }
+
+    /// The key id that new objects of `kind` are sealed under.
+    pub fn current(&self, kind: ObjectKind) -> KeyId {
+        self.current[usize::from(kind.class().number()) - 1]
+    }
+
+    /// The key that names blobs.
+    pub fn naming(&self) -> NamingKey {
+        NamingKey::of(&self.dedup)
+    }
+
+    /// The key of cut marks.
+    pub fn marks(&self) -> MarkKey {
+        MarkKey::of(&self.dedup)
+    }
+
+    /// The seed of the chunker's gear table.
+    pub fn gear_seed(&self) -> u64 {
+        crate::crypto::names::gear_seed(&self.dedup)
+    }
+
+    /// The sealing key for `kind` under the class key `key`; `object` names what is being opened, for the error.
+    pub fn siv(&self, key: KeyId, kind: ObjectKind, object: &dyn std::fmt::Display) -> Result<Arc<SivKey>> {
+        if let Some(siv) = self.sivs.read().unwrap_or_else(PoisonError::into_inner).get(&(key, kind)) {
+            return Ok(siv.clone());
+        }
+        let class = self.classes.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let class = class
+            .filter(|class| class.class() == kind.class())
+            .ok_or_else(|| Error::UnknownKey { object: object.to_string(), key })?;
+        let siv = Arc::new(class.sub_key(kind.number()));
+        self.sivs.write().unwrap_or_else(PoisonError::into_inner).insert((key, kind), siv.clone());
+        Ok(siv)
+    }
+
+    /// Takes in a session key that travels with an object or in a directory, so that [`Keyring::siv`] finds it.
+    pub fn accept(&self, wrap: &KeyWrap, class: Class, object: &dyn std::fmt::Display) -> Result<()> {
+        let recipient = self.classes.read().unwrap_or_else(PoisonError::into_inner).get(&wrap.recipient).cloned();
+        let recipient = recipient
+            .filter(|recipient| recipient.class() == class)
+            .ok_or_else(|| Error::UnknownKey { object: object.to_string(), key: wrap.recipient })?;
+        let key = recipient.unwrap(&wrap.wrapped.0, &self.repository.0)?;
+        self.classes.write().unwrap_or_else(PoisonError::into_inner).insert(key.id(), Arc::new(key));
+        Ok(())
+    }
+
+    /// Seals `content` as an object of `kind` under the current key.
+    pub fn seal(&self, kind: ObjectKind, content: &[u8]) -> Result<Vec<u8>> {
+        let key = self.current(kind);
+        let siv = self.siv(key, kind, &kind.name())?;
+        Ok(envelope::seal(kind, self.repository, key, &siv, content))
+    }
+
+    /// Opens an object that should be of `kind`; `name` names it in errors.
+    pub fn open(&self, kind: ObjectKind, object: Vec<u8>, name: &dyn std::fmt::Display) -> Result<Vec<u8>> {
+        let header = envelope::peek(&object, kind).map_err(Error::object(name))?;
+        if let Some(wrap) = &header.wrap {
+            self.accept(wrap, kind.class(), name)?;
+        }
+        let siv = self.siv(header.key, kind, name)?;
+        envelope::open(object, &header, self.repository, &siv).map_err(Error::object(name))
+    }
+
+    /// Opens and decodes an object.
+    pub fn load<T: Cbor>(&self, kind: ObjectKind, object: Vec<u8>, name: &dyn std::fmt::Display) -> Result<T> {
+        let content = self.open(kind, object, name)?;
+        T::from_cbor(&content, kind.name()).map_err(Error::object(name))
+    }
+}
+
+/// A new generation of keys. `before` is the newest so far, whose dedup key is kept: names must not change.
+pub fn new_epoch(root: &RootKey, before: Option<(&Epoch, &Keyring)>, created_ns: i64) -> Result<Epoch> {
+    let id = EpochId(crate::base::random::bytes());
+    let number = before.map_or(1, |(epoch, _)| epoch.number + 1);
+    let mut classes = Vec::new();
+    for class in Class::ALL {
+        let kept = match (class, before) {
+            (Class::Dedup, Some((epoch, ring))) => epoch
+                .classes
+                .iter()
+                .find(|entry| entry.class == u32::from(class.number()))
+                .map(|entry| (entry.number, ring.dedup.clone())),
+            _ => None,
+        };
+        let (key_number, key) = kept.unwrap_or_else(|| (number as u32, Arc::new(ClassKey::generate(class))));
+        classes.push(seal_class(root, id, key_number, &key));
+    }
+    Ok(Epoch { id, number, created_ns, classes, unknown: Unknown::none() })
+}
+
+fn class_associated(epoch: EpochId, class: Class, number: u32, key: KeyId) -> Vec<u8> {
+    [b"keepstone v1 class".as_slice(), &epoch.0, &[class.number()], &number.to_le_bytes(), &key.0].concat()
+}
+
+fn seal_class(root: &RootKey, epoch: EpochId, number: u32, key: &ClassKey) -> ClassEntry {
+    let mut sealed = key.expose().to_vec();
+    let associated = class_associated(epoch, key.class(), number, key.id());
+    let iv = root.wrap_key(key.class()).seal_in_place(&[&associated], &mut sealed);
+    ClassEntry {
+        class: u32::from(key.class().number()),
+        number,
+        id: key.id(),
+        sealed: Bytes([&iv[..], &sealed].concat()),
+        unknown: Unknown::none(),
+    }
+}
+
+fn open_class(root: &RootKey, epoch: &Epoch, entry: &ClassEntry) -> Result<ClassKey> {
+    let name = format!("key epoch {}", epoch.id);
+    let class = u8::try_from(entry.class)
+        .ok()
+        .and_then(Class::from_number)
+        .ok_or_else(|| Error::damaged(&name, format!("class {} is unknown", entry.class)))?;
+    if entry.sealed.0.len() != 48 {
+        return Err(Error::damaged(&name, "a wrapped key has a wrong length"));
+    }
+    let (iv, sealed) = entry.sealed.0.split_at(16);
+    let mut key: [u8; 32] = sealed.try_into().expect("48 - 16 bytes");
+    let associated = class_associated(epoch.id, class, entry.number, entry.id);
+    root.wrap_key(class)
+        .open_in_place(&[&associated], &iv.try_into().expect("16 bytes"), &mut key)
+        .map_err(|_| Error::damaged(&name, "a wrapped key fails its authentication"))?;
+    let key = ClassKey::new(class, Secret::new(key));
+    if key.id() == entry.id { Ok(key) } else { Err(Error::damaged(&name, "a key has another id than it should")) }
+}

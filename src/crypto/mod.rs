@@ -3,6 +3,7 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | [`keys`] | the keys of a repository and what hangs on what |
+//! | [`slots`] | ways to the root key: passphrase, key file, command, recipient |
 //! | [`names`] | names of blobs, marks of cuts, hashes of packs |
 //! | [`siv`] | sealing and opening bytes (RFC 5297), several messages at once |
 //! | [`padme`] | how long a sealed object is made |
@@ -14,6 +15,7 @@ pub mod keys;
 pub mod names;
 pub mod padme;
 pub mod siv;
+pub mod slots;
 
 pub use keys::{Class, ClassKey, RootKey, wrap_to};
 pub use names::{MarkKey, NamingKey, PackHasher, gear_seed};
@@ -26,17 +28,61 @@ use crate::base::Kind;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Something that was sealed or published by a holder of the keys is not as it was.
-    #[error("cannot use the {what}: it is not as it was written (altered, or made by somebody without the key)")]
+    #[error(
+        "cannot use the {what}: it is not as it was written (altered, or made by somebody without the key)"
+    )]
     Altered {
         /// What it is, as a person would name it.
         what: &'static str,
     },
     /// It is authentic but this version has no name for it.
-    #[error("cannot use the {what}: it is of a kind that this version does not know; a newer one may")]
+    #[error(
+        "cannot use the {what}: it is of a kind that this version does not know; a newer one may"
+    )]
     Unknown {
         /// What it is, as a person would name it.
         what: &'static str,
     },
+    /// The secret opens another slot, or none.
+    #[error("the secret does not open this key slot")]
+    WrongSecret,
+    /// The slot is opened by something else than what was given.
+    #[error("this key slot is opened by another kind of secret than the one given")]
+    OtherUnlock,
+    /// A slot asks for more than any slot may.
+    #[error(
+        "cannot stretch the passphrase: the key slot asks for {got} as {what}, at most {most} is accepted"
+    )]
+    StretchTooCostly {
+        /// The parameter.
+        what: &'static str,
+        /// What the slot says.
+        got: u32,
+        /// What is accepted.
+        most: u32,
+    },
+    /// argon2id failed.
+    #[error("cannot stretch the passphrase: {message}")]
+    Stretch {
+        /// What it said.
+        message: String,
+    },
+    /// A passphrase without a character.
+    #[error("the passphrase is empty: an empty one protects nothing")]
+    EmptyPassphrase,
+    /// A key file that is too short to be a secret or too long to be meant.
+    #[error(
+        "the key file has {bytes} bytes, line ends at its end not counted: it must have 16 to 65536"
+    )]
+    UnfitKeyFile {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A key line whose check does not hold.
+    #[error(
+        "the key does not hold together: compare it with the original, a digit is wrong or missing"
+    )]
+    MistypedKey,
 }
 
 impl Error {
@@ -44,7 +90,10 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::Altered { .. } => Kind::Damaged,
-            Error::Unknown { .. } => Kind::Unsupported,
+            Error::Unknown { .. } | Error::StretchTooCostly { .. } => Kind::Unsupported,
+            Error::WrongSecret | Error::OtherUnlock => Kind::WrongKey,
+            Error::EmptyPassphrase | Error::UnfitKeyFile { .. } | Error::MistypedKey => Kind::Usage,
+            Error::Stretch { .. } => Kind::Internal,
         }
     }
 }

@@ -24,9 +24,7 @@ fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
-    std::thread::spawn(measure)
-        .join()
-        .expect("the measuring thread ended well");
+    std::thread::spawn(measure).join().expect("the measuring thread ended well");
 }
 
 fn measure() {
@@ -36,16 +34,9 @@ fn measure() {
     for (name, data) in [("rows", &today), ("random", &random)] {
         let table = Table::begin(name, data.len());
         let cutting = table.line("cut, in memory", None, || chunker.cuts(data).count());
-        table.line("cut, from a reader", Some(cutting), || {
-            cut_from_reader(&chunker, data)
-        });
+        table.line("cut, from a reader", Some(cutting), || cut_from_reader(&chunker, data));
         let chunks: Vec<&[u8]> = chunker.cuts(data).map(|piece| piece.data).collect();
-        for level in [
-            Level::Fast,
-            Level::Default,
-            Level::Number(6),
-            Level::Number(9),
-        ] {
+        for level in [Level::Fast, Level::Default, Level::Number(6), Level::Number(9)] {
             plain(&table, cutting, level, &chunks);
         }
     }
@@ -70,34 +61,24 @@ fn plain(table: &Table, cutting: f64, level: Level, chunks: &[&[u8]]) {
             *encoding = compressor.compress(chunk, stored);
         }
     });
-    table.stored(
-        frames.iter().map(|(_, stored)| stored.len()).sum(),
-        compressor.memory_bytes(),
-    );
+    table.stored(frames.iter().map(|(_, stored)| stored.len()).sum(), compressor.memory_bytes());
     let (mut decompressor, mut raw) = (Decompressor::new(), Vec::new());
     table.line("  decompress", Some(cutting), || {
         for (chunk, (encoding, stored)) in chunks.iter().zip(&frames) {
-            decompressor
-                .decompress(*encoding, stored, &[], chunk.len(), &mut raw)
-                .expect("its own frame");
+            decompressor.decompress(*encoding, stored, &[], chunk.len(), &mut raw).expect("its own frame");
         }
     });
 }
 
 fn on_bases(chunker: &Chunker, yesterday: &[u8], today: &[u8]) {
     let pairs: Vec<Pair<'_>> = pair(chunker, yesterday, today);
-    let table = Table::begin(
-        "rows on yesterday's",
-        pairs.iter().map(|pair| pair.raw.len()).sum(),
-    );
+    let table = Table::begin("rows on yesterday's", pairs.iter().map(|pair| pair.raw.len()).sum());
     let cutting = table.line("cut, in memory", None, || chunker.cuts(today).count());
     let mut compressor = Compressor::new(Level::Default);
     let mut frames = vec![Vec::new(); pairs.len()];
     table.line("compress on bases", Some(cutting), || {
         for (pair, stored) in pairs.iter().zip(&mut frames) {
-            compressor
-                .compress_on(&pair.bases, pair.raw, stored)
-                .expect("rows resemble their bases");
+            compressor.compress_on(&pair.bases, pair.raw, stored).expect("rows resemble their bases");
         }
     });
     table.stored(frames.iter().map(Vec::len).sum(), compressor.memory_bytes());
@@ -127,14 +108,8 @@ fn pair<'a>(chunker: &Chunker, yesterday: &'a [u8], today: &'a [u8]) -> Vec<Pair
     }
     let mut pairs = Vec::new();
     for (start, raw, end) in windowed(chunker, today) {
-        let mut bases: Vec<&[u8]> = start
-            .and_then(|start| by_start.get(&start).copied())
-            .into_iter()
-            .collect();
-        bases.extend(
-            end.and_then(|end| by_end.get(&end).copied())
-                .filter(|base| !bases.contains(base)),
-        );
+        let mut bases: Vec<&[u8]> = start.and_then(|start| by_start.get(&start).copied()).into_iter().collect();
+        bases.extend(end.and_then(|end| by_end.get(&end).copied()).filter(|base| !bases.contains(base)));
         if !bases.is_empty() && !bases.contains(&raw) {
             pairs.push(Pair { bases, raw });
         }
@@ -147,10 +122,7 @@ type Windowed<'a> = (Option<Window>, &'a [u8], Option<Window>);
 fn windowed<'a>(chunker: &Chunker, data: &'a [u8]) -> Vec<Windowed<'a>> {
     let mut before = None;
     let mut found = Vec::new();
-    for (start, length, end) in chunker
-        .cuts(data)
-        .map(|p| (p.start as usize, p.data.len(), p.end_window().copied()))
-    {
+    for (start, length, end) in chunker.cuts(data).map(|p| (p.start as usize, p.data.len(), p.end_window().copied())) {
         found.push((before, &data[start..start + length], end));
         before = end;
     }
@@ -180,20 +152,14 @@ impl Table {
         let speed = self.bytes as f64 / 1e6 / seconds[1];
         match against {
             None => println!("  {what:<28} {speed:>7.0} MB/s"),
-            Some(other) => println!(
-                "  {what:<28} {speed:>7.0} MB/s  {:>6.2} x cutting",
-                speed / other
-            ),
+            Some(other) => println!("  {what:<28} {speed:>7.0} MB/s  {:>6.2} x cutting", speed / other),
         }
         speed
     }
 
     fn stored(&self, stored: usize, memory: usize) {
         let share = 100.0 * stored as f64 / self.bytes as f64;
-        println!(
-            "    stored {share:.2} % of raw, compressor holds {} KiB",
-            memory >> 10
-        );
+        println!("    stored {share:.2} % of raw, compressor holds {} KiB", memory >> 10);
     }
 }
 
@@ -218,8 +184,8 @@ impl Random {
 
     fn word(&mut self) -> &'static str {
         const WORDS: [&str; 16] = [
-            "order", "shipment", "pending", "north", "south", "customer", "invoice", "return",
-            "express", "paid", "open", "closed", "river", "market", "garden", "silver",
+            "order", "shipment", "pending", "north", "south", "customer", "invoice", "return", "express", "paid",
+            "open", "closed", "river", "market", "garden", "silver",
         ];
         WORDS[self.below(16) as usize]
     }
@@ -230,11 +196,7 @@ fn dump(night: u64) -> Vec<u8> {
     let mut text = String::new();
     for id in 0..ROWS {
         let changed = night > 0 && Random(id * 31).below(100) == 0;
-        row(
-            id,
-            &mut Random(id * 7919 + if changed { night << 40 } else { 0 }),
-            &mut text,
-        );
+        row(id, &mut Random(id * 7919 + if changed { night << 40 } else { 0 }), &mut text);
         if night > 0 && Random(id * 37).below(300) == 0 {
             row(ROWS + id, &mut Random(id * 104_729), &mut text);
         }
@@ -244,11 +206,7 @@ fn dump(night: u64) -> Vec<u8> {
 
 fn row(id: u64, random: &mut Random, text: &mut String) {
     let (first, second, third) = (random.word(), random.word(), random.word());
-    let (cents, month, day) = (
-        random.below(10_000_000),
-        1 + random.below(12),
-        1 + random.below(28),
-    );
+    let (cents, month, day) = (random.below(10_000_000), 1 + random.below(12), 1 + random.below(28));
     let (second_of_day, token) = (random.below(86_400), random.next());
     writeln!(
         text,

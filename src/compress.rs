@@ -9,9 +9,7 @@
 //! any zstd reads it with `--patch-from`.
 
 use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
-use zstd::zstd_safe::{
-    self, CCtx, CParameter, DCtx, ErrorCode, SafeResult, Strategy, compress_bound, get_error_name,
-};
+use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, ErrorCode, SafeResult, Strategy, compress_bound, get_error_name};
 
 use crate::base::Kind;
 
@@ -57,9 +55,7 @@ pub enum Encoding {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A level that is not offered.
-    #[error(
-        "`{0}` is not a compression level: use none, fast, default, max or a number from 1 to 22"
-    )]
+    #[error("`{0}` is not a compression level: use none, fast, default, max or a number from 1 to 22")]
     NotALevel(String),
     /// An encoding that this version does not know.
     #[error("frame encoding {0} is not known to this version: a newer one wrote it")]
@@ -71,9 +67,7 @@ pub enum Error {
         claimed: usize,
     },
     /// Bases are missing, too many or too long.
-    #[error(
-        "a frame on bases came with {count} bases of {bytes} bytes: it takes one or two of at most 16 MiB each"
-    )]
+    #[error("a frame on bases came with {count} bases of {bytes} bytes: it takes one or two of at most 16 MiB each")]
     WrongBases {
         /// How many were given.
         count: usize,
@@ -197,21 +191,13 @@ pub struct Compressor {
 impl Compressor {
     /// A compressor of that level.
     pub fn new(level: Level) -> Compressor {
-        Compressor {
-            level: level.number(),
-            plain: CCtx::create(),
-            joined: Vec::new(),
-        }
+        Compressor { level: level.number(), plain: CCtx::create(), joined: Vec::new() }
     }
 
     /// Compresses `raw` by itself. `out` is replaced by the stored bytes, which are `raw` itself when zstd saves
     /// less than 3 %. No caller has more than [`MAX_FRAME_RAW`]: nobody could read it back.
     pub fn compress(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Encoding {
-        assert!(
-            raw.len() <= MAX_FRAME_RAW,
-            "a frame of {} raw bytes could not be read back",
-            raw.len()
-        );
+        assert!(raw.len() <= MAX_FRAME_RAW, "a frame of {} raw bytes could not be read back", raw.len());
         let smaller = match self.level {
             None => false,
             Some(level) => self.is_worth(level, raw, out) && self.plain_frame(level, raw, out),
@@ -238,9 +224,7 @@ impl Compressor {
         // Prefix and content side by side in memory: zstd then searches both as one and is a fifth faster.
         self.joined.clear();
         self.joined.reserve_exact(prefix_bytes + raw.len());
-        bases
-            .iter()
-            .for_each(|base| self.joined.extend_from_slice(base));
+        bases.iter().for_each(|base| self.joined.extend_from_slice(base));
         self.joined.extend_from_slice(raw);
         let (prefix, raw) = self.joined.split_at(prefix_bytes);
         let done = frame_on(prefix, raw, out);
@@ -259,9 +243,7 @@ impl Compressor {
         }
         out.clear();
         out.reserve_exact(compress_bound(raw.len()));
-        self.plain
-            .compress(out, raw, PROBE_LEVEL)
-            .is_ok_and(|stored| stored < raw.len())
+        self.plain.compress(out, raw, PROBE_LEVEL).is_ok_and(|stored| stored < raw.len())
     }
 
     fn plain_frame(&mut self, level: i32, raw: &[u8], out: &mut Vec<u8>) -> bool {
@@ -275,9 +257,7 @@ impl Compressor {
 
 impl std::fmt::Debug for Compressor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Compressor")
-            .field("level", &self.level)
-            .finish_non_exhaustive()
+        f.debug_struct("Compressor").field("level", &self.level).finish_non_exhaustive()
     }
 }
 
@@ -324,11 +304,7 @@ fn frame_on(prefix: &[u8], raw: &[u8], out: &mut Vec<u8>) -> SafeResult {
 fn prefix_parameters(total_bytes: usize) -> [CParameter; 6] {
     // The window must reach from the last byte of the frame back to the first of the bases.
     let window_log = total_bytes.next_power_of_two().ilog2().clamp(17, 26);
-    let table_log = if window_log <= 22 {
-        (window_log - 1).clamp(17, 20)
-    } else {
-        22
-    };
+    let table_log = if window_log <= 22 { (window_log - 1).clamp(17, 20) } else { 22 };
     [
         CParameter::CompressionLevel(3),
         CParameter::Strategy(Strategy::ZSTD_dfast),
@@ -342,20 +318,10 @@ fn prefix_parameters(total_bytes: usize) -> [CParameter; 6] {
 /// The bytes of the bases together, if a frame can stand on them.
 fn check_bases(bases: &[&[u8]]) -> Result<usize, Error> {
     // Saturating: only an error message ever sees a sum that large.
-    let bytes = bases
-        .iter()
-        .fold(0_usize, |sum, base| sum.saturating_add(base.len()));
-    let sound = (1..=MAX_BASES).contains(&bases.len())
-        && bytes > 0
-        && bases.iter().all(|base| base.len() <= MAX_FRAME_RAW);
-    if sound {
-        Ok(bytes)
-    } else {
-        Err(Error::WrongBases {
-            count: bases.len(),
-            bytes,
-        })
-    }
+    let bytes = bases.iter().fold(0_usize, |sum, base| sum.saturating_add(base.len()));
+    let sound =
+        (1..=MAX_BASES).contains(&bases.len()) && bytes > 0 && bases.iter().all(|base| base.len() <= MAX_FRAME_RAW);
+    if sound { Ok(bytes) } else { Err(Error::WrongBases { count: bases.len(), bytes }) }
 }
 
 /// Decompresses frames; one per thread.
@@ -377,10 +343,7 @@ impl Default for Decompressor {
 impl Decompressor {
     /// A decompressor.
     pub fn new() -> Decompressor {
-        Decompressor {
-            plain: DCtx::create(),
-            joined: Vec::new(),
-        }
+        Decompressor { plain: DCtx::create(), joined: Vec::new() }
     }
 
     /// Replaces `out` by the raw bytes of a frame: exactly `raw_length` of them. `bases` are those that it was
@@ -404,9 +367,7 @@ impl Decompressor {
     ) -> Result<(), Error> {
         out.clear();
         if raw_length > MAX_FRAME_RAW {
-            return Err(Error::TooLong {
-                claimed: raw_length,
-            });
+            return Err(Error::TooLong { claimed: raw_length });
         }
         out.reserve_exact(raw_length);
         let done = match encoding {
@@ -416,10 +377,7 @@ impl Decompressor {
         };
         let checked = match done {
             Ok(came) if came == raw_length => return Ok(()),
-            Ok(came) => Error::WrongLength {
-                expected: raw_length,
-                came,
-            },
+            Ok(came) => Error::WrongLength { expected: raw_length, came },
             Err(code) => explain(code, stored.len(), raw_length),
         };
         out.clear();
@@ -431,21 +389,14 @@ impl Decompressor {
         self.plain.sizeof() + self.joined.capacity()
     }
 
-    fn decompress_on(
-        &mut self,
-        bases: &[&[u8]],
-        stored: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<SafeResult, Error> {
+    fn decompress_on(&mut self, bases: &[&[u8]], stored: &[u8], out: &mut Vec<u8>) -> Result<SafeResult, Error> {
         let bytes = check_bases(bases)?;
         let prefix = match bases {
             [base] => base,
             _ => {
                 self.joined.clear();
                 self.joined.reserve_exact(bytes);
-                bases
-                    .iter()
-                    .for_each(|base| self.joined.extend_from_slice(base));
+                bases.iter().for_each(|base| self.joined.extend_from_slice(base));
                 &self.joined[..]
             }
         };
@@ -484,11 +435,7 @@ fn explain(code: ErrorCode, stored: usize, raw: usize) -> Error {
     if zstd_safe::is_error_kind(code, ZSTD_ErrorCode::ZSTD_error_memory_allocation) {
         return Error::NoMemory { raw };
     }
-    Error::Undecodable {
-        stored,
-        raw,
-        reason: get_error_name(code),
-    }
+    Error::Undecodable { stored, raw, reason: get_error_name(code) }
 }
 
 #[cfg(test)]
@@ -511,15 +458,9 @@ mod tests {
         let mut text = Vec::with_capacity(length + 64);
         let mut row = 0_u64;
         while text.len() < length {
-            let version = if row % 100 == night * 7 % 100 {
-                night
-            } else {
-                0
-            };
+            let version = if row % 100 == night * 7 % 100 { night } else { 0 };
             let secret = crate::base::to_hex(&random_bytes(row * 1000 + version, 8));
-            text.extend_from_slice(
-                format!("{row}\tcustomer {}\topen\t{secret}\n", row % 77).as_bytes(),
-            );
+            text.extend_from_slice(format!("{row}\tcustomer {}\topen\t{secret}\n", row % 77).as_bytes());
             row += 1;
         }
         text.truncate(length);
@@ -528,12 +469,7 @@ mod tests {
 
     const SIZES: [usize; 9] = [0, 1, 2, 100, 4095, 65_536, 100_001, 262_144, 1_500_000];
 
-    fn decoded(
-        encoding: Encoding,
-        stored: &[u8],
-        bases: &[&[u8]],
-        length: usize,
-    ) -> Result<Vec<u8>, Error> {
+    fn decoded(encoding: Encoding, stored: &[u8], bases: &[&[u8]], length: usize) -> Result<Vec<u8>, Error> {
         let mut out = b"left over".to_vec();
         let done = Decompressor::new().decompress(encoding, stored, bases, length, &mut out);
         assert_eq!(out.len(), if done.is_ok() { length } else { 0 });
@@ -548,17 +484,12 @@ mod tests {
             // The slow level has been convincing by then.
             let largest = if level == "max" { 100_001 } else { usize::MAX };
             for size in SIZES.into_iter().filter(|size| *size <= largest) {
-                for (raw, shrinks) in [
-                    (rows(0, size), level != "none" && size >= 100),
-                    (random_bytes(3, size), false),
-                ] {
+                for (raw, shrinks) in [(rows(0, size), level != "none" && size >= 100), (random_bytes(3, size), false)]
+                {
                     let encoding = compressor.compress(&raw, &mut out);
                     assert_eq!(encoding == Encoding::Zstd, shrinks, "{size} at {level}");
                     assert!(out.len() <= raw.len());
-                    assert!(
-                        decoded(encoding, &out, &[], size).unwrap() == raw,
-                        "{size} at {level}"
-                    );
+                    assert!(decoded(encoding, &out, &[], size).unwrap() == raw, "{size} at {level}");
                 }
             }
         }
@@ -584,9 +515,7 @@ mod tests {
         let mut base = vec![0x37, 0xa4, 0x30, 0xec];
         base.extend_from_slice(&rows(1, 50_000));
         let (raw, mut out) = (rows(2, 50_000), Vec::new());
-        Compressor::new(Level::Fast)
-            .compress_on(&[&base], &raw, &mut out)
-            .unwrap();
+        Compressor::new(Level::Fast).compress_on(&[&base], &raw, &mut out).unwrap();
         assert!(decoded(Encoding::ZstdOnBases, &out, &[&base], raw.len()).unwrap() == raw);
     }
 
@@ -615,11 +544,7 @@ mod tests {
         let (raw, mut out) = (random_bytes(8, 1 << 20), Vec::new());
         assert_eq!(compressor.compress(&raw, &mut out), Encoding::Raw);
         // The tables of level 19 take 17 MiB: they were never asked for.
-        assert!(
-            compressor.memory_bytes() < 2 << 20,
-            "{}",
-            compressor.memory_bytes()
-        );
+        assert!(compressor.memory_bytes() < 2 << 20, "{}", compressor.memory_bytes());
         let twice = [&raw[..100_000], &raw[..100_000]].concat();
         assert_eq!(compressor.compress(&twice, &mut out), Encoding::Zstd);
         assert!(out.len() < 101_000);
@@ -628,18 +553,12 @@ mod tests {
     #[test]
     fn damaged_frames_never_give_more_than_was_promised() {
         let (old, new, other) = (rows(1, 30_000), rows(2, 30_000), random_bytes(9, 30_000));
-        let (mut compressor, mut plain, mut on) =
-            (Compressor::new(Level::Default), Vec::new(), Vec::new());
+        let (mut compressor, mut plain, mut on) = (Compressor::new(Level::Default), Vec::new(), Vec::new());
         compressor.compress(&new, &mut plain);
         compressor.compress_on(&[&old], &new, &mut on).unwrap();
         for (encoding, stored) in [(Encoding::Zstd, &plain), (Encoding::ZstdOnBases, &on)] {
             for cut in (0..stored.len()).step_by(97) {
-                assert_eq!(
-                    decoded(encoding, &stored[..cut], &[&old], 30_000)
-                        .unwrap_err()
-                        .kind(),
-                    Kind::Damaged
-                );
+                assert_eq!(decoded(encoding, &stored[..cut], &[&old], 30_000).unwrap_err().kind(), Kind::Damaged);
             }
             for seed in 0..600_u64 {
                 let noise = random_bytes(seed, 8);
@@ -650,17 +569,10 @@ mod tests {
                 let _ = decoded(encoding, &flipped, &[&old], 30_000);
             }
             for wrong in [0, 1, 29_999, 30_001] {
-                assert_eq!(
-                    decoded(encoding, stored, &[&old], wrong)
-                        .unwrap_err()
-                        .kind(),
-                    Kind::Damaged
-                );
+                assert_eq!(decoded(encoding, stored, &[&old], wrong).unwrap_err().kind(), Kind::Damaged);
             }
         }
-        assert!(
-            !matches!(decoded(Encoding::ZstdOnBases, &on, &[&other], 30_000), Ok(raw) if raw == new)
-        );
+        assert!(!matches!(decoded(Encoding::ZstdOnBases, &on, &[&other], 30_000), Ok(raw) if raw == new));
         assert!(decoded(Encoding::ZstdOnBases, &on, &[&old[..100]], 30_000).is_err());
         assert!(decoded(Encoding::Zstd, &random_bytes(1, 500), &[], 30_000).is_err());
     }
@@ -674,19 +586,11 @@ mod tests {
         }
         let base = &b"base"[..];
         for bases in [&[][..], &[&[][..]], &[base, base, base]] {
-            let refused = decompressor
-                .decompress(Encoding::ZstdOnBases, b"", bases, 10, &mut out)
-                .unwrap_err();
+            let refused = decompressor.decompress(Encoding::ZstdOnBases, b"", bases, 10, &mut out).unwrap_err();
             assert!(matches!(refused, Error::WrongBases { .. }), "{refused}");
         }
         let refused = decompressor.decompress(Encoding::Raw, b"123", &[], 2, &mut out);
-        assert_eq!(
-            refused,
-            Err(Error::WrongLength {
-                expected: 2,
-                came: 3
-            })
-        );
+        assert_eq!(refused, Err(Error::WrongLength { expected: 2, came: 3 }));
         assert!(out.capacity() < 100);
     }
 
@@ -705,29 +609,11 @@ mod tests {
         let (mut compressor, mut out) = (Compressor::new(Level::Default), Vec::new());
         let (old, new) = (rows(1, 1 << 20), rows(2, 1 << 20));
         compressor.compress(&new, &mut out);
-        compressor
-            .compress_on(&[&old, &old], &new, &mut out)
-            .unwrap();
-        assert!(
-            compressor.memory_bytes() < 5 << 20,
-            "{}",
-            compressor.memory_bytes()
-        );
+        compressor.compress_on(&[&old, &old], &new, &mut out).unwrap();
+        assert!(compressor.memory_bytes() < 5 << 20, "{}", compressor.memory_bytes());
         let (mut decompressor, mut raw) = (Decompressor::new(), Vec::new());
-        decompressor
-            .decompress(
-                Encoding::ZstdOnBases,
-                &out,
-                &[&old, &old],
-                new.len(),
-                &mut raw,
-            )
-            .unwrap();
-        assert!(
-            raw == new && decompressor.memory_bytes() < 3 << 20,
-            "{}",
-            decompressor.memory_bytes()
-        );
+        decompressor.decompress(Encoding::ZstdOnBases, &out, &[&old, &old], new.len(), &mut raw).unwrap();
+        assert!(raw == new && decompressor.memory_bytes() < 3 << 20, "{}", decompressor.memory_bytes());
     }
 
     #[test]
@@ -743,11 +629,7 @@ mod tests {
             assert_eq!(text.parse(), Ok(level));
         }
         for text in ["", "0", "23", "-1", "best", "Fast", "3.5", "999999999999"] {
-            assert_eq!(
-                Level::parse(text).unwrap_err().kind(),
-                Kind::Usage,
-                "{text}"
-            );
+            assert_eq!(Level::parse(text).unwrap_err().kind(), Kind::Usage, "{text}");
         }
         for encoding in [Encoding::Raw, Encoding::Zstd, Encoding::ZstdOnBases] {
             assert_eq!(Encoding::try_from(encoding as u8), Ok(encoding));

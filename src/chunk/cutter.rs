@@ -40,21 +40,13 @@ pub struct Chunk {
 impl Chunk {
     /// The window of the cut at the end; `None` when that cut was forced.
     pub fn end_window(&self) -> Option<&Window> {
-        if self.forced {
-            None
-        } else {
-            window_before(&self.data, self.data.len())
-        }
+        if self.forced { None } else { window_before(&self.data, self.data.len()) }
     }
 }
 
 impl From<Piece<'_>> for Chunk {
     fn from(piece: Piece<'_>) -> Chunk {
-        Chunk {
-            data: piece.data.to_vec(),
-            start: piece.start,
-            forced: piece.forced,
-        }
+        Chunk { data: piece.data.to_vec(), start: piece.start, forced: piece.forced }
     }
 }
 
@@ -68,15 +60,7 @@ impl<'a, R: Read> Cutter<'a, R> {
     /// one each.
     pub fn with_buffer(chunker: &'a Chunker, reader: R, mut buffer: Vec<u8>) -> Self {
         buffer.resize(Self::buffer_bytes(chunker), 0);
-        Cutter {
-            chunker,
-            reader,
-            buffer,
-            begin: 0,
-            filled: 0,
-            position: 0,
-            at_end: false,
-        }
+        Cutter { chunker, reader, buffer, begin: 0, filled: 0, position: 0, at_end: false }
     }
 
     /// The memory that cutting a stream takes: 4 MiB, or twice the largest chunk when that is more.
@@ -97,20 +81,13 @@ impl<'a, R: Read> Cutter<'a, R> {
     /// again continues where it stood.
     pub fn next_piece(&mut self) -> io::Result<Option<Piece<'_>>> {
         self.fill()?;
-        let Some(cut) = self
-            .chunker
-            .cut(&self.buffer[self.begin..self.filled], self.at_end)
-        else {
+        let Some(cut) = self.chunker.cut(&self.buffer[self.begin..self.filled], self.at_end) else {
             return Ok(None);
         };
         let (begin, start) = (self.begin, self.position);
         self.begin += cut.length;
         self.position += cut.length as u64;
-        Ok(Some(Piece {
-            data: &self.buffer[begin..self.begin],
-            start,
-            forced: cut.forced,
-        }))
+        Ok(Some(Piece { data: &self.buffer[begin..self.begin], start, forced: cut.forced }))
     }
 
     /// Reads until the next cut can be decided: a largest chunk is there, or the stream ended.
@@ -138,9 +115,7 @@ impl<R: Read> Iterator for Cutter<'_, R> {
     type Item = io::Result<Chunk>;
 
     fn next(&mut self) -> Option<io::Result<Chunk>> {
-        self.next_piece()
-            .map(|piece| piece.map(Chunk::from))
-            .transpose()
+        self.next_piece().map(|piece| piece.map(Chunk::from)).transpose()
     }
 }
 
@@ -207,31 +182,14 @@ pub(super) mod tests {
         let chunker = chunker();
         for seed in 0..12_u64 {
             let mut random = Random(seed);
-            let length = [0, 1, 4096, 70_000, 5_000_000][(random.next() % 5) as usize]
-                + random.next() as usize % 3;
+            let length = [0, 1, 4096, 70_000, 5_000_000][(random.next() % 5) as usize] + random.next() as usize % 3;
             let data = random_bytes(seed, length);
             let largest = [100, 9_000, 300_000, 9_000_000][seed as usize % 4];
-            let cutter = Cutter::new(
-                &chunker,
-                Dribble {
-                    data: &data,
-                    random,
-                    largest,
-                },
-            );
+            let cutter = Cutter::new(&chunker, Dribble { data: &data, random, largest });
             let read: Vec<Chunk> = cutter.map(Result::unwrap).collect();
             let whole: Vec<Chunk> = chunker.cuts(&data).map(Chunk::from).collect();
-            assert!(
-                read == whole,
-                "seed {seed}: {} chunks, not {}",
-                read.len(),
-                whole.len()
-            );
-            assert!(
-                read.iter()
-                    .zip(chunker.cuts(&data))
-                    .all(|(a, b)| a.end_window() == b.end_window())
-            );
+            assert!(read == whole, "seed {seed}: {} chunks, not {}", read.len(), whole.len());
+            assert!(read.iter().zip(chunker.cuts(&data)).all(|(a, b)| a.end_window() == b.end_window()));
         }
     }
 
@@ -251,10 +209,7 @@ pub(super) mod tests {
         }
         let buffer = cutter.into_buffer();
         assert_eq!((buffer.len(), buffer.capacity()), (expected, expected));
-        let (address, mut again) = (
-            buffer.as_ptr(),
-            Cutter::with_buffer(&chunker, &b"short"[..], buffer),
-        );
+        let (address, mut again) = (buffer.as_ptr(), Cutter::with_buffer(&chunker, &b"short"[..], buffer));
         assert_eq!(again.next_piece().unwrap().unwrap().data, b"short");
         let buffer = again.into_buffer();
         assert_eq!(buffer.as_ptr(), address);
@@ -273,17 +228,7 @@ pub(super) mod tests {
         }
         let chunker = chunker();
         let data = random_bytes(4, 200_000);
-        let mut cutter = Cutter::new(
-            &chunker,
-            Hiccup(
-                Dribble {
-                    data: &data,
-                    random: Random(8),
-                    largest: 999,
-                },
-                false,
-            ),
-        );
+        let mut cutter = Cutter::new(&chunker, Hiccup(Dribble { data: &data, random: Random(8), largest: 999 }, false));
         let (mut joined, mut failures) = (Vec::new(), 0);
         loop {
             match cutter.next_piece() {

@@ -68,13 +68,7 @@ impl Chunker {
     pub fn new(sizes: Sizes, gear_seed: u64) -> Chunker {
         let (strict, relaxed) = select_masks(sizes.average(), Normalization::Level1);
         let (gear, gear_shifted) = get_gear_with_seed(gear_seed);
-        Chunker {
-            sizes,
-            strict,
-            relaxed,
-            gear,
-            gear_shifted,
-        }
+        Chunker { sizes, strict, relaxed, gear, gear_shifted }
     }
 
     /// The sizes it cuts to.
@@ -105,28 +99,19 @@ impl Chunker {
             &self.gear_shifted,
         );
         // A cut by content lies before the byte that completed it, hence never at the end of what was searched.
-        Some(Cut {
-            length,
-            forced: length == reachable,
-        })
+        Some(Cut { length, forced: length == reachable })
     }
 
     /// Cuts a whole stream that is in memory. Empty data has no chunks.
     pub fn cuts<'a>(&'a self, data: &'a [u8]) -> Cuts<'a> {
-        Cuts {
-            chunker: self,
-            data,
-            position: 0,
-        }
+        Cuts { chunker: self, data, position: 0 }
     }
 }
 
 impl fmt::Debug for Chunker {
     /// Without the tables: they give the seed away.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chunker")
-            .field("sizes", &self.sizes)
-            .finish_non_exhaustive()
+        f.debug_struct("Chunker").field("sizes", &self.sizes).finish_non_exhaustive()
     }
 }
 
@@ -144,11 +129,7 @@ impl<'a> Iterator for Cuts<'a> {
     fn next(&mut self) -> Option<Piece<'a>> {
         let rest = &self.data[self.position..];
         let cut = self.chunker.cut(rest, true)?;
-        let piece = Piece {
-            data: &rest[..cut.length],
-            start: self.position as u64,
-            forced: cut.forced,
-        };
+        let piece = Piece { data: &rest[..cut.length], start: self.position as u64, forced: cut.forced };
         self.position += cut.length;
         Some(piece)
     }
@@ -159,11 +140,7 @@ impl std::iter::FusedIterator for Cuts<'_> {}
 impl<'a> Piece<'a> {
     /// The window of the cut at the end; `None` when that cut was forced.
     pub fn end_window(&self) -> Option<&'a Window> {
-        if self.forced {
-            None
-        } else {
-            window_before(self.data, self.data.len())
-        }
+        if self.forced { None } else { window_before(self.data, self.data.len()) }
     }
 }
 
@@ -186,10 +163,7 @@ mod tests {
     }
 
     fn windows(chunker: &Chunker, data: &[u8]) -> HashSet<Window> {
-        chunker
-            .cuts(data)
-            .filter_map(|piece| piece.end_window().copied())
-            .collect()
+        chunker.cuts(data).filter_map(|piece| piece.end_window().copied()).collect()
     }
 
     #[test]
@@ -204,14 +178,7 @@ mod tests {
         let chunker = chunker(7);
         let data = random_bytes(3, 700_001);
         let pieces: Vec<Piece<'_>> = chunker.cuts(&data).collect();
-        assert_eq!(
-            pieces
-                .iter()
-                .flat_map(|p| p.data)
-                .copied()
-                .collect::<Vec<u8>>(),
-            data
-        );
+        assert_eq!(pieces.iter().flat_map(|p| p.data).copied().collect::<Vec<u8>>(), data);
         let (last, others) = pieces.split_last().unwrap();
         assert!(last.forced && last.end_window().is_none());
         for piece in others {
@@ -228,32 +195,15 @@ mod tests {
     #[test]
     fn data_without_content_is_cut_by_force() {
         let data = vec![0_u8; 200 << 10];
-        let pieces: Vec<(usize, bool)> = chunker(0)
-            .cuts(&data)
-            .map(|p| (p.data.len(), p.forced))
-            .collect();
-        assert_eq!(
-            pieces,
-            [
-                (64 << 10, true),
-                (64 << 10, true),
-                (64 << 10, true),
-                (8 << 10, true)
-            ]
-        );
+        let pieces: Vec<(usize, bool)> = chunker(0).cuts(&data).map(|p| (p.data.len(), p.forced)).collect();
+        assert_eq!(pieces, [(64 << 10, true), (64 << 10, true), (64 << 10, true), (8 << 10, true)]);
     }
 
     #[test]
     fn small_data_is_one_chunk() {
         for length in [1, 64, (4 << 10) - 1, 4 << 10] {
             let data = random_bytes(5, length);
-            assert_eq!(
-                chunker(9).cut(&data, true),
-                Some(Cut {
-                    length,
-                    forced: true
-                })
-            );
+            assert_eq!(chunker(9).cut(&data, true), Some(Cut { length, forced: true }));
             assert_eq!(chunker(9).cut(&data, false), None);
         }
     }
@@ -263,17 +213,10 @@ mod tests {
         let chunker = chunker(42);
         let before = random_bytes(11, 2 << 20);
         let mut after = before.clone();
-        after.splice(
-            900_000..900_000,
-            b"something that was not there last night".iter().copied(),
-        );
+        after.splice(900_000..900_000, b"something that was not there last night".iter().copied());
         let (old, new) = (windows(&chunker, &before), windows(&chunker, &after));
         let kept = old.intersection(&new).count();
-        assert!(
-            old.len() > 60 && kept + 4 >= old.len(),
-            "{kept} of {} cuts kept",
-            old.len()
-        );
+        assert!(old.len() > 60 && kept + 4 >= old.len(), "{kept} of {} cuts kept", old.len());
     }
 
     #[test]
@@ -305,10 +248,7 @@ mod tests {
         let data = random_bytes(2024, 3 << 20);
         let lengths: Vec<usize> = chunker.cuts(&data).map(|piece| piece.data.len()).collect();
         // A repository that exists was cut like this; other figures here mean that it would store everything anew.
-        let first = [
-            290_930, 275_801, 283_460, 315_531, 345_148, 327_303, 247_541, 310_456, 225_867,
-            508_632, 15_059,
-        ];
+        let first = [290_930, 275_801, 283_460, 315_531, 345_148, 327_303, 247_541, 310_456, 225_867, 508_632, 15_059];
         assert_eq!(lengths, first);
     }
 }

@@ -38,11 +38,7 @@ impl Error {
 
 impl Sizes {
     /// What repositories of format 1 are made with: 64 KiB, 256 KiB, 1 MiB.
-    pub const V1: Sizes = Sizes {
-        min: 64 * KIB,
-        average: 256 * KIB,
-        max: MIB,
-    };
+    pub const V1: Sizes = Sizes { min: 64 * KIB, average: 256 * KIB, max: MIB };
 
     /// The sizes that any repository may ask for are powers of two (the search steps two bytes at a time, and the
     /// average selects a mask by its logarithm) with 4 KiB <= min < average < max <= 16 MiB, min at most 1 MiB and
@@ -52,9 +48,7 @@ impl Sizes {
     ///
     /// Names the three sizes when they are outside these bounds.
     pub fn new(min: u64, average: u64, max: u64) -> Result<Sizes, Error> {
-        let sound = [min, average, max]
-            .iter()
-            .all(|size| size.is_power_of_two())
+        let sound = [min, average, max].iter().all(|size| size.is_power_of_two())
             && min >= 4 * KIB as u64
             && min < average
             && average < max
@@ -65,11 +59,7 @@ impl Sizes {
             return Err(Error { min, average, max });
         }
         // Each is at most 16 MiB.
-        Ok(Sizes {
-            min: min as usize,
-            average: average as usize,
-            max: max as usize,
-        })
+        Ok(Sizes { min: min as usize, average: average as usize, max: max as usize })
     }
 
     /// No chunk but the last of a stream is smaller.
@@ -113,12 +103,7 @@ mod tests {
             (u64::MAX, u64::MAX, u64::MAX),
         ] {
             let error = Sizes::new(min, average, max).unwrap_err();
-            assert!(
-                error
-                    .to_string()
-                    .contains(&format!("{min}/{average}/{max}")),
-                "{error}"
-            );
+            assert!(error.to_string().contains(&format!("{min}/{average}/{max}")), "{error}");
             assert_eq!(error.kind(), Kind::Unsupported);
         }
     }

@@ -29,15 +29,16 @@ numbered! {
     }
 }
 
-numbered! {
-    /// How a frame is stored.
-    Encoding {
-        /// As it is.
-        Raw = 0,
-        /// One zstd frame (RFC 8878).
-        Zstd = 1,
-        /// One zstd frame whose prefix is the frame's bases, joined in order.
-        ZstdOnBases = 2,
+pub use crate::compress::Encoding;
+
+impl Cbor for Encoding {
+    fn write(&self, writer: &mut Writer) {
+        writer.uint(*self as u64);
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let number = reader.uint()?;
+        let encoding = u8::try_from(number).ok().and_then(|number| Encoding::try_from(number).ok());
+        encoding.ok_or_else(|| reader.bad(format!("a frame of encoding {number}, which this version does not know")))
     }
 }
 

@@ -14,7 +14,7 @@
 //! | 3 | [`repo`] | the vault: keyring, sessions, packs, index, trees, snapshots |
 //! | 3 | [`source`] | where bytes come from |
 //! | 3 | [`target`] | where bytes go back to |
-//! | 6 | [`ops`] | the verbs: backup, restore, verify, forget, prune, … |
+//! | 4 | [`ops`] | the verbs: backup, restore, verify, forget, prune, … |
 //! | 9 | [`cli`] | the front door: arguments, terminal, text and JSON, exit codes |
 //!
 //! Deliberately absent: below `cli` nobody prints, asks, or reads the environment. `source` and `target` do not

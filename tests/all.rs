@@ -1,1 +1,8 @@
+//! The one test binary: every story that needs more than one room, and the checks of the sources themselves.
+//!
+//! Each module is a file or folder beside this one. A test that cannot run here prints `skipped: REASON` and
+//! returns; `./test` counts such lines, and under CI a skip is a failure.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
+mod tidy;

@@ -32,17 +32,9 @@ fn best_speed(bytes: usize, mut work: impl FnMut()) -> f64 {
 /// Speeds of sealing and opening `count` messages of `size` bytes together.
 fn together(key: &SivKey, count: usize, size: usize) -> (f64, f64) {
     let mut texts = vec![vec![7; size]; count];
-    let mut messages: Vec<Message<'_>> = texts
-        .iter_mut()
-        .map(|text| Message {
-            nonce: [3; 16],
-            text,
-            iv: [0; 16],
-        })
-        .collect();
-    let seal = best_speed(size * count, || {
-        key.seal_many(HEADER, black_box(&mut messages))
-    });
+    let mut messages: Vec<Message<'_>> =
+        texts.iter_mut().map(|text| Message { nonce: [3; 16], text, iv: [0; 16] }).collect();
+    let seal = best_speed(size * count, || key.seal_many(HEADER, black_box(&mut messages)));
     // Opening what does not open takes as long, plus the wipe; so each round opens what was sealed just before,
     // and the sealing is taken off again.
     let both = best_speed(size * count, || {
@@ -60,17 +52,11 @@ fn plain_crate(key: &[u8; 64], size: usize) -> (f64, f64) {
     let mut text = vec![7; size];
     let mut tag = Default::default();
     let seal = best_speed(size, || {
-        tag = cipher
-            .encrypt_inout_detached(&nonce, HEADER, black_box(&mut text[..]).into())
-            .unwrap();
+        tag = cipher.encrypt_inout_detached(&nonce, HEADER, black_box(&mut text[..]).into()).unwrap();
     });
     let both = best_speed(size, || {
-        tag = cipher
-            .encrypt_inout_detached(&nonce, HEADER, black_box(&mut text[..]).into())
-            .unwrap();
-        cipher
-            .decrypt_inout_detached(&nonce, HEADER, black_box(&mut text[..]).into(), &tag)
-            .unwrap();
+        tag = cipher.encrypt_inout_detached(&nonce, HEADER, black_box(&mut text[..]).into()).unwrap();
+        cipher.decrypt_inout_detached(&nonce, HEADER, black_box(&mut text[..]).into(), &tag).unwrap();
     });
     (seal, 1.0 / (1.0 / both - 1.0 / seal))
 }
@@ -78,10 +64,7 @@ fn plain_crate(key: &[u8; 64], size: usize) -> (f64, f64) {
 fn main() {
     let raw = [0x5a; 64];
     let key = SivKey::new(&raw);
-    println!(
-        "{:>9} {:>10} {:>10} {:>10}",
-        "bytes", "how", "seal MB/s", "open MB/s"
-    );
+    println!("{:>9} {:>10} {:>10} {:>10}", "bytes", "how", "seal MB/s", "open MB/s");
     for size in SIZES {
         let rows = [
             ("aes-siv", plain_crate(&raw, size)),

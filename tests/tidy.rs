@@ -69,17 +69,8 @@ const DOORS: &[(&str, &[&str])] = &[
 const ANYWHERE: &[&str] = &[""];
 
 /// Where local files are opened, locked, measured or described. Of the vault only what is a cache or a spool.
-const LOCAL_FILES: &[&str] = &[
-    "base",
-    "cli",
-    "repo/base_cache",
-    "repo/index",
-    "repo/pack_writer",
-    "repo/spool",
-    "source",
-    "store",
-    "target",
-];
+const LOCAL_FILES: &[&str] =
+    &["base", "cli", "repo/base_cache", "repo/index", "repo/pack_writer", "repo/spool", "source", "store", "target"];
 
 /// Words of code that only some paths below `src/` may say, and what the others do instead.
 const RESERVED: &[(&[&str], &[&str], &str)] = &[
@@ -104,11 +95,7 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
     (&["async", "move"], ASYNC, "show a plain function"),
     (&["async", "{"], ASYNC, "show a plain function"),
     (&[".", "await"], ASYNC, "show a plain function"),
-    (
-        &[".", "unwrap", "("],
-        &[],
-        "return the error, or `expect` a proven fact",
-    ),
+    (&[".", "unwrap", "("], &[], "return the error, or `expect` a proven fact"),
     (&["todo", "!"], &[], "finish it or leave it out"),
     (&["unimplemented", "!"], &[], "finish it or leave it out"),
 ];
@@ -119,11 +106,7 @@ const ASKS: &[&str] = &["cli", "config"];
 const ASYNC: &[&str] = &["daemon", "db", "notify", "store/s3.rs"];
 
 /// Marks of unfinished work, in code or in comments.
-const UNFINISHED: &[&str] = &[
-    concat!("TO", "DO"),
-    concat!("FIX", "ME"),
-    concat!("XX", "X"),
-];
+const UNFINISHED: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
 
 /// Longer files hide a second thing.
 const LINES_AT_MOST: usize = 900;
@@ -166,12 +149,7 @@ fn every_room_has_a_floor_and_the_map_shows_it() {
     let tokens = tokens(&map);
     let rooms = words_after(&tokens, "mod");
     assert!(rooms.len() > 5, "src/lib.rs shows the rooms: {rooms:?}");
-    none(
-        rooms
-            .iter()
-            .filter_map(|room| room_on_map(room, &map))
-            .collect(),
-    );
+    none(rooms.iter().filter_map(|room| room_on_map(room, &map)).collect());
 }
 
 #[test]
@@ -268,9 +246,7 @@ fn arrows(path: &str, text: &str) -> Vec<String> {
 /// What is missing where a room is declared: its floor here, or its line in the map.
 fn room_on_map(room: &str, map: &str) -> Option<String> {
     let Some(floor) = floor(room) else {
-        return Some(format!(
-            "src/lib.rs: `{room}` has no floor; give it one in FLOORS"
-        ));
+        return Some(format!("src/lib.rs: `{room}` has no floor; give it one in FLOORS"));
     };
     let line = format!("//! | {floor} | [`{room}`] |");
     (!map.contains(&line)).then(|| format!("src/lib.rs: the map has no line `{line}`"))
@@ -352,9 +328,7 @@ fn uses_of<'t, 'a>(tokens: &'t [Token<'a>], package: &str) -> Vec<&'t Token<'a>>
         .filter(|&at| {
             let before = at.checked_sub(1).map_or("", text);
             let before_that = at.checked_sub(2).map_or("", text);
-            let inside_a_path = before == "::"
-                && before_that != "use"
-                && before_that.ends_with(char::is_alphanumeric);
+            let inside_a_path = before == "::" && before_that != "use" && before_that.ends_with(char::is_alphanumeric);
             let begins_a_path = text(at + 1) == "::" && !inside_a_path;
             begins_a_path || before == "use" || before_that == "extern" && before == "crate"
         })
@@ -417,12 +391,8 @@ fn unfinished(path: &str, text: &str) -> Vec<String> {
         .map(|(at, line)| (at + 1, line))
         .filter(|(number, _)| !tested.iter().any(|lines| lines.contains(number)))
         .filter_map(|(number, line)| {
-            let word = line
-                .split(|c: char| !c.is_alphanumeric())
-                .find(|word| UNFINISHED.contains(word))?;
-            Some(format!(
-                "src/{path}:{number}: `{word}`: finish it or leave it out"
-            ))
+            let word = line.split(|c: char| !c.is_alphanumeric()).find(|word| UNFINISHED.contains(word))?;
+            Some(format!("src/{path}:{number}: `{word}`: finish it or leave it out"))
         })
         .collect()
 }
@@ -431,9 +401,7 @@ fn unfinished(path: &str, text: &str) -> Vec<String> {
 fn length(path: &str, text: &str) -> Vec<String> {
     let lines = text.lines().count();
     (lines > LINES_AT_MOST)
-        .then(|| {
-            format!("src/{path}: {lines} lines; split it by what it does (at most {LINES_AT_MOST})")
-        })
+        .then(|| format!("src/{path}: {lines} lines; split it by what it does (at most {LINES_AT_MOST})"))
         .into_iter()
         .collect()
 }
@@ -469,9 +437,7 @@ fn names_place(line: &str, place: &str) -> bool {
 
 /// Packages whose licence does not let everybody use, change and pass on the whole.
 fn unfit_licences(metadata: &serde_json::Value) -> Vec<String> {
-    let packages = metadata["packages"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
+    let packages = metadata["packages"].as_array().map_or(&[][..], Vec::as_slice);
     let mut complaints: Vec<String> = packages
         .iter()
         .filter_map(|package| {
@@ -501,11 +467,7 @@ fn floor(room: &str) -> Option<u8> {
 fn room_of(path: &str) -> &str {
     match path {
         "lib.rs" | "main.rs" => "",
-        _ => path
-            .split('/')
-            .next()
-            .expect("split yields one")
-            .trim_end_matches(".rs"),
+        _ => path.split('/').next().expect("split yields one").trim_end_matches(".rs"),
     }
 }
 
@@ -517,30 +479,20 @@ fn is_test_file(path: &str) -> bool {
 /// Whether a path below `src/` begins with one of `allowed`, ending at a folder, a file or the `.rs` of one.
 fn is_allowed(path: &str, allowed: &[&str]) -> bool {
     allowed.iter().any(|beginning| {
-        path.strip_prefix(beginning).is_some_and(|rest| {
-            beginning.is_empty() || rest.is_empty() || rest.starts_with('/') || rest == ".rs"
-        })
+        path.strip_prefix(beginning)
+            .is_some_and(|rest| beginning.is_empty() || rest.is_empty() || rest.starts_with('/') || rest == ".rs")
     })
 }
 
 /// The tokens that directly follow `word`.
 fn words_after<'a>(tokens: &[Token<'a>], word: &str) -> Vec<&'a str> {
-    tokens
-        .windows(2)
-        .filter(|pair| pair[0].text == word)
-        .map(|pair| pair[1].text)
-        .collect()
+    tokens.windows(2).filter(|pair| pair[0].text == word).map(|pair| pair[1].text).collect()
 }
 
 fn check_sources(rule: fn(&str, &str) -> Vec<String>) {
     let files = rust_files("src");
     assert!(files.len() > 5, "the sources are where we look for them");
-    none(
-        files
-            .iter()
-            .flat_map(|(path, text)| rule(path.strip_prefix("src/").expect("below src"), text))
-            .collect(),
-    );
+    none(files.iter().flat_map(|(path, text)| rule(path.strip_prefix("src/").expect("below src"), text)).collect());
 }
 
 fn none(complaints: Vec<String>) {
@@ -575,11 +527,8 @@ fn rust_files(folder: &str) -> Vec<(String, String)> {
 }
 
 fn names_in(folder: &Path) -> Vec<String> {
-    std::fs::read_dir(folder).map_or(Vec::new(), |entries| {
-        entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect()
-    })
+    std::fs::read_dir(folder)
+        .map_or(Vec::new(), |entries| entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect())
 }
 
 /// What git keeps, and what it would keep if it were told: new files are looked at before they are committed.
@@ -592,10 +541,7 @@ fn repository_files() -> Vec<String> {
         .output()
         .expect("git is installed");
     let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "git cannot list the repository: {complaint}"
-    );
+    assert!(output.status.success(), "git cannot list the repository: {complaint}");
     let list = String::from_utf8(output.stdout).expect("our file names are UTF-8");
     list.split_terminator('\0').map(str::to_owned).collect()
 }
@@ -610,29 +556,13 @@ fn cargo_metadata() -> serde_json::Value {
             .output()
             .unwrap_or_else(|error| panic!("{program:?}: {error}"));
         let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "{program:?} {arguments:?}: {complaint}"
-        );
+        assert!(output.status.success(), "{program:?} {arguments:?}: {complaint}");
         String::from_utf8(output.stdout).unwrap()
     };
     let version = ask("rustc".as_ref(), &["-vV"]);
-    let host = version
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .unwrap();
-    let metadata = ask(
-        &cargo,
-        &[
-            "metadata",
-            "--offline",
-            "--locked",
-            "--format-version",
-            "1",
-            "--filter-platform",
-            host,
-        ],
-    );
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let metadata =
+        ask(&cargo, &["metadata", "--offline", "--locked", "--format-version", "1", "--filter-platform", host]);
     serde_json::from_str(&metadata).expect("cargo writes JSON")
 }
 
@@ -640,20 +570,10 @@ fn cargo_metadata() -> serde_json::Value {
 
 #[test]
 fn a_file_without_a_sentence_is_noticed() {
-    for bad in [
-        "",
-        "fn a() {}",
-        "// Not a doc.",
-        "//!",
-        "//! words",
-        "//! a few words here\n\n",
-    ] {
+    for bad in ["", "fn a() {}", "// Not a doc.", "//!", "//! words", "//! a few words here\n\n"] {
         assert_eq!(first_line("x.rs", bad).len(), 1, "{bad:?}");
     }
-    for good in [
-        "//! The one clock.",
-        "#![no_std]\n\n//! Says what\n//! it is.\n//!\n//! and more",
-    ] {
+    for good in ["//! The one clock.", "#![no_std]\n\n//! Says what\n//! it is.\n//!\n//! and more"] {
         none(first_line("x.rs", good));
     }
 }
@@ -670,19 +590,13 @@ fn a_room_without_a_floor_or_a_line_in_the_map_is_noticed() {
 fn an_arrow_that_leads_up_or_sideways_is_noticed() {
     for (path, bad) in [
         ("store/local.rs", "use crate::crypto::Seal;"),
-        (
-            "store/mod.rs",
-            "use crate::{base::{Kind, Clock}, format::Pack};",
-        ),
+        ("store/mod.rs", "use crate::{base::{Kind, Clock}, format::Pack};"),
         ("compress.rs", "fn a() { crate::cli::run() }"),
         ("format/mod.rs", "use crate::*;"),
         ("format/mod.rs", "use crate::{self as house};"),
         ("format/mod.rs", "use super::store;"),
         ("repo/pack.rs", "use super::super::source::Source;"),
-        (
-            "repo/pack.rs",
-            "#[cfg(test)] mod tests { use super::super::super::ops; }",
-        ),
+        ("repo/pack.rs", "#[cfg(test)] mod tests { use super::super::super::ops; }"),
         ("attic/mod.rs", "use crate::base::Kind;"),
         ("ops/mod.rs", "use crate::Everything;"),
         ("main.rs", "use keepstone::ops::backup;"),
@@ -695,22 +609,10 @@ fn an_arrow_that_leads_up_or_sideways_is_noticed() {
 #[test]
 fn an_arrow_that_leads_down_is_not() {
     for (path, good) in [
-        (
-            "store/local.rs",
-            "use crate::base::Kind; use crate::store::Key; use super::Error;",
-        ),
-        (
-            "store/mod.rs",
-            "/// See [`crate::cli`].\n// use crate::cli;\nconst A: &str = \"crate::cli\";",
-        ),
-        (
-            "cli/commands/list.rs",
-            "use crate::ops::list; pub(crate) fn a() { super::super::b() }",
-        ),
-        (
-            "store/mod.rs",
-            "mod a { use super::b; } #[cfg(test)] mod tests { use super::*; }",
-        ),
+        ("store/local.rs", "use crate::base::Kind; use crate::store::Key; use super::Error;"),
+        ("store/mod.rs", "/// See [`crate::cli`].\n// use crate::cli;\nconst A: &str = \"crate::cli\";"),
+        ("cli/commands/list.rs", "use crate::ops::list; pub(crate) fn a() { super::super::b() }"),
+        ("store/mod.rs", "mod a { use super::b; } #[cfg(test)] mod tests { use super::*; }"),
         ("main.rs", "fn main() { keepstone::cli::main() }"),
         ("lib.rs", "pub mod base; pub use crate::cli::run;"),
     ] {
@@ -742,17 +644,9 @@ fn a_package_beside_its_door_is_noticed() {
 
 #[test]
 fn a_dependency_without_a_door_and_a_door_without_one_are_noticed() {
-    let all: String = DOORS
-        .iter()
-        .map(|(package, _)| format!("{package} = \"1\"\n"))
-        .collect();
-    none(missing_doors(&format!(
-        "[dependencies]\n# why\n{all}\n[dev-dependencies]\nx = \"1\"\n"
-    )));
-    assert_eq!(
-        missing_doors(&format!("[dependencies]\nnew-thing = \"1\"\n{all}")).len(),
-        1
-    );
+    let all: String = DOORS.iter().map(|(package, _)| format!("{package} = \"1\"\n")).collect();
+    none(missing_doors(&format!("[dependencies]\n# why\n{all}\n[dev-dependencies]\nx = \"1\"\n")));
+    assert_eq!(missing_doors(&format!("[dependencies]\nnew-thing = \"1\"\n{all}")).len(), 1);
     assert_eq!(missing_doors("[dependencies]\n").len(), DOORS.len());
 }
 
@@ -768,30 +662,18 @@ fn a_second_clock_a_second_voice_and_a_loose_end_are_noticed() {
         "fn a() { todo!() }",
     ] {
         assert_eq!(reserved_words("repo/mod.rs", bad).len(), 1, "{bad}");
-        none(reserved_words(
-            "repo/mod.rs",
-            &format!("#[cfg(test)] mod tests {{ {bad} }}"),
-        ));
+        none(reserved_words("repo/mod.rs", &format!("#[cfg(test)] mod tests {{ {bad} }}")));
     }
     for word in UNFINISHED {
         let bad = format!("/// {word}: later\nfn a() {{}}");
         assert_eq!(unfinished("repo/mod.rs", &bad).len(), 1, "{bad}");
-        none(unfinished(
-            "repo/mod.rs",
-            &format!("#[cfg(test)]\nmod tests {{\n// {word}\n}}"),
-        ));
+        none(unfinished("repo/mod.rs", &format!("#[cfg(test)]\nmod tests {{\n// {word}\n}}")));
     }
     for (path, good) in [
         ("base/clock.rs", "fn a() { Instant::now(); }"),
-        (
-            "cli/print.rs",
-            "fn a() { println!(\"b\"); std::env::var(\"HOME\"); }",
-        ),
+        ("cli/print.rs", "fn a() { println!(\"b\"); std::env::var(\"HOME\"); }"),
         ("store/s3.rs", "async fn a() { b().await }"),
-        (
-            "repo/mod.rs",
-            "fn a() { b().unwrap_or(1); env!(\"CARGO_PKG_VERSION\"); self.eprintln(); }",
-        ),
+        ("repo/mod.rs", "fn a() { b().unwrap_or(1); env!(\"CARGO_PKG_VERSION\"); self.eprintln(); }"),
     ] {
         none(reserved_words(path, good));
     }
@@ -799,33 +681,21 @@ fn a_second_clock_a_second_voice_and_a_loose_end_are_noticed() {
 
 #[test]
 fn a_file_that_is_too_long_is_noticed() {
-    assert_eq!(
-        length("repo/mod.rs", &"\n".repeat(LINES_AT_MOST + 1)).len(),
-        1
-    );
+    assert_eq!(length("repo/mod.rs", &"\n".repeat(LINES_AT_MOST + 1)).len(), 1);
     none(length("repo/mod.rs", &"\n".repeat(LINES_AT_MOST)));
 }
 
 #[test]
 fn a_foreign_place_is_noticed() {
     for place in FOREIGN {
-        let bad = format!(
-            "see `{place}{}`",
-            if place.ends_with('/') { "x" } else { "" }
-        );
+        let bad = format!("see `{place}{}`", if place.ends_with('/') { "x" } else { "" });
         assert_eq!(foreign_places("README.md", &bad).len(), 1, "{bad}");
         none(foreign_places("Cargo.lock", &bad));
         if place.starts_with('/') {
-            none(foreign_places(
-                "README.md",
-                &format!("src{place} and $HOME{place}"),
-            ));
+            none(foreign_places("README.md", &format!("src{place} and $HOME{place}")));
         }
     }
-    none(foreign_places(
-        "README.md",
-        concat!("/wo", "rkshop, ./wo", "rk, /ro", "ots"),
-    ));
+    none(foreign_places("README.md", concat!("/wo", "rkshop, ./wo", "rk, /ro", "ots")));
 }
 
 #[test]
@@ -834,8 +704,5 @@ fn a_package_with_an_unfit_licence_is_noticed() {
     none(unfit_licences(&with("MIT OR Apache-2.0".into())));
     assert_eq!(unfit_licences(&with("GPL-3.0-only".into())).len(), 1);
     assert_eq!(unfit_licences(&with(serde_json::Value::Null)).len(), 1);
-    assert_eq!(
-        unfit_licences(&serde_json::json!({"packages": []})).len(),
-        1
-    );
+    assert_eq!(unfit_licences(&serde_json::json!({"packages": []})).len(), 1);
 }

@@ -1,12 +1,13 @@
 //! The ground floor: names, kinds of failure, time, progress, stopping, memory budgets and secrets.
 //!
 //! Everything here is plain vocabulary that all other rooms share. Nothing in it knows a repository, a file
-//! system tree or a format; it does no I/O beyond reading the clock and the system's random source.
+//! system tree or a format; it does no I/O beyond asking the system for the time, for random bytes and who we are.
 
 pub mod budget;
 pub mod clock;
 pub mod error;
 pub mod ids;
+pub mod machine;
 pub mod monitor;
 pub mod random;
 pub mod secret;
@@ -16,6 +17,7 @@ pub use budget::Budget;
 pub use clock::{Clock, Timestamp};
 pub use error::Kind;
 pub use ids::*;
+pub use machine::Machine;
 pub use monitor::{Event, Monitor, Problem, Silent};
 pub use secret::Secret;
 pub use stop::Stop;

@@ -8,8 +8,7 @@ use ::hpke::aead::ChaCha20Poly1305;
 use ::hpke::kdf::HkdfSha256;
 use ::hpke::kem::X25519HkdfSha256;
 use ::hpke::{
-    Deserializable, HpkeError, Kem, OpModeR, OpModeS, PskBundle, Serializable, single_shot_open,
-    single_shot_seal,
+    Deserializable, HpkeError, Kem, OpModeR, OpModeS, PskBundle, Serializable, single_shot_open, single_shot_seal,
 };
 
 type PrivateKey = <X25519HkdfSha256 as Kem>::PrivateKey;
@@ -28,9 +27,7 @@ pub(super) enum Sender<'a> {
 
 /// The public half of an X25519 key.
 pub(super) fn public_of(private: &Secret<[u8; 32]>) -> [u8; 32] {
-    X25519HkdfSha256::sk_to_pk(&private_key(private))
-        .to_bytes()
-        .into()
+    X25519HkdfSha256::sk_to_pk(&private_key(private)).to_bytes().into()
 }
 
 /// Seals `plain` to the holder of a public key; answers with the encapsulated key and the sealed bytes. Fails when
@@ -48,9 +45,7 @@ pub(super) fn seal(
     };
     let seal = || {
         let public = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(public)?;
-        single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
-            &mode, &public, info, plain, aad,
-        )
+        single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &public, info, plain, aad)
     };
     let (enc, sealed) = seal().map_err(|_: HpkeError| Error::Altered { what: "public key" })?;
     Ok((enc.to_bytes().into(), sealed))
@@ -72,9 +67,7 @@ pub(super) fn open(
     let open = || {
         let enc = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(enc)?;
         let private = private_key(private);
-        single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
-            &mode, &private, &enc, info, sealed, aad,
-        )
+        single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &private, &enc, info, sealed, aad)
     };
     open().map(Secret::new).map_err(|_: HpkeError| Forged)
 }

@@ -45,9 +45,7 @@ impl Class {
 
     /// The class with this number, if there is one.
     pub fn from_number(number: u8) -> Option<Class> {
-        Class::ALL
-            .into_iter()
-            .find(|class| class.number() == number)
+        Class::ALL.into_iter().find(|class| class.number() == number)
     }
 
     fn name(self) -> &'static str {
@@ -171,20 +169,9 @@ impl ClassKey {
 
     /// Opens a session key that [`wrap_to`] wrapped to this key's recipient. `aad` is what was given there.
     pub fn unwrap(&self, wrapped: &[u8], aad: &[u8]) -> Result<ClassKey, Error> {
-        let (enc, sealed) = wrapped.split_first_chunk().ok_or(Error::Altered {
-            what: "wrapped session key",
-        })?;
-        let opened = hpke::open(
-            &self.recipient_private(),
-            Sender::Anybody,
-            SESSION_KEY_INFO,
-            aad,
-            enc,
-            sealed,
-        );
-        let plain = opened.map_err(|Forged| Error::Altered {
-            what: "wrapped session key",
-        })?;
+        let (enc, sealed) = wrapped.split_first_chunk().ok_or(Error::Altered { what: "wrapped session key" })?;
+        let opened = hpke::open(&self.recipient_private(), Sender::Anybody, SESSION_KEY_INFO, aad, enc, sealed);
+        let plain = opened.map_err(|Forged| Error::Altered { what: "wrapped session key" })?;
         session_key_from(plain.expose())
     }
 
@@ -209,22 +196,12 @@ const SESSION_KEY_INFO: &[u8] = b"keepstone v1 session key";
 /// 33  sealed: class number (1), key (32)
 /// 16  authentication tag
 /// ```
-pub fn wrap_to(
-    recipient_public: &[u8; 32],
-    session_key: &ClassKey,
-    aad: &[u8],
-) -> Result<Vec<u8>, Error> {
+pub fn wrap_to(recipient_public: &[u8; 32], session_key: &ClassKey, aad: &[u8]) -> Result<Vec<u8>, Error> {
     let mut plain = Secret::new([0; 33]);
     let (class, key) = plain.expose_mut().split_at_mut(1);
     class[0] = session_key.class.number();
     key.copy_from_slice(session_key.expose());
-    let (enc, sealed) = hpke::seal(
-        recipient_public,
-        Sender::Anybody,
-        SESSION_KEY_INFO,
-        aad,
-        plain.expose(),
-    )?;
+    let (enc, sealed) = hpke::seal(recipient_public, Sender::Anybody, SESSION_KEY_INFO, aad, plain.expose())?;
     Ok([&enc[..], &sealed].concat())
 }
 
@@ -233,9 +210,7 @@ fn session_key_from(plain: &[u8]) -> Result<ClassKey, Error> {
         let key: &[u8; 32] = key.try_into().ok()?;
         Some((Class::from_number(*class)?, Secret::new(*key)))
     });
-    let (class, key) = parts.ok_or(Error::Unknown {
-        what: "wrapped session key",
-    })?;
+    let (class, key) = parts.ok_or(Error::Unknown { what: "wrapped session key" })?;
     Ok(ClassKey::new(class, key))
 }
 
@@ -247,10 +222,7 @@ fn random_secret() -> Secret<[u8; 32]> {
 
 fn key_id(key: &Secret<[u8; 32]>, context: &str) -> KeyId {
     let derived = derive(key, context);
-    let (first, _) = derived
-        .expose()
-        .split_first_chunk()
-        .expect("32 bytes begin with 16");
+    let (first, _) = derived.expose().split_first_chunk().expect("32 bytes begin with 16");
     KeyId(*first)
 }
 
@@ -314,45 +286,24 @@ mod tests {
     #[test]
     fn the_derivations_stay_as_they_are() {
         // Repositories in the world depend on these bytes; they never change.
-        assert_eq!(
-            root().key_id().to_string(),
-            "7d2cd0e5f53f7cfb56dee69e724ad8cc"
-        );
+        assert_eq!(root().key_id().to_string(), "7d2cd0e5f53f7cfb56dee69e724ad8cc");
         assert_eq!(
             to_hex(&root().config_proof(b"config")),
             "6ace9a2a57814f0f0bea19ad79a213c2ac102c048c620559720b0e9f3ceb119f"
         );
-        assert_eq!(
-            fingerprint(&root().wrap_key(Class::Index)),
-            "f2f7ec2a7f261759026babec3cd05e57"
-        );
-        assert_eq!(
-            fingerprint(&root().epoch_key()),
-            "b27199c88af7d0aa91cdd608b1064f7e"
-        );
-        assert_eq!(
-            fingerprint(&root().grant_psk_key()),
-            "c495fab1bd05787b6a55581d2deee4b9"
-        );
+        assert_eq!(fingerprint(&root().wrap_key(Class::Index)), "f2f7ec2a7f261759026babec3cd05e57");
+        assert_eq!(fingerprint(&root().epoch_key()), "b27199c88af7d0aa91cdd608b1064f7e");
+        assert_eq!(fingerprint(&root().grant_psk_key()), "c495fab1bd05787b6a55581d2deee4b9");
         let key = class_key(Class::Data);
         assert_eq!(key.id().to_string(), "d582a97a9b60650acc33b0858cf15584");
-        assert_eq!(
-            fingerprint(&key.sub_key(3)),
-            "ebe26adbeb6c80162429a7235be6acc6"
-        );
-        assert_eq!(
-            to_hex(&key.recipient_public()),
-            "7552a6cd6e42b9deb597f88293c6d514dc3dc9fb2cc9ee7fd932c4edd58e911b"
-        );
+        assert_eq!(fingerprint(&key.sub_key(3)), "ebe26adbeb6c80162429a7235be6acc6");
+        assert_eq!(to_hex(&key.recipient_public()), "7552a6cd6e42b9deb597f88293c6d514dc3dc9fb2cc9ee7fd932c4edd58e911b");
     }
 
     #[test]
     fn class_numbers_are_one_to_four() {
         assert_eq!(Class::ALL.map(Class::number), [1, 2, 3, 4]);
-        assert_eq!(
-            Class::ALL.map(|class| Class::from_number(class.number())),
-            Class::ALL.map(Some)
-        );
+        assert_eq!(Class::ALL.map(|class| Class::from_number(class.number())), Class::ALL.map(Some));
         assert_eq!(Class::from_number(0), None);
         assert_eq!(Class::from_number(5), None);
     }
@@ -362,24 +313,13 @@ mod tests {
         let proof = root().config_proof(b"config");
         assert_eq!(root().verify_config(b"config", &proof), Ok(()));
         assert_eq!(root().verify_config(b"confid", &proof), Err(Forged));
-        assert_eq!(
-            RootKey::generate().verify_config(b"config", &proof),
-            Err(Forged)
-        );
+        assert_eq!(RootKey::generate().verify_config(b"config", &proof), Err(Forged));
     }
 
     #[test]
     fn nothing_secret_is_printed() {
-        let printed = format!(
-            "{:?} {:?} {:?}",
-            root(),
-            class_key(Class::Data),
-            root().epoch_key()
-        );
-        assert!(
-            !printed.contains("0101") && !printed.contains("0202"),
-            "{printed}"
-        );
+        let printed = format!("{:?} {:?} {:?}", root(), class_key(Class::Data), root().epoch_key());
+        assert!(!printed.contains("0101") && !printed.contains("0202"), "{printed}");
     }
 
     #[test]
@@ -388,10 +328,7 @@ mod tests {
         let session_key = ClassKey::generate(Class::Data);
         let wrapped = wrap_to(&holder.recipient_public(), &session_key, b"aad").unwrap();
         let unwrapped = holder.unwrap(&wrapped, b"aad").unwrap();
-        assert_eq!(
-            (unwrapped.class(), unwrapped.id()),
-            (Class::Data, session_key.id())
-        );
+        assert_eq!((unwrapped.class(), unwrapped.id()), (Class::Data, session_key.id()));
 
         let stranger = ClassKey::generate(Class::Data);
         let refused = [

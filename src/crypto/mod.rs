@@ -28,17 +28,13 @@ use crate::base::Kind;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Something that was sealed or published by a holder of the keys is not as it was.
-    #[error(
-        "cannot use the {what}: it is not as it was written (altered, or made by somebody without the key)"
-    )]
+    #[error("cannot use the {what}: it is not as it was written (altered, or made by somebody without the key)")]
     Altered {
         /// What it is, as a person would name it.
         what: &'static str,
     },
     /// It is authentic but this version has no name for it.
-    #[error(
-        "cannot use the {what}: it is of a kind that this version does not know; a newer one may"
-    )]
+    #[error("cannot use the {what}: it is of a kind that this version does not know; a newer one may")]
     Unknown {
         /// What it is, as a person would name it.
         what: &'static str,
@@ -50,9 +46,7 @@ pub enum Error {
     #[error("this key slot is opened by another kind of secret than the one given")]
     OtherUnlock,
     /// A slot asks for more than any slot may.
-    #[error(
-        "cannot stretch the passphrase: the key slot asks for {got} as {what}, at most {most} is accepted"
-    )]
+    #[error("cannot stretch the passphrase: the key slot asks for {got} as {what}, at most {most} is accepted")]
     StretchTooCostly {
         /// The parameter.
         what: &'static str,
@@ -71,17 +65,13 @@ pub enum Error {
     #[error("the passphrase is empty: an empty one protects nothing")]
     EmptyPassphrase,
     /// A key file that is too short to be a secret or too long to be meant.
-    #[error(
-        "the key file has {bytes} bytes, line ends at its end not counted: it must have 16 to 65536"
-    )]
+    #[error("the key file has {bytes} bytes, line ends at its end not counted: it must have 16 to 65536")]
     UnfitKeyFile {
         /// Its length.
         bytes: usize,
     },
     /// A key line whose check does not hold.
-    #[error(
-        "the key does not hold together: compare it with the original, a digit is wrong or missing"
-    )]
+    #[error("the key does not hold together: compare it with the original, a digit is wrong or missing")]
     MistypedKey,
 }
 

@@ -33,10 +33,7 @@ pub struct MarkKey {
 impl MarkKey {
     /// The mark key that belongs to a key of the class `Dedup`.
     pub fn of(dedup: &ClassKey) -> MarkKey {
-        MarkKey {
-            cuts: derive(dedup, "keepstone v1 cut marks"),
-            streams: derive(dedup, "keepstone v1 stream marks"),
-        }
+        MarkKey { cuts: derive(dedup, "keepstone v1 cut marks"), streams: derive(dedup, "keepstone v1 stream marks") }
     }
 
     /// The mark of the bytes before a cut.
@@ -64,10 +61,7 @@ impl MarkKey {
 /// It hardens the boundaries against guessing, no more: what keeps them from view is that blocks are sealed whole.
 pub fn gear_seed(dedup: &ClassKey) -> u64 {
     let seed = derive(dedup, "keepstone v1 gear table");
-    let (first, _) = seed
-        .expose()
-        .split_first_chunk()
-        .expect("32 bytes begin with 8");
+    let (first, _) = seed.expose().split_first_chunk().expect("32 bytes begin with 8");
     u64::from_le_bytes(*first)
 }
 
@@ -93,19 +87,12 @@ impl PackHasher {
 }
 
 fn derive(dedup: &ClassKey, context: &str) -> Secret<[u8; 32]> {
-    assert_eq!(
-        dedup.class(),
-        Class::Dedup,
-        "names and marks come from the dedup key"
-    );
+    assert_eq!(dedup.class(), Class::Dedup, "names and marks come from the dedup key");
     dedup.derive(context)
 }
 
 fn shortened(hash: blake3::Hash) -> Mark {
-    let (first, _) = hash
-        .as_bytes()
-        .split_first_chunk()
-        .expect("32 bytes begin with 8");
+    let (first, _) = hash.as_bytes().split_first_chunk().expect("32 bytes begin with 8");
     Mark(*first)
 }
 
@@ -113,11 +100,7 @@ fn shortened(hash: blake3::Hash) -> Mark {
 fn fold_digits(name: &[u8]) -> Vec<u8> {
     let mut folded = Vec::with_capacity(name.len());
     for run in name.chunk_by(|a, b| a.is_ascii_digit() && b.is_ascii_digit()) {
-        folded.push(if run[0].is_ascii_digit() {
-            b'0'
-        } else {
-            run[0]
-        });
+        folded.push(if run[0].is_ascii_digit() { b'0' } else { run[0] });
     }
     folded
 }
@@ -148,18 +131,9 @@ mod tests {
             NamingKey::of(&dedup()).blob_id(b"bytes").to_string(),
             "76042bd6a619de26557db603c5b21ff3b878533984cd438a162dffce19bc065e"
         );
-        assert_eq!(
-            MarkKey::of(&dedup()).mark(&[1; 64]).to_string(),
-            "5e90cfed203c22b1"
-        );
-        assert_eq!(
-            MarkKey::of(&dedup()).stream_mark("file", b"a1").to_string(),
-            "279b534bc6fad1d6"
-        );
-        assert_eq!(
-            to_hex(&gear_seed(&dedup()).to_be_bytes()),
-            "456ca1848501c2b1"
-        );
+        assert_eq!(MarkKey::of(&dedup()).mark(&[1; 64]).to_string(), "5e90cfed203c22b1");
+        assert_eq!(MarkKey::of(&dedup()).stream_mark("file", b"a1").to_string(), "279b534bc6fad1d6");
+        assert_eq!(to_hex(&gear_seed(&dedup()).to_be_bytes()), "456ca1848501c2b1");
     }
 
     #[test]
@@ -169,10 +143,7 @@ mod tests {
         assert_eq!(tonight, marks.stream_mark("file", b"daily_20250310.sql"));
         assert_eq!(tonight, marks.stream_mark("file", b"daily_7.sql"));
         assert_ne!(tonight, marks.stream_mark("file", b"daily_.sql"));
-        assert_ne!(
-            tonight,
-            marks.stream_mark("postgres", b"daily_20250311.sql")
-        );
+        assert_ne!(tonight, marks.stream_mark("postgres", b"daily_20250311.sql"));
         assert_ne!(marks.stream_mark("ab", b"c"), marks.stream_mark("a", b"bc"));
         assert_eq!(fold_digits(b"12a3b456"), b"0a0b0");
         assert_eq!(fold_digits(b""), b"");

@@ -32,16 +32,7 @@ mod tests {
 
     #[test]
     fn lengths_of_the_paper_come_out() {
-        for (length, padded) in [
-            (0, 0),
-            (1, 1),
-            (8, 8),
-            (9, 10),
-            (16, 16),
-            (17, 18),
-            (100, 104),
-            (1000, 1024),
-        ] {
+        for (length, padded) in [(0, 0), (1, 1), (8, 8), (9, 10), (16, 16), (17, 18), (100, 104), (1000, 1024)] {
             assert_eq!(padded_length(length), padded, "{length}");
         }
     }
@@ -52,21 +43,14 @@ mod tests {
             let padded = padded_length(length);
             assert!(padded >= length, "{length}");
             let added = u128::from(padded - length);
-            assert!(
-                added * 100 <= u128::from(length) * 12,
-                "{length} to {padded}"
-            );
+            assert!(added * 100 <= u128::from(length) * 12, "{length} to {padded}");
         }
     }
 
     #[test]
     fn padding_twice_is_padding_once() {
         for length in samples() {
-            assert_eq!(
-                padded_length(padded_length(length)),
-                padded_length(length),
-                "{length}"
-            );
+            assert_eq!(padded_length(padded_length(length)), padded_length(length), "{length}");
         }
     }
 

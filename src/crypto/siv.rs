@@ -11,8 +11,7 @@ use aes::cipher::array::Array;
 use aes::cipher::consts::U16;
 use aes::cipher::inout::InOutBuf;
 use aes::cipher::{
-    Block, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser,
-    KeyInit, ParBlocks,
+    Block, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser, KeyInit, ParBlocks,
 };
 use std::fmt;
 use zeroize::Zeroize;
@@ -59,12 +58,7 @@ impl SivKey {
     }
 
     /// Decrypts `text` where it lies. A text that is not as sealed is wiped.
-    pub fn open_in_place(
-        &self,
-        associated: &[&[u8]],
-        iv: &[u8; BLOCK_BYTES],
-        text: &mut [u8],
-    ) -> Result<(), Forged> {
+    pub fn open_in_place(&self, associated: &[&[u8]], iv: &[u8; BLOCK_BYTES], text: &mut [u8]) -> Result<(), Forged> {
         self.0.open(associated, iv, text)
     }
 
@@ -76,11 +70,7 @@ impl SivKey {
 
     /// Opens each message as [`SivKey::open_in_place`] with `[header, nonce]` would, eight at a time, and answers for
     /// each in the same order. The texts of those that are not as sealed are wiped.
-    pub fn open_many(
-        &self,
-        header: &[u8],
-        messages: &mut [Message<'_>],
-    ) -> Vec<Result<(), Forged>> {
+    pub fn open_many(&self, header: &[u8], messages: &mut [Message<'_>]) -> Vec<Result<(), Forged>> {
         self.0.open_many(header, messages)
     }
 }
@@ -116,18 +106,11 @@ impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Siv<C> {
     fn new(key: &[u8]) -> Siv<C> {
         let (mac_half, encryption_half) = key.split_at(key.len() / 2);
         let mac = C::new_from_slice(mac_half).expect("half of the key fits the cipher");
-        let encryption =
-            C::new_from_slice(encryption_half).expect("half of the key fits the cipher");
+        let encryption = C::new_from_slice(encryption_half).expect("half of the key fits the cipher");
         let mut zero = AesBlock::default();
         mac.encrypt_block(&mut zero);
         let whole_mask = double(zero.into());
-        let mut siv = Siv {
-            mac,
-            encryption,
-            whole_mask,
-            padded_mask: double(whole_mask),
-            start: [0; BLOCK_BYTES],
-        };
+        let mut siv = Siv { mac, encryption, whole_mask, padded_mask: double(whole_mask), start: [0; BLOCK_BYTES] };
         siv.start = siv.cmac(&[0; BLOCK_BYTES]);
         siv
     }
@@ -172,9 +155,7 @@ impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Siv<C> {
 
     /// S2V over the associated strings and the text (RFC 5297, section 2.4).
     fn synthetic_iv(&self, associated: &[&[u8]], text: &[u8]) -> Bytes16 {
-        let sum = associated
-            .iter()
-            .fold(self.start, |sum, string| self.absorb(sum, string));
+        let sum = associated.iter().fold(self.start, |sum, string| self.absorb(sum, string));
         let (blocks, tail) = split_text(text);
         self.conclude(sum, self.walk_one([0; BLOCK_BYTES], blocks), tail)
     }
@@ -183,9 +164,7 @@ impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Siv<C> {
     fn synthetic_ivs(&self, header: Bytes16, group: &[Message<'_>]) -> [Bytes16; LANES] {
         let mut chains: [Chain<'_>; LANES] = std::array::from_fn(|lane| Chain {
             state: [0; BLOCK_BYTES],
-            blocks: group
-                .get(lane)
-                .map_or(&[], |message| split_text(message.text).0),
+            blocks: group.get(lane).map_or(&[], |message| split_text(message.text).0),
         });
         self.walk_all(&mut chains);
         let mut ivs = [[0; BLOCK_BYTES]; LANES];
@@ -238,10 +217,7 @@ impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Siv<C> {
             return state;
         }
         let mut states = [state.into()];
-        self.mac.encrypt_with_backend(Walk {
-            states: &mut states,
-            inputs: [blocks],
-        });
+        self.mac.encrypt_with_backend(Walk { states: &mut states, inputs: [blocks] });
         states[0].into()
     }
 
@@ -267,10 +243,7 @@ impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Siv<C> {
         let steps = chains[last].blocks.len();
         let mut states = std::array::from_fn(|lane| chains[lane.min(last)].state.into());
         let inputs: [_; N] = std::array::from_fn(|lane| &chains[lane.min(last)].blocks[..steps]);
-        self.mac.encrypt_with_backend(Walk {
-            states: &mut states,
-            inputs,
-        });
+        self.mac.encrypt_with_backend(Walk { states: &mut states, inputs });
         for (chain, state) in chains.iter_mut().zip(states) {
             chain.state = state.into();
             chain.blocks = &chain.blocks[steps..];
@@ -280,8 +253,7 @@ impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Siv<C> {
     /// Encrypts or decrypts with AES-CTR, the counter beginning at `iv` without its bits 31 and 63.
     fn apply_keystream(&self, iv: &Bytes16, text: &mut [u8]) {
         let counter = u128::from_be_bytes(*iv) & !(1 << 31 | 1 << 63);
-        self.encryption
-            .encrypt_with_backend(Keystream { counter, text });
+        self.encryption.encrypt_with_backend(Keystream { counter, text });
     }
 }
 
@@ -410,9 +382,7 @@ mod tests {
     /// Bytes that depend on the seed alone.
     fn noise(seed: &str, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
-        blake3::Hasher::new_derive_key(seed)
-            .finalize_xof()
-            .fill(&mut bytes);
+        blake3::Hasher::new_derive_key(seed).finalize_xof().fill(&mut bytes);
         bytes
     }
 
@@ -427,8 +397,7 @@ mod tests {
         let mut text = hex(plain);
         assert_eq!(siv.seal(&associated, &mut text).to_vec(), hex(iv));
         assert_eq!(text, hex(sealed));
-        siv.open(&associated, &hex(iv).try_into().unwrap(), &mut text)
-            .unwrap();
+        siv.open(&associated, &hex(iv).try_into().unwrap(), &mut text).unwrap();
         assert_eq!(text, hex(plain));
     }
 
@@ -461,20 +430,15 @@ mod tests {
             let seed = format!("length {length}");
             let key = key_of(&seed);
             let plain = noise(&seed, length);
-            let strings: Vec<Vec<u8>> = (0..length % 5)
-                .map(|i| noise(&format!("{seed} string {i}"), (length * 7 + i * 16) % 50))
-                .collect();
+            let strings: Vec<Vec<u8>> =
+                (0..length % 5).map(|i| noise(&format!("{seed} string {i}"), (length * 7 + i * 16) % 50)).collect();
             let associated: Vec<&[u8]> = strings.iter().map(Vec::as_slice).collect();
 
             let mut text = plain.clone();
             let iv = SivKey::new(&key).seal_in_place(&associated, &mut text);
-            let theirs = Aes256Siv::new(&key.into())
-                .encrypt(&associated, &plain)
-                .unwrap();
+            let theirs = Aes256Siv::new(&key.into()).encrypt(&associated, &plain).unwrap();
             assert_eq!([&iv[..], &text].concat(), theirs, "{seed}");
-            SivKey::new(&key)
-                .open_in_place(&associated, &iv, &mut text)
-                .unwrap();
+            SivKey::new(&key).open_in_place(&associated, &iv, &mut text).unwrap();
             assert_eq!(text, plain, "{seed}");
         }
     }
@@ -483,10 +447,7 @@ mod tests {
     fn the_counter_carries_beyond_its_last_bytes() {
         // No key gives a chosen vector, so the keystream is compared alone, against single blocks.
         let siv = Siv::<Aes256Enc>::new(&key_of("counter"));
-        let iv = [
-            0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-            0xff, 0xfd,
-        ];
+        let iv = [0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfd];
         let mut text = vec![0; 200 * BLOCK_BYTES + 3];
         siv.apply_keystream(&iv, &mut text);
         let first = u128::from_be_bytes(iv) & !(1 << 31 | 1 << 63);
@@ -508,41 +469,23 @@ mod tests {
             &[1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000],
             &[10, 90000, 20, 300, 16],
             &[64, 128, 8192],
-            &[
-                1, 2000, 3, 4, 5000, 6, 70, 8, 9, 10, 1100, 12, 13, 14, 15, 16, 17, 18, 19,
-            ],
+            &[1, 2000, 3, 4, 5000, 6, 70, 8, 9, 10, 1100, 12, 13, 14, 15, 16, 17, 18, 19],
         ];
         for lengths in mixes {
-            let plain: Vec<Vec<u8>> = lengths
-                .iter()
-                .enumerate()
-                .map(|(i, n)| noise(&format!("{i}"), *n))
-                .collect();
+            let plain: Vec<Vec<u8>> = lengths.iter().enumerate().map(|(i, n)| noise(&format!("{i}"), *n)).collect();
             let mut texts = plain.clone();
             let mut messages: Vec<Message<'_>> = texts
                 .iter_mut()
                 .enumerate()
-                .map(|(i, text)| Message {
-                    nonce: [i as u8; 16],
-                    text,
-                    iv: [0; 16],
-                })
+                .map(|(i, text)| Message { nonce: [i as u8; 16], text, iv: [0; 16] })
                 .collect();
             key.seal_many(b"header", &mut messages);
             for (i, message) in messages.iter().enumerate() {
                 let mut alone = plain[i].clone();
                 let iv = key.seal_in_place(&[b"header", &message.nonce], &mut alone);
-                assert_eq!(
-                    (iv, &alone[..]),
-                    (message.iv, &*message.text),
-                    "{lengths:?} {i}"
-                );
+                assert_eq!((iv, &alone[..]), (message.iv, &*message.text), "{lengths:?} {i}");
             }
-            assert!(
-                key.open_many(b"header", &mut messages)
-                    .iter()
-                    .all(Result::is_ok)
-            );
+            assert!(key.open_many(b"header", &mut messages).iter().all(Result::is_ok));
             assert_eq!(texts, plain);
         }
     }
@@ -552,14 +495,8 @@ mod tests {
         let key = SivKey::new(&key_of("forged"));
         let mut texts: Vec<Vec<u8>> = (0..10).map(|i| noise(&format!("{i}"), 500 + i)).collect();
         let plain = texts.clone();
-        let mut messages: Vec<Message<'_>> = texts
-            .iter_mut()
-            .map(|text| Message {
-                nonce: [7; 16],
-                text,
-                iv: [0; 16],
-            })
-            .collect();
+        let mut messages: Vec<Message<'_>> =
+            texts.iter_mut().map(|text| Message { nonce: [7; 16], text, iv: [0; 16] }).collect();
         key.seal_many(b"header", &mut messages);
         messages[3].text[499] ^= 1;
         messages[8].nonce[0] ^= 1;
@@ -567,14 +504,7 @@ mod tests {
         for (i, answer) in answers.iter().enumerate() {
             let forged = i == 3 || i == 8;
             assert_eq!(answer.is_err(), forged, "{i}");
-            assert_eq!(
-                texts[i],
-                if forged {
-                    vec![0; 500 + i]
-                } else {
-                    plain[i].clone()
-                }
-            );
+            assert_eq!(texts[i], if forged { vec![0; 500 + i] } else { plain[i].clone() });
         }
     }
 
@@ -607,13 +537,10 @@ mod tests {
             let key = key_of(&seed);
             let dice = noise(&format!("{seed} dice"), 3);
             let plain = noise(&seed, usize::from(dice[0]) * 40 + usize::from(dice[1]));
-            let strings =
-                vec![&plain[..plain.len().min(usize::from(dice[1]))]; usize::from(dice[2] % 6)];
+            let strings = vec![&plain[..plain.len().min(usize::from(dice[1]))]; usize::from(dice[2] % 6)];
             let mut text = plain.clone();
             let iv = SivKey::new(&key).seal_in_place(&strings, &mut text);
-            let theirs = Aes256Siv::new(&key.into())
-                .encrypt(&strings, &plain)
-                .unwrap();
+            let theirs = Aes256Siv::new(&key.into()).encrypt(&strings, &plain).unwrap();
             assert_eq!([&iv[..], &text].concat(), theirs, "{seed}");
         }
     }

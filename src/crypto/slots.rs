@@ -97,11 +97,7 @@ impl Default for StretchCost {
     /// The second choice of RFC 9106, section 4 (64 MiB, three passes), but with one lane: we compute lanes one after
     /// the other, so more would help only somebody who guesses.
     fn default() -> StretchCost {
-        StretchCost {
-            memory_kib: MAX_STRETCH_KIB,
-            passes: 3,
-            lanes: 1,
-        }
+        StretchCost { memory_kib: MAX_STRETCH_KIB, passes: 3, lanes: 1 }
     }
 }
 
@@ -154,12 +150,10 @@ pub fn create_slot(unlock: &Unlock, kind: GuardKind) -> Result<(SlotPrivate, Slo
             let sealed = private.seal(&stretched_key(passphrase, &stretch)?);
             Guard::Passphrase { stretch, sealed }
         }
-        (GuardKind::KeyFile, Unlock::KeyFile(content)) => Guard::KeyFile {
-            sealed: private.seal(&key_of_file(content)?),
-        },
-        (GuardKind::Command, Unlock::KeyFile(output)) => Guard::Command {
-            sealed: private.seal(&key_of_file(output)?),
-        },
+        (GuardKind::KeyFile, Unlock::KeyFile(content)) => {
+            Guard::KeyFile { sealed: private.seal(&key_of_file(content)?) }
+        }
+        (GuardKind::Command, Unlock::KeyFile(output)) => Guard::Command { sealed: private.seal(&key_of_file(output)?) },
         (GuardKind::Recipient, Unlock::Identity(_)) => Guard::Recipient,
         _ => return Err(Error::OtherUnlock),
     };
@@ -189,9 +183,7 @@ pub fn open_private(parts: &SlotParts, unlock: &Unlock) -> Result<SlotPrivate, E
     if same_bytes(&private.public(), &parts.public) {
         Ok(private)
     } else {
-        Err(Error::Altered {
-            what: "public key of the key slot",
-        })
+        Err(Error::Altered { what: "public key of the key slot" })
     }
 }
 
@@ -204,37 +196,17 @@ pub fn grant(
     root: &RootKey,
 ) -> Result<Grant, Error> {
     let info = grant_info(repository);
-    let (enc, sealed) = hpke::seal(
-        public,
-        Sender::HolderOf(grant_key),
-        &info,
-        aad,
-        root.expose(),
-    )?;
+    let (enc, sealed) = hpke::seal(public, Sender::HolderOf(grant_key), &info, aad, root.expose())?;
     Ok(Grant { enc, sealed })
 }
 
 /// Takes the root key out of a slot's grant. Fails with [`Error::Altered`] for a grant to another slot, of another
 /// repository, with other `aad`, or by somebody who does not know the slot's grant key.
-pub fn accept(
-    private: &SlotPrivate,
-    grant: &Grant,
-    repository: &RepositoryId,
-    aad: &[u8],
-) -> Result<RootKey, Error> {
-    let altered = Error::Altered {
-        what: "root key in the key slot",
-    };
+pub fn accept(private: &SlotPrivate, grant: &Grant, repository: &RepositoryId, aad: &[u8]) -> Result<RootKey, Error> {
+    let altered = Error::Altered { what: "root key in the key slot" };
     let sender = Sender::HolderOf(&private.grant_key);
     let info = grant_info(repository);
-    let opened = hpke::open(
-        &private.private,
-        sender,
-        &info,
-        aad,
-        &grant.enc,
-        &grant.sealed,
-    );
+    let opened = hpke::open(&private.private, sender, &info, aad, &grant.enc, &grant.sealed);
     let opened = opened.map_err(|Forged| altered.clone())?;
     let root = opened.expose().as_slice().try_into().map_err(|_| altered)?;
     Ok(RootKey::from_bytes(Secret::new(root)))
@@ -251,9 +223,7 @@ pub fn seal_grant_key(
 ) -> Vec<u8> {
     let mut text = grant_key.clone();
     let associated = [GRANT_KEY_HEADER, repository.as_bytes(), public];
-    let iv = root
-        .grant_psk_key()
-        .seal_in_place(&associated, text.expose_mut());
+    let iv = root.grant_psk_key().seal_in_place(&associated, text.expose_mut());
     [iv.as_slice(), text.expose()].concat()
 }
 
@@ -264,15 +234,11 @@ pub fn open_grant_key(
     public: &[u8; 32],
     sealed: &[u8],
 ) -> Result<Secret<[u8; 32]>, Error> {
-    let altered = Error::Altered {
-        what: "grant key of the key slot",
-    };
+    let altered = Error::Altered { what: "grant key of the key slot" };
     let (iv, text) = sealed.split_first_chunk::<16>().ok_or(altered.clone())?;
     let mut text = Secret::new(<[u8; 32]>::try_from(text).map_err(|_| altered.clone())?);
     let associated = [GRANT_KEY_HEADER, repository.as_bytes(), public];
-    let opened = root
-        .grant_psk_key()
-        .open_in_place(&associated, iv, text.expose_mut());
+    let opened = root.grant_psk_key().open_in_place(&associated, iv, text.expose_mut());
     opened.map_err(|Forged| altered)?;
     Ok(text)
 }
@@ -303,10 +269,7 @@ impl SlotPrivate {
 
     /// The identity is the private key as it is, so that an X25519 key that the user already has will do.
     fn of_identity(identity: &Secret<[u8; 32]>) -> SlotPrivate {
-        SlotPrivate {
-            private: identity.clone(),
-            grant_key: derive(identity, "keepstone v1 identity grant key"),
-        }
+        SlotPrivate { private: identity.clone(), grant_key: derive(identity, "keepstone v1 identity grant key") }
     }
 
     fn for_recipient(self, public: &[u8; 32]) -> Result<SlotPrivate, Error> {
@@ -333,8 +296,7 @@ impl SlotPrivate {
     fn open(key: &SivKey, sealed: &[u8; SEALED_PRIVATE_BYTES]) -> Result<SlotPrivate, Error> {
         let (iv, text) = sealed.split_first_chunk().expect("80 bytes begin with 16");
         let mut text = Secret::new(<[u8; 64]>::try_from(text).expect("64 bytes are left of 80"));
-        key.open_in_place(&[PRIVATE_HEADER], iv, text.expose_mut())
-            .map_err(|Forged| Error::WrongSecret)?;
+        key.open_in_place(&[PRIVATE_HEADER], iv, text.expose_mut()).map_err(|Forged| Error::WrongSecret)?;
         let mut private = Secret::new([0; 32]);
         let mut grant_key = Secret::new([0; 32]);
         private.expose_mut().copy_from_slice(&text.expose()[..32]);
@@ -357,35 +319,23 @@ impl Recipient {
     /// The recipient that an identity opens.
     pub fn of(identity: &Secret<[u8; 32]>) -> Recipient {
         let private = SlotPrivate::of_identity(identity);
-        Recipient {
-            public: private.public(),
-            grant_key: private.grant_key,
-        }
+        Recipient { public: private.public(), grant_key: private.grant_key }
     }
 
     /// The slot of this recipient.
     pub fn slot(&self) -> SlotParts {
-        SlotParts {
-            public: self.public,
-            guard: Guard::Recipient,
-        }
+        SlotParts { public: self.public, guard: Guard::Recipient }
     }
 }
 
 fn checked_length(sealed: &[u8]) -> Result<&[u8; SEALED_PRIVATE_BYTES], Error> {
-    sealed.try_into().map_err(|_| Error::Altered {
-        what: "private part of the key slot",
-    })
+    sealed.try_into().map_err(|_| Error::Altered { what: "private part of the key slot" })
 }
 
 impl Stretch {
     /// Refuses what would cost more than a slot may ask for, before anything is allocated.
     fn check(&self) -> Result<Params, Error> {
-        let StretchCost {
-            memory_kib,
-            passes,
-            lanes,
-        } = self.cost;
+        let StretchCost { memory_kib, passes, lanes } = self.cost;
         let limits = [
             ("memory in KiB", memory_kib, MAX_STRETCH_KIB),
             ("passes", passes, MAX_STRETCH_PASSES),
@@ -396,9 +346,7 @@ impl Stretch {
                 return Err(Error::StretchTooCostly { what, got, most });
             }
         }
-        let altered = Error::Altered {
-            what: "passphrase parameters of the key slot",
-        };
+        let altered = Error::Altered { what: "passphrase parameters of the key slot" };
         if self.salt.len() != 16 {
             return Err(altered);
         }
@@ -419,16 +367,10 @@ fn stretched_key(passphrase: &Secret<Vec<u8>>, stretch: &Stretch) -> Result<SivK
     let mut memory = vec![Block::new(); params.block_count()];
     let mut key = Secret::new([0; 64]);
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    let stretched = argon2.hash_password_into_with_memory(
-        passphrase.expose(),
-        &stretch.salt,
-        key.expose_mut(),
-        &mut memory,
-    );
+    let stretched =
+        argon2.hash_password_into_with_memory(passphrase.expose(), &stretch.salt, key.expose_mut(), &mut memory);
     memory.zeroize();
-    stretched.map_err(|error| Error::Stretch {
-        message: error.to_string(),
-    })?;
+    stretched.map_err(|error| Error::Stretch { message: error.to_string() })?;
     Ok(SivKey::new(key.expose()))
 }
 
@@ -462,26 +404,15 @@ pub fn generate_key_file() -> Secret<String> {
 /// counts byte by byte, apart from line ends at its end.
 fn key_of_file(content: &Secret<Vec<u8>>) -> Result<SivKey, Error> {
     let content = content.expose();
-    let content = &content[..content.len()
-        - content
-            .iter()
-            .rev()
-            .take_while(|byte| is_line_end(**byte))
-            .count()];
+    let content = &content[..content.len() - content.iter().rev().take_while(|byte| is_line_end(**byte)).count()];
     if !KEY_FILE_BYTES.contains(&content.len()) {
-        return Err(Error::UnfitKeyFile {
-            bytes: content.len(),
-        });
+        return Err(Error::UnfitKeyFile { bytes: content.len() });
     }
     let material = match std::str::from_utf8(content).ok().and_then(key_digits) {
         Some(digits) => secret_of_line(digits)?,
         None => {
             let mut material = Secret::new([0; 32]);
-            fill_derived(
-                content,
-                "keepstone v1 key file content",
-                material.expose_mut(),
-            );
+            fill_derived(content, "keepstone v1 key file content", material.expose_mut());
             material
         }
     };
@@ -494,20 +425,14 @@ fn is_line_end(byte: u8) -> bool {
 
 /// What follows the mark of a key line, if there is such a line.
 fn key_digits(text: &str) -> Option<&str> {
-    text.lines()
-        .find_map(|line| line.trim().strip_prefix(KEY_LINE))
+    text.lines().find_map(|line| line.trim().strip_prefix(KEY_LINE))
 }
 
 fn secret_of_line(digits: &str) -> Result<Secret<[u8; 32]>, Error> {
     let mut plain = Secret::new(String::with_capacity(digits.len()));
-    plain
-        .expose_mut()
-        .extend(digits.chars().filter(|c| !matches!(c, '-' | ' ')));
+    plain.expose_mut().extend(digits.chars().filter(|c| !matches!(c, '-' | ' ')));
     let bytes = Secret::new(from_hex(plain.expose()).ok_or(Error::MistypedKey)?);
-    let (secret, check) = bytes
-        .expose()
-        .split_first_chunk::<32>()
-        .ok_or(Error::MistypedKey)?;
+    let (secret, check) = bytes.expose().split_first_chunk::<32>().ok_or(Error::MistypedKey)?;
     if check != check_bytes(secret) {
         return Err(Error::MistypedKey);
     }
@@ -527,11 +452,7 @@ mod tests {
     use super::*;
     use crate::base::Kind;
 
-    const CHEAP: StretchCost = StretchCost {
-        memory_kib: 8,
-        passes: 1,
-        lanes: 1,
-    };
+    const CHEAP: StretchCost = StretchCost { memory_kib: 8, passes: 1, lanes: 1 };
     const REPOSITORY: RepositoryId = RepositoryId([4; 32]);
 
     fn passphrase(text: &str) -> Unlock {
@@ -549,30 +470,15 @@ mod tests {
     fn ways() -> [(Unlock, GuardKind, Unlock); 4] {
         let file = key_file(b"sixteen bytes of secret");
         [
-            (
-                passphrase("right"),
-                GuardKind::Passphrase(CHEAP),
-                passphrase("wrong"),
-            ),
-            (
-                file.clone(),
-                GuardKind::KeyFile,
-                key_file(b"sixteen bytes of sekret"),
-            ),
+            (passphrase("right"), GuardKind::Passphrase(CHEAP), passphrase("wrong")),
+            (file.clone(), GuardKind::KeyFile, key_file(b"sixteen bytes of sekret")),
             (file, GuardKind::Command, key_file(b"another sixteen bytes")),
             (identity(3), GuardKind::Recipient, identity(4)),
         ]
     }
 
     fn grant_to(private: &SlotPrivate, root: &RootKey) -> Grant {
-        grant(
-            &private.public(),
-            private.grant_key(),
-            &REPOSITORY,
-            b"aad",
-            root,
-        )
-        .unwrap()
+        grant(&private.public(), private.grant_key(), &REPOSITORY, b"aad", root).unwrap()
     }
 
     #[test]
@@ -606,10 +512,7 @@ mod tests {
                 assert_eq!(refused, !fits, "{kind:?}");
             }
         }
-        assert_eq!(
-            create_slot(&identity(1), GuardKind::KeyFile).unwrap_err(),
-            Error::OtherUnlock
-        );
+        assert_eq!(create_slot(&identity(1), GuardKind::KeyFile).unwrap_err(), Error::OtherUnlock);
     }
 
     #[test]
@@ -621,66 +524,27 @@ mod tests {
             if let Guard::Passphrase { stretch, sealed } = &mut parts.guard {
                 alter(&mut parts.public, stretch, sealed);
             }
-            open_private(&parts, &unlock)
-                .map(|_| ())
-                .map_err(|error| error.kind())
+            open_private(&parts, &unlock).map(|_| ()).map_err(|error| error.kind())
         };
         assert_eq!(kind_after(&|_, _, _| ()), Ok(()));
-        assert_eq!(
-            kind_after(&|public, _, _| public[0] ^= 1),
-            Err(Kind::Damaged)
-        );
-        assert_eq!(
-            kind_after(&|_, stretch, _| stretch.salt[0] ^= 1),
-            Err(Kind::WrongKey)
-        );
-        assert_eq!(
-            kind_after(&|_, stretch, _| stretch.cost.passes = 2),
-            Err(Kind::WrongKey)
-        );
-        assert_eq!(
-            kind_after(&|_, stretch, _| stretch.salt.truncate(15)),
-            Err(Kind::Damaged)
-        );
-        assert_eq!(
-            kind_after(&|_, stretch, _| stretch.cost.lanes = 0),
-            Err(Kind::Damaged)
-        );
-        assert_eq!(
-            kind_after(&|_, _, sealed| sealed[50] ^= 1),
-            Err(Kind::WrongKey)
-        );
-        assert_eq!(
-            kind_after(&|_, _, sealed| sealed.truncate(79)),
-            Err(Kind::Damaged)
-        );
+        assert_eq!(kind_after(&|public, _, _| public[0] ^= 1), Err(Kind::Damaged));
+        assert_eq!(kind_after(&|_, stretch, _| stretch.salt[0] ^= 1), Err(Kind::WrongKey));
+        assert_eq!(kind_after(&|_, stretch, _| stretch.cost.passes = 2), Err(Kind::WrongKey));
+        assert_eq!(kind_after(&|_, stretch, _| stretch.salt.truncate(15)), Err(Kind::Damaged));
+        assert_eq!(kind_after(&|_, stretch, _| stretch.cost.lanes = 0), Err(Kind::Damaged));
+        assert_eq!(kind_after(&|_, _, sealed| sealed[50] ^= 1), Err(Kind::WrongKey));
+        assert_eq!(kind_after(&|_, _, sealed| sealed.truncate(79)), Err(Kind::Damaged));
     }
 
     #[test]
     fn absurd_costs_are_refused_before_they_are_paid() {
         let unlock = passphrase("right");
         let absurd = [
-            StretchCost {
-                memory_kib: u32::MAX,
-                ..CHEAP
-            },
-            StretchCost {
-                memory_kib: MAX_STRETCH_KIB + 1,
-                ..CHEAP
-            },
-            StretchCost {
-                passes: u32::MAX,
-                ..CHEAP
-            },
-            StretchCost {
-                passes: 17,
-                ..CHEAP
-            },
-            StretchCost {
-                lanes: 5,
-                memory_kib: 64,
-                ..CHEAP
-            },
+            StretchCost { memory_kib: u32::MAX, ..CHEAP },
+            StretchCost { memory_kib: MAX_STRETCH_KIB + 1, ..CHEAP },
+            StretchCost { passes: u32::MAX, ..CHEAP },
+            StretchCost { passes: 17, ..CHEAP },
+            StretchCost { lanes: 5, memory_kib: 64, ..CHEAP },
         ];
         for cost in absurd {
             let error = create_slot(&unlock, GuardKind::Passphrase(cost)).unwrap_err();
@@ -694,10 +558,9 @@ mod tests {
         let (private, _) = create_slot(&identity(3), GuardKind::Recipient).unwrap();
         let (other, _) = create_slot(&identity(4), GuardKind::Recipient).unwrap();
         let good = grant_to(&private, &root);
-        let refused =
-            |private: &SlotPrivate, grant: &Grant, repository: &RepositoryId, aad: &[u8]| {
-                accept(private, grant, repository, aad).unwrap_err().kind() == Kind::Damaged
-            };
+        let refused = |private: &SlotPrivate, grant: &Grant, repository: &RepositoryId, aad: &[u8]| {
+            accept(private, grant, repository, aad).unwrap_err().kind() == Kind::Damaged
+        };
         assert!(refused(&other, &good, &REPOSITORY, b"aad"));
         assert!(refused(&private, &good, &RepositoryId([5; 32]), b"aad"));
         assert!(refused(&private, &good, &REPOSITORY, b"add"));
@@ -721,14 +584,7 @@ mod tests {
         let foreign = RootKey::generate();
         let (private, parts) = create_slot(&identity(3), GuardKind::Recipient).unwrap();
         let info = grant_info(&REPOSITORY);
-        let (enc, sealed) = hpke::seal(
-            &parts.public,
-            Sender::Anybody,
-            &info,
-            b"aad",
-            foreign.expose(),
-        )
-        .unwrap();
+        let (enc, sealed) = hpke::seal(&parts.public, Sender::Anybody, &info, b"aad", foreign.expose()).unwrap();
         let in_base_mode = Grant { enc, sealed };
         let guessed = Secret::new([0; 32]);
         let with_other_key = grant(&parts.public, &guessed, &REPOSITORY, b"aad", &foreign).unwrap();
@@ -778,14 +634,7 @@ mod tests {
         let identity = Secret::new([8; 32]);
         let recipient = Recipient::of(&identity);
         let root = RootKey::generate();
-        let granted = grant(
-            &recipient.public,
-            &recipient.grant_key,
-            &REPOSITORY,
-            b"aad",
-            &root,
-        )
-        .unwrap();
+        let granted = grant(&recipient.public, &recipient.grant_key, &REPOSITORY, b"aad", &root).unwrap();
         let private = open_private(&recipient.slot(), &Unlock::Identity(identity)).unwrap();
         let accepted = accept(&private, &granted, &REPOSITORY, b"aad").unwrap();
         assert_eq!(accepted.key_id(), root.key_id());
@@ -803,10 +652,7 @@ mod tests {
             format!("{mark} {}", digits.replace('-', "").to_uppercase()),
             format!("{mark} {}", digits.replace('-', " ")),
         ] {
-            assert!(
-                open_private(&parts, &key_file(written.as_bytes())).is_ok(),
-                "{written:?}"
-            );
+            assert!(open_private(&parts, &key_file(written.as_bytes())).is_ok(), "{written:?}");
         }
     }
 
@@ -844,10 +690,7 @@ mod tests {
     fn the_derivations_stay_as_they_are() {
         // Repositories in the world depend on these bytes; they never change.
         let fingerprint = |key: SivKey| to_hex(&key.seal_in_place(&[], &mut []));
-        let stretch = Stretch {
-            cost: CHEAP,
-            salt: vec![7; 16],
-        };
+        let stretch = Stretch { cost: CHEAP, salt: vec![7; 16] };
         let stretched = stretched_key(&Secret::new(b"passphrase".to_vec()), &stretch).unwrap();
         assert_eq!(fingerprint(stretched), "c3ebe4c28ac965eb9a712153e746ec97");
         let of_content = key_of_file(&Secret::new(b"sixteen bytes of secret\n".to_vec())).unwrap();
@@ -857,10 +700,7 @@ mod tests {
         let of_line = key_of_file(&Secret::new(line.into_bytes())).unwrap();
         assert_eq!(fingerprint(of_line), "1b7b91ddf535329c5b666482b529a956");
         let recipient = Recipient::of(&Secret::new([8; 32]));
-        assert_eq!(
-            to_hex(&recipient.public),
-            "31d4ab6aceec961137917037936e60716fac573afe94d9da84a8020448dfc112"
-        );
+        assert_eq!(to_hex(&recipient.public), "31d4ab6aceec961137917037936e60716fac573afe94d9da84a8020448dfc112");
         assert_eq!(
             to_hex(recipient.grant_key.expose()),
             "59553a4cfe218d52b78e35e1c473b10d37752fcd17a438f60e74c84fe8d4e247"
@@ -870,14 +710,8 @@ mod tests {
     #[test]
     fn nothing_secret_is_printed() {
         let (private, _) = create_slot(&identity(0xab), GuardKind::Recipient).unwrap();
-        let printed = format!(
-            "{private:?} {:?} {:?}",
-            identity(0xab),
-            Recipient::of(&Secret::new([0xab; 32])).grant_key
-        );
-        assert!(
-            !printed.contains("171") && !printed.to_lowercase().contains("abab"),
-            "{printed}"
-        );
+        let printed =
+            format!("{private:?} {:?} {:?}", identity(0xab), Recipient::of(&Secret::new([0xab; 32])).grant_key);
+        assert!(!printed.contains("171") && !printed.to_lowercase().contains("abab"), "{printed}");
     }
 }

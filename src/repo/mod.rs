@@ -1,7 +1,312 @@
 //! The vault: keyring, sessions, packs, index, trees, snapshots.
+//!
+//! `Repository` is a plain type that hands out its parts; a `SealedRepository` is one whose keys are not known yet.
+//! Nothing in here knows a file system tree or a database.
 
+pub mod base_cache;
+pub mod blob_reader;
+pub mod blob_writer;
 pub mod error;
 pub mod index;
 pub mod keyring;
+pub mod pack_reader;
+pub mod pack_writer;
+pub mod runs;
+pub mod session;
+pub mod slots;
+pub mod snapshots;
+pub mod trees;
 
 pub use error::{Error, Result};
+pub use keyring::Keyring;
+pub use session::Session;
+
+use crate::base::{Clock, Machine, RepositoryId, SlotId, random};
+use crate::chunk::{Chunker, Sizes};
+use crate::crypto::keys::RootKey;
+use crate::crypto::slots::{GuardKind, Unlock};
+use crate::format::cbor::{Cbor, Unknown};
+use crate::format::config::{self, ChunkerConfig, Config, StoreConfig, StoredConfig};
+use crate::format::envelope::{self, ObjectKind};
+use crate::format::keys::{Epoch, MAX_EPOCH_BYTES};
+use crate::store::{Area, Key, ObjectStore, Put};
+use std::sync::Arc;
+
+/// Reader features that this version has.
+const READER_FEATURES: &[&str] = &["v1-draft"];
+/// Writer features that this version has.
+const WRITER_FEATURES: &[&str] = &["v1-draft"];
+/// What the second copy of an object is called.
+const COPY: &str = ".copy";
+
+/// A repository whose keys are not known yet.
+pub struct SealedRepository {
+    store: Arc<dyn ObjectStore>,
+    config: StoredConfig,
+}
+
+/// An unlocked repository.
+pub struct Repository {
+    store: Arc<dyn ObjectStore>,
+    config: Config,
+    keyring: Arc<Keyring>,
+    clock: Clock,
+    machine: Machine,
+    slot: SlotId,
+}
+
+fn config_key() -> Key {
+    Key::new(Area::Config, "config")
+}
+
+/// The key of the second copy.
+fn copy_of(key: &Key) -> Key {
+    Key::new(key.area(), format!("{}{COPY}", key.name()))
+}
+
+/// Stores an object and its copy, and reads both back.
+fn write_twice(store: &dyn ObjectStore, key: &Key, bytes: &[u8]) -> Result<()> {
+    for key in [copy_of(key), key.clone()] {
+        if store.put(&key, bytes)? == Put::Existed {
+            return Err(Error::damaged(&key, "an object of this random name is there already"));
+        }
+        if store.get(&key, bytes.len() as u64)? != bytes {
+            return Err(Error::damaged(&key, "what was read back is not what was written: check the disk"));
+        }
+    }
+    Ok(())
+}
+
+/// Reads an object, or its copy when the first cannot be read or understood.
+fn read_either<T>(
+    store: &dyn ObjectStore,
+    key: &Key,
+    limit_bytes: u64,
+    decode: &dyn Fn(&[u8]) -> Result<T>,
+) -> Result<T> {
+    let read = |key: &Key| store.get(key, limit_bytes).map_err(Error::from).and_then(|bytes| decode(&bytes));
+    read(key).or_else(|first| read(&copy_of(key)).map_err(|_| first))
+}
+
+impl SealedRepository {
+    /// Finds the repository in `store` and reads its public description.
+    pub fn open(store: Arc<dyn ObjectStore>) -> Result<SealedRepository> {
+        let limit = config::MAX_BYTES as u64;
+        let decode = |bytes: &[u8]| config::decode(bytes).map_err(Error::object("config"));
+        let config = read_either(&*store, &config_key(), limit, &decode).map_err(|error| match error.kind() {
+            crate::base::Kind::NotFound => Error::NoRepository(store.location()),
+            _ => error,
+        })?;
+        let known = |features: &[String], ours: &[&str]| {
+            features.iter().find(|feature| !ours.contains(&feature.as_str())).cloned()
+        };
+        if let Some(feature) = known(&config.config.reader_features, READER_FEATURES) {
+            return Err(Error::Feature { location: store.location(), feature });
+        }
+        Ok(SealedRepository { store, config })
+    }
+
+    /// The repository's id.
+    pub fn id(&self) -> RepositoryId {
+        self.config.config.repository
+    }
+
+    /// The repository's id and public settings, not proven yet.
+    pub fn config(&self) -> &Config {
+        &self.config.config
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// Opens it with the first slot that `unlock` opens.
+    pub fn unlock(self, unlock: &Unlock, clock: Clock) -> Result<Repository> {
+        let id = self.id();
+        let mut tried = 0;
+        let mut broken = None;
+        for stored in slots::list(&*self.store)?.iter().filter(|stored| stored.root == self.config.root) {
+            tried += 1;
+            match slots::open(stored, id, unlock) {
+                Ok(root) => return self.unlocked(root, stored.slot.id, clock),
+                Err(error) if slots::is_wrong_secret(&error) => {}
+                Err(error) => broken = Some(error),
+            }
+        }
+        Err(broken.unwrap_or(Error::NoSlotOpens { slots: tried, location: self.store.location() }))
+    }
+
+    fn unlocked(self, root: RootKey, slot: SlotId, clock: Clock) -> Result<Repository> {
+        self.config.prove(&root).map_err(Error::object("config"))?;
+        let id = self.id();
+        let epochs = load_epochs(&*self.store, id, &root)?;
+        let keyring = Arc::new(Keyring::new(id, root, &epochs)?);
+        let config = self.config.config;
+        Ok(Repository { store: self.store, config, keyring, clock, machine: Machine::this(), slot })
+    }
+}
+
+fn load_epochs(store: &dyn ObjectStore, repository: RepositoryId, root: &RootKey) -> Result<Vec<Epoch>> {
+    let mut names = Vec::new();
+    store.list(Area::Epochs, &mut |listed| {
+        names.push(listed.name.strip_suffix(COPY).unwrap_or(&listed.name).to_owned());
+    })?;
+    names.sort();
+    names.dedup();
+    let mut epochs = Vec::new();
+    for name in names {
+        let key = Key::new(Area::Epochs, &name);
+        let decode = |bytes: &[u8]| open_epoch(&key, bytes, repository, root);
+        if let Some(epoch) = read_either(store, &key, MAX_EPOCH_BYTES as u64, &decode)? {
+            epochs.push(epoch);
+        }
+    }
+    Ok(epochs)
+}
+
+/// Opens an epoch; none if it is sealed under another root key.
+fn open_epoch(key: &Key, bytes: &[u8], repository: RepositoryId, root: &RootKey) -> Result<Option<Epoch>> {
+    let header = envelope::peek(bytes, ObjectKind::Epoch).map_err(Error::object(key))?;
+    if header.key != root.key_id() {
+        return Ok(None);
+    }
+    let content = envelope::open(bytes.to_vec(), &header, repository, &root.epoch_key()).map_err(Error::object(key))?;
+    Epoch::from_cbor(&content, "key epoch").map_err(Error::object(key)).map(Some)
+}
+
+fn save_epoch(store: &dyn ObjectStore, repository: RepositoryId, root: &RootKey, epoch: &Epoch) -> Result<()> {
+    let object = envelope::seal(ObjectKind::Epoch, repository, root.key_id(), &root.epoch_key(), &epoch.to_cbor());
+    write_twice(store, &Key::new(Area::Epochs, epoch.id), &object)
+}
+
+impl Repository {
+    /// Makes a repository in an empty store, with one key slot. The config comes last: before it there is nothing,
+    /// after it there is a whole repository.
+    pub fn create(
+        store: Arc<dyn ObjectStore>,
+        sizes: Sizes,
+        unlock: &Unlock,
+        guard: GuardKind,
+        label: &str,
+        clock: Clock,
+    ) -> Result<Repository> {
+        for key in [config_key(), copy_of(&config_key())] {
+            match store.size(&key) {
+                Ok(_) => return Err(Error::AlreadyThere(store.location())),
+                Err(error) if error.kind() == crate::base::Kind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let id = RepositoryId(random::bytes());
+        let root = RootKey::generate();
+        let created_ns = clock.now().as_nanosecond() as i64;
+        let epoch = keyring::new_epoch(&root, None, created_ns)?;
+        save_epoch(&*store, id, &root, &epoch)?;
+        let slot = slots::add(&*store, id, &root, unlock, guard, label, &clock)?;
+        let config = new_config(id, created_ns, sizes, probe(&*store)?);
+        match write_twice(&*store, &config_key(), &config::encode(&config, &root)) {
+            Err(Error::Damaged { .. }) => return Err(Error::AlreadyThere(store.location())),
+            other => other?,
+        }
+        let keyring = Arc::new(Keyring::new(id, root, &[epoch])?);
+        Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// The public description.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The repository's id.
+    pub fn id(&self) -> RepositoryId {
+        self.config.repository
+    }
+
+    /// The keys.
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Nanoseconds since 1970, now.
+    pub fn now_ns(&self) -> i64 {
+        self.clock.now().as_nanosecond() as i64
+    }
+
+    /// This machine.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The slot that it was opened with.
+    pub fn slot(&self) -> SlotId {
+        self.slot
+    }
+
+    /// The chunker, with its keyed gear table.
+    pub fn chunker(&self) -> Result<Chunker> {
+        let given = &self.config.chunker;
+        if given.id != config::CHUNKER_FASTCDC {
+            let feature = format!("chunker {}", given.id);
+            return Err(Error::Feature { location: self.store.location(), feature });
+        }
+        let sizes = Sizes::new(u64::from(given.min_bytes), u64::from(given.average_bytes), u64::from(given.max_bytes));
+        let sizes = sizes.map_err(|error| Error::damaged("config", error))?;
+        Ok(Chunker::new(sizes, self.keyring.gear_seed()))
+    }
+
+    /// Whether this version may write here.
+    pub fn check_writable(&self) -> Result<()> {
+        match self.config.writer_features.iter().find(|feature| !WRITER_FEATURES.contains(&feature.as_str())) {
+            Some(feature) => Err(Error::Feature { location: self.store.location(), feature: feature.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn new_config(repository: RepositoryId, created_ns: i64, sizes: Sizes, store: StoreConfig) -> Config {
+    let size = |bytes: usize| u32::try_from(bytes).expect("chunks are at most 16 MiB");
+    let chunker = ChunkerConfig {
+        id: config::CHUNKER_FASTCDC,
+        min_bytes: size(sizes.min() as usize),
+        average_bytes: size(sizes.average() as usize),
+        max_bytes: size(sizes.max() as usize),
+        unknown: Unknown::none(),
+    };
+    Config {
+        repository,
+        created_ns,
+        chunker,
+        reader_features: READER_FEATURES.iter().map(ToString::to_string).collect(),
+        writer_features: WRITER_FEATURES.iter().map(ToString::to_string).collect(),
+        store,
+        unknown: Unknown::none(),
+    }
+}
+
+/// Tries what the store honours: put-if-absent and listing what was just written.
+fn probe(store: &dyn ObjectStore) -> Result<StoreConfig> {
+    let name = format!("probe-{}", crate::base::ids::to_hex(&random::bytes::<8>()));
+    let key = Key::new(Area::Sessions, &name);
+    let first = store.put(&key, b"first")?;
+    let second = store.put(&key, b"second")?;
+    let kept = store.get(&key, 64)? == b"first";
+    let mut listed = false;
+    store.list(Area::Sessions, &mut |entry| listed |= entry.name == name)?;
+    store.delete(&key)?;
+    Ok(StoreConfig {
+        put_if_absent: first == Put::Stored && second == Put::Existed && kept,
+        list_after_write: listed,
+        unknown: Unknown::none(),
+    })
+}

@@ -313,10 +313,9 @@ impl Chunks {
     pub fn of(node: &Node) -> Chunks {
         match node.list {
             // The list's own level is not known yet: it is read like a child that may have any level.
-            Some(list) => Chunks {
-                items: Vec::new().into_iter(),
-                above: vec![(ANY_LEVEL, vec![(list, node.size)].into_iter())],
-            },
+            Some(list) => {
+                Chunks { items: Vec::new().into_iter(), above: vec![(ANY_LEVEL, vec![(list, node.size)].into_iter())] }
+            }
             None => Chunks { items: node.chunks().collect::<Vec<_>>().into_iter(), above: Vec::new() },
         }
     }

@@ -20,10 +20,7 @@ const PERMISSIVE: &[&str] = &[
 /// Whether an SPDX expression leaves us a choice made of permissive licences only. The old form `MIT/Apache-2.0`
 /// means `OR`. What cannot be read is not permissive.
 pub fn is_permissive(expression: &str) -> bool {
-    let spaced = expression
-        .replace('/', " OR ")
-        .replace('(', " ( ")
-        .replace(')', " ) ");
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let mut words: Vec<&str> = spaced.split_whitespace().rev().collect();
     any(&mut words) == Some(true) && words.is_empty()
 }

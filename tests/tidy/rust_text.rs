@@ -22,11 +22,7 @@ pub fn tokens(text: &str) -> Vec<Token<'_>> {
         let (length, is_code) = piece(&text[at..]);
         let piece = &text[at..at + length];
         if is_code {
-            tokens.push(Token {
-                text: if is_literal(piece) { "\"" } else { piece },
-                line,
-                in_test: false,
-            });
+            tokens.push(Token { text: if is_literal(piece) { "\"" } else { piece }, line, in_test: false });
         }
         line += piece.matches('\n').count();
         at += length;
@@ -45,10 +41,7 @@ pub fn test_lines(tokens: &[Token]) -> Vec<RangeInclusive<usize>> {
 }
 
 /// The places where `words` follow each other directly.
-pub fn find<'t, 'a>(
-    tokens: &'t [Token<'a>],
-    words: &'t [&str],
-) -> impl Iterator<Item = &'t Token<'a>> {
+pub fn find<'t, 'a>(tokens: &'t [Token<'a>], words: &'t [&str]) -> impl Iterator<Item = &'t Token<'a>> {
     tokens
         .windows(words.len())
         .filter(move |window| window.iter().zip(words).all(|(t, w)| t.text == *w))
@@ -234,10 +227,7 @@ fn names_in_comments_and_strings_are_not_code() {
     "##;
     let tokens = tokens(text);
     assert_eq!(find(&tokens, &["alpha"]).count(), 0, "{tokens:?}");
-    assert_eq!(
-        find(&tokens, &["beta", "::", "nine"]).next().unwrap().line,
-        5
-    );
+    assert_eq!(find(&tokens, &["beta", "::", "nine"]).next().unwrap().line, 5);
 }
 
 #[test]
@@ -251,10 +241,8 @@ fn a_group_names_each_of_its_heads() {
 fn items_under_cfg_test_are_known_as_such() {
     let text = "fn a() {}\n#[cfg(test)]\n#[allow(x)]\nmod tests {\n fn b() { [1; 2]; }\n}\nfn c() {}\n#[cfg(test)]\nuse d::e;\nfn f() {}";
     let tokens = tokens(text);
-    let tested: Vec<_> = "abcdef"
-        .chars()
-        .filter(|name| find(&tokens, &[&name.to_string()]).all(|t| t.in_test))
-        .collect();
+    let tested: Vec<_> =
+        "abcdef".chars().filter(|name| find(&tokens, &[&name.to_string()]).all(|t| t.in_test)).collect();
     assert_eq!(tested, ['b', 'd', 'e']);
     assert_eq!(test_lines(&tokens), [2..=6, 8..=9]);
 }

@@ -1,0 +1,66 @@
+//! What the kernel says of this machine and its processes.
+
+use std::fs;
+
+/// Who we are: stands in sessions, snapshots and run records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// The host's name.
+    pub host: String,
+    /// This process.
+    pub process: u32,
+    /// When it began, in the kernel's ticks since boot; 0 where the kernel does not say.
+    pub process_began: u64,
+    /// The id of this boot; empty where the kernel does not say.
+    pub boot: String,
+    /// This program and its version.
+    pub program: String,
+}
+
+impl Machine {
+    /// This process on this machine.
+    pub fn this() -> Machine {
+        let process = std::process::id();
+        Machine {
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            process,
+            process_began: began(process).unwrap_or(0),
+            boot: boot_id(),
+            program: format!("keepstone {}", env!("CARGO_PKG_VERSION")),
+        }
+    }
+
+    /// Whether we can know that a process described like this no longer runs: it was on this host and either in an
+    /// earlier boot, or no process of its number began when it did.
+    pub fn knows_dead(&self, host: &str, boot: &str, process: u32, process_began: u64) -> bool {
+        if host != self.host || boot.is_empty() || self.boot.is_empty() || process_began == 0 {
+            return false;
+        }
+        boot != self.boot || began(process) != Some(process_began)
+    }
+}
+
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+/// Field 22 of `/proc/PID/stat` (proc(5)); the fields before it follow the last `)` of the command's name.
+fn began(process: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_living_process_is_not_taken_for_dead() {
+        let me = Machine::this();
+        assert!(!me.knows_dead(&me.host, &me.boot, me.process, me.process_began));
+        assert!(me.knows_dead(&me.host, &me.boot, me.process, me.process_began + 1));
+        assert!(me.knows_dead(&me.host, "an earlier boot", me.process, me.process_began));
+        assert!(!me.knows_dead("elsewhere", &me.boot, me.process, 1));
+    }
+}

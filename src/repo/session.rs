@@ -1,0 +1,224 @@
+//! Sessions: the mark that whoever works on a repository leaves in it.
+//!
+//! What protects each pair of operations that run at once (a writer is a backup, a reader a restore or verify):
+//!
+//! | | writer | reader | pruner |
+//! | --- | --- | --- | --- |
+//! | **writer** | names are content: both store, dedup wins later | a snapshot is visible only when complete | the writer has listed the condemned records after leaving its mark: what they name it does not rely on; what is condemned after that is not swept while its session is open; a fenced writer cannot commit |
+//! | **reader** | | nothing to protect | nothing is swept while a session is open that has not seen the record |
+//! | **pruner** | | | records are numbered and put-if-absent: who comes second plans again |
+//!
+//! A session begins with `sessions/ID`, then lists the condemned records and puts `sessions/ID.seen` with their
+//! numbers. It ends by committing `snapshots/ID` or with `sessions/ID.end`; a writer needs no right to delete.
+
+use super::error::{Error, Result};
+use super::{Keyring, Repository};
+use crate::base::{SessionId, random};
+use crate::format::cbor::{Cbor, Unknown};
+use crate::format::envelope::{self, ObjectKind};
+use crate::format::session::{Condemned, End, Seen, Session as Stored, SessionKind};
+use crate::format::snapshot::Snapshot;
+use crate::store::{Area, Key, ObjectStore, Put};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The largest session object that is read.
+const MAX_SESSION_BYTES: u64 = 1 << 20;
+/// The largest condemned record that is read.
+pub(super) const MAX_CONDEMNED_BYTES: u64 = 64 << 20;
+const SEEN: &str = ".seen";
+const END: &str = ".end";
+
+/// A session in your hand: the repository knows that you are at work.
+pub struct Session<'r> {
+    repository: &'r Repository,
+    id: SessionId,
+    condemned: BTreeSet<u64>,
+    ended: bool,
+}
+
+impl<'r> Session<'r> {
+    /// Leaves a mark, then looks at the condemned records, in this order.
+    pub fn begin(repository: &'r Repository, kind: SessionKind, operation: &str) -> Result<Session<'r>> {
+        if kind != SessionKind::Reader {
+            repository.check_writable()?;
+        }
+        let id = SessionId(random::bytes());
+        let machine = repository.machine();
+        let mark = Stored {
+            id,
+            kind,
+            host: machine.host.clone(),
+            process: machine.process,
+            boot: machine.boot.clone(),
+            process_began: machine.process_began,
+            begun_ns: repository.now_ns(),
+            program: machine.program.clone(),
+            operation: operation.to_owned(),
+            unknown: Unknown::none(),
+        };
+        put_new(repository, &Key::new(Area::Sessions, id), ObjectKind::Session, &mark)?;
+        let condemned: BTreeSet<u64> = condemned_numbers(&**repository.store())?;
+        let seen = Seen { session: id, records: condemned.iter().copied().collect(), unknown: Unknown::none() };
+        put_new(repository, &Key::new(Area::Sessions, format!("{id}{SEEN}")), ObjectKind::Seen, &seen)?;
+        Ok(Session { repository, id, condemned, ended: false })
+    }
+
+    /// Its name.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// The numbers of the condemned records that it has seen.
+    pub fn condemned(&self) -> &BTreeSet<u64> {
+        &self.condemned
+    }
+
+    /// Commits the snapshot of this session: from here on it exists. Fails when the session was fenced.
+    pub fn commit(mut self, snapshot: &Snapshot) -> Result<()> {
+        assert!(snapshot.id == self.id, "a snapshot has the name of its session");
+        let sealed = self.repository.keyring().seal(ObjectKind::Snapshot, &snapshot.to_cbor())?;
+        self.ended = true;
+        match self.repository.store().put(&Key::new(Area::Snapshots, self.id), &sealed)? {
+            Put::Stored => Ok(()),
+            Put::Existed => Err(Error::Fenced(self.id)),
+        }
+    }
+
+    /// Ends it without a snapshot.
+    pub fn end(mut self) -> Result<()> {
+        self.put_end()
+    }
+
+    fn put_end(&mut self) -> Result<()> {
+        self.ended = true;
+        let end = End { session: self.id, at_ns: self.repository.now_ns(), unknown: Unknown::none() };
+        put_new(self.repository, &Key::new(Area::Sessions, format!("{}{END}", self.id)), ObjectKind::End, &end)
+    }
+}
+
+/// A session that is let go without a word (an error, a panic) still tries to say that it has ended; if that fails
+/// too, prune finds out that its process is gone.
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.put_end();
+        }
+    }
+}
+
+fn put_new(repository: &Repository, key: &Key, kind: ObjectKind, content: &impl Cbor) -> Result<()> {
+    let sealed = repository.keyring().seal(kind, &content.to_cbor())?;
+    repository.store().put(key, &sealed)?;
+    Ok(())
+}
+
+/// The numbers of the condemned records in the store.
+pub fn condemned_numbers(store: &dyn ObjectStore) -> Result<BTreeSet<u64>> {
+    let mut numbers = BTreeSet::new();
+    store.list(Area::Condemned, &mut |listed| numbers.extend(listed.name.parse::<u64>().ok()))?;
+    Ok(numbers)
+}
+
+/// The key of a condemned record: ten digits, so that names sort like numbers.
+pub fn condemned_key(number: u64) -> Key {
+    Key::new(Area::Condemned, format!("{number:010}"))
+}
+
+/// Reads a condemned record.
+pub fn load_condemned(store: &dyn ObjectStore, keyring: &Keyring, number: u64) -> Result<Condemned> {
+    let key = condemned_key(number);
+    let object = store.get(&key, MAX_CONDEMNED_BYTES)?;
+    let record: Condemned = keyring.load(ObjectKind::Condemned, object, &key)?;
+    if record.number == number { Ok(record) } else { Err(Error::damaged(&key, "it is the record of another number")) }
+}
+
+/// A session that has neither committed nor ended, as the store shows it.
+#[derive(Clone, Debug)]
+pub struct OpenSession {
+    /// Its mark.
+    pub mark: Stored,
+    /// The condemned records that it has seen; none if it has not said yet.
+    pub seen: Option<BTreeSet<u64>>,
+    /// When the store received its mark, nanoseconds since 1970 by the store's clock.
+    pub stored_ns: i64,
+    /// Whether its process is known to be gone.
+    pub dead: bool,
+}
+
+/// All sessions that have neither committed, ended nor been fenced.
+pub fn open_sessions(repository: &Repository) -> Result<Vec<OpenSession>> {
+    let store = &**repository.store();
+    let mut marks = BTreeMap::new();
+    let mut closed = BTreeSet::new();
+    let mut with_seen = BTreeSet::new();
+    // Sessions first, then snapshots: a session that commits in between is found among the snapshots.
+    store.list(Area::Sessions, &mut |listed| {
+        let name = listed.name.as_str();
+        if let Some(id) = name.strip_suffix(END).and_then(|id| id.parse::<SessionId>().ok()) {
+            closed.insert(id);
+        } else if let Some(id) = name.strip_suffix(SEEN).and_then(|id| id.parse::<SessionId>().ok()) {
+            with_seen.insert(id);
+        } else if let Ok(id) = name.parse::<SessionId>() {
+            marks.insert(id, listed.stored_at.as_nanosecond() as i64);
+        }
+    })?;
+    store.list(Area::Snapshots, &mut |listed| closed.extend(listed.name.parse::<SessionId>().ok()))?;
+    let mut open = Vec::new();
+    for (id, stored_ns) in marks.into_iter().filter(|(id, _)| !closed.contains(id)) {
+        if let Some(session) = load_session(repository, id, stored_ns, with_seen.contains(&id))? {
+            open.push(session);
+        }
+    }
+    Ok(open)
+}
+
+fn load_session(repository: &Repository, id: SessionId, stored_ns: i64, has_seen: bool) -> Result<Option<OpenSession>> {
+    let store = &**repository.store();
+    let key = Key::new(Area::Sessions, id);
+    let object = match store.get(&key, MAX_SESSION_BYTES) {
+        Err(error) if error.kind() == crate::base::Kind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let mark: Stored = repository.keyring().load(ObjectKind::Session, object, &key)?;
+    if mark.id != id {
+        return Err(Error::damaged(&key, "it is the mark of another session"));
+    }
+    let seen = if has_seen {
+        let key = Key::new(Area::Sessions, format!("{id}{SEEN}"));
+        let seen: Seen = repository.keyring().load(ObjectKind::Seen, store.get(&key, MAX_SESSION_BYTES)?, &key)?;
+        (seen.session == id).then(|| seen.records.into_iter().collect())
+    } else {
+        None
+    };
+    let dead = repository.machine().knows_dead(&mark.host, &mark.boot, mark.process, mark.process_began);
+    Ok(Some(OpenSession { mark, seen, stored_ns, dead }))
+}
+
+/// Takes away what finished sessions left: prune's work, since writers may not delete.
+pub fn clear_session(store: &dyn ObjectStore, id: SessionId) -> Result<()> {
+    // The mark last: while it is there the others still say that it is closed.
+    store.delete(&Key::new(Area::Sessions, format!("{id}{SEEN}")))?;
+    store.delete(&Key::new(Area::Sessions, id))?;
+    store.delete(&Key::new(Area::Sessions, format!("{id}{END}")))?;
+    Ok(())
+}
+
+/// Ends a dead session for ever: puts a tombstone where its snapshot would come. False if its snapshot was quicker.
+pub fn fence(repository: &Repository, id: SessionId, by: SessionId) -> Result<bool> {
+    let tombstone = crate::format::snapshot::Tombstone {
+        session: id,
+        fenced_by: by,
+        at_ns: repository.now_ns(),
+        unknown: Unknown::none(),
+    };
+    let sealed = repository.keyring().seal(ObjectKind::Tombstone, &tombstone.to_cbor())?;
+    let key = Key::new(Area::Snapshots, id);
+    match repository.store().put(&key, &sealed)? {
+        Put::Stored => Ok(true),
+        Put::Existed => {
+            let there = repository.store().get(&key, super::snapshots::MAX_SNAPSHOT_BYTES)?;
+            let header = envelope::peek_any(&there, "snapshot").map_err(Error::object(&key))?;
+            Ok(header.kind == ObjectKind::Tombstone)
+        }
+    }
+}

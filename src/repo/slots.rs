@@ -1,0 +1,151 @@
+//! Key slots in the store: made, listed, opened, removed.
+
+use super::error::{Error, Result};
+use super::{COPY, read_either, write_twice};
+use crate::base::{Clock, KeyId, Kind, RepositoryId, SlotId, random};
+use crate::crypto::keys::RootKey;
+use crate::crypto::slots::{self, Grant, GuardKind, SlotParts, Stretch, StretchCost, Unlock};
+use crate::format::cbor::{Bytes, Unknown};
+use crate::format::keys::{Guard, GuardKind as StoredKind, MAX_SLOT_BYTES, Slot, StoredGrant};
+use crate::store::{Area, Key, ObjectStore};
+
+/// A slot as it lies in the store, and the root key that it grants.
+pub struct StoredSlot {
+    /// What it says.
+    pub slot: Slot,
+    /// The root key it grants.
+    pub root: KeyId,
+}
+
+/// All slots, readable without any key, sorted by when they were made. Slots that cannot be read are left out when
+/// others can: one damaged slot must not lock out those who hold another.
+pub fn list(store: &dyn ObjectStore) -> Result<Vec<StoredSlot>> {
+    let mut names = Vec::new();
+    store.list(Area::Keys, &mut |listed| {
+        let name = listed.name.strip_suffix(COPY).unwrap_or(&listed.name).to_owned();
+        names.push(name);
+    })?;
+    names.sort();
+    names.dedup();
+    let mut found = Vec::new();
+    let mut first_error = None;
+    for name in names {
+        let key = Key::new(Area::Keys, &name);
+        match read_either(store, &key, MAX_SLOT_BYTES as u64, &|bytes| Slot::decode(bytes).map_err(Error::object(&key)))
+        {
+            Ok((slot, root)) if slot.id.to_string() == name => found.push(StoredSlot { slot, root }),
+            Ok(_) => {
+                first_error.get_or_insert(Error::damaged(&key, "it is the slot of another name"));
+            }
+            Err(error) => {
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    match (found.is_empty(), first_error) {
+        (true, Some(error)) => Err(error),
+        _ => {
+            found.sort_by_key(|stored| (stored.slot.created_ns, stored.slot.id));
+            Ok(found)
+        }
+    }
+}
+
+/// Makes a slot that `unlock` opens, stores it and proves that it opens before it is relied on.
+pub fn add(
+    store: &dyn ObjectStore,
+    repository: RepositoryId,
+    root: &RootKey,
+    unlock: &Unlock,
+    kind: GuardKind,
+    label: &str,
+    clock: &Clock,
+) -> Result<SlotId> {
+    let (private, parts) = slots::create_slot(unlock, kind)?;
+    let now = clock.now().as_nanosecond() as i64;
+    let mut slot = Slot {
+        id: SlotId(random::bytes()),
+        created_ns: now,
+        label: label.to_owned(),
+        public: parts.public,
+        guard: store_guard(&parts.guard),
+        psk_under_root: Bytes(slots::seal_grant_key(root, &repository, &parts.public, private.grant_key())),
+        grant: None,
+        proven_ns: now,
+        unknown: Unknown::none(),
+    };
+    let associated = slot.associated(root.key_id());
+    let grant = slots::grant(&slot.public, private.grant_key(), &repository, &associated, root)?;
+    slot.grant = Some(StoredGrant { encapsulated: grant.enc, sealed: Bytes(grant.sealed), unknown: Unknown::none() });
+    let key = Key::new(Area::Keys, slot.id);
+    write_twice(store, &key, &slot.encode(root.key_id()))?;
+    let (read_back, root_id) = Slot::decode(&store.get(&key, MAX_SLOT_BYTES as u64)?).map_err(Error::object(&key))?;
+    open(&StoredSlot { slot: read_back, root: root_id }, repository, unlock)?;
+    Ok(slot.id)
+}
+
+/// Opens a slot: the root key that it grants.
+pub fn open(stored: &StoredSlot, repository: RepositoryId, unlock: &Unlock) -> Result<RootKey> {
+    let slot = &stored.slot;
+    let parts = SlotParts { public: slot.public, guard: load_guard(slot)? };
+    let private = slots::open_private(&parts, unlock)?;
+    let grant =
+        slot.grant.as_ref().ok_or_else(|| Error::damaged(format!("key slot {}", slot.id), "it grants no key"))?;
+    let grant = Grant { enc: grant.encapsulated, sealed: grant.sealed.0.clone() };
+    Ok(slots::accept(&private, &grant, &repository, &slot.associated(stored.root))?)
+}
+
+/// Removes a slot. Never the last one: that is the caller's to see to.
+pub fn remove(store: &dyn ObjectStore, id: SlotId) -> Result<()> {
+    let key = Key::new(Area::Keys, id);
+    store.delete(&super::copy_of(&key))?;
+    store.delete(&key)?;
+    Ok(())
+}
+
+/// Whether an attempt that failed like this says that the secret is not this slot's, rather than that the slot is
+/// broken.
+pub fn is_wrong_secret(error: &Error) -> bool {
+    error.kind() == Kind::WrongKey || matches!(error, Error::Crypto(crate::crypto::Error::OtherUnlock))
+}
+
+fn store_guard(guard: &slots::Guard) -> Guard {
+    let plain = |kind, sealed: &[u8]| Guard {
+        kind,
+        salt: Bytes::default(),
+        memory_kib: None,
+        passes: None,
+        lanes: None,
+        sealed: Bytes(sealed.to_vec()),
+        unknown: Unknown::none(),
+    };
+    match guard {
+        slots::Guard::Passphrase { stretch, sealed } => Guard {
+            salt: Bytes(stretch.salt.clone()),
+            memory_kib: Some(stretch.cost.memory_kib),
+            passes: Some(stretch.cost.passes),
+            lanes: Some(stretch.cost.lanes),
+            ..plain(StoredKind::Passphrase, sealed)
+        },
+        slots::Guard::KeyFile { sealed } => plain(StoredKind::KeyFile, sealed),
+        slots::Guard::Command { sealed } => plain(StoredKind::Command, sealed),
+        slots::Guard::Recipient => plain(StoredKind::Recipient, &[]),
+    }
+}
+
+fn load_guard(slot: &Slot) -> Result<slots::Guard> {
+    let guard = &slot.guard;
+    let sealed = guard.sealed.0.clone();
+    Ok(match guard.kind {
+        StoredKind::Passphrase => {
+            let (Some(memory_kib), Some(passes), Some(lanes)) = (guard.memory_kib, guard.passes, guard.lanes) else {
+                return Err(Error::damaged(format!("key slot {}", slot.id), "it does not say how to stretch"));
+            };
+            let cost = StretchCost { memory_kib, passes, lanes };
+            slots::Guard::Passphrase { stretch: Stretch { cost, salt: guard.salt.0.clone() }, sealed }
+        }
+        StoredKind::KeyFile => slots::Guard::KeyFile { sealed },
+        StoredKind::Command => slots::Guard::Command { sealed },
+        StoredKind::Recipient => slots::Guard::Recipient,
+    })
+}

@@ -18,6 +18,7 @@ pub struct Keyring {
     classes: RwLock<HashMap<KeyId, Arc<ClassKey>>>,
     current: [KeyId; 4],
     dedup: Arc<ClassKey>,
+    naming: NamingKey,
     sivs: RwLock<HashMap<(KeyId, ObjectKind), Arc<SivKey>>>,
 }
 
@@ -43,7 +44,8 @@ impl Keyring {
         };
         let current = [id_of(Class::Dedup)?, id_of(Class::Index)?, id_of(Class::Metadata)?, id_of(Class::Data)?];
         let dedup = classes[&current[0]].clone();
-        Ok(Keyring { repository, root, classes: RwLock::new(classes), current, dedup, sivs: RwLock::default() })
+        let naming = NamingKey::of(&dedup);
+        Ok(Keyring { repository, root, classes: RwLock::new(classes), current, dedup, naming, sivs: RwLock::default() })
     }
 
     /// The repository's id.
@@ -62,8 +64,8 @@ impl Keyring {
     }
 
     /// The key that names blobs.
-    pub fn naming(&self) -> NamingKey {
-        NamingKey::of(&self.dedup)
+    pub fn naming(&self) -> &NamingKey {
+        &self.naming
     }
 
     /// The key of cut marks.

@@ -1,1 +1,200 @@
-//! Soon.
+//! Packs in the making: sealed blocks go in, an object with its directory comes out.
+
+use super::error::Result;
+use super::{Keyring, Repository};
+use crate::base::{BlobId, KeyId, Mark, PackId, SessionId, random};
+use crate::crypto::names::PackHasher;
+use crate::format::cbor::{Bytes, Cbor, Unknown};
+use crate::format::container::{self, LEAD_BYTES, TRAILER_BYTES};
+use crate::format::envelope::{self, ObjectKind};
+use crate::format::pack::{Blob, BlobKind, Block, Chain, Directory, Encoding, Frame, MAX_BLOBS, Role};
+use crate::format::segment::PackRow;
+use crate::store::{Area, Key, Upload};
+use std::io::Write;
+
+/// What a pack grows to in a small repository. Larger ones get larger packs, since requests cost money.
+pub const TARGET_BYTES: u64 = 32 << 20;
+/// The most that a pack grows to.
+pub const MAX_TARGET_BYTES: u64 = 256 << 20;
+/// About what a blob takes in a directory, marks and frame included.
+const DIRECTORY_ENTRY_BYTES: u64 = 80;
+
+/// How large packs should become in a repository of `repository_bytes`: so that there are some ten thousand at most,
+/// and always a power of two, which is a Padmé length.
+pub fn target_bytes(repository_bytes: u64) -> u64 {
+    (repository_bytes / 8192).next_power_of_two().clamp(TARGET_BYTES, MAX_TARGET_BYTES)
+}
+
+/// A blob in a block that is not in a pack yet.
+#[derive(Clone, Copy, Debug)]
+pub struct PlacedBlob {
+    /// Its name.
+    pub id: BlobId,
+    /// What it is.
+    pub kind: BlobKind,
+    /// Where it begins in the decoded frame.
+    pub offset: u32,
+    /// Its length.
+    pub length: u32,
+    /// What stood before its start.
+    pub start: Option<Mark>,
+    /// What stood before its end.
+    pub end: Option<Mark>,
+}
+
+/// A frame in a block that is not in a pack yet.
+#[derive(Clone, Debug)]
+pub struct PlacedFrame {
+    /// Where it begins in the block's plaintext.
+    pub offset: u32,
+    /// Its bytes there.
+    pub length: u32,
+    /// Its bytes when decoded.
+    pub raw_length: u32,
+    /// How it is stored.
+    pub encoding: Encoding,
+    /// Its bases.
+    pub chain: Option<Chain>,
+    /// What it holds.
+    pub blobs: Vec<PlacedBlob>,
+}
+
+/// A block, sealed: nonce, synthetic IV, ciphertext.
+pub struct SealedBlock {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The key that it is sealed under.
+    pub key: KeyId,
+    /// What it holds.
+    pub frames: Vec<PlacedFrame>,
+}
+
+impl SealedBlock {
+    fn blobs(&self) -> usize {
+        self.frames.iter().map(|frame| frame.blobs.len()).sum()
+    }
+}
+
+/// A pack in the making.
+pub struct PackWriter {
+    upload: Box<dyn Upload>,
+    hasher: PackHasher,
+    offset: u64,
+    target_bytes: u64,
+    directory: Directory,
+}
+
+/// A pack whose bytes are all written, not stored yet.
+pub struct FilledPack {
+    upload: Box<dyn Upload>,
+    /// Its name, size and role.
+    pub row: PackRow,
+    /// Its directory.
+    pub directory: Directory,
+}
+
+impl PackWriter {
+    /// Begins a pack of up to `target_bytes`.
+    pub fn begin(repository: &Repository, role: Role, session: SessionId, target_bytes: u64) -> Result<PackWriter> {
+        let directory = Directory {
+            session,
+            role,
+            keys: Vec::new(),
+            blocks: Vec::new(),
+            frames: Vec::new(),
+            blobs: Vec::new(),
+            wraps: Vec::new(),
+            written_ns: repository.now_ns(),
+            note: Bytes::default(),
+            unknown: Unknown::none(),
+        };
+        let upload = repository.store().begin()?;
+        let mut pack = PackWriter { upload, hasher: PackHasher::new(), offset: 0, target_bytes, directory };
+        pack.write(&random::bytes::<LEAD_BYTES>())?;
+        Ok(pack)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.upload
+            .write_all(bytes)
+            .map_err(|error| crate::store::Error::new(crate::base::Kind::of_io(&error), "write", "a pack", error))?;
+        self.hasher.update(bytes);
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Whether `block` still fits; an empty pack takes any block.
+    pub fn has_room(&self, block: &SealedBlock) -> bool {
+        let blobs = self.directory.blobs.len() + block.blobs();
+        let bytes = self.offset + block.bytes.len() as u64 + blobs as u64 * DIRECTORY_ENTRY_BYTES;
+        self.directory.blocks.is_empty() || (bytes <= self.target_bytes && blobs <= MAX_BLOBS)
+    }
+
+    /// Writes a block.
+    pub fn add(&mut self, block: SealedBlock) -> Result<()> {
+        let key = self.key_number(block.key);
+        let number = |count: usize| u32::try_from(count).expect("a pack has far fewer than 2^32 parts");
+        let block_number = number(self.directory.blocks.len());
+        self.directory.blocks.push(Block { offset: self.offset, length: number(block.bytes.len()), key });
+        for frame in block.frames {
+            let frame_number = number(self.directory.frames.len());
+            self.directory.blobs.extend(frame.blobs.iter().map(|blob| Blob {
+                id: blob.id,
+                kind: blob.kind,
+                frame: frame_number,
+                offset: blob.offset,
+                length: blob.length,
+                start: blob.start,
+                end: blob.end,
+            }));
+            self.directory.frames.push(Frame {
+                block: block_number,
+                offset: frame.offset,
+                length: frame.length,
+                raw_length: frame.raw_length,
+                encoding: frame.encoding,
+                chain: frame.chain,
+            });
+        }
+        self.write(&block.bytes)
+    }
+
+    fn key_number(&mut self, key: KeyId) -> u32 {
+        let keys = &mut self.directory.keys;
+        let place = keys.iter().position(|known| *known == key).unwrap_or_else(|| {
+            keys.push(key);
+            keys.len() - 1
+        });
+        u32::try_from(place).expect("a pack has a handful of keys")
+    }
+
+    /// Writes the directory and the trailer.
+    pub fn fill(mut self, keyring: &Keyring) -> Result<FilledPack> {
+        let content = self.directory.to_cbor();
+        let length = container::directory_bytes(self.offset, content.len());
+        let key = keyring.current(ObjectKind::Directory);
+        let siv = keyring.siv(key, ObjectKind::Directory, &"a new pack")?;
+        let repository = keyring.repository();
+        let sealed = envelope::seal_padded(ObjectKind::Directory, repository, key, &siv, &content, length, None);
+        self.write(&sealed)?;
+        self.write(&container::trailer(ObjectKind::Directory, length))?;
+        let row = PackRow {
+            id: PackId(self.hasher.finish()),
+            size_bytes: self.offset,
+            role: self.directory.role,
+            written_ns: self.directory.written_ns,
+        };
+        Ok(FilledPack { upload: self.upload, row, directory: self.directory })
+    }
+}
+
+impl FilledPack {
+    /// Stores it. From here on it is there, even if the machine goes down.
+    pub fn store(self) -> Result<(PackRow, Directory)> {
+        self.upload.finish(&Key::new(Area::Packs, self.row.id))?;
+        Ok((self.row, self.directory))
+    }
+}
+
+/// The bytes of a pack besides its blocks and directory.
+pub const FIXED_BYTES: usize = LEAD_BYTES + TRAILER_BYTES;

@@ -4,13 +4,13 @@
 //! piece per level, so a directory of a million entries or a file of a terabyte costs no more memory than a small
 //! one. Pieces are cut where the hash of a name says so: an entry more or less changes one piece, not all.
 
+use super::blob_reader::BlobBytes;
 use super::error::{Error, Result};
 use crate::base::BlobId;
 use crate::format::cbor::{Bytes, Cbor, Unknown, Writer};
 use crate::format::pack::BlobKind;
 use crate::format::tree::{Child, Ids, ListPiece, NODE_CHUNKS, Node, Owner, TreePiece};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// No cut before a piece has this many bytes.
 const PIECE_LEAST_BYTES: usize = 16 << 10;
@@ -32,7 +32,7 @@ pub trait PutBlob {
 /// Gives the bytes of a blob.
 pub trait GetBlob {
     /// Reads a blob of `kind`.
-    fn get(&mut self, id: &BlobId, kind: BlobKind) -> Result<Arc<Vec<u8>>>;
+    fn get(&mut self, id: &BlobId, kind: BlobKind) -> Result<BlobBytes>;
 }
 
 /// A directory in the making.

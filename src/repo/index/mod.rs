@@ -63,3 +63,32 @@ pub enum Claim {
     /// Store it: nobody else will.
     Yours,
 }
+
+use super::error::Result;
+use crate::base::SegmentId;
+/// Temporary.
+pub struct Index;
+#[allow(missing_docs, clippy::unused_self)]
+impl Index {
+    pub fn claim(&self, _: &BlobId) -> Result<Claim> {
+        Ok(Claim::Yours)
+    }
+    pub fn is_empty(&self) -> bool {
+        true
+    }
+    pub fn alike(&self, _: &Marks) -> Result<Alike> {
+        Ok(Alike::default())
+    }
+    pub fn places(&self, _: &BlobId) -> Result<Vec<Place>> {
+        Ok(vec![])
+    }
+    pub fn mark_damaged(&self, _: &BlobId) -> Result<()> {
+        Ok(())
+    }
+    pub fn add(&self, _: SegmentId, _: &segments::SegmentContents) -> Result<()> {
+        Ok(())
+    }
+    pub fn finish_run(&self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! Which older blobs a new one is stored on.
+//!
+//! Candidates are what stood at this place in the parent stream and the newest blobs that begin and end alike: edits
+//! in the middle of a chunk leave its ends alone. Where begin and end point to different blobs, the old data was
+//! cut elsewhere and the two are joined. A base that cannot be read is told to the index and forgotten.
+
+use super::super::blob_reader::BlobBytes;
+use super::super::error::Result;
+use super::super::index::{Marks, Place};
+use super::{BlobWriter, Counters};
+use crate::base::{BlobId, Kind};
+use crate::format::pack::{BlobKind, Chain, MAX_BASES};
+
+/// Chains end somewhere between these depths, depending on the blob, so that a series does not expire in one night.
+const LEAST_DEPTH: u32 = 16;
+const DEPTH_SPREAD: u32 = 17;
+
+/// The bases chosen for a blob.
+pub(in super::super) struct Chosen {
+    /// What they are called, in the order in which they are joined.
+    pub ids: Vec<BlobId>,
+    /// Their bytes.
+    pub bytes: Vec<BlobBytes>,
+    /// How deep the new frame will lie.
+    pub depth: u32,
+    /// The stored bytes of the deltas beneath it.
+    pub delta_bytes: u64,
+    /// About what a whole copy of the new blob would take.
+    pub whole_bytes: u64,
+}
+
+impl Chosen {
+    /// The raw bytes of the bases.
+    pub fn base_bytes(&self) -> usize {
+        self.bytes.iter().map(|base| base.len()).sum()
+    }
+
+    /// The chain of a frame that took `length` bytes on these bases, if it is worth having: clearly smaller than a
+    /// whole copy, and with all the deltas beneath it not more than one.
+    pub fn chain(&self, length: usize) -> Option<Chain> {
+        let delta_bytes = self.delta_bytes + length as u64;
+        let worth_it = (length as u64) * 4 <= self.whole_bytes * 3 && delta_bytes <= self.whole_bytes;
+        worth_it.then(|| Chain {
+            bases: self.ids.clone(),
+            depth: self.depth,
+            delta_bytes,
+            whole_bytes: self.whole_bytes,
+        })
+    }
+}
+
+impl BlobWriter {
+    /// Chooses and loads bases for the new blob `id`; none if nothing fits.
+    pub(super) fn choose_bases(
+        &mut self,
+        id: BlobId,
+        length: usize,
+        marks: Marks,
+        beside: Option<BlobId>,
+    ) -> Result<Option<Chosen>> {
+        if !self.deltas || self.index.is_empty() {
+            return Ok(None);
+        }
+        let alike = self.index.alike(&marks)?;
+        let candidates = match (alike.start, alike.end, beside) {
+            (Some(start), Some(end), _) => [Some(start), Some(end)],
+            (Some(start), None, beside) => [Some(start), beside],
+            (None, end, beside) => [beside, end],
+        };
+        let mut chosen = Chosen { ids: Vec::new(), bytes: Vec::new(), depth: 0, delta_bytes: 0, whole_bytes: 0 };
+        let mut whole_per_byte: f64 = 0.0;
+        for candidate in candidates.into_iter().flatten().take(MAX_BASES) {
+            if chosen.ids.contains(&candidate) {
+                continue;
+            }
+            let Some((place, bytes)) = self.load_base(&candidate, depth_limit(&id, &marks))? else { continue };
+            chosen.depth = chosen.depth.max(depth_of(&place) + 1);
+            chosen.delta_bytes = chosen.delta_bytes.max(place.chain.as_ref().map_or(0, |chain| chain.delta_bytes));
+            whole_per_byte = whole_per_byte.max(whole_bytes(&place) / bytes.len().max(1) as f64);
+            chosen.ids.push(candidate);
+            chosen.bytes.push(bytes);
+        }
+        chosen.whole_bytes = (whole_per_byte * length as f64) as u64;
+        Ok((!chosen.ids.is_empty()).then_some(chosen))
+    }
+
+    /// The bytes of a base that may still carry one more delta. None if its chain is at its end, if it is not a
+    /// chunk, or if it cannot be read.
+    fn load_base(&mut self, id: &BlobId, depth_limit: u32) -> Result<Option<(Place, BlobBytes)>> {
+        let Some(place) = self.index.places(id)?.into_iter().next() else { return Ok(None) };
+        if depth_of(&place) >= depth_limit || place.kind != BlobKind::Data {
+            return Ok(None);
+        }
+        if place.chain.is_some()
+            && let Some(bytes) = self.base_cache.as_mut().and_then(|cache| cache.get(id))
+        {
+            return Ok(Some((place, bytes)));
+        }
+        match self.reader.read(id) {
+            Ok(bytes) => Ok(Some((place, bytes))),
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
+                // Unknown from now on: whatever needs it is stored whole again.
+                self.index.mark_damaged(id)?;
+                Counters::add(&self.counters.bases_damaged, 1);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn depth_of(place: &Place) -> u32 {
+    place.chain.as_ref().map_or(0, |chain| chain.depth)
+}
+
+/// About what a whole copy of the blob takes: its share of its frame, or what its chain remembers.
+fn whole_bytes(place: &Place) -> f64 {
+    match &place.chain {
+        Some(chain) => chain.whole_bytes as f64,
+        None => f64::from(place.frame_length) * f64::from(place.length) / f64::from(place.raw_length.max(1)),
+    }
+}
+
+/// How deep a chain may become. It depends on the start mark, which stays the same from night to night, so that each
+/// place in a stream has its own limit and all limits are equally frequent.
+fn depth_limit(id: &BlobId, marks: &Marks) -> u32 {
+    let byte = marks.start.map_or(id.0[0], |mark| mark.0[0]);
+    LEAST_DEPTH + u32::from(byte) % DEPTH_SPREAD
+}

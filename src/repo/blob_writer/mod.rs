@@ -1,0 +1,300 @@
+//! New blobs on their way into the repository.
+//!
+//! ```text
+//! caller:   name -> claim -> gather into frames, or choose bases     (this file, `bases`)
+//! rayon:    compress -> seal -> open again -> decode -> name again   (`seal`)
+//! packer:   blocks, in the order of the batches -> packs             (`packer`)
+//! uploader: packs -> store -> segment -> store -> index              (`packer`)
+//! ```
+//!
+//! The caller is one thread; rayon does pure work; packer and uploader are named threads. What is in flight is
+//! bounded by a budget of raw bytes. Small blobs share frames of about 1 MiB in the order in which they come; data
+//! and metadata never share a frame.
+
+mod bases;
+mod packer;
+mod seal;
+
+use super::Repository;
+use super::base_cache::BaseCache;
+use super::blob_reader::BlobReader;
+use super::error::{Error, Result};
+use super::index::{Claim, Index, Marks};
+use super::pack_writer::{self, PlacedBlob};
+use super::trees::PutBlob;
+use crate::base::budget::Permit;
+use crate::base::{BlobId, Budget, SessionId};
+use crate::compress::Level;
+use crate::format::pack::{BlobKind, Role};
+use bases::Chosen;
+use packer::Packer;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Raw bytes that a frame gathers.
+const FRAME_BYTES: usize = 1 << 20;
+/// Raw bytes that are sealed together: enough for several messages side by side.
+const BATCH_BYTES: usize = 4 << 20;
+/// The most frames in a batch.
+const BATCH_FRAMES: usize = 32;
+/// Blobs smaller than this are not worth a base.
+pub const DELTA_LEAST_BYTES: usize = 16 << 10;
+/// Decoded frames kept for bases that are not in the base cache.
+const BASE_FRAMES_BYTES: usize = 12 << 20;
+
+/// How new blobs are stored.
+pub struct Settings {
+    /// How hard to compress.
+    pub level: Level,
+    /// Whether to look for bases.
+    pub deltas: bool,
+    /// Raw bytes in flight between the caller and the packs.
+    pub in_flight_bytes: usize,
+    /// Bytes in the repository so far; larger ones get larger packs.
+    pub repository_bytes: u64,
+}
+
+/// What storing cost, in bytes. All numbers only grow while a run goes on.
+#[derive(Default)]
+pub struct Counters {
+    /// Raw bytes of data blobs that were new.
+    pub data_new: AtomicU64,
+    /// Of those, raw bytes stored on bases.
+    pub data_delta: AtomicU64,
+    /// Stored bytes of frames on bases.
+    pub stored_delta: AtomicU64,
+    /// About what those would take as whole copies.
+    pub whole_delta: AtomicU64,
+    /// Stored bytes of all data frames.
+    pub stored_data: AtomicU64,
+    /// Raw bytes of trees and lists that were new.
+    pub metadata_new: AtomicU64,
+    /// Stored bytes of their frames.
+    pub stored_metadata: AtomicU64,
+    /// Bytes that packs and segments added to the store.
+    pub added: AtomicU64,
+    /// Blobs that were new.
+    pub blobs_new: AtomicU64,
+    /// Bases that turned out damaged.
+    pub bases_damaged: AtomicU64,
+}
+
+impl Counters {
+    fn add(counter: &AtomicU64, bytes: usize) {
+        counter.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// One frame to be compressed and sealed.
+pub(super) struct FrameJob {
+    raw: Vec<u8>,
+    blobs: Vec<PlacedBlob>,
+    chosen: Option<Chosen>,
+}
+
+/// Several frames that are compressed and sealed together.
+pub(super) struct Batch {
+    sequence: u64,
+    role: Role,
+    frames: Vec<FrameJob>,
+    permit: Permit,
+}
+
+/// Frames of one role on their way into a batch.
+struct Gather {
+    role: Role,
+    raw: Vec<u8>,
+    blobs: Vec<PlacedBlob>,
+    frames: Vec<FrameJob>,
+    frames_bytes: usize,
+}
+
+impl Gather {
+    fn new(role: Role) -> Gather {
+        Gather { role, raw: Vec::new(), blobs: Vec::new(), frames: Vec::new(), frames_bytes: 0 }
+    }
+
+    /// Adds a blob to the frame being gathered.
+    fn add(&mut self, id: BlobId, kind: BlobKind, bytes: &[u8], marks: Marks) {
+        if !self.raw.is_empty() && self.raw.len() + bytes.len() > FRAME_BYTES {
+            self.close_frame();
+        }
+        if self.raw.is_empty() {
+            self.raw.reserve(FRAME_BYTES.max(bytes.len()));
+        }
+        self.blobs.push(placed(id, kind, self.raw.len(), bytes.len(), marks));
+        self.raw.extend_from_slice(bytes);
+    }
+
+    fn close_frame(&mut self) {
+        if !self.blobs.is_empty() {
+            let raw = std::mem::take(&mut self.raw);
+            let blobs = std::mem::take(&mut self.blobs);
+            self.push(FrameJob { raw, blobs, chosen: None });
+        }
+    }
+
+    fn push(&mut self, frame: FrameJob) {
+        // Bases are in memory too until the frame is compressed.
+        self.frames_bytes += frame.raw.len() + frame.chosen.as_ref().map_or(0, Chosen::base_bytes);
+        self.frames.push(frame);
+    }
+
+    fn is_full(&self) -> bool {
+        self.frames_bytes + self.raw.len() >= BATCH_BYTES || self.frames.len() >= BATCH_FRAMES
+    }
+}
+
+fn placed(id: BlobId, kind: BlobKind, offset: usize, length: usize, marks: Marks) -> PlacedBlob {
+    let number = |bytes: usize| u32::try_from(bytes).expect("a frame is at most 16 MiB");
+    PlacedBlob { id, kind, offset: number(offset), length: number(length), start: marks.start, end: marks.end }
+}
+
+/// Stores new blobs.
+pub struct BlobWriter {
+    repository: Arc<Repository>,
+    index: Arc<Index>,
+    counters: Arc<Counters>,
+    level: Level,
+    deltas: bool,
+    budget: Budget,
+    data: Gather,
+    metadata: Gather,
+    sequence: u64,
+    packer: Packer,
+    reader: BlobReader,
+    base_cache: Option<BaseCache>,
+}
+
+impl BlobWriter {
+    /// Begins to store for `session`.
+    pub fn begin(
+        repository: Arc<Repository>,
+        index: Arc<Index>,
+        session: SessionId,
+        condemned_seen: u64,
+        settings: &Settings,
+        base_cache: Option<BaseCache>,
+    ) -> Result<BlobWriter> {
+        let counters = Arc::new(Counters::default());
+        let target_bytes = pack_writer::target_bytes(settings.repository_bytes);
+        let work = packer::Work {
+            repository: repository.clone(),
+            index: index.clone(),
+            counters: counters.clone(),
+            session,
+            condemned_seen,
+            target_bytes,
+            chunk_log: base_cache.as_ref().map(BaseCache::log),
+        };
+        Ok(BlobWriter {
+            reader: BlobReader::new(repository.clone(), index.clone(), BASE_FRAMES_BYTES),
+            packer: Packer::begin(work)?,
+            repository,
+            index,
+            counters,
+            level: settings.level,
+            deltas: settings.deltas,
+            budget: Budget::new(settings.in_flight_bytes),
+            data: Gather::new(Role::Data),
+            metadata: Gather::new(Role::Metadata),
+            sequence: 0,
+            base_cache,
+        })
+    }
+
+    /// What was stored so far.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Stores a chunk unless it is there. `beside` is what stood at its place in the parent, if that is known.
+    /// True if it was new.
+    pub fn put_chunk(&mut self, id: BlobId, bytes: &[u8], marks: Marks, beside: Option<BlobId>) -> Result<bool> {
+        if self.index.claim(&id)? != Claim::Yours {
+            return Ok(false);
+        }
+        Counters::add(&self.counters.data_new, bytes.len());
+        Counters::add(&self.counters.blobs_new, 1);
+        if bytes.len() < DELTA_LEAST_BYTES {
+            self.data.add(id, BlobKind::Data, bytes, Marks::default());
+        } else {
+            match self.choose_bases(id, bytes.len(), marks, beside)? {
+                Some(chosen) => {
+                    let blobs = vec![placed(id, BlobKind::Data, 0, bytes.len(), marks)];
+                    self.data.push(FrameJob { raw: bytes.to_vec(), blobs, chosen: Some(chosen) });
+                }
+                None => self.data.add(id, BlobKind::Data, bytes, marks),
+            }
+        }
+        self.submit_if_full(Role::Data)?;
+        Ok(true)
+    }
+
+    fn gather(&mut self, role: Role) -> &mut Gather {
+        match role {
+            Role::Data => &mut self.data,
+            Role::Metadata => &mut self.metadata,
+        }
+    }
+
+    fn submit_if_full(&mut self, role: Role) -> Result<()> {
+        if self.gather(role).is_full() { self.submit(role) } else { Ok(()) }
+    }
+
+    /// Hands what is gathered to the sealers; waits while too much is in flight.
+    fn submit(&mut self, role: Role) -> Result<()> {
+        let gather = self.gather(role);
+        gather.close_frame();
+        if gather.frames.is_empty() {
+            return Ok(());
+        }
+        let frames = std::mem::take(&mut gather.frames);
+        let bytes = std::mem::take(&mut gather.frames_bytes);
+        self.packer.check()?;
+        let permit = self.budget.take(bytes);
+        let batch = Batch { sequence: self.sequence, role, frames, permit };
+        self.sequence += 1;
+        let (repository, counters) = (self.repository.clone(), self.counters.clone());
+        let (level, caching, packer) = (self.level, self.base_cache.is_some(), self.packer.entrance());
+        rayon::spawn(move || {
+            let sequence = batch.sequence;
+            let sealed = seal::seal(&repository, &counters, level, caching, batch);
+            // If the packer is gone, `check` will say why; what is dropped here gives its memory back.
+            let _ = packer.send((sequence, sealed));
+        });
+        Ok(())
+    }
+
+    /// Stores all that is still on its way: after this every blob is in the store and in the index.
+    pub fn finish(mut self) -> Result<Arc<Counters>> {
+        self.submit(Role::Data)?;
+        self.submit(Role::Metadata)?;
+        self.packer.finish()?;
+        if let Some(cache) = &mut self.base_cache {
+            // Losing the cache costs time next night, not data.
+            let _ = cache.finish();
+        }
+        self.index.finish_run()?;
+        Ok(self.counters)
+    }
+}
+
+impl PutBlob for BlobWriter {
+    fn put(&mut self, kind: BlobKind, bytes: Vec<u8>) -> Result<BlobId> {
+        assert!(kind != BlobKind::Data, "chunks come through put_chunk");
+        let id = self.repository.keyring().naming().blob_id(&bytes);
+        if self.index.claim(&id)? == Claim::Yours {
+            Counters::add(&self.counters.metadata_new, bytes.len());
+            Counters::add(&self.counters.blobs_new, 1);
+            self.metadata.add(id, kind, &bytes, Marks::default());
+            self.submit_if_full(Role::Metadata)?;
+        }
+        Ok(id)
+    }
+}
+
+/// A stage that ended before its work did; the reason is found by joining it.
+fn gone(stage: &str) -> Error {
+    Error::Internal(format!("the {stage} ended early"))
+}

@@ -283,14 +283,13 @@ impl Drop for Inner {
     }
 }
 
-/// Reads the names in an open directory from its beginning, without `.` and `..`, in no particular order. `each`
+/// Reads the names in a directory that has just been opened and not been read yet, without `.` and `..`, in no particular order. `each`
 /// gets the name and the file type where the file system tells it.
 pub fn read_names(
     descriptor: &OwnedFd,
     mut each: impl FnMut(&CStr, rustix::fs::FileType) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut buffer = [MaybeUninit::<u8>::uninit(); 32 * 1024];
-    rustix::fs::seek(descriptor, rustix::fs::SeekFrom::Start(0))?;
     let mut entries = RawDir::new(descriptor, &mut buffer);
     while let Some(entry) = entries.next() {
         let entry = entry?;

@@ -7,6 +7,7 @@
 //!
 //! Only the root of a tree is opened by a path, as the user gave it; its descriptor stays open.
 
+use super::Stat;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, RawDir};
 use rustix::io::Errno;
@@ -59,29 +60,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// How directories are opened: for reading, never through a symlink.
-const FLAGS: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl DirectoryPool {
     /// A pool that keeps at most `open_limit` descriptors besides those in use at the moment and those of roots.
     pub fn new(open_limit: usize) -> DirectoryPool {
-        DirectoryPool(Arc::new(Pool {
-            open_limit: open_limit.max(4),
-            open: Mutex::default(),
-        }))
+        DirectoryPool(Arc::new(Pool { open_limit: open_limit.max(4), open: Mutex::default() }))
     }
 
     /// Opens the root of a tree; symlinks in `path` are followed, for it is the user who gave it. Paths longer
     /// than the kernel's limit are walked in pieces.
     pub fn open_root(&self, path: &Path) -> io::Result<Directory> {
         let descriptor = open_path(path)?;
-        let stat = rustix::fs::fstat(&descriptor)?;
-        let slot = Slot {
-            descriptor: Some(Arc::new(descriptor)),
-            identity: Some(identity_of(&stat)),
-        };
+        let stat = Stat::of_open(&descriptor)?;
+        let slot = Slot { descriptor: Some(Arc::new(descriptor)), identity: Some(stat.identity()) };
         Ok(Directory(Arc::new(Inner {
             pool: self.0.clone(),
             parent: None,
@@ -123,18 +115,10 @@ fn pieces(path: &[u8]) -> Vec<Vec<u8>> {
     pieces
 }
 
-#[allow(clippy::useless_conversion)]
-fn identity_of(stat: &rustix::fs::Stat) -> (u64, u64) {
-    (u64::from(stat.st_dev), u64::from(stat.st_ino))
-}
-
 impl Directory {
     /// The place called `name` in this directory; nothing is opened yet. `name` must be a single component.
     pub fn child(&self, name: &CStr) -> Directory {
-        assert!(
-            !name.to_bytes().contains(&b'/'),
-            "a child is reached by one name, not by a path"
-        );
+        assert!(!name.to_bytes().contains(&b'/'), "a child is reached by one name, not by a path");
         Directory(Arc::new(Inner {
             pool: self.0.pool.clone(),
             parent: Some(self.clone()),
@@ -164,10 +148,7 @@ impl Directory {
         // A loop, not a recursion: a path may have more components than a stack has room for.
         let mut closed = vec![self];
         let mut descriptor = loop {
-            let parent = closed
-                .last()
-                .and_then(|directory| directory.parent())
-                .expect("a root is always open");
+            let parent = closed.last().and_then(|directory| directory.parent()).expect("a root is always open");
             match parent.cached() {
                 Some(descriptor) => break descriptor,
                 None => closed.push(parent),
@@ -189,7 +170,7 @@ impl Directory {
 
     fn open_in(&self, parent: &OwnedFd) -> io::Result<Arc<OwnedFd>> {
         let descriptor = Arc::new(open_quietly(parent, self.name())?);
-        let identity = identity_of(&rustix::fs::fstat(&descriptor)?);
+        let identity = Stat::of_open(&descriptor)?.identity();
         let mut slot = lock(&self.0.slot);
         if *slot.identity.get_or_insert(identity) != identity {
             return Err(Errno::STALE.into());
@@ -283,8 +264,8 @@ impl Drop for Inner {
     }
 }
 
-/// Reads the names in a directory that has just been opened and not been read yet, without `.` and `..`, in no particular order. `each`
-/// gets the name and the file type where the file system tells it.
+/// Reads the names in a directory that has just been opened and not been read yet, without `.` and `..`, in no
+/// particular order. `each` gets the name and the file type where the file system tells it.
 pub fn read_names(
     descriptor: &OwnedFd,
     mut each: impl FnMut(&CStr, rustix::fs::FileType) -> io::Result<()>,
@@ -362,10 +343,7 @@ mod tests {
                 child
             })
             .collect();
-        let open = all
-            .iter()
-            .filter(|directory| lock(&directory.0.slot).descriptor.is_some())
-            .count();
+        let open = all.iter().filter(|directory| lock(&directory.0.slot).descriptor.is_some()).count();
         assert!(open <= 8, "{open} are open");
     }
 

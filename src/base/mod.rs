@@ -13,6 +13,7 @@ pub mod machine;
 pub mod monitor;
 pub mod random;
 pub mod secret;
+pub mod stat;
 pub mod stop;
 pub mod xattrs;
 
@@ -23,4 +24,5 @@ pub use ids::*;
 pub use machine::Machine;
 pub use monitor::{Event, Monitor, Problem, Silent};
 pub use secret::Secret;
+pub use stat::Stat;
 pub use stop::Stop;

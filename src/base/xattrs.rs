@@ -51,11 +51,7 @@ impl<'a> Subject<'a> {
             Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(Vec::new()),
             list => list?,
         };
-        Ok(list
-            .split(|&c| c == 0)
-            .filter(|name| !name.is_empty())
-            .filter_map(|name| CString::new(name).ok())
-            .collect())
+        Ok(list.split(|&c| c == 0).filter(|name| !name.is_empty()).filter_map(|name| CString::new(name).ok()).collect())
     }
 
     fn list(&self, buffer: &mut [u8]) -> Result<usize> {

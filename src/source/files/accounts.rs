@@ -26,18 +26,12 @@ struct Table {
 impl Accounts {
     /// The accounts of this machine; a file that cannot be read counts as empty.
     pub fn of_this_machine() -> Accounts {
-        Accounts::parse(
-            &read(Path::new("/etc/passwd")),
-            &read(Path::new("/etc/group")),
-        )
+        Accounts::parse(&read(Path::new("/etc/passwd")), &read(Path::new("/etc/group")))
     }
 
     /// Accounts from the contents of `/etc/passwd` and `/etc/group`; lines that make no sense are skipped.
     pub fn parse(passwd: &[u8], group: &[u8]) -> Accounts {
-        Accounts {
-            users: Table::parse(passwd),
-            groups: Table::parse(group),
-        }
+        Accounts { users: Table::parse(passwd), groups: Table::parse(group) }
     }
 
     /// The name of a user.
@@ -86,8 +80,7 @@ fn name_and_number(line: &[u8]) -> Option<(&str, u32)> {
 
 fn read(path: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let result =
-        std::fs::File::open(path).and_then(|file| file.take(LIMIT_BYTES).read_to_end(&mut bytes));
+    let result = std::fs::File::open(path).and_then(|file| file.take(LIMIT_BYTES).read_to_end(&mut bytes));
     match result {
         Ok(_) => bytes,
         Err(_) => Vec::new(),

@@ -89,10 +89,7 @@ enum Token {
     Byte(u8),
     AnyCharacter,
     AnyRun,
-    Set {
-        negated: bool,
-        ranges: Vec<(char, char)>,
-    },
+    Set { negated: bool, ranges: Vec<(char, char)> },
 }
 
 impl Filter {
@@ -146,11 +143,7 @@ impl Filter {
     pub fn enter(&self, trail: &Trail, name: &[u8]) -> Trail {
         let mut lower = LowerCase::new(name);
         let states = self.patterns.iter().zip(&trail.0);
-        Trail(
-            states
-                .map(|(p, &state)| p.step(state, &mut lower))
-                .collect(),
-        )
+        Trail(states.map(|(p, &state)| p.step(state, &mut lower)).collect())
     }
 
     /// The trail of a directory given by its path; an absolute and a relative path are the same.
@@ -190,23 +183,17 @@ impl Judgement {
     }
 
     fn verdict(&self) -> Verdict {
-        Verdict {
-            matched: self.matched.contains(&true),
-            below: self.below,
-        }
+        Verdict { matched: self.matched.contains(&true), below: self.below }
     }
 }
 
 fn components_of(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|&c| c == b'/')
-        .filter(|c| !c.is_empty() && *c != b".")
+    path.split(|&c| c == b'/').filter(|c| !c.is_empty() && *c != b".")
 }
 
 /// Lines of a text, trimmed of white space, without blank ones and comments.
 pub(super) fn lines_without_comments(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|&c| c == b'\n')
-        .map(|line| line.trim_ascii())
-        .filter(|line| !line.is_empty() && !line.starts_with(b"#"))
+    text.split(|&c| c == b'\n').map(|line| line.trim_ascii()).filter(|line| !line.is_empty() && !line.starts_with(b"#"))
 }
 
 /// A name, and the same in lower case once somebody has asked for it.
@@ -235,19 +222,12 @@ fn to_lower(name: &[u8]) -> Cow<'_, [u8]> {
 
 impl Pattern {
     fn parse(text: &[u8], ignores_case: bool) -> Result<Pattern, BadPattern> {
-        let bad = |reason| BadPattern {
-            pattern: String::from_utf8_lossy(text).into_owned(),
-            reason,
-        };
+        let bad = |reason| BadPattern { pattern: String::from_utf8_lossy(text).into_owned(), reason };
         let (negated, rest) = match text.strip_prefix(b"!") {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        let rest = if ignores_case {
-            to_lower(rest)
-        } else {
-            Cow::Borrowed(rest)
-        };
+        let rest = if ignores_case { to_lower(rest) } else { Cow::Borrowed(rest) };
         let mut components = Vec::new();
         for component in components_of(&rest) {
             let component = Component::parse(component).map_err(bad)?;
@@ -262,12 +242,7 @@ impl Pattern {
         if components.len() > MAX_COMPONENTS {
             return Err(bad("it has more than 62 components"));
         }
-        Ok(Pattern {
-            components,
-            absolute: rest.starts_with(b"/"),
-            negated,
-            ignores_case,
-        })
+        Ok(Pattern { components, absolute: rest.starts_with(b"/"), negated, ignores_case })
     }
 
     /// Bit `i` of a state: the first `i` components have been matched. The bit beyond the last component stays
@@ -296,11 +271,7 @@ impl Pattern {
             let component = &self.components[i];
             if *component == Component::AnyDepth {
                 next |= 1 << i;
-            } else if component.matches(if self.ignores_case {
-                name.get()
-            } else {
-                name.name
-            }) {
+            } else if component.matches(if self.ignores_case { name.get() } else { name.name }) {
                 next |= 1 << (i + 1);
             }
         }
@@ -330,12 +301,8 @@ impl Component {
             return Ok(Component::Literal(bytes));
         }
         match tokens.as_slice() {
-            [Token::AnyRun, rest @ ..] if let Some(bytes) = literal(rest) => {
-                Ok(Component::Suffix(bytes))
-            }
-            [rest @ .., Token::AnyRun] if let Some(bytes) = literal(rest) => {
-                Ok(Component::Prefix(bytes))
-            }
+            [Token::AnyRun, rest @ ..] if let Some(bytes) = literal(rest) => Ok(Component::Suffix(bytes)),
+            [rest @ .., Token::AnyRun] if let Some(bytes) = literal(rest) => Ok(Component::Prefix(bytes)),
             _ => Ok(Component::Glob(tokens)),
         }
     }
@@ -442,10 +409,7 @@ fn glob_matches(tokens: &[Token], name: &[u8]) -> bool {
         if token == tokens.len() && at == name.len() {
             return true;
         }
-        if let Some(length) = tokens
-            .get(token)
-            .and_then(|t| token_matches(t, &name[at..]))
-        {
+        if let Some(length) = tokens.get(token).and_then(|t| token_matches(t, &name[at..])) {
             token += 1;
             at += length;
             continue;
@@ -468,9 +432,7 @@ fn token_matches(token: &Token, text: &[u8]) -> Option<usize> {
         Token::AnyRun => None,
         Token::Set { negated, ranges } => {
             let (character, length) = first_character(text)?;
-            let inside = ranges
-                .iter()
-                .any(|&(from, to)| (from..=to).contains(&character));
+            let inside = ranges.iter().any(|&(from, to)| (from..=to).contains(&character));
             (inside != *negated).then_some(length)
         }
     }
@@ -582,11 +544,7 @@ mod tests {
         filter.add(b"\xff?.x").unwrap();
         filter.add(b"[\xfe]y").unwrap();
         filter.add_ignoring_case(b"A\xfdB").unwrap();
-        let matched = |path: &[u8]| {
-            filter
-                .judge_path(Path::new(OsStr::from_bytes(path)))
-                .matched
-        };
+        let matched = |path: &[u8]| filter.judge_path(Path::new(OsStr::from_bytes(path))).matched;
         assert!(matched(b"/\xff\xfe.x"));
         assert!(!matched(b"/\xfe\xfe.x"));
         assert!(matched(b"/\xfey"));
@@ -611,9 +569,7 @@ mod tests {
         for path in ["/a/b/c", "/a/b/x/d", "/q/b/y/d/e", "/a/c"] {
             let names: Vec<&str> = path[1..].split('/').collect();
             let (last, parents) = names.split_last().unwrap();
-            let trail = parents
-                .iter()
-                .fold(filter.start(), |t, name| filter.enter(&t, name.as_bytes()));
+            let trail = parents.iter().fold(filter.start(), |t, name| filter.enter(&t, name.as_bytes()));
             let verdict = filter.judge(&trail, last.as_bytes());
             assert_eq!(verdict, filter.judge_path(Path::new(path)), "{path}");
         }

@@ -1,10 +1,11 @@
 //! The entries of one directory: names in one piece of memory, in byte order, and a `stat` of each.
 
 use super::{Error, Filter, ScanOptions, Trail};
+use crate::base::Stat;
 use crate::base::directory::{Directory, read_names};
 use crate::format::meta::{EntryKind, Meta};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use std::ffi::CStr;
 use std::fmt;
 use std::io;
@@ -32,18 +33,12 @@ impl Marker {
     /// A marker from the argument of `--exclude-if-present`: `NAME` or `NAME:HEADER`.
     pub fn parse(argument: &[u8]) -> Marker {
         let mut parts = argument.splitn(2, |&c| c == b':');
-        Marker {
-            name: parts.next().unwrap_or_default().to_vec(),
-            header: parts.next().unwrap_or_default().to_vec(),
-        }
+        Marker { name: parts.next().unwrap_or_default().to_vec(), header: parts.next().unwrap_or_default().to_vec() }
     }
 
     /// The marker of cache directories.
     pub fn cache_directory() -> Marker {
-        Marker {
-            name: b"CACHEDIR.TAG".to_vec(),
-            header: CACHEDIR_TAG_SIGNATURE.to_vec(),
-        }
+        Marker { name: b"CACHEDIR.TAG".to_vec(), header: CACHEDIR_TAG_SIGNATURE.to_vec() }
     }
 
     fn is_in(&self, directory: &OwnedFd, name: &CStr) -> bool {
@@ -124,22 +119,13 @@ pub(super) type Page = Vec<(u32, Result<Meta, Error>)>;
 
 impl Names {
     pub fn new(id: u64, directory: Directory, trail: Option<Trail>, root_device: u64) -> Names {
-        Names {
-            id,
-            directory,
-            trail,
-            root_device,
-            arena: Vec::new(),
-            order: Vec::new(),
-        }
+        Names { id, directory, trail, root_device, arena: Vec::new(), order: Vec::new() }
     }
 
     /// A directory of which only the entry `name` matters: how a root is reached.
     pub fn single(id: u64, directory: Directory, trail: Option<Trail>, name: &CStr) -> Names {
         let mut names = Names::new(id, directory, trail, 0);
-        names
-            .push(name, FileType::Unknown)
-            .expect("one name is not longer than 4 GB");
+        names.push(name, FileType::Unknown).expect("one name is not longer than 4 GB");
         names
     }
 
@@ -154,8 +140,7 @@ impl Names {
         let arena = &self.arena;
         // Two different names differ at the zero byte of the shorter one at the latest, so that the comparison
         // never sees what lies behind them.
-        self.order
-            .sort_unstable_by(|&a, &b| arena[a as usize..].cmp(&arena[b as usize..]));
+        self.order.sort_unstable_by(|&a, &b| arena[a as usize..].cmp(&arena[b as usize..]));
         if let Some(marker) = self.find_marker(descriptor, options) {
             self.order = vec![marker];
         }
@@ -163,14 +148,12 @@ impl Names {
     }
 
     fn is_excluded(&self, excludes: &Filter, name: &CStr) -> bool {
-        self.trail
-            .as_ref()
-            .is_some_and(|trail| excludes.judge(trail, name.to_bytes()).matched)
+        self.trail.as_ref().is_some_and(|trail| excludes.judge(trail, name.to_bytes()).matched)
     }
 
     fn push(&mut self, name: &CStr, file_type: FileType) -> io::Result<()> {
-        let start = u32::try_from(self.arena.len() + 1)
-            .map_err(|_| io::Error::other("its names take more than 4 GB"))?;
+        let start =
+            u32::try_from(self.arena.len() + 1).map_err(|_| io::Error::other("its names take more than 4 GB"))?;
         self.arena.push(match file_type {
             FileType::Directory => TYPE_DIRECTORY,
             FileType::Unknown => TYPE_UNKNOWN,
@@ -185,9 +168,7 @@ impl Names {
         let caches = options.exclude_caches.then(Marker::cache_directory);
         let markers = options.exclude_if_present.iter().chain(caches.iter());
         for marker in markers {
-            let found = self
-                .order
-                .binary_search_by(|&at| self.name_at(at).to_bytes().cmp(&marker.name));
+            let found = self.order.binary_search_by(|&at| self.name_at(at).to_bytes().cmp(&marker.name));
             if let Ok(i) = found
                 && marker.is_in(descriptor, self.name(i))
             {
@@ -206,18 +187,14 @@ impl Names {
     }
 
     fn name_at(&self, start: u32) -> &CStr {
-        CStr::from_bytes_until_nul(&self.arena[start as usize..])
-            .expect("a zero byte was pushed behind each name")
+        CStr::from_bytes_until_nul(&self.arena[start as usize..]).expect("a zero byte was pushed behind each name")
     }
 
     /// The entries that are directories, in order. Where the file system did not tell, `page` does.
     pub fn subdirectories(&self, page: &Page) -> Vec<u32> {
-        let mut indices: Vec<u32> = (0..self.len() as u32)
-            .filter(|&i| self.file_type(i) == TYPE_DIRECTORY)
-            .collect();
+        let mut indices: Vec<u32> = (0..self.len() as u32).filter(|&i| self.file_type(i) == TYPE_DIRECTORY).collect();
         let told_by_stat = page.iter().filter(|(i, meta)| {
-            self.file_type(*i) == TYPE_UNKNOWN
-                && meta.as_ref().is_ok_and(|m| m.kind == EntryKind::Directory)
+            self.file_type(*i) == TYPE_UNKNOWN && meta.as_ref().is_ok_and(|m| m.kind == EntryKind::Directory)
         });
         let before = indices.len();
         indices.extend(told_by_stat.map(|(i, _)| *i));
@@ -260,21 +237,16 @@ impl Names {
 
     pub fn stat(&self, directory: &OwnedFd, index: usize) -> Result<Meta, Error> {
         let name = self.name(index);
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         let error = |source| Error::new(self.directory.path_of(name.to_bytes()), "stat", source);
-        let stat = rustix::fs::statat(directory, name, flags).map_err(|e| error(e.into()))?;
+        let stat = Stat::of_entry(directory, name).map_err(|e| error(e.into()))?;
         Meta::of_stat(&stat).ok_or_else(|| error(io::Error::other("its file type is unknown")))
     }
 
     fn is_wanted(&self, meta: &Meta, options: &ScanOptions) -> bool {
-        let too_large = meta.kind == EntryKind::File
-            && options
-                .exclude_larger_than
-                .is_some_and(|limit| meta.size > limit);
+        let too_large =
+            meta.kind == EntryKind::File && options.exclude_larger_than.is_some_and(|limit| meta.size > limit);
         // A mount point is kept as an empty directory, so that a restored system has a place to mount on.
-        let foreign = options.one_file_system
-            && meta.device != self.root_device
-            && meta.kind != EntryKind::Directory;
+        let foreign = options.one_file_system && meta.device != self.root_device && meta.kind != EntryKind::Directory;
         !too_large && !foreign
     }
 

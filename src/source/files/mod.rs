@@ -83,11 +83,7 @@ impl Error {
         match Errno::from_io_error(&source) {
             Some(Errno::NOENT) => Error::Vanished { path, operation },
             Some(Errno::LOOP | Errno::NOTDIR | Errno::STALE) => Error::Replaced { path, operation },
-            _ => Error::Unreadable {
-                path,
-                operation,
-                source,
-            },
+            _ => Error::Unreadable { path, operation, source },
         }
     }
 

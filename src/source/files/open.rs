@@ -1,6 +1,7 @@
 //! Content and details of entries, read when the consumer wants them.
 
 use super::{Entry, Error};
+use crate::base::Stat;
 use crate::base::xattrs::Subject;
 use crate::format::meta::{EntryKind, Meta};
 use rustix::fd::{AsFd, OwnedFd};
@@ -15,11 +16,8 @@ use std::ops::Range;
 const LARGE_FILE_BYTES: u64 = 256 * 1024;
 
 /// Flags that keep an open from following a symlink, waiting for a writer of a fifo or becoming a terminal.
-const FLAGS: OFlags = OFlags::RDONLY
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOCTTY)
-    .union(OFlags::CLOEXEC);
+const FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// A regular file that was opened for reading.
 pub struct OpenFile {
@@ -48,24 +46,16 @@ impl Entry {
         let directory = self.directory().descriptor();
         let directory = directory.map_err(|source| self.error("open", source))?;
         let descriptor = open_quietly(&directory, self).map_err(error)?;
-        let stat = rustix::fs::fstat(&descriptor).map_err(error)?;
+        let stat = Stat::of_open(&descriptor).map_err(error)?;
         let meta_now = match Meta::of_stat(&stat) {
             Some(meta) if meta.kind == EntryKind::File => meta,
             _ => {
-                return Err(Error::Replaced {
-                    path: self.path(),
-                    operation: "open",
-                });
+                return Err(Error::Replaced { path: self.path(), operation: "open" });
             }
         };
         advise(&descriptor, meta_now.size);
-        // Blocks are counted in units of 512 bytes whatever the file system's own block size is.
-        let is_sparse = (stat.st_blocks as u64).saturating_mul(512) < meta_now.size;
-        Ok(OpenFile {
-            file: File::from(descriptor),
-            meta_now,
-            is_sparse,
-        })
+        let is_sparse = stat.allocated_bytes < meta_now.size;
+        Ok(OpenFile { file: File::from(descriptor), meta_now, is_sparse })
     }
 
     /// Reads what `stat` does not say. For a regular file that is open anyway [`OpenFile::xattrs`] is cheaper.
@@ -85,24 +75,19 @@ impl Entry {
         let xattrs = Subject::entry(&directory, self.c_name())
             .read_all()
             .map_err(|source| self.error("read extended attributes of", source))?;
-        Ok(Details {
-            xattrs,
-            symlink_target,
-        })
+        Ok(Details { xattrs, symlink_target })
     }
 }
 
 impl OpenFile {
     /// The extended attributes, sorted by name. `entry` is named in the error.
     pub fn xattrs(&self, entry: &Entry) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
-        Subject::Open(self.file.as_fd())
-            .read_all()
-            .map_err(|source| entry.error("read extended attributes of", source))
+        Subject::Open(self.file.as_fd()).read_all().map_err(|source| entry.error("read extended attributes of", source))
     }
 
     /// What `stat` says of the file now, for [`changed_while_read`]. `entry` is named in the error.
     pub fn stat(&self, entry: &Entry) -> Result<Meta, Error> {
-        let stat = rustix::fs::fstat(&self.file).map_err(|source| entry.error("stat", source))?;
+        let stat = Stat::of_open(&self.file).map_err(|source| entry.error("stat", source))?;
         Meta::of_stat(&stat).ok_or_else(|| entry.error("stat", Errno::STALE))
     }
 }

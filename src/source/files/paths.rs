@@ -66,10 +66,7 @@ mod tests {
     #[test]
     fn a_raw_list_that_was_cut_off_or_has_holes_is_refused() {
         assert_eq!(paths_from_raw(b"/a\n/b\n"), Err(BadPathList::Unterminated));
-        assert_eq!(
-            paths_from_raw(b"/a\0\0"),
-            Err(BadPathList::Empty { number: 2 })
-        );
+        assert_eq!(paths_from_raw(b"/a\0\0"), Err(BadPathList::Empty { number: 2 }));
         assert_eq!(paths_from_raw(b""), Ok(Vec::new()));
     }
 }

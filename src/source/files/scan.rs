@@ -11,8 +11,8 @@
 
 use super::listing::{Names, PAGE_ENTRIES, Page};
 use super::{Entry, Error, Filter, Marker};
-use crate::base::Stop;
 use crate::base::directory::{DEFAULT_OPEN_LIMIT, Directory, DirectoryPool};
+use crate::base::{Stat, Stop};
 use crate::format::meta::Meta;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
@@ -133,24 +133,12 @@ impl Scan {
     /// that is a symlink is taken as a symlink, those on the way to it are followed.
     pub fn start(roots: &[PathBuf], options: ScanOptions, stop: Stop) -> Result<Scan, Error> {
         let threads = options.threads;
-        let shared = Arc::new(Shared {
-            options,
-            stop,
-            state: Mutex::default(),
-            work: Condvar::new(),
-            ready: Condvar::new(),
-        });
+        let shared =
+            Arc::new(Shared { options, stop, state: Mutex::default(), work: Condvar::new(), ready: Condvar::new() });
         let pool = DirectoryPool::new(DEFAULT_OPEN_LIMIT);
-        let roots: Vec<_> = roots
-            .iter()
-            .map(|path| shared.open_root(&pool, path))
-            .collect();
+        let roots: Vec<_> = roots.iter().map(|path| shared.open_root(&pool, path)).collect();
         shared.plan_roots(&roots);
-        let mut scan = Scan {
-            shared,
-            threads: Vec::with_capacity(threads),
-            roots,
-        };
+        let mut scan = Scan { shared, threads: Vec::with_capacity(threads), roots };
         for number in 0..threads {
             scan.start_scanner(number)?;
         }
@@ -174,11 +162,7 @@ impl Scan {
 
     /// The listing of a directory of this scan. Asked for in the order of the walk it is usually ready.
     pub fn list(&self, directory: &Entry) -> Result<Listing, Error> {
-        let task = Task {
-            listing: directory.names.id,
-            index: directory.index,
-            is_page: false,
-        };
+        let task = Task { listing: directory.names.id, index: directory.index, is_page: false };
         let prepared = match self.shared.take_or_begin(task) {
             Some(Slot::Directory(prepared)) => prepared?,
             _ => {
@@ -232,11 +216,7 @@ impl Listing {
     }
 
     fn page_task(&self) -> Task {
-        Task {
-            listing: self.names.id,
-            index: self.next as u32,
-            is_page: true,
-        }
+        Task { listing: self.names.id, index: self.next as u32, is_page: true }
     }
 
     fn plan_page(&self) {
@@ -263,11 +243,7 @@ impl Iterator for Listing {
         loop {
             if let Some((index, meta)) = self.page.next() {
                 let names = &self.names;
-                return Some(meta.map(|meta| Entry {
-                    names: names.clone(),
-                    index,
-                    meta,
-                }));
+                return Some(meta.map(|meta| Entry { names: names.clone(), index, meta }));
             }
             if self.next >= self.names.len() {
                 return None;
@@ -311,30 +287,20 @@ impl Shared {
     fn open_root(&self, pool: &DirectoryPool, path: &Path) -> Result<Entry, Error> {
         let (parent, name) = split_root(path);
         // It did not vanish: nobody has seen it before.
-        let error = |source| Error::Unreadable {
-            path: path.to_owned(),
-            operation: "open",
-            source,
-        };
+        let error = |source| Error::Unreadable { path: path.to_owned(), operation: "open", source };
         let name = CString::new(name).map_err(|e| error(e.into()))?;
         let directory = pool.open_root(&parent).map_err(error)?;
         let trail = self.trail_of(&parent);
         if let Some(trail) = &trail
             && self.options.excludes.judge(trail, name.to_bytes()).matched
         {
-            return Err(Error::Excluded {
-                path: path.to_owned(),
-            });
+            return Err(Error::Excluded { path: path.to_owned() });
         }
         let descriptor = directory.descriptor().map_err(error)?;
         let mut names = Names::single(self.new_id(), directory, trail, &name);
         let meta = names.stat(&descriptor, 0).map_err(|e| error(e.into_io()))?;
         names.root_device = meta.device;
-        Ok(Entry {
-            names: Arc::new(names),
-            index: 0,
-            meta,
-        })
+        Ok(Entry { names: Arc::new(names), index: 0, meta })
     }
 
     fn trail_of(&self, path: &Path) -> Option<super::Trail> {
@@ -387,10 +353,7 @@ impl Shared {
                 return Some(task);
             }
             state.idle_scanners += 1;
-            state = self
-                .work
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.idle_scanners -= 1;
         }
     }
@@ -405,25 +368,16 @@ impl Shared {
             move |source: io::Error| Error::new(path, operation, source)
         };
         let descriptor = directory.descriptor().map_err(error("open directory"))?;
-        let meta = rustix::fs::fstat(&descriptor)
+        let meta = Stat::of_open(&descriptor)
             .map_err(|e| error("stat")(e.into()))
             .map(|stat| Meta::of_stat(&stat).expect("only a directory opens as a directory"))?;
-        let trail = parent
-            .trail
-            .as_ref()
-            .map(|trail| options.excludes.enter(trail, name.to_bytes()));
+        let trail = parent.trail.as_ref().map(|trail| options.excludes.enter(trail, name.to_bytes()));
         let mut names = Names::new(self.new_id(), directory, trail, parent.root_device);
         if !options.one_file_system || meta.device == parent.root_device {
-            names
-                .read(&descriptor, options)
-                .map_err(error("read directory"))?;
+            names.read(&descriptor, options).map_err(error("read directory"))?;
         }
         let page = names.stat_page(0, options);
-        Ok(Prepared {
-            names: Arc::new(names),
-            meta,
-            page,
-        })
+        Ok(Prepared { names: Arc::new(names), meta, page })
     }
 
     /// Puts the subdirectories of a directory that was read into the place held for it.
@@ -436,11 +390,7 @@ impl Shared {
         };
         match subdirectories {
             Some((prepared, indices)) if !indices.is_empty() => {
-                state.segments[position] = Segment::Subdirectories {
-                    names: prepared.names.clone(),
-                    indices,
-                    next: 0,
-                };
+                state.segments[position] = Segment::Subdirectories { names: prepared.names.clone(), indices, next: 0 };
                 if state.idle_scanners > 0 {
                     self.work.notify_one();
                 }
@@ -480,10 +430,7 @@ impl Shared {
             match state.slots.remove(&task) {
                 Some(Slot::Begun) => {
                     state.slots.insert(task, Slot::Begun);
-                    state = self
-                        .ready
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner);
+                    state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
                 Some(slot) => {
                     state.held_bytes -= slot.bytes();
@@ -538,12 +485,7 @@ impl State {
         let mut position = self.segments.len();
         while position > 0 {
             position -= 1;
-            let Segment::Subdirectories {
-                names,
-                indices,
-                next,
-            } = &mut self.segments[position]
-            else {
+            let Segment::Subdirectories { names, indices, next } = &mut self.segments[position] else {
                 continue;
             };
             let Some(&index) = indices.get(*next) else {
@@ -552,11 +494,7 @@ impl State {
             };
             *next += 1;
             let names = names.clone();
-            let task = Task {
-                listing: names.id,
-                index,
-                is_page: false,
-            };
+            let task = Task { listing: names.id, index, is_page: false };
             self.segments.insert(position + 1, Segment::Place(task));
             return Some((task, names));
         }
@@ -569,19 +507,10 @@ impl State {
             self.pages.retain(|(planned, _)| *planned != task);
             return;
         }
-        let found = self
-            .segments
-            .iter_mut()
-            .enumerate()
-            .rev()
-            .find_map(|(i, s)| match s {
-                Segment::Subdirectories {
-                    names,
-                    indices,
-                    next,
-                } if names.id == task.listing => Some((i, indices, next)),
-                _ => None,
-            });
+        let found = self.segments.iter_mut().enumerate().rev().find_map(|(i, s)| match s {
+            Segment::Subdirectories { names, indices, next } if names.id == task.listing => Some((i, indices, next)),
+            _ => None,
+        });
         let Some((position, indices, next)) = found else {
             return;
         };
@@ -598,16 +527,8 @@ impl State {
             Segment::Subdirectories { names, .. } => names.id != listing,
         });
         self.pages.retain(|(task, _)| task.listing != listing);
-        let task = |listing| Task {
-            listing,
-            index: 0,
-            is_page: false,
-        };
-        let tasks: Vec<Task> = self
-            .slots
-            .range(task(listing)..task(listing + 1))
-            .map(|(task, _)| *task)
-            .collect();
+        let task = |listing| Task { listing, index: 0, is_page: false };
+        let tasks: Vec<Task> = self.slots.range(task(listing)..task(listing + 1)).map(|(task, _)| *task).collect();
         let slots: Vec<Slot> = tasks.iter().filter_map(|t| self.slots.remove(t)).collect();
         self.held_bytes -= slots.iter().map(Slot::bytes).sum::<usize>();
         slots
@@ -618,9 +539,7 @@ impl State {
 /// reached from itself.
 fn split_root(path: &Path) -> (PathBuf, Vec<u8>) {
     match (path.components().next_back(), path.parent()) {
-        (Some(Component::Normal(name)), Some(parent)) => {
-            (parent.to_owned(), name.as_bytes().to_vec())
-        }
+        (Some(Component::Normal(name)), Some(parent)) => (parent.to_owned(), name.as_bytes().to_vec()),
         _ => (path.to_owned(), b".".to_vec()),
     }
 }

@@ -55,11 +55,7 @@ fn paths(root: &Path, options: ScanOptions) -> (Vec<String>, Vec<Error>) {
             let relative = path.strip_prefix(root).unwrap();
             found.0.push(relative.to_string_lossy().into_owned());
         }
-        Err(error) => found.1.push(Error::new(
-            PathBuf::new(),
-            "walk",
-            io::Error::other(error.to_string()),
-        )),
+        Err(error) => found.1.push(Error::new(PathBuf::new(), "walk", io::Error::other(error.to_string()))),
     });
     found
 }
@@ -85,31 +81,20 @@ fn excluding(patterns: &[&str]) -> ScanOptions {
 #[test]
 fn a_walk_is_depth_first_in_byte_order_with_any_number_of_scanners() {
     let root = tree(&["b/x", "b-/y", "b/c/d/e", "a", "Z", "b/c.", "c/1", "c/2/3"]);
-    let expected = [
-        "Z", "a", "b", "b/c", "b/c/d", "b/c/d/e", "b/c.", "b/x", "b-", "b-/y", "c", "c/1", "c/2",
-        "c/2/3",
-    ];
+    let expected = ["Z", "a", "b", "b/c", "b/c/d", "b/c/d/e", "b/c.", "b/x", "b-", "b-/y", "c", "c/1", "c/2", "c/2/3"];
     for threads in 0..4 {
-        let options = ScanOptions {
-            threads,
-            ..ScanOptions::default()
-        };
+        let options = ScanOptions { threads, ..ScanOptions::default() };
         assert_eq!(paths(root.path(), options).0, expected, "{threads} threads");
     }
 }
 
 #[test]
 fn the_smallest_look_ahead_does_not_stop_the_walk() {
-    let files: Vec<String> = (0..300)
-        .map(|i| format!("{}/{}/{i}", i % 7, i % 13))
-        .collect();
+    let files: Vec<String> = (0..300).map(|i| format!("{}/{}/{i}", i % 7, i % 13)).collect();
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
     let root = tree(&files);
     let whole = paths(root.path(), ScanOptions::default()).0;
-    let options = ScanOptions {
-        look_ahead_bytes: 1,
-        ..ScanOptions::default()
-    };
+    let options = ScanOptions { look_ahead_bytes: 1, ..ScanOptions::default() };
     assert_eq!(paths(root.path(), options).0, whole);
     assert_eq!(whole.len(), 300 + 7 + 91);
 }
@@ -155,10 +140,7 @@ fn every_kind_of_entry_is_told_with_its_stat_and_details() {
     let meta = &entries[1].meta;
     assert_eq!((meta.mode, meta.size), (0o4751, 4));
     assert_eq!((meta.inode, meta.links), (stat.ino(), 1));
-    assert_eq!(
-        meta.mtime_ns,
-        stat.mtime() * 1_000_000_000 + stat.mtime_nsec()
-    );
+    assert_eq!(meta.mtime_ns, stat.mtime() * 1_000_000_000 + stat.mtime_nsec());
     let details = entries[2].read_details().unwrap();
     assert_eq!(details.symlink_target, b"to \xff nowhere");
     assert_eq!(entries[3].read_details().unwrap(), Details::default());
@@ -178,12 +160,7 @@ fn names_of_any_bytes_and_of_255_bytes_are_kept() {
         .map(|entry| {
             let entry = entry.unwrap();
             let mut content = Vec::new();
-            entry
-                .open()
-                .unwrap()
-                .file
-                .read_to_end(&mut content)
-                .unwrap();
+            entry.open().unwrap().file.read_to_end(&mut content).unwrap();
             assert_eq!(content, entry.name());
             content
         })
@@ -196,13 +173,9 @@ fn paths_far_beyond_the_limit_of_the_kernel_are_walked_and_read() {
     let root = tempfile::tempdir().unwrap();
     let name = CString::new("d".repeat(100)).unwrap();
     let depth = 260;
-    let mut directory = rustix::fs::openat(
-        rustix::fs::CWD,
-        root.path(),
-        rustix::fs::OFlags::DIRECTORY,
-        rustix::fs::Mode::empty(),
-    )
-    .unwrap();
+    let mut directory =
+        rustix::fs::openat(rustix::fs::CWD, root.path(), rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty())
+            .unwrap();
     for _ in 0..depth {
         let mode = rustix::fs::Mode::RWXU;
         rustix::fs::mkdirat(&directory, &name, mode).unwrap();
@@ -220,12 +193,7 @@ fn paths_far_beyond_the_limit_of_the_kernel_are_walked_and_read() {
         if !entry.is_directory() {
             assert!(entry.path().as_os_str().len() > 26_000);
             let mut content = String::new();
-            entry
-                .open()
-                .unwrap()
-                .file
-                .read_to_string(&mut content)
-                .unwrap();
+            entry.open().unwrap().file.read_to_string(&mut content).unwrap();
             assert_eq!(content, "deep");
             assert_eq!(entry.read_details().unwrap(), Details::default());
         }
@@ -249,10 +217,7 @@ fn a_directory_of_twenty_thousand_entries_comes_in_order() {
 #[test]
 fn what_vanishes_between_listing_and_reading_is_told_apart() {
     let root = tree(&["a", "b/c", "d", "e"]);
-    let options = ScanOptions {
-        threads: 0,
-        ..ScanOptions::default()
-    };
+    let options = ScanOptions { threads: 0, ..ScanOptions::default() };
     let (scan, entry) = start(root.path(), options);
     let entries: Vec<Entry> = scan.list(&entry).unwrap().map(|e| e.unwrap()).collect();
     fs::remove_file(root.path().join("a")).unwrap();
@@ -273,10 +238,7 @@ fn what_vanishes_between_listing_and_reading_is_told_apart() {
 fn a_symlink_swapped_in_during_the_walk_is_not_followed() {
     let secret = tree(&["passwd", "folder/passwd"]);
     let root = tree(&["passwd", "folder/passwd"]);
-    let options = ScanOptions {
-        threads: 0,
-        ..ScanOptions::default()
-    };
+    let options = ScanOptions { threads: 0, ..ScanOptions::default() };
     let (scan, entry) = start(root.path(), options);
     let entries: Vec<Entry> = scan.list(&entry).unwrap().map(|e| e.unwrap()).collect();
     let folder = scan.list(&entries[0]).unwrap();
@@ -348,14 +310,7 @@ fn a_root_that_is_not_there_is_an_error_of_its_own() {
 
 #[test]
 fn excluded_entries_are_not_listed_and_not_entered() {
-    let root = tree(&[
-        "a.o",
-        "a.c",
-        "target/x",
-        "src/b.o",
-        "src/keep/b.c",
-        "src/lib/c.c",
-    ]);
+    let root = tree(&["a.o", "a.c", "target/x", "src/b.o", "src/keep/b.c", "src/lib/c.c"]);
     let inside = root.path().join("src/lib");
     let options = excluding(&["*.o", "target", inside.to_str().unwrap()]);
     let expected = ["a.c", "src", "src/keep", "src/keep/b.c"];
@@ -367,40 +322,20 @@ fn a_root_that_the_patterns_exclude_says_so() {
     let root = tree(&["a"]);
     let options = excluding(&[root.path().to_str().unwrap()]);
     let mut scan = Scan::start(&[root.path().to_owned()], options, Stop::new()).unwrap();
-    assert!(matches!(
-        scan.take_roots().remove(0),
-        Err(Error::Excluded { .. })
-    ));
+    assert!(matches!(scan.take_roots().remove(0), Err(Error::Excluded { .. })));
 }
 
 #[test]
 fn cache_directories_and_marked_ones_keep_only_their_marker() {
-    let root = tree(&[
-        "cache/x",
-        "fake/x",
-        "fake/CACHEDIR.TAG",
-        "marked/.nobackup",
-        "marked/x",
-    ]);
+    let root = tree(&["cache/x", "fake/x", "fake/CACHEDIR.TAG", "marked/.nobackup", "marked/x"]);
     let tag = [CACHEDIR_TAG_SIGNATURE, b"\n# by a test"].concat();
     fs::write(root.path().join("cache/CACHEDIR.TAG"), tag).unwrap();
     let options = ScanOptions {
         exclude_caches: true,
-        exclude_if_present: vec![
-            Marker::parse(b".nobackup"),
-            Marker::parse(b"x:no such header"),
-        ],
+        exclude_if_present: vec![Marker::parse(b".nobackup"), Marker::parse(b"x:no such header")],
         ..ScanOptions::default()
     };
-    let expected = [
-        "cache",
-        "cache/CACHEDIR.TAG",
-        "fake",
-        "fake/CACHEDIR.TAG",
-        "fake/x",
-        "marked",
-        "marked/.nobackup",
-    ];
+    let expected = ["cache", "cache/CACHEDIR.TAG", "fake", "fake/CACHEDIR.TAG", "fake/x", "marked", "marked/.nobackup"];
     assert_eq!(paths(root.path(), options).0, expected);
 }
 
@@ -408,22 +343,14 @@ fn cache_directories_and_marked_ones_keep_only_their_marker() {
 fn large_files_are_left_out_when_asked() {
     let root = tree(&["dir/small"]);
     fs::write(root.path().join("large"), vec![0; 5000]).unwrap();
-    let options = ScanOptions {
-        exclude_larger_than: Some(4999),
-        ..ScanOptions::default()
-    };
+    let options = ScanOptions { exclude_larger_than: Some(4999), ..ScanOptions::default() };
     assert_eq!(paths(root.path(), options).0, ["dir", "dir/small"]);
 }
 
 #[test]
 fn another_file_system_is_an_empty_directory_when_staying_on_one() {
     // On Linux `/proc` is always a file system of its own.
-    let options = ScanOptions {
-        one_file_system: true,
-        threads: 1,
-        look_ahead_bytes: 1,
-        ..ScanOptions::default()
-    };
+    let options = ScanOptions { one_file_system: true, threads: 1, look_ahead_bytes: 1, ..ScanOptions::default() };
     let (scan, root) = start(Path::new("/"), options);
     let mut listing = scan.list(&root).unwrap();
     let proc = listing.find(|e| e.as_ref().is_ok_and(|e| e.name() == b"proc"));
@@ -440,30 +367,20 @@ fn holes_are_found_and_changes_while_reading_are_seen() {
     let (scan, entry) = start(root.path(), ScanOptions::default());
     let entry = scan.list(&entry).unwrap().next().unwrap().unwrap();
     let open = entry.open().unwrap();
-    let ranges: Vec<_> = data_ranges(&open.file, open.meta_now.size)
-        .map(|range| range.unwrap())
-        .collect();
+    let ranges: Vec<_> = data_ranges(&open.file, open.meta_now.size).map(|range| range.unwrap()).collect();
     if open.is_sparse {
         assert!(ranges.iter().any(|r| r.contains(&(4 * 1024 * 1024))));
         assert!(ranges.iter().map(|r| r.end - r.start).sum::<u64>() < 1024 * 1024);
     }
     file.set_len(1).unwrap();
-    assert!(changed_while_read(
-        &open.meta_now,
-        &open.stat(&entry).unwrap()
-    ));
+    assert!(changed_while_read(&open.meta_now, &open.stat(&entry).unwrap()));
 }
 
 #[test]
 fn a_raised_stop_ends_the_scanners_and_the_consumer_may_still_finish() {
     let root = tree(&["a/b/c", "d/e"]);
     let stop = Stop::new();
-    let mut scan = Scan::start(
-        &[root.path().to_owned()],
-        ScanOptions::default(),
-        stop.clone(),
-    )
-    .unwrap();
+    let mut scan = Scan::start(&[root.path().to_owned()], ScanOptions::default(), stop.clone()).unwrap();
     stop.raise();
     let root = scan.take_roots().remove(0).unwrap();
     let mut count = 0;
@@ -478,10 +395,7 @@ fn a_raised_stop_ends_the_scanners_and_the_consumer_may_still_finish() {
 fn scan_rate() {
     for threads in [0, 1, 2, 2, 3] {
         let watch = Stopwatch::start();
-        let options = ScanOptions {
-            threads,
-            ..ScanOptions::default()
-        };
+        let options = ScanOptions { threads, ..ScanOptions::default() };
         let (scan, root) = start(Path::new("/usr"), options);
         let (mut entries, mut directories) = (0u64, 0u64);
         walk(&scan, &root, &mut |entry| {

@@ -1,17 +1,21 @@
 //! The ground floor: names, kinds of failure, time, progress, stopping, memory budgets and secrets.
 //!
 //! Everything here is plain vocabulary that all other rooms share. Nothing in it knows a repository, a file
-//! system tree or a format; it does no I/O beyond asking the system for the time, for random bytes and who we are.
+//! system tree of its own or a format; it does no I/O beyond opening directories and asking the system for the time,
+//! for random bytes and who we are.
 
 pub mod budget;
 pub mod clock;
+pub mod directory;
 pub mod error;
 pub mod ids;
 pub mod machine;
 pub mod monitor;
 pub mod random;
 pub mod secret;
+pub mod stat;
 pub mod stop;
+pub mod xattrs;
 
 pub use budget::Budget;
 pub use clock::{Clock, Timestamp};
@@ -20,4 +24,5 @@ pub use ids::*;
 pub use machine::Machine;
 pub use monitor::{Event, Monitor, Problem, Silent};
 pub use secret::Secret;
+pub use stat::Stat;
 pub use stop::Stop;

@@ -7,6 +7,7 @@ pub mod config;
 pub mod container;
 pub mod envelope;
 pub mod keys;
+pub mod meta;
 pub mod pack;
 pub mod run;
 pub mod segment;

@@ -1,1 +1,106 @@
 //! The verbs: backup, restore, verify, forget, prune and the rest.
+//!
+//! A verb takes a [`Context`] and its options and gives an outcome; it knows no terminal, no environment, no profile
+//! and no schedule, so a test can call it in five lines.
+
+pub mod backup;
+pub mod record;
+
+use crate::base::{Kind, Monitor, Problem, Stop};
+use crate::repo::index::{Index, Opened};
+use crate::repo::{self, Repository};
+use crate::source;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What every verb works with: an unlocked repository, its index, and who looks on.
+pub struct Context {
+    /// The repository.
+    pub repository: Arc<Repository>,
+    /// Its index, brought up to date when it was opened.
+    pub index: Arc<Index>,
+    /// Where local caches of this repository lie; none for no cache that outlives the process.
+    pub cache_dir: Option<PathBuf>,
+    /// Looks on.
+    pub monitor: Arc<dyn Monitor>,
+    /// Asks to stop.
+    pub stop: Stop,
+}
+
+impl Context {
+    /// Opens the index of `repository` and brings it up to date.
+    pub fn open(
+        repository: Repository,
+        cache_dir: Option<PathBuf>,
+        monitor: Arc<dyn Monitor>,
+        stop: Stop,
+    ) -> Result<(Context, Opened), Error> {
+        let repository = Arc::new(repository);
+        let (index, opened) = Index::open(&**repository.store(), repository.keyring(), cache_dir.as_deref())?;
+        Ok((Context { repository, index: Arc::new(index), cache_dir, monitor, stop }, opened))
+    }
+
+    /// Ends the verb if somebody asked to stop.
+    pub fn check_stop(&self) -> Result<(), Error> {
+        if self.stop.raised() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The vault failed.
+    #[error(transparent)]
+    Repo(#[from] repo::Error),
+    /// A source failed as a whole.
+    #[error(transparent)]
+    Source(#[from] source::files::Error),
+    /// The request cannot be carried out as it stands.
+    #[error("{0}")]
+    Usage(String),
+    /// What was asked for is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// Refused in order to protect something.
+    #[error("{0}")]
+    Refused(String),
+    /// Nothing of what was asked for could be read.
+    #[error("{0}")]
+    NothingRead(String, Vec<Problem>),
+    /// The local machine failed in some other way.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was tried, on what.
+        what: String,
+        /// What came back.
+        source: std::io::Error,
+    },
+    /// Somebody asked to stop.
+    #[error("interrupted: what was stored stays stored and is used by the next run")]
+    Interrupted,
+}
+
+impl Error {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Repo(error) => error.kind(),
+            Error::Source(error) => error.kind(),
+            Error::Usage(_) => Kind::Usage,
+            Error::NotFound(_) => Kind::NotFound,
+            Error::Refused(_) => Kind::Refused,
+            Error::NothingRead(..) => Kind::Source,
+            Error::Io { source, .. } => Kind::of_io(source),
+            Error::Interrupted => Kind::Interrupted,
+        }
+    }
+}
+
+impl From<crate::store::Error> for Error {
+    fn from(error: crate::store::Error) -> Error {
+        Error::Repo(error.into())
+    }
+}
+
+/// What verbs answer.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,82 @@
+//! Run records: each verb leaves one in the repository.
+
+use super::{Context, Error};
+use crate::base::{Kind, Problem, RunId, SessionId, SnapshotId, random};
+use crate::format::cbor::Unknown;
+use crate::format::run::{Figure, MAX_PROBLEMS, Outcome, Run};
+use crate::format::snapshot::StoredProblem;
+use crate::repo::runs;
+
+/// A record in the making: begun when the verb begins.
+pub struct Record {
+    run: Run,
+}
+
+impl Record {
+    /// Begins the record of `operation`.
+    pub fn begin(context: &Context, operation: &str) -> Record {
+        let machine = context.repository.machine();
+        Record {
+            run: Run {
+                id: RunId(random::bytes()),
+                operation: operation.to_owned(),
+                begun_ns: context.repository.now_ns(),
+                ended_ns: 0,
+                host: machine.host.clone(),
+                program: machine.program.clone(),
+                outcome: Outcome::Failed,
+                session: None,
+                snapshots: Vec::new(),
+                figures: Vec::new(),
+                problems: Vec::new(),
+                previous: None,
+                unknown: Unknown::none(),
+            },
+        }
+    }
+
+    /// Says which session it was.
+    pub fn session(&mut self, session: SessionId) {
+        self.run.session = Some(session);
+    }
+
+    /// Names a snapshot that was made, read or removed.
+    pub fn snapshot(&mut self, snapshot: SnapshotId) {
+        self.run.snapshots.push(snapshot);
+    }
+
+    /// Adds a figure; the unit stands last in its name.
+    pub fn figure(&mut self, name: &str, value: u64) {
+        self.run.figures.push(Figure { name: name.to_owned(), value, unknown: Unknown::none() });
+    }
+
+    /// Adds problems.
+    pub fn problems(&mut self, problems: &[Problem]) {
+        let room = MAX_PROBLEMS - self.run.problems.len().min(MAX_PROBLEMS);
+        self.run.problems.extend(problems.iter().take(room).map(stored_problem));
+    }
+
+    /// Stores the record.
+    pub fn save(mut self, context: &Context, outcome: Outcome) -> Result<(), Error> {
+        self.run.outcome = outcome;
+        self.run.ended_ns = context.repository.now_ns();
+        Ok(runs::save(&context.repository, &self.run)?)
+    }
+
+    /// Stores the record of a verb that failed. That it failed matters more than whether this can be stored.
+    pub fn save_failure(mut self, context: &Context, error: &Error) {
+        self.problems(&[Problem::new("run", error, error.kind())]);
+        let outcome = match error.kind() {
+            Kind::Interrupted => Outcome::Interrupted,
+            Kind::Refused => Outcome::Refused,
+            Kind::Damaged => Outcome::Damage,
+            _ => Outcome::Failed,
+        };
+        let _ = self.save(context, outcome);
+    }
+}
+
+/// A problem as it is stored.
+pub fn stored_problem(problem: &Problem) -> StoredProblem {
+    StoredProblem { subject: problem.subject.clone(), message: problem.message.clone(), unknown: Unknown::none() }
+}

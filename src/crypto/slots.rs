@@ -515,25 +515,35 @@ mod tests {
         assert_eq!(create_slot(&identity(1), GuardKind::KeyFile).unwrap_err(), Error::OtherUnlock);
     }
 
+    fn guarded(parts: &mut SlotParts) -> (&mut Stretch, &mut Vec<u8>) {
+        match &mut parts.guard {
+            Guard::Passphrase { stretch, sealed } => (stretch, sealed),
+            other => panic!("not guarded by a passphrase: {other:?}"),
+        }
+    }
+
     #[test]
     fn an_altered_slot_is_refused() {
         let unlock = passphrase("right");
         let (_, parts) = create_slot(&unlock, GuardKind::Passphrase(CHEAP)).unwrap();
-        let kind_after = |alter: &dyn Fn(&mut [u8; 32], &mut Stretch, &mut Vec<u8>)| {
+        let after = |alter: fn(&mut SlotParts)| {
             let mut parts = parts.clone();
-            if let Guard::Passphrase { stretch, sealed } = &mut parts.guard {
-                alter(&mut parts.public, stretch, sealed);
-            }
-            open_private(&parts, &unlock).map(|_| ()).map_err(|error| error.kind())
+            alter(&mut parts);
+            open_private(&parts, &unlock)
+                .map(|_| ())
+                .map_err(|error| error.kind())
         };
-        assert_eq!(kind_after(&|_, _, _| ()), Ok(()));
-        assert_eq!(kind_after(&|public, _, _| public[0] ^= 1), Err(Kind::Damaged));
-        assert_eq!(kind_after(&|_, stretch, _| stretch.salt[0] ^= 1), Err(Kind::WrongKey));
-        assert_eq!(kind_after(&|_, stretch, _| stretch.cost.passes = 2), Err(Kind::WrongKey));
-        assert_eq!(kind_after(&|_, stretch, _| stretch.salt.truncate(15)), Err(Kind::Damaged));
-        assert_eq!(kind_after(&|_, stretch, _| stretch.cost.lanes = 0), Err(Kind::Damaged));
-        assert_eq!(kind_after(&|_, _, sealed| sealed[50] ^= 1), Err(Kind::WrongKey));
-        assert_eq!(kind_after(&|_, _, sealed| sealed.truncate(79)), Err(Kind::Damaged));
+        assert_eq!(after(|_| ()), Ok(()));
+        let damaged = Err(Kind::Damaged);
+        assert_eq!(after(|parts| parts.public[0] ^= 1), damaged);
+        assert_eq!(after(|parts| guarded(parts).0.salt.truncate(15)), damaged);
+        assert_eq!(after(|parts| guarded(parts).0.cost.lanes = 0), damaged);
+        assert_eq!(after(|parts| guarded(parts).1.truncate(79)), damaged);
+        // From here on nobody can tell whether the slot or the passphrase is another one.
+        let wrong_key = Err(Kind::WrongKey);
+        assert_eq!(after(|parts| guarded(parts).0.salt[0] ^= 1), wrong_key);
+        assert_eq!(after(|parts| guarded(parts).0.cost.passes = 2), wrong_key);
+        assert_eq!(after(|parts| guarded(parts).1[50] ^= 1), wrong_key);
     }
 
     #[test]

@@ -41,14 +41,8 @@ fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
 /// Speeds of sealing and opening `count` messages of `size` bytes together.
 fn together(key: &SivKey, count: usize, size: usize) -> [f64; 2] {
     let mut texts = vec![vec![7; size]; count];
-    let mut messages: Vec<Message<'_>> = texts
-        .iter_mut()
-        .map(|text| Message {
-            nonce: [3; 16],
-            text,
-            iv: [0; 16],
-        })
-        .collect();
+    let mut messages: Vec<Message<'_>> =
+        texts.iter_mut().map(|text| Message { nonce: [3; 16], text, iv: [0; 16] }).collect();
     best_speeds(size * count, || {
         let (seal, ()) = timed(|| key.seal_many(HEADER, black_box(&mut messages)));
         let (open, answers) = timed(|| key.open_many(HEADER, black_box(&mut messages)));
@@ -66,8 +60,7 @@ fn plain_crate(key: &[u8; 64], size: usize) -> [f64; 2] {
         let text = black_box(&mut text[..]);
         let (seal, tag) = timed(|| cipher.encrypt_inout_detached(&nonce, HEADER, text.into()));
         let tag = tag.unwrap();
-        let (open, opened) =
-            timed(|| cipher.decrypt_inout_detached(&nonce, HEADER, text.into(), &tag));
+        let (open, opened) = timed(|| cipher.decrypt_inout_detached(&nonce, HEADER, text.into(), &tag));
         opened.unwrap();
         [seal, open]
     })

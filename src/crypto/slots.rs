@@ -529,9 +529,7 @@ mod tests {
         let after = |alter: fn(&mut SlotParts)| {
             let mut parts = parts.clone();
             alter(&mut parts);
-            open_private(&parts, &unlock)
-                .map(|_| ())
-                .map_err(|error| error.kind())
+            open_private(&parts, &unlock).map(|_| ()).map_err(|error| error.kind())
         };
         assert_eq!(after(|_| ()), Ok(()));
         let damaged = Err(Kind::Damaged);

@@ -168,7 +168,7 @@ impl ClassKey {
     }
 
     /// Opens a session key that [`wrap_to`] wrapped to this key's recipient. `aad` is what was given there.
-    pub fn unwrap(&self, wrapped: &[u8], aad: &[u8]) -> Result<ClassKey, Error> {
+    pub fn unwrap_session_key(&self, wrapped: &[u8], aad: &[u8]) -> Result<ClassKey, Error> {
         let (enc, sealed) = wrapped.split_first_chunk().ok_or(Error::Altered { what: "wrapped session key" })?;
         let opened = hpke::open(&self.recipient_private(), Sender::Anybody, SESSION_KEY_INFO, aad, enc, sealed);
         let plain = opened.map_err(|Forged| Error::Altered { what: "wrapped session key" })?;
@@ -327,15 +327,15 @@ mod tests {
         let holder = class_key(Class::Data);
         let session_key = ClassKey::generate(Class::Data);
         let wrapped = wrap_to(&holder.recipient_public(), &session_key, b"aad").unwrap();
-        let unwrapped = holder.unwrap(&wrapped, b"aad").unwrap();
+        let unwrapped = holder.unwrap_session_key(&wrapped, b"aad").unwrap();
         assert_eq!((unwrapped.class(), unwrapped.id()), (Class::Data, session_key.id()));
 
         let stranger = ClassKey::generate(Class::Data);
         let refused = [
-            stranger.unwrap(&wrapped, b"aad"),
-            holder.unwrap(&wrapped, b"other"),
-            holder.unwrap(&wrapped[..31], b"aad"),
-            holder.unwrap(&wrapped[..80], b"aad"),
+            stranger.unwrap_session_key(&wrapped, b"aad"),
+            holder.unwrap_session_key(&wrapped, b"other"),
+            holder.unwrap_session_key(&wrapped[..31], b"aad"),
+            holder.unwrap_session_key(&wrapped[..80], b"aad"),
         ];
         for answer in refused {
             assert_eq!(answer.unwrap_err().kind(), Kind::Damaged);

@@ -98,7 +98,7 @@ impl Keyring {
         let recipient = recipient
             .filter(|recipient| recipient.class() == class)
             .ok_or_else(|| Error::UnknownKey { object: object.to_string(), key: wrap.recipient })?;
-        let key = recipient.unwrap(&wrap.wrapped.0, &self.repository.0)?;
+        let key = recipient.unwrap_session_key(&wrap.wrapped.0, &self.repository.0)?;
         self.classes.write().unwrap_or_else(PoisonError::into_inner).insert(key.id(), Arc::new(key));
         Ok(())
     }

@@ -1,1 +1,447 @@
 //! A byte through backup.
+//!
+//! ```text
+//! scanners -> walk (beside the parent) -> steps -> builder -> blob writer -> packs, segments -> snapshot
+//!                                      -> jobs  -> readers -> builder
+//! ```
+//!
+//! The snapshot is the commit point: before it, a crash leaves packs that the next run uses again; after it, a
+//! complete snapshot.
+
+mod build;
+mod parent;
+mod read;
+mod roots;
+mod stream;
+mod walk;
+
+use super::record::{Record, stored_problem};
+use super::{Context, Error, Result};
+use crate::base::{Budget, Event, Problem, SnapshotId, Timestamp};
+use crate::compress::Level;
+use crate::format::cbor::{Bytes, Unknown};
+use crate::format::run::Outcome as RunOutcome;
+use crate::format::session::SessionKind;
+use crate::format::snapshot::{Snapshot, Stream, Totals};
+use crate::repo::Session;
+use crate::repo::base_cache::BaseCache;
+use crate::repo::blob_reader::BlobReader;
+use crate::repo::blob_writer::{BlobWriter, Counters, Settings};
+use crate::source::files::{Scan, ScanOptions};
+use build::{Builder, Dry, Found, Sink};
+use read::{Namer, Readers};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use walk::{Walk, walk};
+
+/// Threads that read files. More than there are processors: they wait for the disk.
+const READERS: usize = 4;
+/// Bytes of files that may be read ahead.
+const READ_AHEAD_BYTES: usize = 20 << 20;
+/// Raw bytes that may be between compression and pack.
+const IN_FLIGHT_BYTES: usize = 20 << 20;
+/// Decoded frames of the parent's trees that the walk and the builder keep, each.
+const PARENT_FRAMES_BYTES: usize = 6 << 20;
+/// Batches of steps that may wait for the builder.
+const WAITING_STEPS: usize = 8;
+/// Deep paths are walked by recursion: room for some hundred thousand levels.
+const WALK_STACK_BYTES: usize = 512 << 20;
+
+/// Where bytes come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file or a directory with everything in it.
+    Path(PathBuf),
+    /// A stream, kept as a file of this name at the top of the snapshot.
+    Stream {
+        /// The file's name.
+        name: String,
+        /// Where it comes from.
+        kind: StreamKind,
+    },
+}
+
+/// Where a stream comes from.
+#[derive(Clone, Debug)]
+pub enum StreamKind {
+    /// Standard input.
+    Stdin,
+    /// The output of a command: program and arguments.
+    Command(Vec<String>),
+}
+
+/// Which snapshot the sources are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// The newest of the same host and paths.
+    Newest,
+    /// This one.
+    Given(SnapshotId),
+    /// None: everything is read.
+    None,
+}
+
+/// What to back up and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The sources; at least one.
+    pub sources: Vec<Source>,
+    /// What is left out.
+    pub scan: ScanOptions,
+    /// The patterns of `scan` as they were given, to be kept in the snapshot.
+    pub exclude_texts: Vec<String>,
+    /// The host's name; none for this machine's own.
+    pub host: Option<String>,
+    /// The user's name.
+    pub user: String,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// What somebody wants to say about it.
+    pub description: String,
+    /// The time it stands for; none for now.
+    pub time: Option<Timestamp>,
+    /// What it is compared with.
+    pub parent: Parent,
+    /// How hard to compress.
+    pub level: Level,
+    /// Whether to look for bases.
+    pub deltas: bool,
+    /// Inode numbers do not tell whether a file changed.
+    pub ignore_inode: bool,
+    /// Change times of inodes do not tell whether a file changed.
+    pub ignore_ctime: bool,
+    /// Store nothing, only say what would be.
+    pub dry_run: bool,
+    /// How large the base cache may grow, in bytes; 0 for none.
+    pub base_cache_bytes: u64,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The new snapshot; none after a dry run.
+    pub snapshot: Option<Snapshot>,
+    /// What was found and what it cost.
+    pub totals: Totals,
+    /// Files that are as they were in the parent.
+    pub unchanged_files: u64,
+    /// What could not be read; the first thousand.
+    pub problems: Vec<Problem>,
+    /// How many problems there were.
+    pub problem_count: u64,
+    /// What it was compared with.
+    pub parent: Option<SnapshotId>,
+    /// Streams that ended well.
+    pub streams: Vec<Stream>,
+}
+
+/// Totals of nothing.
+fn no_totals() -> Totals {
+    Totals {
+        files: 0,
+        directories: 0,
+        others: 0,
+        bytes: 0,
+        files_new: 0,
+        files_changed: 0,
+        bytes_read: 0,
+        bytes_new: 0,
+        bytes_delta: 0,
+        stored_delta: 0,
+        stored_data: 0,
+        metadata_new: 0,
+        stored_metadata: 0,
+        added: 0,
+        whole_delta: 0,
+        unknown: Unknown::none(),
+    }
+}
+
+/// Backs up.
+pub fn backup(context: &Context, options: &Options) -> Result<Outcome> {
+    let mut record = Record::begin(context, "backup");
+    let done = run(context, options, &mut record);
+    match &done {
+        Err(error) => record.save_failure(context, error),
+        Ok(_) if options.dry_run => {}
+        Ok(outcome) => {
+            let partial = outcome.problem_count > 0;
+            figures(&mut record, outcome);
+            record.problems(&outcome.problems);
+            record.save(context, if partial { RunOutcome::Partial } else { RunOutcome::Done })?;
+        }
+    }
+    done
+}
+
+fn figures(record: &mut Record, outcome: &Outcome) {
+    let totals = &outcome.totals;
+    for (name, value) in [
+        ("files", totals.files),
+        ("files_new", totals.files_new),
+        ("files_changed", totals.files_changed),
+        ("content_bytes", totals.bytes),
+        ("read_bytes", totals.bytes_read),
+        ("new_bytes", totals.bytes_new),
+        ("delta_bytes", totals.bytes_delta),
+        ("added_bytes", totals.added),
+        ("problems", outcome.problem_count),
+    ] {
+        record.figure(name, value);
+    }
+}
+
+fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outcome> {
+    let sources = absolute_sources(options)?;
+    let repository = &context.repository;
+    // A dry run stores nothing, not even its mark.
+    let session = match options.dry_run {
+        true => None,
+        false => Some(Session::begin(repository, SessionKind::Writer, "backup")?),
+    };
+    if let Some(session) = &session {
+        record.session(session.id());
+        context.index.refresh(&**repository.store(), repository.keyring())?;
+    }
+    let begun_ns = repository.now_ns();
+    let parent = parent::find(context, options, &sources)?;
+    let sink = match &session {
+        Some(session) => Sink::Real(Box::new(begin_writer(context, options, session)?)),
+        None => Sink::Dry(Dry {
+            index: context.index.clone(),
+            keyring: repository.keyring().clone(),
+            counters: Arc::new(Counters::default()),
+        }),
+    };
+    let built = build(context, options, &sources, parent.as_ref(), sink, begun_ns);
+    // Interrupted or not: what is on its way is stored, and the next run finds it.
+    let (root, found, sink) = built?;
+    let counters = match sink {
+        Sink::Real(writer) => writer.finish()?,
+        Sink::Dry(dry) => dry.counters,
+    };
+    let root = root?;
+    let outcome = outcome(found, &counters, parent.as_ref().map(|parent| parent.id));
+    refuse_nothing(&outcome)?;
+    let Some(session) = session else { return Ok(outcome) };
+    let snapshot = snapshot_of(context, options, &sources, session.id(), root, begun_ns, &outcome);
+    session.commit(&snapshot)?;
+    record.snapshot(snapshot.id);
+    Ok(Outcome { snapshot: Some(snapshot), ..outcome })
+}
+
+/// The sources with absolute paths.
+fn absolute_sources(options: &Options) -> Result<Vec<Source>> {
+    if options.sources.is_empty() {
+        return Err(Error::Usage("nothing to back up: name at least one path, or --stdin".to_owned()));
+    }
+    options
+        .sources
+        .iter()
+        .map(|source| match source {
+            Source::Path(path) => Ok(Source::Path(roots::absolute(path)?)),
+            Source::Stream { name, .. } if !crate::format::tree::is_name(name.as_bytes()) => {
+                Err(Error::Usage(format!("{name:?} cannot be the name of a stream: give a plain file name")))
+            }
+            stream => Ok(stream.clone()),
+        })
+        .collect()
+}
+
+/// The place of each source in the snapshot.
+fn places(sources: &[Source]) -> Vec<PathBuf> {
+    sources
+        .iter()
+        .map(|source| match source {
+            Source::Path(path) => path.clone(),
+            Source::Stream { name, .. } => PathBuf::from("/").join(name),
+        })
+        .collect()
+}
+
+fn begin_writer(context: &Context, options: &Options, session: &Session<'_>) -> Result<BlobWriter> {
+    let repository = &context.repository;
+    let base_cache = match (&context.cache_dir, options.deltas && options.base_cache_bytes > 0) {
+        (Some(folder), true) => {
+            let keyring = repository.keyring().clone();
+            BaseCache::open(&folder.join("bases"), options.base_cache_bytes, keyring)
+                .inspect_err(|error| {
+                    let note = format!("no base cache in {} ({error}): deltas take longer", folder.display());
+                    context.monitor.event(Event::Note(&note));
+                })
+                .ok()
+        }
+        _ => None,
+    };
+    let settings = Settings {
+        level: options.level,
+        deltas: options.deltas,
+        in_flight_bytes: IN_FLIGHT_BYTES,
+        repository_bytes: context.index.stored_bytes()?,
+    };
+    let condemned_seen = session.condemned().last().copied().unwrap_or(0);
+    let (repository, index) = (repository.clone(), context.index.clone());
+    Ok(BlobWriter::begin(repository, index, session.id(), condemned_seen, &settings, base_cache)?)
+}
+
+/// Scans, reads and builds all trees. The root is an error of its own, so that the sink can be finished all the same.
+fn build(
+    context: &Context,
+    options: &Options,
+    sources: &[Source],
+    parent: Option<&parent::Found>,
+    sink: Sink,
+    now_ns: i64,
+) -> Result<(Result<crate::base::BlobId>, Found, Sink)> {
+    let repository = &context.repository;
+    let namer = Arc::new(Namer::new(repository.chunker()?, repository.keyring().clone()));
+    let blobs = || BlobReader::new(repository.clone(), context.index.clone(), PARENT_FRAMES_BYTES);
+    let io = |source| Error::Io { what: "start a reader".to_owned(), source };
+    let readers = Readers::start(READERS, &namer).map_err(io)?;
+    let (steps, to_build) = sync_channel(WAITING_STEPS);
+    context.monitor.event(Event::Phase("backing up"));
+    let (scan, found_roots) = start_scan(options, sources, &context.stop)?;
+    let (ignore_inode, ignore_ctime) = walk::ignored(options);
+    let work = Walk {
+        sources: sources.to_vec(),
+        scan,
+        roots: found_roots,
+        parent: parent.map(|parent| walk::Parent { root: parent.root, begun_ns: parent.begun_ns, reader: blobs() }),
+        ignore_inode,
+        ignore_ctime,
+        steps,
+        jobs: readers.queue(),
+        budget: Budget::new(READ_AHEAD_BYTES),
+        monitor: context.monitor.clone(),
+        stop: context.stop.clone(),
+    };
+    let ways = roots::ways(&places(sources));
+    let walker = std::thread::Builder::new()
+        .name("walker".to_owned())
+        .stack_size(WALK_STACK_BYTES)
+        .spawn(move || walk(work, &ways))
+        .map_err(io)?;
+    let monitor = &*context.monitor;
+    let mut builder = Builder::new(sink, blobs(), namer, sources, monitor, &context.stop, now_ns);
+    let root = builder.build(&to_build, parent.map(|parent| parent.root));
+    // If the builder gave up, the walker finds its steps unwanted and ends.
+    drop(to_build);
+    let walked = walker.join().map_err(|_| crate::repo::Error::Internal("the walk ended early".to_owned()))?;
+    let root = match (root, walked) {
+        (Ok(_), Err(walk::Gone)) if context.stop.raised() => Err(Error::Interrupted),
+        (Ok(_), Err(walk::Gone)) => Err(crate::repo::Error::Internal("the walk ended early".to_owned()).into()),
+        (root, _) => root,
+    };
+    Ok((root, std::mem::take(&mut builder.found), builder.sink))
+}
+
+type Roots = Vec<Option<Result<crate::source::files::Entry, crate::source::files::Error>>>;
+
+fn start_scan(options: &Options, sources: &[Source], stop: &crate::base::Stop) -> Result<(Scan, Roots)> {
+    let paths: Vec<PathBuf> = sources
+        .iter()
+        .filter_map(|source| match source {
+            Source::Path(path) => Some(path.clone()),
+            Source::Stream { .. } => None,
+        })
+        .collect();
+    let mut scan = Scan::start(&paths, options.scan.clone(), stop.clone())?;
+    let mut found = scan.take_roots().into_iter();
+    let roots = sources
+        .iter()
+        .map(|source| match source {
+            Source::Path(_) => found.next(),
+            Source::Stream { .. } => None,
+        })
+        .collect();
+    Ok((scan, roots))
+}
+
+fn outcome(found: Found, counters: &Counters, parent: Option<SnapshotId>) -> Outcome {
+    let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let totals = Totals {
+        bytes_new: get(&counters.data_new),
+        bytes_delta: get(&counters.data_delta),
+        stored_delta: get(&counters.stored_delta),
+        stored_data: get(&counters.stored_data),
+        metadata_new: get(&counters.metadata_new),
+        stored_metadata: get(&counters.stored_metadata),
+        added: get(&counters.added),
+        whole_delta: get(&counters.whole_delta),
+        ..found.totals.unwrap_or_else(no_totals)
+    };
+    Outcome {
+        snapshot: None,
+        totals,
+        unchanged_files: found.unchanged_files,
+        problems: found.problems,
+        problem_count: found.problem_count,
+        parent,
+        streams: found.streams,
+    }
+}
+
+/// A source of which nothing could be read makes no snapshot.
+fn refuse_nothing(outcome: &Outcome) -> Result<()> {
+    let totals = &outcome.totals;
+    let nothing = totals.files + totals.directories + totals.others == 0;
+    if nothing && outcome.problem_count > 0 {
+        let why = outcome.problems.first().map_or(String::new(), |problem| problem.message.clone());
+        let text = format!("nothing could be read, so there is no snapshot: {why}");
+        return Err(Error::NothingRead(text, outcome.problems.clone()));
+    }
+    Ok(())
+}
+
+fn snapshot_of(
+    context: &Context,
+    options: &Options,
+    sources: &[Source],
+    id: SnapshotId,
+    root: crate::base::BlobId,
+    begun_ns: i64,
+    outcome: &Outcome,
+) -> Snapshot {
+    use std::os::unix::ffi::OsStrExt;
+    let machine = context.repository.machine();
+    let now_ns = context.repository.now_ns();
+    let mut tags = options.tags.clone();
+    tags.sort();
+    tags.dedup();
+    let mut kinds: Vec<String> = sources.iter().map(kind_name).map(str::to_owned).collect();
+    kinds.sort();
+    kinds.dedup();
+    Snapshot {
+        id,
+        time_ns: options.time.map_or(begun_ns, |time| time.as_nanosecond() as i64),
+        begun_ns,
+        ended_ns: now_ns,
+        host: options.host.clone().unwrap_or_else(|| machine.host.clone()),
+        user: options.user.clone(),
+        root,
+        paths: places(sources).iter().map(|path| Bytes(path.as_os_str().as_bytes().to_vec())).collect(),
+        tags,
+        parent: outcome.parent,
+        partial: outcome.problem_count > 0,
+        problems: outcome.problems.iter().map(stored_problem).collect(),
+        problem_count: outcome.problem_count,
+        totals: outcome.totals.clone(),
+        program: machine.program.clone(),
+        excludes: options.exclude_texts.clone(),
+        streams: outcome.streams.clone(),
+        kinds,
+        original: None,
+        description: options.description.clone(),
+        received_ns: now_ns,
+        unknown: Unknown::none(),
+    }
+}
+
+fn kind_name(source: &Source) -> &'static str {
+    match source {
+        Source::Path(_) => "files",
+        Source::Stream { .. } => "command",
+    }
+}

@@ -7,7 +7,7 @@
 use super::super::blob_reader::BlobBytes;
 use super::super::error::Result;
 use super::super::index::{Marks, Place};
-use super::{BlobWriter, Counters};
+use super::{BlobWriter, Counters, Hint};
 use crate::base::{BlobId, Kind};
 use crate::format::pack::{BlobKind, Chain, MAX_BASES};
 
@@ -56,13 +56,15 @@ impl BlobWriter {
         id: BlobId,
         length: usize,
         marks: Marks,
-        beside: Option<BlobId>,
+        hint: Hint,
     ) -> Result<Option<Chosen>> {
         if !self.deltas || self.index.is_empty() {
             return Ok(None);
         }
         let alike = self.index.alike(&marks)?;
-        let candidates = match (alike.start, alike.end, beside) {
+        let candidates = match (alike.start, alike.end, hint.beside) {
+            // Many files have one name; what stood at this very place is the better guess.
+            (_, end, Some(beside)) if hint.first => [Some(beside), end],
             (Some(start), Some(end), _) => [Some(start), Some(end)],
             (Some(start), None, beside) => [Some(start), beside],
             (None, end, beside) => [beside, end],

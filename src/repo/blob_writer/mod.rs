@@ -85,6 +85,24 @@ impl Counters {
     }
 }
 
+/// What is known about where a chunk comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hint {
+    /// What stood at its place in the parent.
+    pub beside: Option<BlobId>,
+    /// It begins its stream: its start mark is only a name, which others may have too.
+    pub first: bool,
+}
+
+/// What became of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PutChunk {
+    /// It was not there before.
+    pub new: bool,
+    /// The first of the bases that were chosen for it.
+    pub base: Option<BlobId>,
+}
+
 /// One frame to be compressed and sealed.
 pub(super) struct FrameJob {
     raw: Vec<u8>,
@@ -101,8 +119,8 @@ pub(super) struct Batch {
 }
 
 /// Frames of one role on their way into a batch.
+#[derive(Default)]
 struct Gather {
-    role: Role,
     raw: Vec<u8>,
     blobs: Vec<PlacedBlob>,
     frames: Vec<FrameJob>,
@@ -110,10 +128,6 @@ struct Gather {
 }
 
 impl Gather {
-    fn new(role: Role) -> Gather {
-        Gather { role, raw: Vec::new(), blobs: Vec::new(), frames: Vec::new(), frames_bytes: 0 }
-    }
-
     /// Adds a blob to the frame being gathered.
     fn add(&mut self, id: BlobId, kind: BlobKind, bytes: &[u8], marks: Marks) {
         if !self.raw.is_empty() && self.raw.len() + bytes.len() > FRAME_BYTES {
@@ -196,8 +210,8 @@ impl BlobWriter {
             level: settings.level,
             deltas: settings.deltas,
             budget: Budget::new(settings.in_flight_bytes),
-            data: Gather::new(Role::Data),
-            metadata: Gather::new(Role::Metadata),
+            data: Gather::default(),
+            metadata: Gather::default(),
             sequence: 0,
             base_cache,
         })
@@ -208,19 +222,20 @@ impl BlobWriter {
         &self.counters
     }
 
-    /// Stores a chunk unless it is there. `beside` is what stood at its place in the parent, if that is known.
-    /// True if it was new.
-    pub fn put_chunk(&mut self, id: BlobId, bytes: &[u8], marks: Marks, beside: Option<BlobId>) -> Result<bool> {
+    /// Stores a chunk unless it is there.
+    pub fn put_chunk(&mut self, id: BlobId, bytes: &[u8], marks: Marks, hint: Hint) -> Result<PutChunk> {
         if self.index.claim(&id)? != Claim::Yours {
-            return Ok(false);
+            return Ok(PutChunk { new: false, base: None });
         }
+        let mut base = None;
         Counters::add(&self.counters.data_new, bytes.len());
         Counters::add(&self.counters.blobs_new, 1);
         if bytes.len() < DELTA_LEAST_BYTES {
             self.data.add(id, BlobKind::Data, bytes, Marks::default());
         } else {
-            match self.choose_bases(id, bytes.len(), marks, beside)? {
+            match self.choose_bases(id, bytes.len(), marks, hint)? {
                 Some(chosen) => {
+                    base = chosen.ids.first().copied();
                     let blobs = vec![placed(id, BlobKind::Data, 0, bytes.len(), marks)];
                     self.data.push(FrameJob { raw: bytes.to_vec(), blobs, chosen: Some(chosen) });
                 }
@@ -228,7 +243,7 @@ impl BlobWriter {
             }
         }
         self.submit_if_full(Role::Data)?;
-        Ok(true)
+        Ok(PutChunk { new: true, base })
     }
 
     fn gather(&mut self, role: Role) -> &mut Gather {

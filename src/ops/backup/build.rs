@@ -1,0 +1,475 @@
+//! Building the new snapshot's trees out of the walk's steps, in order.
+//!
+//! While a directory is as it was in the parent, nothing is encoded: only the number of its nodes is counted. At the
+//! first difference the nodes so far are taken from the parent's tree. A directory that stays as it was to its end
+//! keeps its tree.
+
+use super::Source;
+use super::read::{Message, Named, Namer, Results, Seen, Small};
+use super::stream;
+use super::walk::{Step, node_of};
+use crate::base::budget::Permit;
+use crate::base::{BlobId, Event, Kind, Monitor, Problem, Stop};
+use crate::format::snapshot::{MAX_PROBLEMS, Stream, Totals};
+use crate::format::tree::{HOLE, Node, NodeKind};
+use crate::repo::blob_reader::BlobReader;
+use crate::repo::blob_writer::{BlobWriter, Counters, Hint, PutChunk};
+use crate::repo::index::{Claim, Index, Marks};
+use crate::repo::trees::{Chunks, Content, ListBuilder, Nodes, PutBlob, TreeBuilder};
+use crate::repo::{Error as RepoError, Keyring};
+use crate::source::files::{Accounts, Entry};
+use std::collections::{VecDeque, vec_deque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+
+use super::super::{Error, Result};
+
+/// How many of the parent's chunks are looked at to find one's place again.
+const BESIDE_WINDOW: usize = 16;
+
+/// Where new blobs go.
+pub enum Sink {
+    /// Into the repository.
+    Real(Box<BlobWriter>),
+    /// Nowhere: they are only counted.
+    Dry(Dry),
+}
+
+/// Counts what would be new.
+pub struct Dry {
+    /// Says what is known.
+    pub index: Arc<Index>,
+    /// Names trees.
+    pub keyring: Arc<Keyring>,
+    /// What would be new.
+    pub counters: Arc<Counters>,
+}
+
+impl Sink {
+    fn put_chunk(&mut self, id: BlobId, bytes: &[u8], marks: Marks, hint: Hint) -> Result<PutChunk, RepoError> {
+        match self {
+            Sink::Real(writer) => writer.put_chunk(id, bytes, marks, hint),
+            Sink::Dry(dry) => {
+                let new = dry.index.claim(&id)? == Claim::Yours;
+                if new {
+                    dry.counters.data_new.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                }
+                Ok(PutChunk { new, base: None })
+            }
+        }
+    }
+}
+
+impl PutBlob for Sink {
+    fn put(&mut self, kind: crate::format::pack::BlobKind, bytes: Vec<u8>) -> Result<BlobId, RepoError> {
+        match self {
+            Sink::Real(writer) => writer.put(kind, bytes),
+            Sink::Dry(dry) => {
+                let id = dry.keyring.naming().blob_id(&bytes);
+                if dry.index.claim(&id)? == Claim::Yours {
+                    dry.counters.metadata_new.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                }
+                Ok(id)
+            }
+        }
+    }
+}
+
+/// A directory in the making.
+struct Open {
+    node: Option<Node>,
+    before: Option<Box<Node>>,
+    /// The tree in the parent.
+    tree: Option<BlobId>,
+    /// So many nodes are as they were, and no other node has come yet.
+    same: Option<u64>,
+    builder: TreeBuilder,
+}
+
+impl Open {
+    fn new(node: Option<Node>, before: Option<Box<Node>>, tree: Option<BlobId>) -> Open {
+        Open { node, before, tree, same: tree.map(|_| 0), builder: TreeBuilder::new() }
+    }
+}
+
+/// Builds the trees of a snapshot.
+pub struct Builder<'a> {
+    /// Where blobs go.
+    pub sink: Sink,
+    /// Reads the parent's trees and lists.
+    pub reader: BlobReader,
+    /// Names of owners.
+    pub accounts: Accounts,
+    /// Cuts and names streams.
+    pub namer: Arc<Namer>,
+    /// The sources, for streams.
+    pub sources: &'a [Source],
+    /// Looks on.
+    pub monitor: &'a dyn Monitor,
+    /// Asks to stop.
+    pub stop: &'a Stop,
+    /// The time of streams' nodes.
+    pub now_ns: i64,
+    /// What was found.
+    pub found: Found,
+    open: Vec<Open>,
+    current: Option<Current>,
+}
+
+/// What a build found.
+#[derive(Default)]
+pub struct Found {
+    /// Counts of what was found.
+    pub totals: Option<Totals>,
+    /// Files that are as they were in the parent.
+    pub unchanged_files: u64,
+    /// What could not be read; at most [`MAX_PROBLEMS`].
+    pub problems: Vec<Problem>,
+    /// How many problems there were.
+    pub problem_count: u64,
+    /// Streams that ended well.
+    pub streams: Vec<Stream>,
+    /// Nodes of sources and what is in them.
+    pub nodes: u64,
+}
+
+/// The job whose results come next.
+struct Current {
+    results: Results,
+    small: Option<(vec_deque::IntoIter<std::result::Result<Small, Problem>>, Permit)>,
+}
+
+impl<'a> Builder<'a> {
+    /// A builder with nothing in it yet.
+    pub fn new(
+        sink: Sink,
+        reader: BlobReader,
+        namer: Arc<Namer>,
+        sources: &'a [Source],
+        monitor: &'a dyn Monitor,
+        stop: &'a Stop,
+        now_ns: i64,
+    ) -> Builder<'a> {
+        let accounts = Accounts::of_this_machine();
+        let found = Found { totals: Some(super::no_totals()), ..Found::default() };
+        let (open, current) = (Vec::new(), None);
+        Builder { sink, reader, accounts, namer, sources, monitor, stop, now_ns, found, open, current }
+    }
+
+    /// Follows all steps; gives the tree of `/`.
+    pub fn build(&mut self, steps: &Receiver<Vec<Step>>, root_before: Option<BlobId>) -> Result<BlobId> {
+        self.open.push(Open::new(None, None, root_before));
+        for step in steps.iter().flatten() {
+            if self.stop.raised() {
+                return Err(Error::Interrupted);
+            }
+            self.follow(step)?;
+        }
+        if self.stop.raised() {
+            return Err(Error::Interrupted);
+        }
+        let top = self.open.pop().expect("pushed above");
+        if !self.open.is_empty() {
+            return Err(RepoError::Internal("the walk ended early".to_owned()).into());
+        }
+        self.close(top).map(|(tree, _)| tree)
+    }
+
+    fn totals(&mut self) -> &mut Totals {
+        self.found.totals.get_or_insert_with(super::no_totals)
+    }
+
+    fn follow(&mut self, step: Step) -> Result<()> {
+        match step {
+            Step::Enter(node, before) => {
+                let tree = before.as_ref().and_then(|before| before.tree);
+                self.open.push(Open::new(Some(*node), before, tree));
+                Ok(())
+            }
+            Step::Node(node, same) => self.ready(*node, same),
+            Step::Job(results) => {
+                self.current = Some(Current { results, small: None });
+                Ok(())
+            }
+            Step::File(entry, before) => self.file(&entry, before),
+            Step::Stream(number, name, before) => self.stream(number, &name, before),
+            Step::Removed => self.differs(),
+            Step::Leave => self.leave(),
+            Step::Problem(problem) => {
+                self.problem(problem);
+                self.differs()
+            }
+        }
+    }
+
+    fn problem(&mut self, problem: Problem) {
+        self.monitor.event(Event::Problem(&problem));
+        self.found.problem_count += 1;
+        if self.found.problems.len() < MAX_PROBLEMS {
+            self.found.problems.push(problem);
+        }
+    }
+
+    fn ready(&mut self, node: Node, same: bool) -> Result<()> {
+        let bytes = node.size;
+        match node.kind {
+            NodeKind::File => {
+                self.totals().files += 1;
+                self.totals().bytes += bytes;
+                self.found.unchanged_files += u64::from(same);
+            }
+            _ => self.totals().others += 1,
+        }
+        self.monitor.event(Event::Done { items: 1, bytes });
+        self.found.nodes += 1;
+        self.add(&node, same)
+    }
+
+    /// Adds a node to the directory that is open.
+    fn add(&mut self, node: &Node, same: bool) -> Result<()> {
+        if same && let Some(Open { same: Some(count), .. }) = self.open.last_mut() {
+            *count += 1;
+            return Ok(());
+        }
+        self.differs()?;
+        let open = self.open.last_mut().expect("the top is open until the end");
+        add_to(&mut open.builder, node, &self.accounts, &mut self.sink)
+    }
+
+    /// The open directory is not as it was: its nodes so far are taken from the parent.
+    fn differs(&mut self) -> Result<()> {
+        let open = self.open.last_mut().expect("the top is open until the end");
+        let (Some(count), Some(tree)) = (open.same.take(), open.tree) else { return Ok(()) };
+        if count == 0 {
+            return Ok(());
+        }
+        let mut nodes = Nodes::open(tree, &mut self.reader)?;
+        for _ in 0..count {
+            let node = nodes.next(&mut self.reader)?;
+            let node = node.ok_or_else(|| RepoError::Internal("the parent's tree has changed".to_owned()))?;
+            add_to(&mut open.builder, &node, &self.accounts, &mut self.sink)?;
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        let open = self.open.pop().expect("a directory is left after it was entered");
+        let (tree, done) = self.close(open)?;
+        let Some((mut node, before)) = done else { return Ok(()) };
+        node.tree = Some(tree);
+        let same = before.is_some_and(|before| *before == node);
+        self.totals().directories += 1;
+        self.found.nodes += 1;
+        self.monitor.event(Event::Done { items: 1, bytes: 0 });
+        self.add(&node, same)
+    }
+
+    /// The tree of a directory, and its node with that in the parent.
+    #[allow(clippy::type_complexity)]
+    fn close(&mut self, open: Open) -> Result<(BlobId, Option<(Node, Option<Box<Node>>)>)> {
+        let tree = match (open.same, open.tree) {
+            (Some(_), Some(tree)) => tree,
+            _ => open.builder.finish(&mut self.sink)?,
+        };
+        Ok((tree, open.node.map(|node| (node, open.before))))
+    }
+
+    fn file(&mut self, entry: &Entry, before: Option<Box<Node>>) -> Result<()> {
+        let lost = || RepoError::Internal("a reader ended early".to_owned());
+        let current = self.current.as_mut().ok_or_else(lost)?;
+        if current.small.is_none() {
+            match current.results.recv().map_err(|_| lost())? {
+                Message::Small(files, permit) => current.small = Some((VecDeque::from(files).into_iter(), permit)),
+                first => return self.large(entry, first, before),
+            }
+        }
+        let small = current.small.as_mut().and_then(|(files, _)| files.next()).ok_or_else(lost)?;
+        match small {
+            Ok(small) => self.small(entry, small, before),
+            Err(problem) => self.unreadable(problem),
+        }
+    }
+
+    fn unreadable(&mut self, problem: Problem) -> Result<()> {
+        self.monitor.event(Event::Done { items: 1, bytes: 0 });
+        self.problem(problem);
+        self.differs()
+    }
+
+    fn small(&mut self, entry: &Entry, small: Small, before: Option<Box<Node>>) -> Result<()> {
+        let mut node = self.read_node(entry, &small.seen);
+        if small.chunks.is_empty() {
+            node.inline.0 = small.data;
+        } else {
+            let mut content = FileContent::begin(before.as_deref());
+            for (range, named) in small.chunks {
+                content.chunk(&small.data[range], named, &mut self.sink, &mut self.reader)?;
+            }
+            content.finish(&mut node, &mut self.sink)?;
+        }
+        self.finish_file(node, before)
+    }
+
+    fn large(&mut self, entry: &Entry, first: Message, before: Option<Box<Node>>) -> Result<()> {
+        let Some(current) = self.current.take() else { return Ok(()) };
+        let mut content = FileContent::begin(before.as_deref());
+        let mut message = first;
+        let seen = loop {
+            match message {
+                Message::Chunk(data, named) => {
+                    content.chunk(&data, named, &mut self.sink, &mut self.reader)?;
+                    self.monitor.event(Event::Done { items: 0, bytes: data.len() as u64 });
+                }
+                Message::Hole(bytes) => content.hole(bytes, &mut self.sink)?,
+                Message::End(seen) => break *seen,
+                Message::Small(..) => return Err(RepoError::Internal("a reader mixed up its jobs".to_owned()).into()),
+            }
+            if self.stop.raised() {
+                return Err(Error::Interrupted);
+            }
+            let lost = |_| RepoError::Internal("a reader ended early".to_owned());
+            message = current.results.recv().map_err(lost)?;
+        };
+        match seen {
+            Ok(seen) => {
+                let mut node = self.read_node(entry, &seen);
+                content.finish(&mut node, &mut self.sink)?;
+                self.finish_file(node, before)
+            }
+            Err(problem) => self.unreadable(problem),
+        }
+    }
+
+    fn read_node(&mut self, entry: &Entry, seen: &Seen) -> Node {
+        self.totals().bytes_read += seen.bytes;
+        let mut node = node_of(&seen.meta, entry.name(), &seen.xattrs, &[]);
+        node.size = seen.bytes;
+        node.changed = seen.changed;
+        if seen.changed {
+            let path = entry.path().display().to_string();
+            let message = format!("{path} changed while it was read: its content may be a mixture");
+            self.problem(Problem::new(path, message, Kind::Source));
+        }
+        node
+    }
+
+    fn finish_file(&mut self, node: Node, before: Option<Box<Node>>) -> Result<()> {
+        match before {
+            Some(_) => self.totals().files_changed += 1,
+            None => self.totals().files_new += 1,
+        }
+        self.totals().files += 1;
+        self.totals().bytes += node.size;
+        self.found.nodes += 1;
+        let bytes = if node.inline.0.is_empty() && node.chunks.0.len() > 1 { 0 } else { node.size };
+        self.monitor.event(Event::Done { items: 1, bytes });
+        self.add(&node, false)
+    }
+
+    /// Reads a stream from its process to its end. A stream that does not end well fails the run: half a dump is no
+    /// dump.
+    fn stream(&mut self, number: usize, name: &[u8], before: Option<Box<Node>>) -> Result<()> {
+        let Source::Stream { kind, .. } = &self.sources[number] else { return Ok(()) };
+        let mut node = stream::node(name, self.now_ns);
+        let mut content = FileContent::begin(before.as_deref());
+        let mut start = Some(self.namer.stream_start("stream", name));
+        let (namer, sink, reader, monitor, stop) =
+            (self.namer.clone(), &mut self.sink, &mut self.reader, self.monitor, self.stop);
+        let mut failed = None;
+        let ended = stream::read(kind, |input| {
+            namer.stream(input, &mut start, &mut Vec::new(), &mut |data, named| {
+                monitor.event(Event::Done { items: 0, bytes: data.len() as u64 });
+                failed = content.chunk(data, named, sink, reader).err();
+                failed.is_none() && !stop.raised()
+            })
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if self.stop.raised() {
+            return Err(Error::Interrupted);
+        }
+        let mut stream = ended?;
+        stream.path.0 = [b"/", name].concat();
+        node.size = stream.bytes;
+        self.totals().bytes_read += stream.bytes;
+        self.found.streams.push(stream);
+        content.finish(&mut node, &mut self.sink)?;
+        self.finish_file(node, before)
+    }
+}
+
+fn add_to(builder: &mut TreeBuilder, node: &Node, accounts: &Accounts, sink: &mut Sink) -> Result<()> {
+    let user = accounts.user_name(node.uid).unwrap_or_default();
+    let group = accounts.group_name(node.gid).unwrap_or_default();
+    Ok(builder.add(node, user.as_bytes(), group.as_bytes(), sink)?)
+}
+
+/// The content of a file in the making, beside that of the parent's.
+struct FileContent {
+    list: ListBuilder,
+    beside: Beside,
+    first: bool,
+}
+
+impl FileContent {
+    fn begin(before: Option<&Node>) -> FileContent {
+        let chunks = before.filter(|before| before.kind == NodeKind::File).map(Chunks::of);
+        FileContent { list: ListBuilder::new(), beside: Beside { chunks, window: VecDeque::new() }, first: true }
+    }
+
+    fn chunk(&mut self, data: &[u8], named: Named, sink: &mut Sink, reader: &mut BlobReader) -> Result<()> {
+        let hint = Hint { beside: self.beside.place(reader), first: std::mem::take(&mut self.first) };
+        let put = sink.put_chunk(named.id, data, named.marks, hint)?;
+        self.beside.advance(if put.new { put.base } else { Some(named.id) });
+        Ok(self.list.add(named.id, data.len() as u64, sink)?)
+    }
+
+    fn hole(&mut self, bytes: u64, sink: &mut Sink) -> Result<()> {
+        Ok(self.list.add(HOLE, bytes, sink)?)
+    }
+
+    fn finish(self, node: &mut Node, sink: &mut Sink) -> Result<()> {
+        match self.list.finish(sink)? {
+            Content::List(list) => node.list = Some(list),
+            Content::Chunks(chunks) => {
+                if chunks.len() > 1 {
+                    node.lengths = chunks.iter().map(|(_, length)| *length).collect();
+                }
+                node.chunks.0 = chunks.into_iter().map(|(id, _)| id).collect();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The parent's chunks from about the present place on.
+struct Beside {
+    chunks: Option<Chunks>,
+    window: VecDeque<BlobId>,
+}
+
+impl Beside {
+    /// What stands at this place in the parent.
+    fn place(&mut self, reader: &mut BlobReader) -> Option<BlobId> {
+        while self.window.len() < BESIDE_WINDOW {
+            let chunks = self.chunks.as_mut()?;
+            match chunks.next(reader) {
+                Ok(Some((id, _))) => self.window.push_back(id),
+                // A parent that cannot be read is no help, and no harm.
+                Ok(None) | Err(_) => {
+                    self.chunks = None;
+                    break;
+                }
+            }
+        }
+        self.window.front().copied().filter(|id| *id != HOLE)
+    }
+
+    /// Goes on behind the chunk that the last one was, or was stored on.
+    fn advance(&mut self, at: Option<BlobId>) {
+        let place = at.and_then(|at| self.window.iter().position(|id| *id == at));
+        self.window.drain(..place.map_or(0, |place| place + 1));
+    }
+}

@@ -1,0 +1,49 @@
+//! Which snapshot the sources are compared with.
+
+use super::super::{Context, Error, Result};
+use super::{Options, Parent, Source, places};
+use crate::base::{BlobId, SnapshotId};
+use crate::format::snapshot::Snapshot;
+use crate::repo::snapshots::{self, Found as Stored};
+use std::os::unix::ffi::OsStrExt;
+
+/// The parent, as far as a backup needs it.
+pub struct Found {
+    /// Its name.
+    pub id: SnapshotId,
+    /// The tree of its `/`.
+    pub root: BlobId,
+    /// When its scan began.
+    pub begun_ns: i64,
+}
+
+impl From<&Snapshot> for Found {
+    fn from(snapshot: &Snapshot) -> Found {
+        Found { id: snapshot.id, root: snapshot.root, begun_ns: snapshot.begun_ns }
+    }
+}
+
+/// Finds the parent; none if there is none or none is wanted.
+pub fn find(context: &Context, options: &Options, sources: &[Source]) -> Result<Option<Found>> {
+    match options.parent {
+        Parent::None => Ok(None),
+        Parent::Given(id) => match snapshots::load(&context.repository, id)? {
+            Stored::Snapshot(snapshot) => Ok(Some(Found::from(&*snapshot))),
+            Stored::Tombstone | Stored::Gone => Err(Error::NotFound(format!("there is no snapshot {id}"))),
+        },
+        Parent::Newest => newest(context, options, sources),
+    }
+}
+
+fn newest(context: &Context, options: &Options, sources: &[Source]) -> Result<Option<Found>> {
+    let host = options.host.as_ref().unwrap_or(&context.repository.machine().host);
+    let mut wanted: Vec<Vec<u8>> = places(sources).iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
+    wanted.sort();
+    let (snapshots, _) = snapshots::list(&context.repository)?;
+    let same = |snapshot: &&Snapshot| {
+        let mut paths: Vec<Vec<u8>> = snapshot.paths.iter().map(|path| path.0.clone()).collect();
+        paths.sort();
+        snapshot.host == *host && paths == wanted
+    };
+    Ok(snapshots.iter().rev().find(same).map(Found::from))
+}

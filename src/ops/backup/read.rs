@@ -1,0 +1,301 @@
+//! Reading files: cut into chunks, each with its name and marks.
+//!
+//! Named threads take jobs from a queue; a job is a handful of small files or one large one. Small files come back
+//! whole, large ones chunk by chunk through a short channel. Memory is bounded by a permit that whoever hands out the
+//! jobs takes for each of them, in their order, so that the job everybody waits for always has its own.
+
+use crate::base::budget::Permit;
+use crate::base::{BlobId, Problem};
+use crate::chunk::{Chunker, Cutter, Piece};
+use crate::crypto::names::{MarkKey, NamingKey};
+use crate::format::meta::Meta;
+use crate::format::tree::INLINE_BYTES;
+use crate::repo::Keyring;
+use crate::repo::index::Marks;
+use crate::source::files::{Entry, changed_while_read, data_ranges};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// Files up to this size are read whole.
+pub const SMALL_BYTES: u64 = 1 << 20;
+/// Chunks of a large file that may wait.
+const WAITING_CHUNKS: usize = 2;
+/// What a large file takes while it is read: the cutter's buffer and the chunks that wait or are in hand.
+pub const LARGE_PERMIT_BYTES: usize = (4 << 20) + (WAITING_CHUNKS + 2) * (1 << 20);
+
+/// A chunk's name and marks.
+#[derive(Clone, Copy)]
+pub struct Named {
+    /// Its name.
+    pub id: BlobId,
+    /// Its marks.
+    pub marks: Marks,
+}
+
+/// What was found out about a file when it was read.
+pub struct Seen {
+    /// What `stat` said after the file was opened.
+    pub meta: Meta,
+    /// Extended attributes.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// It changed while it was read.
+    pub changed: bool,
+    /// Bytes of content that came.
+    pub bytes: u64,
+}
+
+/// A small file.
+pub struct Small {
+    /// What was found out.
+    pub seen: Seen,
+    /// The content.
+    pub data: Vec<u8>,
+    /// Its chunks; none if it is so small that it lies in its node.
+    pub chunks: Vec<(Range<usize>, Named)>,
+}
+
+/// What comes back from a job.
+pub enum Message {
+    /// All files of a job of small ones, in order. The permit goes with the data.
+    Small(Vec<Result<Small, Problem>>, Permit),
+    /// The next chunk of a large file.
+    Chunk(Vec<u8>, Named),
+    /// So many zero bytes that were never stored.
+    Hole(u64),
+    /// The end of a large file.
+    End(Box<Result<Seen, Problem>>),
+}
+
+/// Files to be read together.
+pub struct Job {
+    files: Vec<Entry>,
+    large: bool,
+    permit: Permit,
+    results: SyncSender<Message>,
+}
+
+/// Where the results of a job come from.
+pub type Results = Receiver<Message>;
+
+/// The two ends of a job's results. A job may be announced before it is handed out.
+pub fn results(large: bool) -> (SyncSender<Message>, Results) {
+    sync_channel(if large { WAITING_CHUNKS } else { 1 })
+}
+
+impl Job {
+    /// A job of small files.
+    pub fn small(files: Vec<Entry>, permit: Permit, results: SyncSender<Message>) -> Job {
+        Job { files, large: false, permit, results }
+    }
+
+    /// A job of one large file.
+    pub fn large(file: Entry, permit: Permit, results: SyncSender<Message>) -> Job {
+        Job { files: vec![file], large: true, permit, results }
+    }
+}
+
+/// Cuts and names.
+pub struct Namer {
+    chunker: Chunker,
+    keyring: Arc<Keyring>,
+    marks: MarkKey,
+}
+
+impl Namer {
+    /// With the repository's chunker and keys.
+    pub fn new(chunker: Chunker, keyring: Arc<Keyring>) -> Namer {
+        Namer { chunker, marks: keyring.marks(), keyring }
+    }
+
+    fn naming(&self) -> &NamingKey {
+        self.keyring.naming()
+    }
+
+    /// Names a piece. `start` is the mark of its start, replaced by that of the next one.
+    fn name(&self, piece: &Piece<'_>, start: &mut Option<crate::base::Mark>) -> Named {
+        let end = piece.end_window().map(|window| self.marks.mark(window));
+        let marks = Marks { start: std::mem::replace(start, end), end };
+        Named { id: self.naming().blob_id(piece.data), marks }
+    }
+
+    /// The mark of the start of a stream.
+    pub fn stream_start(&self, kind: &str, name: &[u8]) -> crate::base::Mark {
+        self.marks.stream_mark(kind, name)
+    }
+
+    /// Cuts a stream and hands out its chunks until it ends or `each` has had enough.
+    pub fn stream(
+        &self,
+        reader: impl Read,
+        start: &mut Option<crate::base::Mark>,
+        buffer: &mut Vec<u8>,
+        each: &mut dyn FnMut(&[u8], Named) -> bool,
+    ) -> std::io::Result<u64> {
+        let mut cutter = Cutter::with_buffer(&self.chunker, reader, std::mem::take(buffer));
+        let mut bytes = 0;
+        let result = loop {
+            match cutter.next_piece() {
+                Ok(Some(piece)) => {
+                    bytes += piece.data.len() as u64;
+                    if !each(piece.data, self.name(&piece, start)) {
+                        break Ok(bytes);
+                    }
+                }
+                Ok(None) => break Ok(bytes),
+                Err(error) => break Err(error),
+            }
+        };
+        *buffer = cutter.into_buffer();
+        result
+    }
+}
+
+/// The threads that read.
+pub struct Readers {
+    jobs: Option<SyncSender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Readers {
+    /// Starts `threads` readers.
+    pub fn start(threads: usize, namer: &Arc<Namer>) -> std::io::Result<Readers> {
+        let (jobs, queue) = sync_channel(threads);
+        let queue = Arc::new(Mutex::new(queue));
+        let mut readers = Readers { jobs: Some(jobs), threads: Vec::new() };
+        for number in 0..threads {
+            let (queue, namer) = (queue.clone(), namer.clone());
+            let reader = std::thread::Builder::new().name(format!("reader-{number}"));
+            readers.threads.push(reader.spawn(move || run(&queue, &namer))?);
+        }
+        Ok(readers)
+    }
+
+    /// Where jobs go.
+    pub fn queue(&self) -> SyncSender<Job> {
+        self.jobs.clone().expect("open until the readers are dropped")
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            // A reader that panicked has told so by closing its channel.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(queue: &Mutex<Receiver<Job>>, namer: &Namer) {
+    let mut buffer = Vec::new();
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        // Whoever waits for the results may have given up: then nobody misses them.
+        if job.large {
+            read_large(&job.files[0], namer, &job.results, &mut buffer);
+            drop(job.permit);
+        } else {
+            let files = job.files.iter().map(|entry| read_small(entry, namer)).collect();
+            let _ = job.results.send(Message::Small(files, job.permit));
+        }
+    }
+}
+
+fn problem(entry: &Entry, what: &str, error: &std::io::Error) -> Problem {
+    let path = entry.path().display().to_string();
+    Problem::new(path.clone(), format!("cannot {what} {path}: {error}"), crate::base::Kind::Source)
+}
+
+fn read_small(entry: &Entry, namer: &Namer) -> Result<Small, Problem> {
+    let mut open = entry.open().map_err(|error| error.problem())?;
+    let mut data = Vec::with_capacity(open.meta_now.size.min(SMALL_BYTES) as usize + 1);
+    // A file that grew beyond a large one's size meanwhile is cut short and said to have changed.
+    (&mut open.file).take(4 * SMALL_BYTES).read_to_end(&mut data).map_err(|error| problem(entry, "read", &error))?;
+    let xattrs = open.xattrs(entry).map_err(|error| error.problem())?;
+    let after = open.stat(entry).map_err(|error| error.problem())?;
+    let changed = changed_while_read(&open.meta_now, &after) || data.len() as u64 != after.size;
+    let seen = Seen { meta: open.meta_now, xattrs, changed, bytes: data.len() as u64 };
+    let mut chunks = Vec::new();
+    if data.len() > INLINE_BYTES {
+        let mut start = Some(namer.stream_start("file", entry.name()));
+        let mut offset = 0;
+        for piece in namer.chunker.cuts(&data) {
+            let named = namer.name(&piece, &mut start);
+            chunks.push((offset..offset + piece.data.len(), named));
+            offset += piece.data.len();
+        }
+    }
+    Ok(Small { seen, data, chunks })
+}
+
+fn read_large(entry: &Entry, namer: &Namer, results: &SyncSender<Message>, buffer: &mut Vec<u8>) {
+    let seen = send_large(entry, namer, results, buffer);
+    let _ = results.send(Message::End(Box::new(seen)));
+}
+
+fn send_large(
+    entry: &Entry,
+    namer: &Namer,
+    results: &SyncSender<Message>,
+    buffer: &mut Vec<u8>,
+) -> Result<Seen, Problem> {
+    let mut open = entry.open().map_err(|error| error.problem())?;
+    let mut start = Some(namer.stream_start("file", entry.name()));
+    let bytes = if open.is_sparse {
+        send_ranges(entry, &mut open.file, open.meta_now.size, namer, results, buffer, &mut start)?
+    } else {
+        send_stream(&mut open.file, namer, results, buffer, &mut start)
+            .map_err(|error| problem(entry, "read", &error))?
+    };
+    let xattrs = open.xattrs(entry).map_err(|error| error.problem())?;
+    let after = open.stat(entry).map_err(|error| error.problem())?;
+    let changed = changed_while_read(&open.meta_now, &after) || bytes != after.size;
+    Ok(Seen { meta: open.meta_now, xattrs, changed, bytes })
+}
+
+fn send_stream(
+    reader: impl Read,
+    namer: &Namer,
+    results: &SyncSender<Message>,
+    buffer: &mut Vec<u8>,
+    start: &mut Option<crate::base::Mark>,
+) -> std::io::Result<u64> {
+    namer.stream(reader, start, buffer, &mut |data, named| results.send(Message::Chunk(data.to_vec(), named)).is_ok())
+}
+
+/// Reads the parts of a sparse file that hold data, and says how long the holes between them are.
+fn send_ranges(
+    entry: &Entry,
+    file: &mut File,
+    size: u64,
+    namer: &Namer,
+    results: &SyncSender<Message>,
+    buffer: &mut Vec<u8>,
+    start: &mut Option<crate::base::Mark>,
+) -> Result<u64, Problem> {
+    let failed = |error: std::io::Error| problem(entry, "read", &error);
+    let ranges = data_ranges(file, size).collect::<std::io::Result<Vec<_>>>().map_err(failed)?;
+    let mut at = 0;
+    for range in ranges {
+        if range.start > at {
+            let _ = results.send(Message::Hole(range.start - at));
+            *start = None;
+        }
+        file.seek(SeekFrom::Start(range.start)).map_err(failed)?;
+        let length = range.end - range.start;
+        let sent = send_stream(file.take(length), namer, results, buffer, start).map_err(failed)?;
+        at = range.start + sent;
+        if sent < length {
+            return Ok(at);
+        }
+    }
+    if size > at {
+        let _ = results.send(Message::Hole(size - at));
+    }
+    Ok(size.max(at))
+}

@@ -1,0 +1,423 @@
+//! The walk: scans the sources beside the parent snapshot and says, step by step, what the new snapshot holds.
+//!
+//! Steps go out in the order of the trees. What did not change goes out as the parent's own node; what must be read
+//! goes to the readers, and its step names the place in the order where its content belongs. A step never goes out
+//! after the job it waits for could have been handed out: announced first, handed out next, so nobody waits in a
+//! circle.
+
+use super::read::{Job, LARGE_PERMIT_BYTES, Message, Results, SMALL_BYTES, results};
+use super::roots::{Way, join};
+use super::{Options, Source};
+use crate::base::{Budget, Event, Kind, Monitor, Problem, Stop};
+use crate::format::cbor::{Bytes, Unknown};
+use crate::format::meta::{EntryKind, Meta};
+use crate::format::tree::{Ids, Node, NodeKind, Xattr};
+use crate::repo::blob_reader::BlobReader;
+use crate::repo::trees::Nodes;
+use crate::source::files::{Entry, Scan};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+/// Steps that go out together.
+const STEPS: usize = 256;
+/// Small files that are read together.
+const GROUP_FILES: usize = 128;
+/// What changed less than this before the parent's scan began is not trusted: its time stamp may be older than its
+/// content.
+const TRUST_NS: i64 = 2_000_000_000;
+
+/// One step of the new snapshot.
+pub enum Step {
+    /// A directory begins. `before` is its node in the parent.
+    Enter(Box<Node>, Option<Box<Node>>),
+    /// A complete node; the flag says that it is the parent's own, at the parent's place.
+    Node(Box<Node>, bool),
+    /// Results of the next files come from here.
+    Job(Results),
+    /// A file whose content comes from the current job, and its node in the parent.
+    File(Box<Entry>, Option<Box<Node>>),
+    /// A stream that the builder reads itself, and its node in the parent.
+    Stream(usize, Vec<u8>, Option<Box<Node>>),
+    /// The parent had something here.
+    Removed,
+    /// The directory ends.
+    Leave,
+    /// Something could not be read.
+    Problem(Problem),
+}
+
+/// The parent snapshot, as far as the walk needs it.
+pub struct Parent {
+    /// The tree of its `/`.
+    pub root: crate::base::BlobId,
+    /// When its scan began.
+    pub begun_ns: i64,
+    /// Reads its trees.
+    pub reader: BlobReader,
+}
+
+/// Everything that a walk needs.
+pub struct Walk {
+    /// The sources, by number.
+    pub sources: Vec<Source>,
+    /// The scan, and for each path among the sources its root.
+    pub scan: Scan,
+    /// The roots by source number; none for streams.
+    pub roots: Vec<Option<Result<Entry, crate::source::files::Error>>>,
+    /// The parent.
+    pub parent: Option<Parent>,
+    /// Inode numbers do not count.
+    pub ignore_inode: bool,
+    /// Change times of inodes do not count.
+    pub ignore_ctime: bool,
+    /// Where steps go.
+    pub steps: SyncSender<Vec<Step>>,
+    /// Where jobs go.
+    pub jobs: SyncSender<Job>,
+    /// Bytes that may be read ahead.
+    pub budget: Budget,
+    /// Looks on.
+    pub monitor: Arc<dyn Monitor>,
+    /// Asks to stop.
+    pub stop: Stop,
+}
+
+/// The other side has gone; it knows why.
+pub struct Gone;
+
+struct Walker {
+    walk: Walk,
+    waiting: Vec<Step>,
+    group: Vec<Entry>,
+    group_bytes: usize,
+    group_results: Option<SyncSender<Message>>,
+    items: u64,
+    bytes: u64,
+    trusted_before_ns: i64,
+}
+
+/// The nodes of one directory of the parent, to be asked for in order.
+struct Before {
+    nodes: Option<Nodes>,
+    next: Option<Node>,
+}
+
+/// Walks all of `ways`.
+pub fn walk(walk: Walk, ways: &Way) -> Result<(), Gone> {
+    let trusted_before_ns = walk.parent.as_ref().map_or(i64::MIN, |parent| parent.begun_ns - TRUST_NS);
+    let root = walk.parent.as_ref().map(|parent| parent.root);
+    let mut walker = Walker {
+        walk,
+        waiting: Vec::new(),
+        group: Vec::new(),
+        group_bytes: 0,
+        group_results: None,
+        items: 0,
+        bytes: 0,
+        trusted_before_ns,
+    };
+    walker.top(ways, root)?;
+    walker.flush()?;
+    walker.tell_total(true);
+    Ok(())
+}
+
+impl Walker {
+    fn top(&mut self, ways: &Way, root: Option<crate::base::BlobId>) -> Result<(), Gone> {
+        match ways.source {
+            None => self.ways_beneath(ways, Path::new("/"), root),
+            Some(number) => match self.walk.roots[number].take() {
+                Some(Ok(entry)) => self.listed(&entry, root),
+                Some(Err(error)) => self.push(Step::Problem(error.problem())),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// A directory that is only on the way to sources.
+    fn ways_beneath(&mut self, way: &Way, path: &Path, tree: Option<crate::base::BlobId>) -> Result<(), Gone> {
+        let mut before = self.before(tree)?;
+        for (name, way) in &way.beneath {
+            let old = self.take_before(&mut before, name)?;
+            let path = join(path, name);
+            match way.source {
+                Some(number) => self.source(number, name, old)?,
+                None => {
+                    let Some(node) = self.node_on_the_way(&path, name)? else { continue };
+                    let tree = old.as_ref().and_then(|old| old.tree);
+                    self.push(Step::Enter(Box::new(node), old.map(Box::new)))?;
+                    self.ways_beneath(way, &path, tree)?;
+                    self.push(Step::Leave)?;
+                }
+            }
+        }
+        self.rest_is_removed(&mut before)
+    }
+
+    fn node_on_the_way(&mut self, path: &PathBuf, name: &[u8]) -> Result<Option<Node>, Gone> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Ok(Some(node_of(&meta_of(&metadata), name, &[], &[]))),
+            Err(error) => {
+                let path = path.display().to_string();
+                let message = format!("cannot stat {path}: {error}");
+                self.push(Step::Problem(Problem::new(path, message, Kind::Source)))?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn source(&mut self, number: usize, name: &[u8], old: Option<Node>) -> Result<(), Gone> {
+        if let Source::Stream { .. } = self.walk.sources[number] {
+            self.close_group()?;
+            return self.push(Step::Stream(number, name.to_vec(), old.map(Box::new)));
+        }
+        match self.walk.roots[number].take() {
+            Some(Ok(entry)) => self.entry(entry, old),
+            Some(Err(error)) => self.push(Step::Problem(error.problem())),
+            None => Ok(()),
+        }
+    }
+
+    fn entry(&mut self, entry: Entry, old: Option<Node>) -> Result<(), Gone> {
+        self.items += 1;
+        if entry.meta.kind == EntryKind::File {
+            self.bytes += entry.meta.size;
+        }
+        if self.items.is_multiple_of(1024) {
+            self.tell_total(false);
+        }
+        match entry.meta.kind {
+            EntryKind::Directory => self.directory(&entry, old),
+            _ if self.is_unchanged(&entry.meta, old.as_ref()) => match old {
+                Some(old) => self.push(Step::Node(Box::new(old), true)),
+                None => Ok(()),
+            },
+            EntryKind::File => self.file(entry, old),
+            _ => self.special(&entry),
+        }
+    }
+
+    fn is_unchanged(&self, meta: &Meta, old: Option<&Node>) -> bool {
+        let Some(old) = old else { return false };
+        let ctime_ns = old.mtime_ns.wrapping_add(old.ctime_after_ns);
+        old.kind.number() == meta.kind as u8
+            && !old.changed
+            && (old.size == meta.size || meta.kind != EntryKind::File)
+            && old.mtime_ns == meta.mtime_ns
+            && (self.walk.ignore_ctime || ctime_ns == meta.ctime_ns)
+            && (self.walk.ignore_inode || old.inode == meta.inode)
+            && meta.mtime_ns.max(meta.ctime_ns) < self.trusted_before_ns
+    }
+
+    fn directory(&mut self, entry: &Entry, old: Option<Node>) -> Result<(), Gone> {
+        let known = old.as_ref().filter(|old| self.is_unchanged(&entry.meta, Some(old)));
+        let node = match known {
+            Some(known) => Node { device: entry.meta.device, tree: None, ..known.clone() },
+            None => match entry.read_details() {
+                Ok(details) => node_of(&entry.meta, entry.name(), &details.xattrs, &[]),
+                Err(error) => {
+                    self.push(Step::Problem(error.problem()))?;
+                    node_of(&entry.meta, entry.name(), &[], &[])
+                }
+            },
+        };
+        let tree = old.as_ref().and_then(|old| old.tree);
+        self.push(Step::Enter(Box::new(node), old.map(Box::new)))?;
+        self.listed(entry, tree)?;
+        self.push(Step::Leave)
+    }
+
+    /// Everything in a directory of the scan.
+    fn listed(&mut self, entry: &Entry, tree: Option<crate::base::BlobId>) -> Result<(), Gone> {
+        let listing = match self.walk.scan.list(entry) {
+            Ok(listing) => listing,
+            Err(error) => {
+                self.push(Step::Problem(error.problem()))?;
+                let mut before = self.before(tree)?;
+                return self.rest_is_removed(&mut before);
+            }
+        };
+        let mut before = self.before(tree)?;
+        for child in listing {
+            if self.walk.stop.raised() {
+                return Err(Gone);
+            }
+            match child {
+                Ok(child) => {
+                    let old = self.take_before(&mut before, child.name())?;
+                    self.entry(child, old)?;
+                }
+                Err(error) => self.push(Step::Problem(error.problem()))?,
+            }
+        }
+        self.rest_is_removed(&mut before)
+    }
+
+    fn special(&mut self, entry: &Entry) -> Result<(), Gone> {
+        match entry.read_details() {
+            Ok(details) => {
+                let node = node_of(&entry.meta, entry.name(), &details.xattrs, &details.symlink_target);
+                self.push(Step::Node(Box::new(node), false))
+            }
+            Err(error) => self.push(Step::Problem(error.problem())),
+        }
+    }
+
+    fn file(&mut self, entry: Entry, old: Option<Node>) -> Result<(), Gone> {
+        if entry.meta.size > SMALL_BYTES {
+            self.close_group()?;
+            let (sender, results) = results(true);
+            self.waiting.push(Step::Job(results));
+            self.waiting.push(Step::File(Box::new(entry.clone()), old.map(Box::new)));
+            self.send()?;
+            let permit = self.walk.budget.take(LARGE_PERMIT_BYTES);
+            return self.walk.jobs.send(Job::large(entry, permit, sender)).map_err(|_| Gone);
+        }
+        if self.group.len() >= GROUP_FILES || self.group_bytes + entry.meta.size as usize > SMALL_BYTES as usize {
+            self.close_group()?;
+        }
+        if self.group_results.is_none() {
+            let (sender, results) = results(false);
+            self.group_results = Some(sender);
+            self.waiting.push(Step::Job(results));
+        }
+        self.group_bytes += entry.meta.size as usize;
+        self.group.push(entry.clone());
+        self.push(Step::File(Box::new(entry), old.map(Box::new)))
+    }
+
+    /// Announces what waits, then hands out the job of small files that were gathered.
+    fn close_group(&mut self) -> Result<(), Gone> {
+        let Some(results) = self.group_results.take() else { return Ok(()) };
+        self.send()?;
+        let permit = self.walk.budget.take(self.group_bytes.max(1));
+        let files = std::mem::take(&mut self.group);
+        self.group_bytes = 0;
+        self.walk.jobs.send(Job::small(files, permit, results)).map_err(|_| Gone)
+    }
+
+    fn push(&mut self, step: Step) -> Result<(), Gone> {
+        self.waiting.push(step);
+        if self.waiting.len() >= STEPS { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Gone> {
+        self.close_group()?;
+        self.send()
+    }
+
+    fn send(&mut self) -> Result<(), Gone> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.walk.steps.send(std::mem::take(&mut self.waiting)).map_err(|_| Gone)
+    }
+
+    fn tell_total(&self, complete: bool) {
+        self.walk.monitor.event(Event::Total { items: self.items, bytes: self.bytes, complete });
+    }
+
+    /// The nodes of a directory of the parent. What cannot be read is as if it had not been there: it will be read
+    /// from the source again.
+    fn before(&mut self, tree: Option<crate::base::BlobId>) -> Result<Before, Gone> {
+        let mut before = Before { nodes: None, next: None };
+        if let (Some(tree), Some(parent)) = (tree, &mut self.walk.parent) {
+            match Nodes::open(tree, &mut parent.reader) {
+                Ok(nodes) => before.nodes = Some(nodes),
+                Err(error) => self.cannot_read_parent(&error),
+            }
+        }
+        self.turn(&mut before);
+        Ok(before)
+    }
+
+    fn cannot_read_parent(&self, error: &crate::repo::Error) {
+        let note = format!("cannot use the parent snapshot here ({error}): reading everything");
+        self.walk.monitor.event(Event::Note(&note));
+    }
+
+    fn turn(&mut self, before: &mut Before) {
+        let (Some(nodes), Some(parent)) = (&mut before.nodes, &mut self.walk.parent) else { return };
+        before.next = match nodes.next(&mut parent.reader) {
+            Ok(node) => node,
+            Err(error) => {
+                self.cannot_read_parent(&error);
+                before.nodes = None;
+                None
+            }
+        };
+    }
+
+    /// The parent's node called `name`; those before it are gone.
+    fn take_before(&mut self, before: &mut Before, name: &[u8]) -> Result<Option<Node>, Gone> {
+        while let Some(node) = before.next.take_if(|node| node.name.0.as_slice() <= name) {
+            self.turn(before);
+            if node.name.0 == name {
+                return Ok(Some(node));
+            }
+            self.push(Step::Removed)?;
+        }
+        Ok(None)
+    }
+
+    fn rest_is_removed(&mut self, before: &mut Before) -> Result<(), Gone> {
+        // One is enough to say that the directory is not as it was.
+        if before.next.is_some() { self.push(Step::Removed) } else { Ok(()) }
+    }
+}
+
+/// A node without content.
+pub fn node_of(meta: &Meta, name: &[u8], xattrs: &[(Vec<u8>, Vec<u8>)], target: &[u8]) -> Node {
+    let kind =
+        NodeKind::from_number(u64::from(meta.kind as u8)).expect("kinds of entries and nodes have one numbering");
+    let is_device = matches!(meta.kind, EntryKind::CharDevice | EntryKind::BlockDevice);
+    Node {
+        name: Bytes(name.to_vec()),
+        kind,
+        mode: meta.mode,
+        uid: meta.uid,
+        gid: meta.gid,
+        mtime_ns: meta.mtime_ns,
+        ctime_after_ns: meta.ctime_ns.wrapping_sub(meta.mtime_ns),
+        size: 0,
+        inode: meta.inode,
+        device: meta.device,
+        links: (meta.links > 1 && meta.kind != EntryKind::Directory).then_some(meta.links),
+        target: Bytes(target.to_vec()),
+        rdev: is_device.then_some(meta.rdev),
+        xattrs: xattrs.iter().map(|(name, value)| Xattr { name: name.clone(), value: value.clone() }).collect(),
+        changed: false,
+        inline: Bytes::default(),
+        chunks: Ids::default(),
+        lengths: Vec::new(),
+        list: None,
+        tree: None,
+        unknown: Unknown::none(),
+    }
+}
+
+fn meta_of(metadata: &std::fs::Metadata) -> Meta {
+    let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
+    Meta {
+        kind: EntryKind::Directory,
+        mode: metadata.mode() & 0o7777,
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+        mtime_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
+        ctime_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
+        size: 0,
+        inode: metadata.ino(),
+        device: metadata.dev(),
+        links: metadata.nlink(),
+        rdev: 0,
+        symlink_target: Vec::new(),
+        xattrs: Vec::new(),
+    }
+}
+
+/// What of the options concerns the walk.
+pub fn ignored(options: &Options) -> (bool, bool) {
+    (options.ignore_inode, options.ignore_ctime)
+}

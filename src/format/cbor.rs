@@ -7,6 +7,7 @@
 
 use super::Error;
 use minicbor::data::Type;
+use std::ops::RangeBounds;
 
 /// Fields of a newer version: key and encoded value, kept as they came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,9 +29,9 @@ impl Unknown {
         self.0.push((key, value.to_vec()));
     }
 
-    /// Writes the fields whose keys lie from `from` up to but not including `below`.
-    pub fn write_between(&self, from: u64, below: u64, writer: &mut Writer) {
-        for (key, value) in self.0.iter().filter(|(key, _)| (from..below).contains(key)) {
+    /// Writes the fields whose keys lie in `keys`.
+    pub fn write_those(&self, keys: impl RangeBounds<u64>, writer: &mut Writer) {
+        for (key, value) in self.0.iter().filter(|(key, _)| keys.contains(key)) {
             writer.uint(*key);
             writer.verbatim(value);
         }
@@ -261,14 +262,55 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    /// Steps over one value of any shape and gives its bytes.
+    /// Steps over one value of any shape that a newer version may use and gives its bytes. It may be a number, a
+    /// byte string, a text, true, false, null, or an array or map of such; deterministic throughout, and nested at
+    /// most [`MAX_NESTING`] deep.
     pub fn verbatim(&mut self) -> Result<&'a [u8], Error> {
         let start = self.position();
-        let skipped = self.decoder.skip();
-        self.checked(skipped)?;
+        self.step_over(MAX_NESTING)?;
         Ok(self.since(start))
     }
+
+    fn step_over(&mut self, nesting_left: usize) -> Result<(), Error> {
+        let kind = self.decoder.datatype();
+        match self.checked(kind)? {
+            Type::U8 | Type::U16 | Type::U32 | Type::U64 => self.uint().map(drop),
+            Type::I8 | Type::I16 | Type::I32 | Type::I64 => self.int().map(drop),
+            Type::Bytes => self.bytes().map(drop),
+            Type::String => self.text().map(drop),
+            Type::Bool => self.bool().map(drop),
+            Type::Null => self.null().map(drop),
+            Type::Array | Type::Map if nesting_left == 0 => Err(self.bad("values are nested too deep")),
+            Type::Array => {
+                let count = self.array()?;
+                (0..count).try_for_each(|_| self.step_over(nesting_left - 1))
+            }
+            Type::Map => {
+                let count = self.map()?;
+                self.step_over_pairs(count, nesting_left - 1)
+            }
+            other => Err(self.bad(format!("{other} has no place in this format"))),
+        }
+    }
+
+    fn step_over_pairs(&mut self, count: usize, nesting_left: usize) -> Result<(), Error> {
+        let mut last: Option<&[u8]> = None;
+        for _ in 0..count {
+            let start = self.position();
+            self.step_over(nesting_left)?;
+            let key = self.since(start);
+            if last.is_some_and(|last| key <= last) {
+                return Err(self.bad("a key is out of order"));
+            }
+            last = Some(key);
+            self.step_over(nesting_left)?;
+        }
+        Ok(())
+    }
 }
+
+/// How deep arrays and maps may lie in one another in a value that is kept verbatim.
+pub const MAX_NESTING: usize = 16;
 
 /// Something with a CBOR form.
 pub trait Cbor: Sized {
@@ -437,9 +479,23 @@ impl<T: Cbor> Cbor for Vec<T> {
     }
 }
 
-/// Declares a structure with its CBOR keys: this is the format document in code.
+/// A field that is there. What stands for an absent field must not be written, or one structure had two encodings.
+pub(super) fn present<T: Cbor>(reader: &mut Reader<'_>, field: &str) -> Result<Option<T>, Error> {
+    let value = T::read(reader)?;
+    if value.is_absent() {
+        return Err(reader.bad(format!("{field} is written although there is nothing to say")));
+    }
+    Ok(Some(value))
+}
+
+/// Declares a structure with its CBOR keys: this is the format document in code. `checked by` names a function that
+/// every structure has to pass that is read.
 macro_rules! record {
-    ($(#[$meta:meta])* $name:ident { $( $(#[$field_meta:meta])* $key:literal => $field:ident : $type:ty ),* $(,)? }) => {
+    (
+        $(#[$meta:meta])* $name:ident {
+            $( $(#[$field_meta:meta])* $key:literal => $field:ident : $type:ty ),* $(,)?
+        } $(checked by $check:path)?
+    ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
         pub struct $name {
@@ -455,35 +511,37 @@ macro_rules! record {
                 writer.map(pairs);
                 let mut next = 0;
                 $(
-                    self.unknown.write_between(next, $key, writer);
+                    self.unknown.write_those(next..$key, writer);
                     if !$crate::format::cbor::Cbor::is_absent(&self.$field) {
                         writer.uint($key);
                         $crate::format::cbor::Cbor::write(&self.$field, writer);
                     }
                     next = $key + 1;
                 )*
-                self.unknown.write_between(next, u64::MAX, writer);
+                self.unknown.write_those(next.., writer);
             }
 
             fn read(reader: &mut $crate::format::cbor::Reader<'_>) -> Result<Self, $crate::format::Error> {
-                use $crate::format::cbor::{Cbor, Unknown};
+                use $crate::format::cbor::{Cbor, Unknown, present};
                 let pairs = reader.map()?;
                 $( let mut $field: Option<$type> = None; )*
                 let mut unknown = Unknown::none();
                 let mut last = None;
                 for _ in 0..pairs {
                     match reader.key(&mut last)? {
-                        $( $key => $field = Some(Cbor::read(reader)?), )*
+                        $( $key => $field = present(reader, stringify!($field))?, )*
                         key => unknown.keep(key, reader.verbatim()?),
                     }
                 }
-                Ok(Self {
+                let record = Self {
                     $( $field: match $field.or_else(<$type as Cbor>::absent) {
                         Some(value) => value,
                         None => return Err(reader.bad(concat!("no ", stringify!($field), " in ", stringify!($name)))),
                     }, )*
                     unknown,
-                })
+                };
+                $( $check(&record).map_err(|reason: String| reader.bad(reason))?; )?
+                Ok(record)
             }
         }
     };

@@ -55,16 +55,21 @@ pub fn find_directory(kind: ObjectKind, object_bytes: u64, trailer: &[u8]) -> Re
     }
     match u16::from_le_bytes([trailer[4], trailer[5]]) {
         VERSION => {}
+        0 => return Err(bad(4, "format version 0 does not exist".to_owned())),
         found => return Err(Error::Newer { what, found }),
     }
     if trailer[6] != kind.number() {
         return Err(bad(6, "its trailer is that of another kind of object".to_owned()));
     }
+    if trailer[7] != 0 || trailer[12..] != [0; 4] {
+        return Err(bad(7, "its trailer has bytes set that should be zero".to_owned()));
+    }
     let length = u32::from_le_bytes([trailer[8], trailer[9], trailer[10], trailer[11]]) as usize;
     let least = ENVELOPE_OVERHEAD + LENGTH_BYTES;
     let room = object_bytes.saturating_sub((LEAD_BYTES + TRAILER_BYTES) as u64);
-    // A directory is padded together with its pack, by at most an eighth of the whole.
-    if length < least || length as u64 > room || length > MAX_DIRECTORY_BYTES + (object_bytes / 8) as usize {
+    // A directory is padded together with its pack: by less than a 32nd of an object as large as this bound.
+    let most = MAX_DIRECTORY_BYTES as u64 + object_bytes / 32;
+    if length < least || length as u64 > room.min(most) {
         return Err(bad(8, format!("a directory of {length} bytes in an object of {object_bytes}")));
     }
     Ok((object_bytes - (TRAILER_BYTES + length) as u64, length))

@@ -4,7 +4,8 @@
 
 use super::Error;
 use super::cbor::{Bytes, Cbor, Reader, Writer, numbered, record};
-use super::envelope::KeyWrap;
+use super::container::LEAD_BYTES;
+use super::envelope::{BLOCK_OVERHEAD, KeyWrap};
 use crate::base::{BlobId, KeyId, Mark, SessionId};
 
 numbered! {
@@ -52,6 +53,8 @@ pub const MAX_BLOBS: usize = 65_536;
 pub const MAX_CHAIN_DEPTH: u32 = 64;
 /// The most bases of one blob.
 pub const MAX_BASES: usize = 2;
+/// The most stored bytes that a chain can have.
+pub const MAX_CHAIN_BYTES: u64 = MAX_CHAIN_DEPTH as u64 * MAX_BLOCK_BYTES as u64;
 
 /// One sealed block: `[offset, stored length, key]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,26 +135,32 @@ impl Cbor for Frame {
         if items == 9 {
             frame.chain = Some(Chain::read_items(reader)?);
         }
-        frame.check(reader)?;
+        frame.check().map_err(|reason| reader.bad(reason))?;
         Ok(frame)
     }
 }
 
 impl Frame {
-    fn check(&self, reader: &Reader<'_>) -> Result<(), Error> {
+    /// Whether a frame can be like this, wherever it lies.
+    pub(super) fn check(&self) -> Result<(), String> {
         if self.raw_length as usize > MAX_FRAME_RAW_BYTES {
-            return Err(reader.bad(format!("a frame of {} bytes", self.raw_length)));
+            return Err(format!("a frame of {} bytes", self.raw_length));
         }
-        if self.offset.checked_add(self.length).is_none() {
-            return Err(reader.bad("a frame reaches beyond any block"));
+        if self.end() > (MAX_BLOCK_BYTES - BLOCK_OVERHEAD) as u64 {
+            return Err("a frame reaches beyond any block".to_owned());
         }
         if self.chain.is_some() != (self.encoding == Encoding::ZstdOnBases) {
-            return Err(reader.bad("bases belong to frames on bases and to no others"));
+            return Err("bases belong to frames on bases and to no others".to_owned());
         }
         if self.encoding == Encoding::Raw && self.length != self.raw_length {
-            return Err(reader.bad("a raw frame has another length than what it holds"));
+            return Err("a raw frame has another length than what it holds".to_owned());
         }
         Ok(())
+    }
+
+    /// Where it ends in the block's plaintext.
+    fn end(&self) -> u64 {
+        u64::from(self.offset) + u64::from(self.length)
     }
 }
 
@@ -174,7 +183,12 @@ impl Chain {
         if !(1..=MAX_CHAIN_DEPTH).contains(&depth) {
             return Err(reader.bad(format!("a chain of depth {depth}")));
         }
-        Ok(Chain { bases, depth, delta_bytes: reader.uint()?, whole_bytes: reader.uint()? })
+        let (delta_bytes, whole_bytes) = (reader.uint()?, reader.uint()?);
+        // Bounded, so that nobody who adds such figures up can overflow.
+        if delta_bytes > MAX_CHAIN_BYTES || whole_bytes > MAX_BLOCK_BYTES as u64 {
+            return Err(reader.bad(format!("a chain of {delta_bytes} bytes instead of {whole_bytes}")));
+        }
+        Ok(Chain { bases, depth, delta_bytes, whole_bytes })
     }
 }
 
@@ -244,11 +258,29 @@ impl Cbor for Blob {
             end: None,
         };
         if items == 7 {
-            blob.start = Option::read(reader)?;
-            blob.end = Option::read(reader)?;
+            (blob.start, blob.end) = read_marks(reader)?;
+        }
+        if blob.end_in_frame() > MAX_FRAME_RAW_BYTES as u64 {
+            return Err(reader.bad("a blob reaches beyond any frame"));
         }
         Ok(blob)
     }
+}
+
+impl Blob {
+    /// Where it ends in the decoded frame.
+    fn end_in_frame(&self) -> u64 {
+        u64::from(self.offset) + u64::from(self.length)
+    }
+}
+
+/// A start and an end mark, of which at least one is there.
+pub(super) fn read_marks(reader: &mut Reader<'_>) -> Result<(Option<Mark>, Option<Mark>), Error> {
+    let marks = (Option::read(reader)?, Option::read(reader)?);
+    if marks == (None, None) {
+        return Err(reader.bad("room for marks and no mark"));
+    }
+    Ok(marks)
 }
 
 record! {
@@ -276,32 +308,61 @@ record! {
 }
 
 impl Directory {
-    /// Whether all places lie within one another: blocks in a pack whose blocks end at `blocks_end`, frames in
-    /// blocks, blobs in frames.
+    /// Whether all places lie within one another: blocks in a pack whose directory begins at `blocks_end`, frames in
+    /// blocks, blobs in frames. Each list is in the order of its places and nothing overlaps, so a walk over all
+    /// blobs decodes each byte once.
     pub fn check(&self, blocks_end: u64) -> Result<(), Error> {
-        let bad = |reason: String| Error::Malformed { what: "pack directory", position: 0, reason };
+        let sound = self.check_counts().and_then(|()| self.check_blocks(blocks_end));
+        let sound = sound.and_then(|()| self.check_frames()).and_then(|()| self.check_blobs());
+        sound.map_err(|reason| Error::Malformed { what: "pack directory", position: 0, reason })
+    }
+
+    fn check_counts(&self) -> Result<(), String> {
+        let most = self.blobs.len().max(self.frames.len()).max(self.blocks.len());
+        if most > MAX_BLOBS { Err(format!("{most} things in one pack")) } else { Ok(()) }
+    }
+
+    fn check_blocks(&self, blocks_end: u64) -> Result<(), String> {
+        let mut free = LEAD_BYTES as u64;
         for block in &self.blocks {
-            let within = (block.offset).checked_add(u64::from(block.length)).is_some_and(|end| end <= blocks_end);
-            let sane = block.length as usize >= super::envelope::BLOCK_OVERHEAD
-                && block.length as usize <= MAX_BLOCK_BYTES
-                && (block.key as usize) < self.keys.len();
-            if !within || !sane {
-                return Err(bad(format!("no block can lie at {} with {} bytes", block.offset, block.length)));
-            }
+            let end = block.offset.checked_add(u64::from(block.length)).filter(|end| *end <= blocks_end);
+            let sane = (BLOCK_OVERHEAD..=MAX_BLOCK_BYTES).contains(&(block.length as usize))
+                && (block.key as usize) < self.keys.len()
+                && block.offset >= free;
+            free = match end {
+                Some(end) if sane => end,
+                _ => return Err(format!("no block can lie at {} with {} bytes", block.offset, block.length)),
+            };
         }
+        Ok(())
+    }
+
+    fn check_frames(&self) -> Result<(), String> {
+        let mut free = (0, 0);
         for frame in &self.frames {
-            let block = self.blocks.get(frame.block as usize);
-            let room = block.map_or(0, |block| block.length as usize - super::envelope::BLOCK_OVERHEAD);
-            if block.is_none() || (frame.offset + frame.length) as usize > room {
-                return Err(bad(format!("a frame lies outside its block {}", frame.block)));
+            frame.check()?;
+            let room = self.blocks.get(frame.block as usize).map(|block| block.length as usize - BLOCK_OVERHEAD);
+            let place = (frame.block, u64::from(frame.offset));
+            if place < free || room.is_none_or(|room| frame.end() > room as u64) {
+                return Err(format!("no frame can lie at {} in block {}", frame.offset, frame.block));
             }
+            free = (frame.block, frame.end());
         }
+        Ok(())
+    }
+
+    fn check_blobs(&self) -> Result<(), String> {
+        let mut free = (0, 0);
         for blob in &self.blobs {
             let frame = self.frames.get(blob.frame as usize);
-            let end = blob.offset.checked_add(blob.length);
-            if !matches!((frame, end), (Some(frame), Some(end)) if end <= frame.raw_length) {
-                return Err(bad(format!("blob {} lies outside its frame", blob.id)));
+            let place = (blob.frame, u64::from(blob.offset));
+            if place < free || frame.is_none_or(|frame| blob.end_in_frame() > u64::from(frame.raw_length)) {
+                return Err(format!("blob {} cannot lie in frame {}", blob.id, blob.frame));
             }
+            if (blob.kind == BlobKind::Data) != (self.role == Role::Data) {
+                return Err(format!("blob {} is in a pack of the wrong role", blob.id));
+            }
+            free = (blob.frame, blob.end_in_frame());
         }
         Ok(())
     }

@@ -294,8 +294,11 @@ pub fn peek_any(object: &[u8], what: &'static str) -> Result<Header, Error> {
 /// Opens an object whose header was read by [`peek`], in place; gives the content.
 pub fn open(mut object: Vec<u8>, header: &Header, repository: RepositoryId, siv: &SivKey) -> Result<Vec<u8>, Error> {
     let what = header.kind.name();
-    let associated = envelope_associated(&object[..HEADER_BYTES], repository, &header.wrap_bytes);
     let text_at = header.body_at + IV_BYTES;
+    if object.len() < text_at + LENGTH_BYTES {
+        return Err(Error::Malformed { what, position: object.len(), reason: "it ends too early".to_owned() });
+    }
+    let associated = envelope_associated(&object[..HEADER_BYTES], repository, &header.wrap_bytes);
     let iv = object[header.body_at..text_at].try_into().expect("an IV has its length");
     siv.open_in_place(&[&associated, &header.nonce], &iv, &mut object[text_at..])
         .map_err(|_| Error::Forged { what })?;
@@ -305,6 +308,11 @@ pub fn open(mut object: Vec<u8>, header: &Header, repository: RepositoryId, siv:
     if length > object.len() - content_at {
         let reason = format!("its content is said to have {length} bytes");
         return Err(Error::Malformed { what, position: content_at, reason });
+    }
+    // One content has one padding; bytes that nobody looks at would be a place to hide something in.
+    if object[content_at + length..].iter().any(|byte| *byte != 0) {
+        let reason = "its padding is not zero".to_owned();
+        return Err(Error::Malformed { what, position: content_at + length, reason });
     }
     object.truncate(content_at + length);
     object.drain(..content_at);

@@ -9,7 +9,7 @@
 
 use super::Error;
 use super::cbor::{Bytes, Cbor, Reader, Writer, numbered, record};
-use super::pack::{expect_items, join_ids, split_ids};
+use super::pack::{MAX_FRAME_RAW_BYTES, expect_items, join_ids, split_ids};
 use crate::base::BlobId;
 
 /// Content up to this many bytes lies in its node.
@@ -102,7 +102,7 @@ record! {
         5 => gid: u32,
         /// Time of last change of content, nanoseconds since 1970.
         6 => mtime_ns: i64,
-        /// Time of last change of the inode, as a difference to `mtime_ns`.
+        /// Time of last change of the inode, as a difference to `mtime_ns`, modulo 2^64.
         7 => ctime_after_ns: i64,
         /// Bytes of content that were read (for others than files: 0).
         8 => size: u64,
@@ -130,7 +130,7 @@ record! {
         19 => list: Option<BlobId>,
         /// The directory's tree.
         20 => tree: Option<BlobId>,
-    }
+    } checked by Node::check
 }
 
 record! {
@@ -140,7 +140,7 @@ record! {
         1 => first: Bytes,
         /// The piece.
         2 => piece: BlobId,
-    }
+    } checked by Child::check
 }
 
 record! {
@@ -166,7 +166,7 @@ record! {
         4 => users: Vec<Owner>,
         /// Names of the groups, sorted by id.
         5 => groups: Vec<Owner>,
-    }
+    } checked by TreePiece::check
 }
 
 record! {
@@ -178,50 +178,118 @@ record! {
         2 => ids: Ids,
         /// How many bytes of content each holds.
         3 => lengths: Vec<u64>,
-    }
+    } checked by ListPiece::check
 }
 
 impl TreePiece {
     /// Reads a piece and checks what every reader relies on: nodes or children but not both, in strictly ascending
     /// order, names fit for a directory.
     pub fn decode(bytes: &[u8]) -> Result<TreePiece, Error> {
-        let piece = TreePiece::from_cbor(bytes, "tree")?;
-        let bad = |reason: String| Error::Malformed { what: "tree", position: 0, reason };
-        if piece.level > MAX_LEVEL || (piece.level == 0) != piece.children.is_empty() && !piece.nodes.is_empty() {
-            return Err(bad(format!("level {} does not fit what it holds", piece.level)));
+        bounded_piece(bytes, "tree")?;
+        TreePiece::from_cbor(bytes, "tree")
+    }
+
+    fn check(&self) -> Result<(), String> {
+        // A piece of level 0 without nodes is an empty directory; a higher piece has something beneath.
+        let fits = match self.level {
+            0 => self.children.is_empty(),
+            1..=MAX_LEVEL => self.nodes.is_empty() && !self.children.is_empty(),
+            _ => false,
+        };
+        if !fits {
+            return Err(format!("level {} does not fit what it holds", self.level));
         }
-        if piece.level > 0 && (!piece.nodes.is_empty() || piece.children.is_empty()) {
-            return Err(bad(format!("level {} does not fit what it holds", piece.level)));
-        }
-        for node in &piece.nodes {
-            node.check().map_err(bad)?;
-        }
-        let ascending = piece.nodes.windows(2).all(|pair| pair[0].name < pair[1].name)
-            && piece.children.windows(2).all(|pair| pair[0].first < pair[1].first);
-        if ascending { Ok(piece) } else { Err(bad("names are not in order".to_owned())) }
+        let ascending =
+            self.nodes.is_sorted_by(|a, b| a.name < b.name) && self.children.is_sorted_by(|a, b| a.first < b.first);
+        if ascending { Ok(()) } else { Err("names are not in order".to_owned()) }
     }
 }
 
+impl Child {
+    fn check(&self) -> Result<(), String> {
+        if is_name(&self.first.0) && self.piece != HOLE {
+            return Ok(());
+        }
+        Err(format!("no piece can begin with {}", shown(&self.first)))
+    }
+}
+
+/// A name in a message: quoted, escaped and cut to a length that a terminal can bear.
+fn shown(name: &Bytes) -> String {
+    const SHOWN_BYTES: usize = 255;
+    let beginning = &name.0[..name.0.len().min(SHOWN_BYTES)];
+    format!("{:?}", String::from_utf8_lossy(beginning))
+}
+
+fn bounded_piece(bytes: &[u8], what: &'static str) -> Result<(), Error> {
+    if bytes.len() <= MAX_PIECE_BYTES {
+        return Ok(());
+    }
+    Err(Error::Malformed { what, position: 0, reason: format!("a piece of {} bytes", bytes.len()) })
+}
+
+/// Whether something that `id` names can hold `length` bytes of content: a chunk fits in a frame, a hole has no
+/// limit, nothing is empty.
+fn is_chunk(id: BlobId, length: u64) -> bool {
+    length > 0 && (id == HOLE || length <= MAX_FRAME_RAW_BYTES as u64)
+}
+
+/// The sum, if it is not beyond any file.
+fn total(lengths: &[u64]) -> Option<u64> {
+    lengths.iter().try_fold(0u64, |sum, length| sum.checked_add(*length))
+}
+
 impl Node {
-    /// Whether its name can be a name in a directory and its content fields agree.
+    /// Whether its name can be a name in a directory and its fields agree.
     pub fn check(&self) -> Result<(), String> {
         if !is_name(&self.name.0) {
-            return Err(format!("{:?} cannot be a name", String::from_utf8_lossy(&self.name.0)));
+            return Err(format!("{} cannot be a name", shown(&self.name)));
         }
-        let chunks = self.chunks.0.len();
-        let lengths_fit = self.lengths.len() == chunks || (chunks == 1 && self.lengths.is_empty());
-        let kinds = usize::from(!self.inline.0.is_empty()) + usize::from(chunks > 0) + usize::from(self.list.is_some());
-        if !lengths_fit || kinds > 1 || (kinds == 1 && self.kind != NodeKind::File) {
-            return Err(format!("the content of {:?} contradicts itself", String::from_utf8_lossy(&self.name.0)));
+        if self.mode > 0o7777 {
+            return Err(format!("{} has mode {:o}", shown(&self.name), self.mode));
         }
-        let total = self.lengths.iter().try_fold(0u64, |sum, length| sum.checked_add(*length));
-        if !self.lengths.is_empty() && total != Some(self.size) {
-            return Err(format!("the chunks of {:?} do not add up", String::from_utf8_lossy(&self.name.0)));
+        let is_device = matches!(self.kind, NodeKind::CharDevice | NodeKind::BlockDevice);
+        let fits = (self.kind == NodeKind::Directory) == self.tree.is_some()
+            && (self.kind == NodeKind::Symlink) != self.target.0.is_empty()
+            && (is_device || self.rdev.is_none())
+            && self.tree != Some(HOLE);
+        if !fits {
+            return Err(format!("{} is not what it says it is", shown(&self.name)));
         }
-        if self.tree.is_some() != (self.kind == NodeKind::Directory) {
-            return Err("a directory and only a directory has a tree".to_owned());
+        if !self.content_fits() {
+            return Err(format!("the content of {} contradicts itself", shown(&self.name)));
         }
         Ok(())
+    }
+
+    fn content_fits(&self) -> bool {
+        let (inline, chunks) = (self.inline.0.len(), self.chunks.0.len());
+        let kinds = usize::from(inline > 0) + usize::from(chunks > 0) + usize::from(self.list.is_some());
+        if self.kind != NodeKind::File || kinds != 1 {
+            return kinds == 0 && self.size == 0 && self.lengths.is_empty();
+        }
+        // The length of a single chunk is not written: it is the size.
+        let lengths_written = if chunks == 1 { 0 } else { chunks };
+        if self.lengths.len() != lengths_written || !self.chunks().all(|(id, length)| is_chunk(id, length)) {
+            return false;
+        }
+        if chunks > 1 {
+            return chunks <= NODE_CHUNKS && total(&self.lengths) == Some(self.size);
+        }
+        chunks == 1
+            || self.list.is_some_and(|list| list != HOLE)
+            || (inline <= INLINE_BYTES && inline as u64 == self.size)
+    }
+
+    /// Time of last change of the inode, nanoseconds since 1970.
+    pub fn ctime_ns(&self) -> i64 {
+        self.mtime_ns.wrapping_add(self.ctime_after_ns)
+    }
+
+    /// What stands for `ctime_ns` in a node whose content changed at `mtime_ns`: the difference, modulo 2^64, so
+    /// that no pair of times is without one.
+    pub fn ctime_after(mtime_ns: i64, ctime_ns: i64) -> i64 {
+        ctime_ns.wrapping_sub(mtime_ns)
     }
 
     /// The chunks that lie in the node, with their lengths.
@@ -241,14 +309,22 @@ pub fn is_name(name: &[u8]) -> bool {
 }
 
 impl ListPiece {
-    /// Reads a piece and checks that every id has a length.
+    /// Reads a piece and checks that every id has a length that it can have.
     pub fn decode(bytes: &[u8]) -> Result<ListPiece, Error> {
-        let piece = ListPiece::from_cbor(bytes, "content list")?;
-        let total = piece.lengths.iter().try_fold(0u64, |sum, length| sum.checked_add(*length));
-        if piece.level > MAX_LEVEL || piece.ids.0.len() != piece.lengths.len() || total.is_none() {
-            let reason = "ids and lengths do not fit each other".to_owned();
-            return Err(Error::Malformed { what: "content list", position: 0, reason });
+        bounded_piece(bytes, "content list")?;
+        ListPiece::from_cbor(bytes, "content list")
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let ids = &self.ids.0;
+        if self.level > MAX_LEVEL || ids.is_empty() || ids.len() != self.lengths.len() || total(&self.lengths).is_none()
+        {
+            return Err("ids and lengths do not fit each other".to_owned());
         }
-        Ok(piece)
+        let fits = |(id, length): (&BlobId, &u64)| match self.level {
+            0 => is_chunk(*id, *length),
+            _ => *id != HOLE && *length > 0,
+        };
+        if ids.iter().zip(&self.lengths).all(fits) { Ok(()) } else { Err("a length that no chunk can have".to_owned()) }
     }
 }

@@ -25,6 +25,10 @@ use crate::base::{EpochId, KeyId, SlotId};
 pub const MAX_SLOT_BYTES: usize = 64 << 10;
 /// The largest epoch that is read.
 pub const MAX_EPOCH_BYTES: usize = 64 << 10;
+/// A sealed private half with its pre-shared key: synthetic IV, 32 bytes, 32 bytes.
+pub const SEALED_PRIVATE_BYTES: usize = 80;
+/// A sealed key of 32 bytes, a synthetic IV or an authentication tag included.
+pub const SEALED_KEY_BYTES: usize = 48;
 
 numbered! {
     /// How a slot's private half is guarded.
@@ -55,6 +59,22 @@ record! {
         5 => lanes: Option<u32>,
         /// The private half and the grant's pre-shared key, sealed: synthetic IV, ciphertext.
         6 => sealed: Bytes,
+    } checked by Guard::check
+}
+
+impl Guard {
+    /// Whether it has the fields that its kind needs and no others.
+    fn check(&self) -> Result<(), String> {
+        let stretched =
+            [self.memory_kib.is_some(), self.passes.is_some(), self.lanes.is_some(), self.salt.0.len() == 16];
+        let fits = match self.kind {
+            GuardKind::Passphrase => stretched == [true; 4] && self.sealed.0.len() == SEALED_PRIVATE_BYTES,
+            GuardKind::KeyFile | GuardKind::Command => {
+                stretched == [false; 4] && self.salt.0.is_empty() && self.sealed.0.len() == SEALED_PRIVATE_BYTES
+            }
+            GuardKind::Recipient => stretched == [false; 4] && self.salt.0.is_empty() && self.sealed.0.is_empty(),
+        };
+        if fits { Ok(()) } else { Err(format!("the fields of a {:?} guard do not fit", self.kind)) }
     }
 }
 
@@ -65,6 +85,12 @@ record! {
         1 => encapsulated: [u8; 32],
         /// The ciphertext.
         2 => sealed: Bytes,
+    } checked by StoredGrant::check
+}
+
+impl StoredGrant {
+    fn check(&self) -> Result<(), String> {
+        if self.sealed.0.len() == SEALED_KEY_BYTES { Ok(()) } else { Err("a grant of the wrong length".to_owned()) }
     }
 }
 
@@ -121,9 +147,12 @@ impl Slot {
         if kind != ObjectKind::Slot || flags != 0 {
             return Err(bad(6, "it is another kind of object"));
         }
+        if object.len() > MAX_SLOT_BYTES {
+            return Err(bad(object.len(), "it is too long"));
+        }
         let length = object.get(HEADER_BYTES..HEADER_BYTES + 4).ok_or_else(|| bad(object.len(), "truncated"))?;
         let length = u32::from_le_bytes(length.try_into().expect("four bytes")) as usize;
-        if length != object.len() - HEADER_BYTES - 4 || object.len() > MAX_SLOT_BYTES {
+        if length != object.len() - HEADER_BYTES - 4 {
             return Err(bad(HEADER_BYTES, "its length is not what it says: truncated or overwritten"));
         }
         Ok((Slot::from_cbor(&object[HEADER_BYTES + 4..], WHAT)?, root))
@@ -141,6 +170,13 @@ record! {
         3 => id: KeyId,
         /// The key, sealed under the root's wrapping key of its class: synthetic IV, ciphertext.
         4 => sealed: Bytes,
+    } checked by ClassEntry::check
+}
+
+impl ClassEntry {
+    fn check(&self) -> Result<(), String> {
+        let fits = self.sealed.0.len() == SEALED_KEY_BYTES && self.number > 0;
+        if fits { Ok(()) } else { Err(format!("the key of class {} cannot be like this", self.class)) }
     }
 }
 
@@ -155,5 +191,16 @@ record! {
         3 => created_ns: i64,
         /// The four class keys, by class.
         4 => classes: Vec<ClassEntry>,
+    } checked by Epoch::check
+}
+
+impl Epoch {
+    fn check(&self) -> Result<(), String> {
+        let ascending = self.classes.is_sorted_by(|a, b| a.class < b.class);
+        if ascending && self.number > 0 {
+            Ok(())
+        } else {
+            Err("its classes are not in order, or it has no number".to_owned())
+        }
     }
 }

@@ -46,7 +46,21 @@ record! {
         1 => session: SessionId,
         /// The records' numbers, ascending.
         2 => records: Vec<u64>,
+    } checked by Seen::check
+}
+
+/// The highest number that a condemned record may have: ten digits name it.
+pub const MAX_CONDEMNED: u64 = 9_999_999_999;
+
+impl Seen {
+    fn check(&self) -> Result<(), String> {
+        let sound = self.records.is_sorted_by(|a, b| a < b) && self.records.iter().all(|n| is_record_number(*n));
+        if sound { Ok(()) } else { Err("its records are not in order".to_owned()) }
     }
+}
+
+fn is_record_number(number: u64) -> bool {
+    (1..=MAX_CONDEMNED).contains(&number)
 }
 
 record! {
@@ -62,7 +76,7 @@ record! {
 record! {
     /// What prune will delete once nobody can need it: `condemned/NUMBER`.
     Condemned {
-        /// Its number; it saw every record below.
+        /// Its number, from 1 to [`MAX_CONDEMNED`]; it saw every record below.
         1 => number: u64,
         /// The session that prunes.
         2 => session: SessionId,
@@ -76,5 +90,11 @@ record! {
         6 => snapshots: Vec<SnapshotId>,
         /// The segments that the plan saw, besides those named above.
         7 => kept_segments: Vec<SegmentId>,
+    } checked by Condemned::check
+}
+
+impl Condemned {
+    fn check(&self) -> Result<(), String> {
+        if is_record_number(self.number) { Ok(()) } else { Err(format!("no record has the number {}", self.number)) }
     }
 }

@@ -86,6 +86,25 @@ impl ObjectKind {
         }
     }
 
+    /// The most bytes that a reader brings into memory for one of this kind: an object that stands alone, a block,
+    /// or a directory without the padding that it shares with its pack.
+    pub fn max_bytes(self) -> usize {
+        match self {
+            ObjectKind::Config => super::config::MAX_BYTES,
+            ObjectKind::Slot => super::keys::MAX_SLOT_BYTES,
+            ObjectKind::Epoch => super::keys::MAX_EPOCH_BYTES,
+            ObjectKind::Data | ObjectKind::Metadata => super::pack::MAX_BLOCK_BYTES,
+            ObjectKind::Page => super::segment::MAX_PAGE_BYTES + BLOCK_OVERHEAD,
+            ObjectKind::Directory | ObjectKind::Head => super::container::MAX_DIRECTORY_BYTES,
+            ObjectKind::Session | ObjectKind::End | ObjectKind::Tombstone => 64 << 10,
+            ObjectKind::Seen => 1 << 20,
+            ObjectKind::Run => 4 << 20,
+            ObjectKind::Snapshot | ObjectKind::Damage => 16 << 20,
+            ObjectKind::Cached => super::pack::MAX_BLOCK_BYTES,
+            ObjectKind::Condemned | ObjectKind::Parity | ObjectKind::Catalogue => 64 << 20,
+        }
+    }
+
     /// The kind's name in messages.
     pub fn name(self) -> &'static str {
         match self {

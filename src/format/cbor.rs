@@ -586,6 +586,7 @@ macro_rules! numbered {
 pub(crate) use numbered;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -641,5 +642,103 @@ mod tests {
             assert!(Today::from_cbor(bytes, "test").is_err(), "{why}");
         }
         assert!(Today::from_cbor(&[0xa1, 1, 1], "test").is_ok());
+    }
+
+    #[test]
+    fn what_says_nothing_is_left_out_and_refused_when_written() {
+        let empty = Tomorrow { one: 1, two: Vec::new(), four: None, nine: Bytes::default(), unknown: Unknown::none() };
+        assert_eq!(empty.to_cbor(), [0xa1, 1, 1]);
+        for (bytes, why) in [
+            (&[0xa2, 1, 1, 2, 0x80][..], "an empty list"),
+            (&[0xa2, 1, 1, 4, 0xf6], "null"),
+            (&[0xa2, 1, 1, 9, 0x40], "an empty byte string"),
+        ] {
+            assert!(Tomorrow::from_cbor(bytes, "test").is_err(), "{why}");
+        }
+    }
+
+    #[test]
+    fn unknown_values_are_deterministic_too() {
+        let with = |value: &[u8]| Today::from_cbor(&[&[0xa2, 1, 1, 0x18, 60], value].concat(), "test");
+        for good in [
+            &[0x00][..],
+            &[0x20],
+            &[0x3b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+            &[0x61, b'x'],
+            &[0xf4],
+            &[0xf6],
+            &[0x82, 0x40, 0x80],
+            &[0xa2, 0x01, 0xf5, 0x61, b'k', 0xa0],
+        ] {
+            let read = with(good).unwrap();
+            assert_eq!(read.to_cbor()[5..], *good);
+        }
+        for (bad, why) in [
+            (&[0x18, 5][..], "a long form"),
+            (&[0x58, 1, 0], "a long length"),
+            (&[0x5f, 0x41, 0, 0xff], "indefinite bytes"),
+            (&[0x9f, 0xff], "an indefinite array"),
+            (&[0xbf, 0xff], "an indefinite map"),
+            (&[0xa2, 2, 0, 1, 0], "keys out of order"),
+            (&[0xa2, 1, 0, 1, 0], "a key twice"),
+            (&[0x61, 0xff], "a text that is not UTF-8"),
+            (&[0xf7], "undefined"),
+            (&[0xf9, 0, 0], "a float"),
+            (&[0xc1, 0], "a tag"),
+            (&[0xe0], "a simple value"),
+            (&[0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "an absurd count"),
+            (&[0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "an absurd length"),
+        ] {
+            assert!(with(bad).is_err(), "{why}");
+        }
+    }
+
+    #[test]
+    fn unknown_values_nest_only_so_deep() {
+        let nested = |depth: usize| [&[0xa2, 1, 1, 0x18, 60], &vec![0x81; depth][..], &[0]].concat();
+        assert!(Today::from_cbor(&nested(MAX_NESTING), "test").is_ok());
+        assert!(Today::from_cbor(&nested(MAX_NESTING + 1), "test").is_err());
+        assert!(Today::from_cbor(&nested(1_000_000), "test").is_err());
+    }
+
+    #[test]
+    fn the_largest_key_comes_back() {
+        let bytes = [&[0xa2, 1, 1, 0x1b][..], &[0xff; 8], &[0xf5]].concat();
+        assert_eq!(Today::from_cbor(&bytes, "test").unwrap().to_cbor(), bytes);
+    }
+
+    #[test]
+    fn numbers_come_back_in_their_shortest_form() {
+        for number in [0, 23, 24, 255, 256, 65_535, 65_536, 1 << 32, i64::MAX, -1, -24, -25, -257, i64::MIN] {
+            let bytes = number.to_cbor();
+            assert_eq!(i64::from_cbor(&bytes, "number").unwrap(), number);
+            assert_eq!(bytes.len() == 1, (-24..24).contains(&number));
+        }
+        assert!(u32::from_cbor(&u64::MAX.to_cbor(), "number").is_err());
+        assert!(i64::from_cbor(&u64::MAX.to_cbor(), "number").is_err());
+        assert!(u64::from_cbor(&(-1i64).to_cbor(), "number").is_err());
+    }
+
+    record! {
+        /// A structure with a rule.
+        Ruled {
+            /// Below ten.
+            1 => digit: u64,
+        } checked by Ruled::check
+    }
+
+    impl Ruled {
+        fn check(&self) -> Result<(), String> {
+            if self.digit < 10 { Ok(()) } else { Err("two digits".to_owned()) }
+        }
+    }
+
+    #[test]
+    fn a_structure_s_own_check_is_never_passed_by() {
+        let ruled = |digit| Ruled { digit, unknown: Unknown::none() };
+        assert!(Ruled::from_cbor(&ruled(9).to_cbor(), "test").is_ok());
+        let list = vec![ruled(9), ruled(10)].to_cbor();
+        let error = Vec::<Ruled>::from_cbor(&list, "test").unwrap_err();
+        assert!(error.to_string().contains("two digits"));
     }
 }

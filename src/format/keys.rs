@@ -204,3 +204,129 @@ impl Epoch {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::base::Kind;
+    use crate::format::cbor::Unknown;
+
+    const ROOT: KeyId = KeyId([1; 16]);
+
+    fn guard(kind: GuardKind) -> Guard {
+        let stretched = kind == GuardKind::Passphrase;
+        let sealed = if kind == GuardKind::Recipient { 0 } else { SEALED_PRIVATE_BYTES };
+        Guard {
+            kind,
+            salt: Bytes(vec![7; if stretched { 16 } else { 0 }]),
+            memory_kib: stretched.then_some(65_536),
+            passes: stretched.then_some(3),
+            lanes: stretched.then_some(1),
+            sealed: Bytes(vec![9; sealed]),
+            unknown: Unknown::none(),
+        }
+    }
+
+    fn slot() -> Slot {
+        let mut unknown = Unknown::none();
+        unknown.keep(40, &[0x05]);
+        Slot {
+            id: SlotId([5; 16]),
+            created_ns: 1,
+            label: "safe".into(),
+            public: [3; 32],
+            guard: guard(GuardKind::Passphrase),
+            psk_under_root: Bytes(vec![1; 48]),
+            grant: Some(StoredGrant {
+                encapsulated: [8; 32],
+                sealed: Bytes(vec![2; SEALED_KEY_BYTES]),
+                unknown: Unknown::none(),
+            }),
+            proven_ns: 4,
+            unknown,
+        }
+    }
+
+    #[test]
+    fn a_slot_comes_back_with_what_is_unknown_in_it() {
+        assert_eq!(Slot::decode(&slot().encode(ROOT)).unwrap(), (slot(), ROOT));
+    }
+
+    #[test]
+    fn a_grant_vouches_for_every_field_but_itself() {
+        let base = slot().associated(ROOT);
+        let mut more = Unknown::none();
+        more.keep(40, &[0x06]);
+        let changed = |change: &dyn Fn(&mut Slot)| {
+            let mut slot = slot();
+            change(&mut slot);
+            slot.associated(ROOT) != base
+        };
+        assert!(changed(&|slot| slot.id.0[0] ^= 1));
+        assert!(changed(&|slot| slot.created_ns += 1));
+        assert!(changed(&|slot| slot.label.push('r')));
+        assert!(changed(&|slot| slot.public[0] ^= 1));
+        assert!(changed(&|slot| slot.guard.kind = GuardKind::KeyFile));
+        assert!(changed(&|slot| slot.guard.salt.0[0] ^= 1));
+        assert!(changed(&|slot| slot.guard.memory_kib = Some(8)));
+        assert!(changed(&|slot| slot.guard.passes = Some(1)));
+        assert!(changed(&|slot| slot.guard.lanes = Some(2)));
+        assert!(changed(&|slot| slot.guard.sealed.0[0] ^= 1));
+        assert!(changed(&|slot| slot.guard.unknown = more.clone()));
+        assert!(changed(&|slot| slot.psk_under_root.0[0] ^= 1));
+        assert!(changed(&|slot| slot.proven_ns += 1));
+        assert!(changed(&|slot| slot.unknown = more.clone()));
+        assert!(!changed(&|slot| slot.grant = None));
+        assert_ne!(slot().associated(KeyId([2; 16])), base);
+    }
+
+    #[test]
+    fn a_slot_cut_continued_or_altered_in_its_header_is_refused() {
+        let object = slot().encode(ROOT);
+        for length in 0..object.len() {
+            assert_eq!(Slot::decode(&object[..length]).unwrap_err().kind(), Kind::Damaged, "{length}");
+        }
+        assert!(Slot::decode(&[&object[..], &[0]].concat()).is_err());
+        for byte in (0..8).chain(HEADER_BYTES..HEADER_BYTES + 4) {
+            let mut altered = object.clone();
+            altered[byte] ^= 1;
+            assert!(Slot::decode(&altered).is_err(), "byte {byte}");
+        }
+        let long = Slot { label: "x".repeat(MAX_SLOT_BYTES), ..slot() };
+        assert!(Slot::decode(&long.encode(ROOT)).is_err());
+    }
+
+    #[test]
+    fn a_guard_has_the_fields_of_its_kind_and_no_others() {
+        let kinds = [GuardKind::Passphrase, GuardKind::KeyFile, GuardKind::Command, GuardKind::Recipient];
+        for kind in kinds {
+            let read = |guard: Guard| Guard::from_cbor(&guard.to_cbor(), "guard").is_ok();
+            assert!(read(guard(kind)));
+            let is_passphrase = kind == GuardKind::Passphrase;
+            assert_eq!(read(Guard { salt: Bytes(vec![7; 16]), ..guard(kind) }), is_passphrase);
+            assert_eq!(read(Guard { passes: Some(1), ..guard(kind) }), is_passphrase);
+            assert!(!read(Guard { salt: Bytes(vec![7; 15]), ..guard(kind) }));
+            assert!(!read(Guard { sealed: Bytes(vec![9; 79]), ..guard(kind) }));
+        }
+    }
+
+    fn entry(class: u32) -> ClassEntry {
+        let sealed = Bytes(vec![1; SEALED_KEY_BYTES]);
+        ClassEntry { class, number: 1, id: KeyId([6; 16]), sealed, unknown: Unknown::none() }
+    }
+
+    #[test]
+    fn an_epoch_has_each_class_once_and_whole_keys() {
+        let epoch =
+            |classes| Epoch { id: EpochId([2; 16]), number: 1, created_ns: 5, classes, unknown: Unknown::none() };
+        let read = |epoch: &Epoch| Epoch::from_cbor(&epoch.to_cbor(), "epoch");
+        let good = epoch(vec![entry(1), entry(2), entry(3), entry(4)]);
+        assert_eq!(read(&good).unwrap(), good);
+        assert!(read(&epoch(vec![entry(1), entry(1)])).is_err());
+        assert!(read(&epoch(vec![entry(2), entry(1)])).is_err());
+        assert!(read(&Epoch { number: 0, ..good }).is_err());
+        assert!(read(&epoch(vec![ClassEntry { number: 0, ..entry(1) }])).is_err());
+        assert!(read(&epoch(vec![ClassEntry { sealed: Bytes(vec![1; 47]), ..entry(1) }])).is_err());
+    }
+}

@@ -367,3 +367,150 @@ impl Directory {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::format::cbor::Unknown;
+
+    const END: u64 = 1000;
+
+    fn frame(block: u32, offset: u32, length: u32) -> Frame {
+        Frame { block, offset, length, raw_length: 5000, encoding: Encoding::Zstd, chain: None }
+    }
+
+    fn blob(frame: u32, offset: u32, length: u32) -> Blob {
+        Blob { id: BlobId([1; 32]), kind: BlobKind::Data, frame, offset, length, start: None, end: None }
+    }
+
+    fn chain() -> Chain {
+        Chain { bases: vec![BlobId([2; 32])], depth: 1, delta_bytes: 10, whole_bytes: 20 }
+    }
+
+    fn directory() -> Directory {
+        let mut unknown = Unknown::none();
+        unknown.keep(12, &[0x01]);
+        Directory {
+            session: SessionId([1; 16]),
+            role: Role::Data,
+            keys: vec![KeyId([1; 16])],
+            blocks: vec![Block { offset: 32, length: 132, key: 0 }, Block { offset: 164, length: 836, key: 0 }],
+            frames: vec![frame(0, 0, 60), frame(0, 60, 40), frame(1, 0, 804)],
+            blobs: vec![blob(0, 0, 3000), blob(0, 3000, 2000), blob(2, 0, 5000)],
+            wraps: Vec::new(),
+            written_ns: 3,
+            note: Bytes::default(),
+            unknown,
+        }
+    }
+
+    /// What the check says once something has been changed.
+    fn accepted(change: impl Fn(&mut Directory)) -> bool {
+        let mut directory = directory();
+        change(&mut directory);
+        directory.check(END).is_ok()
+    }
+
+    #[test]
+    fn a_directory_comes_back_with_what_is_unknown_in_it() {
+        let read = Directory::from_cbor(&directory().to_cbor(), "directory").unwrap();
+        assert_eq!(read, directory());
+        read.check(END).unwrap();
+    }
+
+    #[test]
+    fn blocks_lie_in_the_pack_in_order_and_apart() {
+        assert!(accepted(|_| ()));
+        assert!(directory().check(END - 1).is_err(), "beyond the end");
+        assert!(!accepted(|d| d.blocks[0].offset = 31), "in the lead");
+        assert!(!accepted(|d| d.blocks[1].offset = 163), "overlap");
+        assert!(!accepted(|d| d.blocks.swap(0, 1)), "order");
+        assert!(!accepted(|d| d.blocks[1].offset = u64::MAX), "overflow");
+        assert!(!accepted(|d| d.blocks[1].length = u32::MAX), "length");
+        assert!(!accepted(|d| d.blocks[0].length = BLOCK_OVERHEAD as u32 - 1), "too short");
+        assert!(!accepted(|d| d.blocks[0].key = 1), "no such key");
+        let huge = |length| {
+            let block = Block { offset: 32, length, key: 0 };
+            let (frames, blobs) = (Vec::new(), Vec::new());
+            Directory { blocks: vec![block], frames, blobs, ..directory() }.check(1 << 40).is_ok()
+        };
+        assert!(huge(MAX_BLOCK_BYTES as u32) && !huge(MAX_BLOCK_BYTES as u32 + 1));
+    }
+
+    #[test]
+    fn frames_lie_in_their_blocks_in_order_and_apart() {
+        assert!(!accepted(|d| d.frames[2].length = 805), "beyond its block");
+        assert!(!accepted(|d| d.frames[2].block = 2), "no such block");
+        assert!(!accepted(|d| d.frames[1].offset = 59), "overlap");
+        assert!(!accepted(|d| d.frames.swap(1, 2)), "order");
+        // In 32 bits this sum is 4.
+        assert!(!accepted(|d| (d.frames[2].offset, d.frames[2].length) = (u32::MAX, 5)), "overflow");
+        assert!(!accepted(|d| d.frames[2].raw_length = MAX_FRAME_RAW_BYTES as u32 + 1), "too long");
+    }
+
+    #[test]
+    fn blobs_lie_in_their_frames_in_order_and_apart() {
+        assert!(!accepted(|d| d.blobs[2].length = 5001), "beyond its frame");
+        assert!(!accepted(|d| d.blobs[2].frame = 3), "no such frame");
+        assert!(!accepted(|d| d.blobs[1].offset = 2999), "overlap");
+        assert!(!accepted(|d| d.blobs.swap(1, 2)), "order");
+        assert!(!accepted(|d| (d.blobs[2].offset, d.blobs[2].length) = (u32::MAX, u32::MAX)), "overflow");
+    }
+
+    #[test]
+    fn data_and_metadata_never_share_a_pack() {
+        assert!(!accepted(|d| d.blobs[2].kind = BlobKind::Tree));
+        assert!(!accepted(|d| d.role = Role::Metadata));
+        assert!(accepted(|d| {
+            d.role = Role::Metadata;
+            d.blobs.iter_mut().for_each(|blob| blob.kind = BlobKind::List);
+        }));
+    }
+
+    #[test]
+    fn a_pack_has_so_many_blobs_and_no_more() {
+        assert!(accepted(|d| d.blobs = vec![blob(0, 0, 0); MAX_BLOBS]));
+        assert!(!accepted(|d| d.blobs = vec![blob(0, 0, 0); MAX_BLOBS + 1]));
+        assert!(!accepted(|d| d.frames = vec![frame(0, 0, 0); MAX_BLOBS + 1]));
+    }
+
+    #[test]
+    fn frames_that_cannot_be_are_refused() {
+        let read = |frame: Frame| Frame::from_cbor(&frame.to_cbor(), "frame").is_ok();
+        let base = || frame(0, 0, 10);
+        assert!(read(base()));
+        assert!(read(Frame { raw_length: MAX_FRAME_RAW_BYTES as u32, ..base() }));
+        assert!(!read(Frame { raw_length: MAX_FRAME_RAW_BYTES as u32 + 1, ..base() }));
+        assert!(!read(Frame { offset: u32::MAX, length: 1, ..base() }));
+        assert!(!read(Frame { encoding: Encoding::Raw, ..base() }));
+        assert!(read(Frame { encoding: Encoding::Raw, raw_length: 10, ..base() }));
+        assert!(!read(Frame { encoding: Encoding::ZstdOnBases, ..base() }));
+        assert!(!read(Frame { chain: Some(chain()), ..base() }));
+        let on = |chain: Chain| read(Frame { encoding: Encoding::ZstdOnBases, chain: Some(chain), ..base() });
+        assert!(on(chain()));
+        assert!(on(Chain { bases: vec![BlobId([2; 32]); MAX_BASES], depth: MAX_CHAIN_DEPTH, ..chain() }));
+        assert!(!on(Chain { bases: Vec::new(), ..chain() }));
+        assert!(!on(Chain { bases: vec![BlobId([2; 32]); MAX_BASES + 1], ..chain() }));
+        assert!(!on(Chain { depth: 0, ..chain() }));
+        assert!(!on(Chain { depth: MAX_CHAIN_DEPTH + 1, ..chain() }));
+        assert!(!on(Chain { delta_bytes: MAX_CHAIN_BYTES + 1, ..chain() }));
+        assert!(!on(Chain { whole_bytes: MAX_BLOCK_BYTES as u64 + 1, ..chain() }));
+    }
+
+    #[test]
+    fn blobs_that_cannot_be_are_refused() {
+        let read = |bytes: &[u8]| Blob::from_cbor(bytes, "blob");
+        for marks in [(Some(Mark([1; 8])), None), (None, Some(Mark([2; 8]))), (None, None)] {
+            let blob = Blob { start: marks.0, end: marks.1, ..blob(0, 5, 10) };
+            assert_eq!(read(&blob.to_cbor()).unwrap(), blob);
+        }
+        let mut unmarked = blob(0, 5, 10).to_cbor();
+        unmarked[0] = 0x87;
+        assert!(read(&[&unmarked[..], &[0xf6, 0xf6]].concat()).is_err(), "two ways to have no mark");
+        let raw = MAX_FRAME_RAW_BYTES as u32;
+        assert!(read(&blob(0, 1, raw - 1).to_cbor()).is_ok());
+        assert!(read(&blob(0, 1, raw).to_cbor()).is_err());
+        assert!(read(&blob(0, u32::MAX, u32::MAX).to_cbor()).is_err());
+    }
+}

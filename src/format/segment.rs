@@ -297,3 +297,118 @@ impl Cbor for Entry {
         Ok(entry)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::format::cbor::Unknown;
+
+    const END: u64 = 1000;
+
+    fn page(offset: u64, rows: u32, first: Option<u8>) -> PageRef {
+        PageRef { offset, length: 100, rows, first: first.map(|byte| BlobId([byte; 32])) }
+    }
+
+    fn head() -> Head {
+        let mut unknown = Unknown::none();
+        unknown.keep(12, &[0x01]);
+        Head {
+            session: SessionId([1; 16]),
+            level: 1,
+            supersedes: vec![SegmentId([2; 32])],
+            condemned_seen: 0,
+            keys: vec![KeyId([1; 16])],
+            pack_pages: vec![page(32, 1, None)],
+            frame_pages: vec![page(132, 2, None)],
+            entry_pages: vec![page(232, 3, Some(1)), page(900, 4, Some(1))],
+            entries: 7,
+            written_ns: 1,
+            page_key: KeyId([1; 16]),
+            unknown,
+        }
+    }
+
+    fn accepted(change: impl Fn(&mut Head)) -> bool {
+        let mut head = head();
+        change(&mut head);
+        head.check(END).is_ok()
+    }
+
+    #[test]
+    fn a_head_comes_back_with_what_is_unknown_in_it() {
+        assert_eq!(Head::from_cbor(&head().to_cbor(), "head").unwrap(), head());
+    }
+
+    #[test]
+    fn a_head_that_cannot_be_is_refused() {
+        assert!(accepted(|_| ()));
+        assert!(head().check(END - 1).is_err(), "beyond the end");
+        assert!(!accepted(|h| h.level = MAX_LEVEL + 1));
+        assert!(!accepted(|h| h.pack_pages[0].offset = 31), "in the lead");
+        assert!(!accepted(|h| h.pack_pages[0].offset = u64::MAX), "overflow");
+        assert!(!accepted(|h| h.pack_pages[0].length = BLOCK_OVERHEAD as u32 - 1));
+        assert!(!accepted(|h| h.pack_pages[0].length = (MAX_PAGE_BYTES + BLOCK_OVERHEAD + 1) as u32));
+        assert!(!accepted(|h| h.frame_pages[0].rows = 101), "more rows than bytes");
+        assert!(!accepted(|h| h.frame_pages[0].first = Some(BlobId([1; 32]))), "not a page of entries");
+        assert!(!accepted(|h| h.entry_pages[0].first = None), "a page of entries");
+        assert!(!accepted(|h| h.entry_pages[0].first = Some(BlobId([2; 32]))), "order");
+        assert!(!accepted(|h| h.entries = 8), "count");
+    }
+
+    fn frame_row() -> FrameRow {
+        FrameRow {
+            pack: 0,
+            block_offset: 32,
+            block_length: 132,
+            key: 0,
+            offset: 40,
+            length: 60,
+            raw_length: 5000,
+            encoding: Encoding::Zstd,
+            chain: None,
+        }
+    }
+
+    #[test]
+    fn rows_come_back() {
+        let pack = PackRow { id: PackId([1; 32]), size_bytes: 1 << 40, role: Role::Metadata, written_ns: -1 };
+        assert_eq!(PackRow::from_cbor(&pack.to_cbor(), "row").unwrap(), pack);
+        let chain = Chain { bases: vec![BlobId([2; 32]); 2], depth: 64, delta_bytes: 1, whole_bytes: 2 };
+        for row in [frame_row(), FrameRow { encoding: Encoding::ZstdOnBases, chain: Some(chain), ..frame_row() }] {
+            assert_eq!(FrameRow::from_cbor(&row.to_cbor(), "row").unwrap(), row);
+        }
+    }
+
+    #[test]
+    fn frame_rows_that_cannot_be_are_refused() {
+        let read = |row: FrameRow| FrameRow::from_cbor(&row.to_cbor(), "row").is_ok();
+        assert!(read(frame_row()));
+        assert!(!read(FrameRow { block_length: 31, ..frame_row() }));
+        assert!(!read(FrameRow { block_length: MAX_BLOCK_BYTES as u32 + 1, ..frame_row() }));
+        assert!(!read(FrameRow { block_offset: u64::MAX, ..frame_row() }));
+        assert!(!read(FrameRow { length: 61, ..frame_row() }));
+        assert!(!read(FrameRow { offset: u32::MAX, length: u32::MAX, ..frame_row() }));
+        assert!(!read(FrameRow { raw_length: MAX_FRAME_RAW_BYTES as u32 + 1, ..frame_row() }));
+        assert!(!read(FrameRow { encoding: Encoding::Raw, ..frame_row() }), "a raw frame of two lengths");
+        assert!(!read(FrameRow { encoding: Encoding::ZstdOnBases, ..frame_row() }), "no bases");
+    }
+
+    #[test]
+    fn entries_that_cannot_be_are_refused() {
+        let entry =
+            Entry { id: BlobId([1; 32]), frame: 1, offset: 0, length: 9, kind: BlobKind::List, start: None, end: None };
+        let read = |entry: Entry| Entry::from_cbor(&entry.to_cbor(), "entry");
+        for mark in [None, Some(Mark([1; 8]))] {
+            let entry = Entry { end: mark, ..entry };
+            assert_eq!(read(entry).unwrap(), entry);
+        }
+        let raw = MAX_FRAME_RAW_BYTES as u32;
+        assert!(read(Entry { offset: 1, length: raw - 1, ..entry }).is_ok());
+        assert!(read(Entry { offset: 1, length: raw, ..entry }).is_err());
+        assert!(read(Entry { offset: u32::MAX, length: u32::MAX, ..entry }).is_err());
+        let mut unmarked = entry.to_cbor();
+        unmarked[0] = 0x87;
+        assert!(Entry::from_cbor(&[&unmarked[..], &[0xf6, 0xf6]].concat(), "entry").is_err());
+    }
+}

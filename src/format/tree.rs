@@ -328,3 +328,189 @@ impl ListPiece {
         if ids.iter().zip(&self.lengths).all(fits) { Ok(()) } else { Err("a length that no chunk can have".to_owned()) }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::format::cbor::Unknown;
+
+    fn node(name: &[u8], kind: NodeKind) -> Node {
+        let mut unknown = Unknown::none();
+        unknown.keep(30, &[0x01]);
+        Node {
+            name: Bytes(name.to_vec()),
+            kind,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime_ns: 5,
+            ctime_after_ns: 0,
+            size: 0,
+            inode: 1,
+            device: 1,
+            links: None,
+            target: Bytes::default(),
+            rdev: None,
+            xattrs: Vec::new(),
+            changed: false,
+            inline: Bytes::default(),
+            chunks: Ids::default(),
+            lengths: Vec::new(),
+            list: None,
+            tree: None,
+            unknown,
+        }
+    }
+
+    fn file(size: u64) -> Node {
+        Node { size, ..node(b"name", NodeKind::File) }
+    }
+
+    fn ids(count: u8) -> Ids {
+        Ids((1..=count).map(|byte| BlobId([byte; 32])).collect())
+    }
+
+    fn piece(level: u32, nodes: Vec<Node>, children: Vec<Child>) -> TreePiece {
+        TreePiece { level, nodes, children, users: Vec::new(), groups: Vec::new(), unknown: Unknown::none() }
+    }
+
+    fn child(first: &[u8]) -> Child {
+        Child { first: Bytes(first.to_vec()), piece: BlobId([7; 32]), unknown: Unknown::none() }
+    }
+
+    /// Whether a node is read, and if so comes back the same.
+    fn read(node: Node) -> bool {
+        let read = Node::from_cbor(&node.to_cbor(), "node");
+        assert!(read.as_ref().map_or(true, |read| *read == node));
+        read.is_ok()
+    }
+
+    #[test]
+    fn content_lies_in_one_place_and_has_the_length_of_its_node() {
+        let big = MAX_FRAME_RAW_BYTES as u64;
+        assert!(read(file(0)));
+        assert!(!read(file(1)), "content that is nowhere");
+        let inline = |bytes: usize, size| read(Node { inline: Bytes(vec![1; bytes]), ..file(size) });
+        assert!(inline(INLINE_BYTES, INLINE_BYTES as u64));
+        assert!(!inline(5, 6));
+        assert!(!inline(INLINE_BYTES + 1, INLINE_BYTES as u64 + 1));
+        let alone = |size| Node { chunks: ids(1), ..file(size) };
+        assert!(read(alone(big)) && !read(alone(big + 1)) && !read(alone(0)));
+        assert!(!read(Node { lengths: vec![9], ..alone(9) }), "a length that is the size");
+        let two = |lengths: &[u64], size| read(Node { chunks: ids(2), lengths: lengths.to_vec(), ..file(size) });
+        assert!(two(&[4, 5], 9));
+        assert!(!two(&[4, 5], 10) && !two(&[9], 9) && !two(&[], 9) && !two(&[0, 9], 9));
+        assert!(!two(&[u64::MAX, 1], 0), "overflow");
+        let hole = Ids(vec![BlobId([1; 32]), HOLE]);
+        assert!(read(Node { chunks: hole, lengths: vec![1, 1 << 50], ..file((1 << 50) + 1) }));
+        let list = Node { list: Some(BlobId([1; 32])), ..file(1 << 60) };
+        assert!(read(list.clone()));
+        assert!(!read(Node { list: Some(HOLE), ..list.clone() }));
+        assert!(!read(Node { inline: Bytes(vec![1]), ..list.clone() }));
+        assert!(!read(Node { lengths: vec![1], ..list }));
+    }
+
+    #[test]
+    fn a_node_holds_so_many_chunks_and_no_more() {
+        let with = |count: usize| {
+            let chunks = Ids(vec![BlobId([1; 32]); count]);
+            read(Node { chunks, lengths: vec![2; count], ..file(2 * count as u64) })
+        };
+        assert!(with(NODE_CHUNKS) && !with(NODE_CHUNKS + 1));
+    }
+
+    #[test]
+    fn chunks_of_a_node_come_with_their_lengths() {
+        let alone = Node { chunks: ids(1), ..file(70_000) };
+        assert_eq!(alone.chunks().collect::<Vec<_>>(), [(BlobId([1; 32]), 70_000)]);
+        let two = Node { chunks: ids(2), lengths: vec![4, 5], ..file(9) };
+        assert_eq!(two.chunks().collect::<Vec<_>>(), [(BlobId([1; 32]), 4), (BlobId([2; 32]), 5)]);
+    }
+
+    #[test]
+    fn a_node_is_what_it_says_it_is() {
+        let directory = Node { tree: Some(BlobId([1; 32])), ..node(b"d", NodeKind::Directory) };
+        assert!(read(directory.clone()));
+        assert!(!read(Node { tree: None, ..directory.clone() }));
+        assert!(!read(Node { tree: Some(HOLE), ..directory.clone() }));
+        assert!(!read(Node { kind: NodeKind::File, ..directory.clone() }));
+        assert!(!read(Node { size: 4096, ..directory }));
+        let link = Node { target: Bytes(b"there".to_vec()), ..node(b"l", NodeKind::Symlink) };
+        assert!(read(link.clone()));
+        assert!(!read(Node { target: Bytes::default(), ..link.clone() }));
+        assert!(!read(Node { kind: NodeKind::Fifo, ..link }));
+        let device = Node { rdev: Some(1), ..node(b"n", NodeKind::CharDevice) };
+        assert!(read(device.clone()));
+        assert!(!read(Node { kind: NodeKind::Socket, ..device }));
+        assert!(!read(Node { mode: 0o10_000, ..file(0) }));
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for name in [&b""[..], b".", b"..", b"a/b", b"/", b"a\0b", &[b'x'; MAX_NAME_BYTES + 1]] {
+            assert!(!is_name(name) && !read(Node { name: Bytes(name.to_vec()), ..file(0) }));
+        }
+        for name in [&b"..."[..], b"..a", b"\xff\n", &[b'x'; MAX_NAME_BYTES]] {
+            assert!(is_name(name) && read(Node { name: Bytes(name.to_vec()), ..file(0) }));
+        }
+    }
+
+    #[test]
+    fn a_piece_has_nodes_or_children_in_order() {
+        let accepted = |piece: TreePiece| {
+            let read = TreePiece::decode(&piece.to_cbor());
+            assert!(read.as_ref().map_or(true, |read| *read == piece));
+            read.is_ok()
+        };
+        let named = |name: &[u8]| node(name, NodeKind::File);
+        assert!(accepted(piece(0, vec![], vec![])), "an empty directory");
+        assert!(accepted(piece(0, vec![named(b"a"), named(b"b")], vec![])));
+        assert!(!accepted(piece(0, vec![named(b"b"), named(b"a")], vec![])));
+        assert!(!accepted(piece(0, vec![named(b"a"), named(b"a")], vec![])), "a name twice");
+        assert!(!accepted(piece(0, vec![], vec![child(b"a")])));
+        assert!(!accepted(piece(0, vec![named(b"a")], vec![child(b"a")])));
+        assert!(accepted(piece(1, vec![], vec![child(b"a"), child(b"b")])));
+        assert!(accepted(piece(MAX_LEVEL, vec![], vec![child(b"a")])));
+        assert!(!accepted(piece(MAX_LEVEL + 1, vec![], vec![child(b"a")])));
+        assert!(!accepted(piece(1, vec![], vec![])));
+        assert!(!accepted(piece(1, vec![named(b"a")], vec![])));
+        assert!(!accepted(piece(1, vec![], vec![child(b"b"), child(b"a")])));
+        assert!(!accepted(piece(1, vec![], vec![child(b"..")])));
+        assert!(!accepted(piece(1, vec![], vec![Child { piece: HOLE, ..child(b"a") }])));
+    }
+
+    #[test]
+    fn a_piece_beyond_its_limit_is_refused_before_it_is_read() {
+        let long = vec![0; MAX_PIECE_BYTES + 1];
+        assert!(TreePiece::decode(&long).unwrap_err().to_string().contains("a piece of"));
+        assert!(ListPiece::decode(&long).unwrap_err().to_string().contains("a piece of"));
+    }
+
+    #[test]
+    fn every_id_of_a_list_has_a_length_that_it_can_have() {
+        let accepted = |level, ids: Ids, lengths: &[u64]| {
+            let piece = ListPiece { level, ids, lengths: lengths.to_vec(), unknown: Unknown::none() };
+            let read = ListPiece::decode(&piece.to_cbor());
+            assert!(read.as_ref().map_or(true, |read| *read == piece));
+            read.is_ok()
+        };
+        let big = MAX_FRAME_RAW_BYTES as u64;
+        assert!(accepted(0, ids(2), &[1, big]));
+        assert!(!accepted(0, ids(2), &[1, big + 1]));
+        assert!(!accepted(0, ids(2), &[1, 0]) && !accepted(0, ids(2), &[1]) && !accepted(0, ids(0), &[]));
+        assert!(accepted(0, Ids(vec![HOLE]), &[1 << 60]));
+        assert!(accepted(MAX_LEVEL, ids(2), &[1 << 60, 1 << 60]));
+        assert!(!accepted(MAX_LEVEL + 1, ids(1), &[1]));
+        assert!(!accepted(1, Ids(vec![HOLE]), &[1]));
+        assert!(!accepted(1, ids(2), &[u64::MAX, 1]), "overflow");
+    }
+
+    #[test]
+    fn every_pair_of_times_has_a_distance() {
+        for (mtime, ctime) in [(0, 5), (5, 0), (i64::MIN, i64::MAX), (i64::MAX, i64::MIN)] {
+            let node = Node { mtime_ns: mtime, ctime_after_ns: Node::ctime_after(mtime, ctime), ..file(0) };
+            assert_eq!(node.ctime_ns(), ctime);
+        }
+    }
+}

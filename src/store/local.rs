@@ -12,14 +12,11 @@
 //! fails if the name is taken, and then the folder is flushed. A crash before the naming leaves a file in `tmp/`
 //! and nothing else; after it the object is whole.
 
-use super::{
-    Area, Error, Key, Listed, ObjectStore, Operation, Put, Upload, check_limit, check_range,
-};
+use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Upload, check_limit, check_range};
 use crate::base::ids::to_hex;
 use crate::base::{Clock, Kind, Timestamp, random};
 use rustix::fs::{
-    Advice, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RawMode, RenameFlags, Stat,
-    Timestamps,
+    Advice, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RawMode, RenameFlags, Stat, Timestamps,
 };
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -78,20 +75,16 @@ impl Local {
     /// Opens the folder `path`; makes and changes nothing in it.
     pub fn open(path: impl AsRef<Path>) -> Result<Local, Error> {
         let path = path.as_ref();
-        let root = rustix::fs::open(
-            path,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|errno| match errno {
-            Errno::NOENT | Errno::NOTDIR => Error::new(
-                Kind::NoRepository,
-                "open",
-                path.display(),
-                "there is no such folder; is the disk mounted, is the path right?",
-            ),
-            _ => failed("open", path.display(), &errno.into()),
-        })?;
+        let root = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| match errno {
+                Errno::NOENT | Errno::NOTDIR => Error::new(
+                    Kind::NoRepository,
+                    "open",
+                    path.display(),
+                    "there is no such folder; is the disk mounted, is the path right?",
+                ),
+                _ => failed("open", path.display(), &errno.into()),
+            })?;
         Ok(Local {
             place: Arc::new(Place {
                 path: path.to_owned(),
@@ -107,11 +100,7 @@ impl Local {
     /// (it would hold a lock on the file). Answers how many it removed.
     pub fn sweep_temporary(&self, older_than: Duration) -> Result<u64, Error> {
         let place = &self.place;
-        let newest = place
-            .clock
-            .now()
-            .saturating_sub(older_than)
-            .unwrap_or(Timestamp::MIN);
+        let newest = place.clock.now().saturating_sub(older_than).unwrap_or(Timestamp::MIN);
         let mut names = Vec::new();
         place.each_file(TEMPORARY, &mut |name, stat| {
             if is_temporary_name(name) && modified_at(stat) <= newest {
@@ -133,10 +122,7 @@ impl ObjectStore for Local {
 
     fn begin(&self) -> Result<Box<dyn Upload>, Error> {
         let temporary = Temporary::create(&self.place)?;
-        Ok(Box::new(LocalUpload {
-            writer: BufWriter::with_capacity(GATHER_BYTES, temporary),
-            failed: None,
-        }))
+        Ok(Box::new(LocalUpload { writer: BufWriter::with_capacity(GATHER_BYTES, temporary), failed: None }))
     }
 
     fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
@@ -237,9 +223,7 @@ impl Upload for LocalUpload {
         }
         // An upload may have waited for its last byte for long; it is stored now.
         let (temporary, _) = self.writer.into_parts();
-        temporary
-            .touch()
-            .map_err(|error| failed("write", subject, &error))?;
+        temporary.touch().map_err(|error| failed("write", subject, &error))?;
         temporary.keep_if_absent(key)
     }
 }
@@ -259,19 +243,11 @@ impl Temporary {
     fn create(place: &Arc<Place>) -> Result<Temporary, Error> {
         let name = to_hex(&random::bytes::<16>());
         let path = temporary_path(&name);
-        let file = place
-            .create_file(&path)
-            .map_err(|error| failed("write", place.path.join(&path).display(), &error))?;
+        let file =
+            place.create_file(&path).map_err(|error| failed("write", place.path.join(&path).display(), &error))?;
         // Where locks are not to be had, sweeping finds out the same way and leaves the file alone.
         let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-        Ok(Temporary {
-            place: place.clone(),
-            file,
-            name,
-            written_bytes: 0,
-            started_bytes: 0,
-            renamed: false,
-        })
+        Ok(Temporary { place: place.clone(), file, name, written_bytes: 0, started_bytes: 0, renamed: false })
     }
 
     fn path(&self) -> String {
@@ -281,14 +257,8 @@ impl Temporary {
 
     /// Sets the time at which it was stored to now, by the clock of the file system.
     fn touch(&self) -> io::Result<()> {
-        let now = rustix::fs::Timespec {
-            tv_sec: 0,
-            tv_nsec: rustix::fs::UTIME_NOW,
-        };
-        let times = Timestamps {
-            last_access: now,
-            last_modification: now,
-        };
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
         Ok(rustix::fs::futimens(&self.file, &times)?)
     }
 
@@ -299,10 +269,7 @@ impl Temporary {
         if size_bytes == self.written_bytes {
             return Ok(());
         }
-        let text = format!(
-            "{} bytes were written, {size_bytes} are there",
-            self.written_bytes
-        );
+        let text = format!("{} bytes were written, {size_bytes} are there", self.written_bytes);
         Err(io::Error::new(io::ErrorKind::WriteZero, text))
     }
 
@@ -428,8 +395,7 @@ impl Place {
             outcome => outcome,
         };
         let file = file.map_err(|errno| self.failed(operation, key, errno.into()))?;
-        let stat =
-            rustix::fs::fstat(&file).map_err(|errno| self.failed(operation, key, errno.into()))?;
+        let stat = rustix::fs::fstat(&file).map_err(|errno| self.failed(operation, key, errno.into()))?;
         self.check_regular(operation, key, &stat)?;
         Ok((file, size_of(&stat)))
     }
@@ -438,12 +404,7 @@ impl Place {
         if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
             return Ok(());
         }
-        Err(Error::new(
-            Kind::Damaged,
-            operation.verb(),
-            self.name_of(key),
-            "it is not a regular file",
-        ))
+        Err(Error::new(Kind::Damaged, operation.verb(), self.name_of(key), "it is not a regular file"))
     }
 
     /// Reads `length` bytes from `offset`, or fails; the caller has compared both with the size.
@@ -453,11 +414,7 @@ impl Place {
 
     fn list_folder(&self, folder: &str, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
         self.each_file(folder, &mut |name, stat| {
-            each(Listed {
-                name: name.to_owned(),
-                size_bytes: size_of(stat),
-                stored_at: modified_at(stat),
-            });
+            each(Listed { name: name.to_owned(), size_bytes: size_of(stat), stored_at: modified_at(stat) });
         })
     }
 
@@ -472,8 +429,7 @@ impl Place {
             let Ok(name) = entry.file_name().to_str() else {
                 continue;
             };
-            let may_be_file =
-                matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
+            let may_be_file = matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
             if !may_be_file || !Key::is_name(name) {
                 continue;
             }
@@ -499,8 +455,7 @@ impl Place {
         };
         while let Some(entry) = entries.read() {
             let entry = entry.map_err(failed)?;
-            let may_be_folder =
-                matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
+            let may_be_folder = matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
             match entry.file_name().to_str() {
                 Ok(name) if may_be_folder && Key::is_name(name) && fan_of(name) == name => {
                     names.push(name.to_owned());
@@ -532,9 +487,7 @@ impl Place {
     /// A new temporary file that holds `bytes`.
     fn written(self: &Arc<Self>, bytes: &[u8], key: &Key) -> Result<Temporary, Error> {
         let mut temporary = Temporary::create(self)?;
-        temporary
-            .write_all(bytes)
-            .map_err(|error| self.failed(Operation::Put, key, error))?;
+        temporary.write_all(bytes).map_err(|error| self.failed(Operation::Put, key, error))?;
         Ok(temporary)
     }
 
@@ -554,11 +507,7 @@ impl Place {
     }
 
     /// Runs `name`, which gives a file the name `key`, after the folder for it is there for good.
-    fn in_folder_of<T>(
-        &self,
-        key: &Key,
-        mut name: impl FnMut() -> rustix::io::Result<T>,
-    ) -> io::Result<T> {
+    fn in_folder_of<T>(&self, key: &Key, mut name: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
         self.prepare_folder_of(key)?;
         match name() {
             // Somebody removed the folder although we know it to have been there: once more from the start.
@@ -612,22 +561,18 @@ impl Place {
     }
 
     fn flush_folder_of(&self, key: &Key) -> Result<(), Error> {
-        self.flush_folder(&folder_of(key))
-            .map_err(|error| self.failed(Operation::Put, key, error))
+        self.flush_folder(&folder_of(key)).map_err(|error| self.failed(Operation::Put, key, error))
     }
 
     fn durable_folders(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
-        self.durable_folders
-            .lock()
-            .expect("nothing panics while it holds the set")
+        self.durable_folders.lock().expect("nothing panics while it holds the set")
     }
 
     /// Removes a temporary file if nobody holds its lock; answers whether it did.
     fn remove_abandoned(&self, name: &str) -> Result<bool, Error> {
         let path = temporary_path(name);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let failed =
-            |errno: Errno| failed("delete", self.path.join(&path).display(), &errno.into());
+        let failed = |errno: Errno| failed("delete", self.path.join(&path).display(), &errno.into());
         let file = match rustix::fs::openat(&self.root, &path, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(false),
@@ -654,9 +599,7 @@ impl Place {
                     Kind::Refused,
                     "create",
                     self.path.display(),
-                    format_args!(
-                        "the folder is not empty, it holds {name:?}; choose a new or empty one"
-                    ),
+                    format_args!("the folder is not empty, it holds {name:?}; choose a new or empty one"),
                 ));
             }
         }
@@ -735,8 +678,7 @@ fn fan_of(name: &str) -> &str {
 /// The folder in which `key` lies, relative to the repository; empty for the top.
 fn folder_of(key: &Key) -> String {
     let path = key.path();
-    path.rsplit_once('/')
-        .map_or_else(String::new, |(folder, _)| folder.to_owned())
+    path.rsplit_once('/').map_or_else(String::new, |(folder, _)| folder.to_owned())
 }
 
 fn size_of(stat: &Stat) -> u64 {

@@ -5,4 +5,5 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod store_contract;
 mod tidy;

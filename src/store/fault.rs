@@ -47,7 +47,7 @@ struct State {
     changes: u64,
     crash_at: Option<(u64, Crash)>,
     crashed: bool,
-    failing: Option<Failing>,
+    failing: Vec<Failing>,
     losing_answers: u64,
     room_bytes: Option<u64>,
     damage: BTreeMap<Key, Damage>,
@@ -88,22 +88,15 @@ impl Fault {
         self.state().crash_at = Some((change, crash));
     }
 
-    /// The next `count` requests fail with `kind` and do nothing.
+    /// The next `count` requests fail with `kind` and do nothing. Orders add up: a later one waits for those
+    /// before it that concern the same requests.
     pub fn fail_next(&self, count: u64, kind: Kind) {
-        self.state().failing = Some(Failing {
-            only: None,
-            left: count,
-            kind,
-        });
+        self.fail(None, count, kind);
     }
 
     /// The next `count` requests of one sort fail with `kind` and do nothing.
     pub fn fail_next_of(&self, operation: Operation, count: u64, kind: Kind) {
-        self.state().failing = Some(Failing {
-            only: Some(operation),
-            left: count,
-            kind,
-        });
+        self.fail(Some(operation), count, kind);
     }
 
     /// The next `count` changes take effect, but answer [`Kind::Unavailable`].
@@ -139,6 +132,13 @@ impl Fault {
     /// The store underneath, without faults.
     pub fn healed(&self) -> Arc<dyn ObjectStore> {
         self.inner.clone()
+    }
+
+    fn fail(&self, only: Option<Operation>, count: u64, kind: Kind) {
+        if count > 0 {
+            let left = count;
+            self.state().failing.push(Failing { only, left, kind });
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -271,12 +271,14 @@ impl State {
     }
 
     fn failure_of(&mut self, operation: Operation) -> Option<Kind> {
-        let failing = self.failing.as_mut()?;
-        if failing.left == 0 || failing.only.is_some_and(|only| only != operation) {
-            return None;
-        }
+        let failing = self
+            .failing
+            .iter_mut()
+            .find(|failing| failing.only.is_none_or(|only| only == operation))?;
         failing.left -= 1;
-        Some(failing.kind)
+        let kind = failing.kind;
+        self.failing.retain(|failing| failing.left > 0);
+        Some(kind)
     }
 }
 

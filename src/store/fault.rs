@@ -4,7 +4,9 @@
 //! full, and show damage on reads. What really lies in the store underneath stays right throughout;
 //! [`Fault::healed`] gives it back.
 
-use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Upload, check_limit, check_range};
+use super::{
+    Area, Error, Key, Listed, ObjectStore, Operation, Put, Upload, check_limit, check_range,
+};
 use crate::base::Kind;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -45,7 +47,7 @@ struct State {
     changes: u64,
     crash_at: Option<(u64, Crash)>,
     crashed: bool,
-    failing: Option<Failing>,
+    failing: Vec<Failing>,
     losing_answers: u64,
     room_bytes: Option<u64>,
     damage: BTreeMap<Key, Damage>,
@@ -67,7 +69,10 @@ enum Answer {
 impl Fault {
     /// No faults yet.
     pub fn new(inner: impl ObjectStore + 'static) -> Fault {
-        Fault { inner: Arc::new(inner), state: Arc::default() }
+        Fault {
+            inner: Arc::new(inner),
+            state: Arc::default(),
+        }
     }
 
     /// The first `changes` changes succeed; then every request fails.
@@ -83,14 +88,15 @@ impl Fault {
         self.state().crash_at = Some((change, crash));
     }
 
-    /// The next `count` requests fail with `kind` and do nothing.
+    /// The next `count` requests fail with `kind` and do nothing. Orders add up: a later one waits for those
+    /// before it that concern the same requests.
     pub fn fail_next(&self, count: u64, kind: Kind) {
-        self.state().failing = Some(Failing { only: None, left: count, kind });
+        self.fail(None, count, kind);
     }
 
     /// The next `count` requests of one sort fail with `kind` and do nothing.
     pub fn fail_next_of(&self, operation: Operation, count: u64, kind: Kind) {
-        self.state().failing = Some(Failing { only: Some(operation), left: count, kind });
+        self.fail(Some(operation), count, kind);
     }
 
     /// The next `count` changes take effect, but answer [`Kind::Unavailable`].
@@ -128,16 +134,31 @@ impl Fault {
         self.inner.clone()
     }
 
+    fn fail(&self, only: Option<Operation>, left: u64, kind: Kind) {
+        if left > 0 {
+            self.state().failing.push(Failing { only, left, kind });
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics while it holds the faults")
+        self.state
+            .lock()
+            .expect("nothing panics while it holds the faults")
     }
 
     fn check(&self, operation: Operation, subject: &str) -> Result<Answer, Error> {
-        self.state().admit(operation).map_err(|(kind, reason)| Error::new(kind, operation.verb(), subject, reason))
+        self.state()
+            .admit(operation)
+            .map_err(|(kind, reason)| Error::new(kind, operation.verb(), subject, reason))
     }
 
     /// Makes a change unless a fault says otherwise.
-    fn change<T>(&self, operation: Operation, key: &Key, act: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    fn change<T>(
+        &self,
+        operation: Operation,
+        key: &Key,
+        act: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let answer = self.check(operation, &key.path())?;
         let outcome = act()?;
         match answer {
@@ -210,9 +231,10 @@ impl Fault {
         let key = Key::new(area, &listed.name);
         match self.damage_of(&key) {
             None => Some(listed),
-            Some(damage) => {
-                self.damaged(&key, damage).ok().map(|bytes| Listed { size_bytes: bytes.len() as u64, ..listed })
-            }
+            Some(damage) => self.damaged(&key, damage).ok().map(|bytes| Listed {
+                size_bytes: bytes.len() as u64,
+                ..listed
+            }),
         }
     }
 }
@@ -248,12 +270,14 @@ impl State {
     }
 
     fn failure_of(&mut self, operation: Operation) -> Option<Kind> {
-        let failing = self.failing.as_mut()?;
-        if failing.left == 0 || failing.only.is_some_and(|only| only != operation) {
-            return None;
-        }
+        let failing = self
+            .failing
+            .iter_mut()
+            .find(|failing| failing.only.is_none_or(|only| only == operation))?;
         failing.left -= 1;
-        Some(failing.kind)
+        let kind = failing.kind;
+        self.failing.retain(|failing| failing.left > 0);
+        Some(kind)
     }
 }
 
@@ -267,7 +291,12 @@ impl ObjectStore for Fault {
         if self.crashed() {
             return Err(unavailable("write", self.location(), "it has crashed"));
         }
-        Ok(Box::new(FaultUpload { fault: self.clone(), inner: self.inner.begin()?, written_bytes: 0, full: false }))
+        Ok(Box::new(FaultUpload {
+            fault: self.clone(),
+            inner: self.inner.begin()?,
+            written_bytes: 0,
+            full: false,
+        }))
     }
 
     fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
@@ -366,9 +395,19 @@ impl Write for FaultUpload {
 
 impl Upload for FaultUpload {
     fn finish(self: Box<Self>, key: &Key) -> Result<Put, Error> {
-        let FaultUpload { fault, inner, written_bytes, full } = *self;
+        let FaultUpload {
+            fault,
+            inner,
+            written_bytes,
+            full,
+        } = *self;
         if full {
-            return Err(Error::new(Kind::Full, "write", key, "a write to it failed before"));
+            return Err(Error::new(
+                Kind::Full,
+                "write",
+                key,
+                "a write to it failed before",
+            ));
         }
         fault.store(Operation::Finish, key, written_bytes, || inner.finish(key))
     }
@@ -390,13 +429,17 @@ mod tests {
 
     fn names(store: &dyn ObjectStore) -> Vec<String> {
         let mut names = Vec::new();
-        store.list(Area::Packs, &mut |listed| names.push(listed.name)).unwrap();
+        store
+            .list(Area::Packs, &mut |listed| names.push(listed.name))
+            .unwrap();
         names
     }
 
     fn upload(store: &dyn ObjectStore, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
         let mut upload = store.begin()?;
-        upload.write_all(bytes).map_err(|error| Error::new(Kind::of_io(&error), "write", key, &error))?;
+        upload
+            .write_all(bytes)
+            .map_err(|error| Error::new(Kind::of_io(&error), "write", key, &error))?;
         upload.finish(key)
     }
 
@@ -406,9 +449,18 @@ mod tests {
         store.put(&key("aa"), b"1").unwrap();
         upload(&store, &key("ab"), b"2").unwrap();
         store.get(&key("aa"), 9).unwrap();
-        assert_eq!(store.put(&key("ac"), b"3").unwrap_err().kind(), Kind::Unavailable);
-        assert_eq!(store.get(&key("aa"), 9).unwrap_err().kind(), Kind::Unavailable);
-        assert_eq!(upload(&store, &key("ad"), b"").unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(
+            store.put(&key("ac"), b"3").unwrap_err().kind(),
+            Kind::Unavailable
+        );
+        assert_eq!(
+            store.get(&key("aa"), 9).unwrap_err().kind(),
+            Kind::Unavailable
+        );
+        assert_eq!(
+            upload(&store, &key("ad"), b"").unwrap_err().kind(),
+            Kind::Unavailable
+        );
         assert_eq!(names(&*store.healed()), ["aa", "ab"]);
     }
 
@@ -416,7 +468,10 @@ mod tests {
     fn a_crash_can_take_effect_and_lose_its_answer() {
         let store = Fault::new(Memory::new());
         store.crash_at(1, Crash::After);
-        assert_eq!(upload(&store, &key("aa"), b"1").unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(
+            upload(&store, &key("aa"), b"1").unwrap_err().kind(),
+            Kind::Unavailable
+        );
         assert!(store.crashed());
         assert_eq!(names(&*store.healed()), ["aa"]);
     }
@@ -428,7 +483,10 @@ mod tests {
         upload.write_all(b"half").unwrap();
         store.delete(&key("aa")).unwrap_err();
         assert!(upload.write_all(b"more").is_err());
-        assert_eq!(upload.finish(&key("ab")).unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(
+            upload.finish(&key("ab")).unwrap_err().kind(),
+            Kind::Unavailable
+        );
         assert!(names(&*store.healed()).is_empty());
     }
 
@@ -438,7 +496,10 @@ mod tests {
         for kind in [Kind::Unavailable, Kind::Denied, Kind::Full, Kind::Damaged] {
             store.fail_next(2, kind);
             assert_eq!(store.put(&key("aa"), b"1").unwrap_err().kind(), kind);
-            assert_eq!(store.list(Area::Packs, &mut |_| ()).unwrap_err().kind(), kind);
+            assert_eq!(
+                store.list(Area::Packs, &mut |_| ()).unwrap_err().kind(),
+                kind
+            );
             assert!(names(&store).is_empty());
         }
         assert_eq!(store.operations(), 12);
@@ -458,7 +519,10 @@ mod tests {
     fn a_lost_answer_is_a_change_that_took_effect() {
         let store = Fault::new(Memory::new());
         store.lose_answers(1);
-        assert_eq!(store.put(&key("aa"), b"1").unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(
+            store.put(&key("aa"), b"1").unwrap_err().kind(),
+            Kind::Unavailable
+        );
         assert_eq!(store.put(&key("aa"), b"1").unwrap(), Put::Existed);
     }
 
@@ -468,9 +532,18 @@ mod tests {
         store.full_after(5);
         store.put(&key("aa"), b"123").unwrap();
         assert_eq!(store.free_bytes(), Some(2));
-        assert_eq!(store.put(&key("ab"), b"123").unwrap_err().kind(), Kind::Full);
-        assert_eq!(upload(&store, &key("ac"), b"123").unwrap_err().kind(), Kind::Full);
-        assert_eq!(store.replace(&key("aa"), b"123").unwrap_err().kind(), Kind::Full);
+        assert_eq!(
+            store.put(&key("ab"), b"123").unwrap_err().kind(),
+            Kind::Full
+        );
+        assert_eq!(
+            upload(&store, &key("ac"), b"123").unwrap_err().kind(),
+            Kind::Full
+        );
+        assert_eq!(
+            store.replace(&key("aa"), b"123").unwrap_err().kind(),
+            Kind::Full
+        );
         store.put(&key("ad"), b"12").unwrap();
         assert_eq!(names(&store), ["aa", "ad"]);
     }
@@ -487,7 +560,12 @@ mod tests {
     #[test]
     fn damage_shows_alike_in_every_kind_of_read() {
         let store = Fault::new(Memory::new());
-        for (name, bytes) in [("aa", b"abcd"), ("ab", b"efgh"), ("ac", b"ijkl"), ("ad", b"mnop")] {
+        for (name, bytes) in [
+            ("aa", b"abcd"),
+            ("ab", b"efgh"),
+            ("ac", b"ijkl"),
+            ("ad", b"mnop"),
+        ] {
             store.put(&key(name), bytes).unwrap();
         }
         store.damage(&key("aa"), Damage::Flip(6));
@@ -498,7 +576,10 @@ mod tests {
         assert_eq!(store.get(&key("aa"), 9).unwrap(), b"abbd");
         assert_eq!(store.get_range(&key("aa"), 2, 1).unwrap(), b"b");
         assert_eq!(store.size(&key("ab")).unwrap(), 1);
-        assert_eq!(store.get_range(&key("ab"), 0, 2).unwrap_err().kind(), Kind::Damaged);
+        assert_eq!(
+            store.get_range(&key("ab"), 0, 2).unwrap_err().kind(),
+            Kind::Damaged
+        );
         assert_eq!(store.get(&key("ac"), 9).unwrap(), b"mnop");
         assert_eq!(store.size(&key("ad")).unwrap_err().kind(), Kind::NotFound);
         assert_eq!(names(&store), ["aa", "ab", "ac"]);

@@ -12,11 +12,14 @@
 //! fails if the name is taken, and then the folder is flushed. A crash before the naming leaves a file in `tmp/`
 //! and nothing else; after it the object is whole.
 
-use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Upload, check_limit, check_range};
+use super::{
+    Area, Error, Key, Listed, ObjectStore, Operation, Put, Upload, check_limit, check_range,
+};
 use crate::base::ids::to_hex;
 use crate::base::{Clock, Kind, Timestamp, random};
 use rustix::fs::{
-    Advice, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RawMode, RenameFlags, Stat, Timestamps,
+    Advice, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RawMode, RenameFlags, Stat,
+    Timestamps,
 };
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -40,7 +43,8 @@ const FOLDER_MODE: RawMode = 0o700;
 const GATHER_BYTES: usize = 128 << 10;
 
 /// After each such stretch of an upload the kernel is asked to start writing it out, so that the flush at the
-/// end finds little left to do.
+/// end finds little left to do: for 128 MiB on ext4 it falls from 47 ms to 3 ms, to 0.7 ms if the upload takes
+/// its time.
 const WRITEBACK_BYTES: u64 = 4 << 20;
 
 /// A store in a folder. Clones share it.
@@ -75,16 +79,20 @@ impl Local {
     /// Opens the folder `path`; makes and changes nothing in it.
     pub fn open(path: impl AsRef<Path>) -> Result<Local, Error> {
         let path = path.as_ref();
-        let root = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| match errno {
-                Errno::NOENT | Errno::NOTDIR => Error::new(
-                    Kind::NoRepository,
-                    "open",
-                    path.display(),
-                    "there is no such folder; is the disk mounted, is the path right?",
-                ),
-                _ => failed("open", path.display(), &errno.into()),
-            })?;
+        let root = rustix::fs::open(
+            path,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|errno| match errno {
+            Errno::NOENT | Errno::NOTDIR => Error::new(
+                Kind::NoRepository,
+                "open",
+                path.display(),
+                "there is no such folder; is the disk mounted, is the path right?",
+            ),
+            _ => failed("open", path.display(), &errno.into()),
+        })?;
         Ok(Local {
             place: Arc::new(Place {
                 path: path.to_owned(),
@@ -100,7 +108,11 @@ impl Local {
     /// (it would hold a lock on the file). Answers how many it removed.
     pub fn sweep_temporary(&self, older_than: Duration) -> Result<u64, Error> {
         let place = &self.place;
-        let newest = place.clock.now().saturating_sub(older_than).unwrap_or(Timestamp::MIN);
+        let newest = place
+            .clock
+            .now()
+            .saturating_sub(older_than)
+            .unwrap_or(Timestamp::MIN);
         let mut names = Vec::new();
         place.each_file(TEMPORARY, &mut |name, stat| {
             if is_temporary_name(name) && modified_at(stat) <= newest {
@@ -122,7 +134,10 @@ impl ObjectStore for Local {
 
     fn begin(&self) -> Result<Box<dyn Upload>, Error> {
         let temporary = Temporary::create(&self.place)?;
-        Ok(Box::new(LocalUpload { writer: BufWriter::with_capacity(GATHER_BYTES, temporary), failed: None }))
+        Ok(Box::new(LocalUpload {
+            writer: BufWriter::with_capacity(GATHER_BYTES, temporary),
+            failed: None,
+        }))
     }
 
     fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
@@ -152,7 +167,11 @@ impl ObjectStore for Local {
         if !area.fans_out() {
             return self.place.list_folder(area.folder(), each);
         }
-        for fan in self.place.folders_in(area.folder())? {
+        let fans = self
+            .place
+            .folders_in(area.folder())
+            .map_err(|errno| self.place.failed_in(area.folder(), &errno.into()))?;
+        for fan in fans {
             let folder = format!("{}/{fan}", area.folder());
             self.place.list_folder(&folder, &mut |listed| {
                 // A name in the wrong folder would not be found by `get` either.
@@ -223,7 +242,9 @@ impl Upload for LocalUpload {
         }
         // An upload may have waited for its last byte for long; it is stored now.
         let (temporary, _) = self.writer.into_parts();
-        temporary.touch().map_err(|error| failed("write", subject, &error))?;
+        temporary
+            .touch()
+            .map_err(|error| failed("write", subject, &error))?;
         temporary.keep_if_absent(key)
     }
 }
@@ -243,22 +264,35 @@ impl Temporary {
     fn create(place: &Arc<Place>) -> Result<Temporary, Error> {
         let name = to_hex(&random::bytes::<16>());
         let path = temporary_path(&name);
-        let file =
-            place.create_file(&path).map_err(|error| failed("write", place.path.join(&path).display(), &error))?;
+        let file = place
+            .create_file(&path)
+            .map_err(|error| write_failed(Operation::Put, place.name_of_path(&path), &error))?;
         // Where locks are not to be had, sweeping finds out the same way and leaves the file alone.
         let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-        Ok(Temporary { place: place.clone(), file, name, written_bytes: 0, started_bytes: 0, renamed: false })
+        Ok(Temporary {
+            place: place.clone(),
+            file,
+            name,
+            written_bytes: 0,
+            started_bytes: 0,
+            renamed: false,
+        })
     }
 
     fn path(&self) -> String {
-        let path = self.place.path.join(temporary_path(&self.name));
-        path.display().to_string()
+        self.place.name_of_path(&temporary_path(&self.name))
     }
 
     /// Sets the time at which it was stored to now, by the clock of the file system.
     fn touch(&self) -> io::Result<()> {
-        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-        let times = Timestamps { last_access: now, last_modification: now };
+        let now = rustix::fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        };
+        let times = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
         Ok(rustix::fs::futimens(&self.file, &times)?)
     }
 
@@ -269,7 +303,10 @@ impl Temporary {
         if size_bytes == self.written_bytes {
             return Ok(());
         }
-        let text = format!("{} bytes were written, {size_bytes} are there", self.written_bytes);
+        let text = format!(
+            "{} bytes were written, {size_bytes} are there",
+            self.written_bytes
+        );
         Err(io::Error::new(io::ErrorKind::WriteZero, text))
     }
 
@@ -395,7 +432,8 @@ impl Place {
             outcome => outcome,
         };
         let file = file.map_err(|errno| self.failed(operation, key, errno.into()))?;
-        let stat = rustix::fs::fstat(&file).map_err(|errno| self.failed(operation, key, errno.into()))?;
+        let stat =
+            rustix::fs::fstat(&file).map_err(|errno| self.failed(operation, key, errno.into()))?;
         self.check_regular(operation, key, &stat)?;
         Ok((file, size_of(&stat)))
     }
@@ -404,7 +442,12 @@ impl Place {
         if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
             return Ok(());
         }
-        Err(Error::new(Kind::Damaged, operation.verb(), self.name_of(key), "it is not a regular file"))
+        Err(Error::new(
+            Kind::Damaged,
+            operation.verb(),
+            self.name_of(key),
+            "it is not a regular file",
+        ))
     }
 
     /// Reads `length` bytes from `offset`, or fails; the caller has compared both with the size.
@@ -414,13 +457,17 @@ impl Place {
 
     fn list_folder(&self, folder: &str, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
         self.each_file(folder, &mut |name, stat| {
-            each(Listed { name: name.to_owned(), size_bytes: size_of(stat), stored_at: modified_at(stat) });
+            each(Listed {
+                name: name.to_owned(),
+                size_bytes: size_of(stat),
+                stored_at: modified_at(stat),
+            });
         })
     }
 
     /// Calls `each` for the regular files with object names in a folder; a folder that is not there is empty.
     fn each_file(&self, folder: &str, each: &mut dyn FnMut(&str, &Stat)) -> Result<(), Error> {
-        let failed = |errno: Errno| self.failed_in(folder, errno.into());
+        let failed = |errno: Errno| self.failed_in(folder, &errno.into());
         let Some(mut entries) = self.read_folder(folder).map_err(failed)? else {
             return Ok(());
         };
@@ -429,7 +476,8 @@ impl Place {
             let Ok(name) = entry.file_name().to_str() else {
                 continue;
             };
-            let may_be_file = matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
+            let may_be_file =
+                matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
             if !may_be_file || !Key::is_name(name) {
                 continue;
             }
@@ -447,15 +495,15 @@ impl Place {
     }
 
     /// The names of the fan-out folders in an area.
-    fn folders_in(&self, folder: &str) -> Result<Vec<String>, Error> {
-        let failed = |errno: Errno| self.failed_in(folder, errno.into());
+    fn folders_in(&self, folder: &str) -> rustix::io::Result<Vec<String>> {
         let mut names = Vec::new();
-        let Some(mut entries) = self.read_folder(folder).map_err(failed)? else {
+        let Some(mut entries) = self.read_folder(folder)? else {
             return Ok(names);
         };
         while let Some(entry) = entries.read() {
-            let entry = entry.map_err(failed)?;
-            let may_be_folder = matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
+            let entry = entry?;
+            let may_be_folder =
+                matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
             match entry.file_name().to_str() {
                 Ok(name) if may_be_folder && Key::is_name(name) && fan_of(name) == name => {
                     names.push(name.to_owned());
@@ -487,7 +535,9 @@ impl Place {
     /// A new temporary file that holds `bytes`.
     fn written(self: &Arc<Self>, bytes: &[u8], key: &Key) -> Result<Temporary, Error> {
         let mut temporary = Temporary::create(self)?;
-        temporary.write_all(bytes).map_err(|error| self.failed(Operation::Put, key, error))?;
+        temporary
+            .write_all(bytes)
+            .map_err(|error| self.failed(Operation::Put, key, error))?;
         Ok(temporary)
     }
 
@@ -507,7 +557,11 @@ impl Place {
     }
 
     /// Runs `name`, which gives a file the name `key`, after the folder for it is there for good.
-    fn in_folder_of<T>(&self, key: &Key, mut name: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
+    fn in_folder_of<T>(
+        &self,
+        key: &Key,
+        mut name: impl FnMut() -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
         self.prepare_folder_of(key)?;
         match name() {
             // Somebody removed the folder although we know it to have been there: once more from the start.
@@ -542,7 +596,7 @@ impl Place {
     fn prepare_fan(&self, area: &str, folder: &str) -> io::Result<()> {
         self.make_folder(folder)?;
         // One flush covers all fan-out folders there are by now.
-        let fans = self.folders_in(area).map_err(io::Error::other)?;
+        let fans = self.folders_in(area)?;
         self.flush_folder(area)?;
         let mut durable = self.durable_folders();
         durable.extend(fans.iter().map(|fan| format!("{area}/{fan}")));
@@ -561,18 +615,21 @@ impl Place {
     }
 
     fn flush_folder_of(&self, key: &Key) -> Result<(), Error> {
-        self.flush_folder(&folder_of(key)).map_err(|error| self.failed(Operation::Put, key, error))
+        self.flush_folder(&folder_of(key))
+            .map_err(|error| self.failed(Operation::Put, key, error))
     }
 
     fn durable_folders(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
-        self.durable_folders.lock().expect("nothing panics while it holds the set")
+        self.durable_folders
+            .lock()
+            .expect("nothing panics while it holds the set")
     }
 
     /// Removes a temporary file if nobody holds its lock; answers whether it did.
     fn remove_abandoned(&self, name: &str) -> Result<bool, Error> {
         let path = temporary_path(name);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let failed = |errno: Errno| failed("delete", self.path.join(&path).display(), &errno.into());
+        let failed = |errno: Errno| failed("delete", self.name_of_path(&path), &errno.into());
         let file = match rustix::fs::openat(&self.root, &path, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(false),
@@ -589,7 +646,7 @@ impl Place {
     }
 
     fn refuse_strangers(&self) -> Result<(), Error> {
-        let failed = |errno: Errno| self.failed_in("", errno.into());
+        let failed = |errno: Errno| self.failed_in("", &errno.into());
         let mut entries = Dir::new(self.open_folder("").map_err(failed)?).map_err(failed)?;
         while let Some(entry) = entries.read() {
             let entry = entry.map_err(failed)?;
@@ -599,7 +656,9 @@ impl Place {
                     Kind::Refused,
                     "create",
                     self.path.display(),
-                    format_args!("the folder is not empty, it holds {name:?}; choose a new or empty one"),
+                    format_args!(
+                        "the folder is not empty, it holds {name:?}; choose a new or empty one"
+                    ),
                 ));
             }
         }
@@ -610,26 +669,37 @@ impl Place {
 /// Messages.
 impl Place {
     fn name_of(&self, key: &Key) -> String {
-        self.path.join(key.path()).display().to_string()
+        self.name_of_path(&key.path())
+    }
+
+    fn name_of_path(&self, path: &str) -> String {
+        self.path.join(path).display().to_string()
     }
 
     fn failed(&self, operation: Operation, key: &Key, error: io::Error) -> Error {
-        let kind = match kind_of(&error) {
-            // What is written is there; if its folder is not, the disk has gone from under us.
-            Kind::NotFound if operation.changes() => Kind::Unavailable,
-            kind => kind,
-        };
-        let reason = reason_of(&error);
-        Error::new(kind, operation.verb(), self.name_of(key), reason)
+        if operation.changes() {
+            write_failed(operation, self.name_of(key), &error)
+        } else {
+            failed(operation.verb(), self.name_of(key), &error)
+        }
     }
 
-    fn failed_in(&self, folder: &str, error: io::Error) -> Error {
-        failed("list", self.path.join(folder).display(), &error)
+    fn failed_in(&self, folder: &str, error: &io::Error) -> Error {
+        failed("list", self.name_of_path(folder), error)
     }
 }
 
 fn failed(operation: &'static str, subject: impl ToString, error: &io::Error) -> Error {
     Error::new(kind_of(error), operation, subject, reason_of(error))
+}
+
+/// As [`failed`], but what cannot be found is no object: the disk has gone from under us.
+fn write_failed(operation: Operation, subject: String, error: &io::Error) -> Error {
+    let kind = match kind_of(error) {
+        Kind::NotFound => Kind::Unavailable,
+        kind => kind,
+    };
+    Error::new(kind, operation.verb(), subject, reason_of(error))
 }
 
 fn kind_of(error: &io::Error) -> Kind {
@@ -678,7 +748,8 @@ fn fan_of(name: &str) -> &str {
 /// The folder in which `key` lies, relative to the repository; empty for the top.
 fn folder_of(key: &Key) -> String {
     let path = key.path();
-    path.rsplit_once('/').map_or_else(String::new, |(folder, _)| folder.to_owned())
+    path.rsplit_once('/')
+        .map_or_else(String::new, |(folder, _)| folder.to_owned())
 }
 
 fn size_of(stat: &Stat) -> u64 {
@@ -741,4 +812,250 @@ fn make_durable_folders(path: &Path) -> io::Result<()> {
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     flush(rustix::fs::open(parent, flags, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    fn folder() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/er/repository");
+        (folder, path)
+    }
+
+    fn names(store: &Local, area: Area) -> Vec<String> {
+        let mut names = Vec::new();
+        store
+            .list(area, &mut |listed| names.push(listed.name))
+            .unwrap();
+        names.sort();
+        names
+    }
+
+    fn temporary_files(path: &Path) -> usize {
+        fs::read_dir(path.join(TEMPORARY)).map_or(0, Iterator::count)
+    }
+
+    #[test]
+    fn a_new_store_is_an_empty_folder_for_its_owner_alone() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+        store.put(&Key::new(Area::Packs, "abc"), b"x").unwrap();
+        for (entry, mode) in [
+            ("", 0o700),
+            ("packs", 0o700),
+            ("packs/ab", 0o700),
+            ("packs/ab/abc", 0o600),
+        ] {
+            let found = fs::metadata(path.join(entry)).unwrap().permissions().mode() & 0o777;
+            assert_eq!(found & !mode, 0, "{entry}: {found:o}");
+        }
+        assert!(store.free_bytes().unwrap() > 0);
+        assert_eq!(store.location(), path.display().to_string());
+    }
+
+    #[test]
+    fn a_folder_with_strange_things_in_it_is_refused() {
+        let (_folder, path) = folder();
+        fs::create_dir_all(path.join("lost+found")).unwrap();
+        Local::create(&path).unwrap();
+        fs::write(path.join("holiday.jpg"), b"").unwrap();
+        let error = Local::create(&path).err().unwrap();
+        assert_eq!(error.kind(), Kind::Refused);
+        assert!(error.to_string().contains("holiday.jpg"), "{error}");
+    }
+
+    #[test]
+    fn a_store_can_be_created_again_after_it_was_interrupted() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        for area in Area::ALL {
+            store.put(&Key::new(area, "config"), b"x").unwrap();
+        }
+        assert!(Local::create(&path).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_there_or_no_folder_is_no_repository() {
+        let (_folder, path) = folder();
+        assert_eq!(Local::open(&path).err().unwrap().kind(), Kind::NoRepository);
+        assert!(!path.exists());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, b"").unwrap();
+        assert_eq!(Local::open(&path).err().unwrap().kind(), Kind::NoRepository);
+        assert_eq!(
+            Local::create(&path).err().unwrap().kind(),
+            Kind::NoRepository
+        );
+    }
+
+    #[test]
+    fn strange_files_are_neither_listed_nor_read() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        store.put(&Key::new(Area::Keys, "real"), b"x").unwrap();
+        store.put(&Key::new(Area::Packs, "abc"), b"x").unwrap();
+        fs::write(path.join("keys/UPPER"), b"").unwrap();
+        fs::write(path.join("keys/.hidden"), b"").unwrap();
+        fs::create_dir(path.join("keys/folder")).unwrap();
+        symlink(path.join("keys/real"), path.join("keys/link")).unwrap();
+        fs::write(path.join("packs/ab/xyz"), b"in the wrong folder").unwrap();
+        fs::write(path.join("packs/abcd"), b"not in a folder").unwrap();
+        symlink(path.join("packs/ab"), path.join("packs/xy")).unwrap();
+        symlink(path.join("keys"), path.join("epochs")).unwrap();
+
+        assert_eq!(names(&store, Area::Keys), ["real"]);
+        assert_eq!(names(&store, Area::Packs), ["abc"]);
+        assert!(names(&store, Area::Epochs).is_empty());
+        for name in ["link", "folder"] {
+            let key = Key::new(Area::Keys, name);
+            assert_eq!(store.get(&key, 9).unwrap_err().kind(), Kind::Damaged);
+            assert_eq!(store.size(&key).unwrap_err().kind(), Kind::Damaged);
+        }
+    }
+
+    #[test]
+    fn an_upload_under_way_is_in_tmp_and_gone_when_dropped() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        let mut upload = store.begin().unwrap();
+        upload.write_all(&[1; 300_000]).unwrap();
+        assert_eq!(temporary_files(&path), 1);
+        drop(upload);
+        assert_eq!(temporary_files(&path), 0);
+    }
+
+    #[test]
+    fn nothing_is_left_in_tmp_after_a_put_won_or_lost() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        let key = Key::new(Area::Keys, "a");
+        for by_link in [false, true] {
+            store.place.names_by_link.store(by_link, Ordering::Relaxed);
+            assert_eq!(store.put(&key, b"1").unwrap(), Put::Stored);
+            assert_eq!(store.put(&key, b"2").unwrap(), Put::Existed);
+            store.replace(&key, b"3").unwrap();
+            assert_eq!(store.get(&key, 1).unwrap(), b"3");
+            assert_eq!(fs::metadata(path.join("keys/a")).unwrap().nlink(), 1);
+            assert_eq!(temporary_files(&path), 0);
+            store.delete(&key).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_link_whose_answer_was_lost_is_known_as_our_own() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        let key = Key::new(Area::Config, "config");
+        let temporary = store.place.written(b"x", &key).unwrap();
+        assert_eq!(temporary.link(&key).unwrap(), Put::Stored);
+        assert_eq!(temporary.link(&key).unwrap(), Put::Stored);
+        let other = store.place.written(b"y", &key).unwrap();
+        assert_eq!(other.link(&key).unwrap(), Put::Existed);
+    }
+
+    #[test]
+    fn sweeping_takes_abandoned_uploads_and_leaves_living_and_young_ones() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        assert_eq!(store.sweep_temporary(Duration::ZERO).unwrap(), 0);
+        let mut living = store.begin().unwrap();
+        living.write_all(b"x").unwrap();
+        // As a killed process leaves it: nobody holds a lock.
+        fs::write(path.join("tmp/00112233445566778899aabbccddeeff"), b"half").unwrap();
+        fs::write(path.join("tmp/notes"), b"not ours").unwrap();
+
+        let day = Duration::from_secs(24 * 3600);
+        assert_eq!(store.sweep_temporary(day).unwrap(), 0);
+        assert_eq!(store.sweep_temporary(Duration::MAX).unwrap(), 0);
+        assert_eq!(store.sweep_temporary(Duration::ZERO).unwrap(), 1);
+        assert_eq!(temporary_files(&path), 2);
+        living.finish(&Key::new(Area::Keys, "a")).unwrap();
+        assert_eq!(names(&store, Area::Keys), ["a"]);
+    }
+
+    #[test]
+    fn a_folder_removed_meanwhile_is_made_again() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        store.put(&Key::new(Area::Packs, "ab1"), b"x").unwrap();
+        fs::remove_dir_all(path.join("packs")).unwrap();
+        store.put(&Key::new(Area::Packs, "ab2"), b"x").unwrap();
+        assert_eq!(names(&store, Area::Packs), ["ab2"]);
+    }
+
+    #[test]
+    fn a_disk_that_has_gone_is_unavailable_and_not_an_empty_repository() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        fs::remove_dir_all(&path).unwrap();
+        let key = Key::new(Area::Packs, "ab1");
+        assert_eq!(store.put(&key, b"x").unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(store.begin().err().unwrap().kind(), Kind::Unavailable);
+    }
+
+    #[test]
+    fn a_large_upload_with_early_writeback_is_stored_whole() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        let bytes: Vec<u8> = (0..9_000_001u32).map(|n| (n % 253) as u8).collect();
+        let mut upload = store.begin().unwrap();
+        for piece in bytes.chunks(333_333) {
+            upload.write_all(piece).unwrap();
+        }
+        let key = Key::new(Area::Packs, "ab");
+        upload.finish(&key).unwrap();
+        assert!(store.get(&key, 1 << 30).unwrap() == bytes);
+    }
+
+    #[test]
+    fn what_the_system_says_becomes_the_right_kind() {
+        for (errno, kind) in [
+            (Errno::NOENT, Kind::NotFound),
+            (Errno::NOSPC, Kind::Full),
+            (Errno::DQUOT, Kind::Full),
+            (Errno::FBIG, Kind::Full),
+            (Errno::ACCESS, Kind::Denied),
+            (Errno::PERM, Kind::Denied),
+            (Errno::ROFS, Kind::Denied),
+            (Errno::LOOP, Kind::Damaged),
+            (Errno::NOTDIR, Kind::Damaged),
+            (Errno::XDEV, Kind::Unsupported),
+            (Errno::IO, Kind::Unavailable),
+            (Errno::STALE, Kind::Unavailable),
+            (Errno::MFILE, Kind::Unavailable),
+        ] {
+            assert_eq!(kind_of(&errno.into()), kind, "{errno}");
+        }
+        let short = io::Error::from(io::ErrorKind::WriteZero);
+        assert_eq!(kind_of(&short), Kind::Full);
+    }
+
+    #[test]
+    fn a_file_that_ends_early_is_damaged() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        let key = Key::new(Area::Keys, "a");
+        store.put(&key, b"12345").unwrap();
+        let (file, _) = store.place.open_object(Operation::Get, &key).unwrap();
+        fs::OpenOptions::new()
+            .write(true)
+            .open(path.join("keys/a"))
+            .unwrap()
+            .set_len(2)
+            .unwrap();
+        let error = store.place.read(&file, &key, 0, 5).unwrap_err();
+        assert_eq!(error.kind(), Kind::Damaged);
+        assert!(
+            error
+                .to_string()
+                .ends_with("unexpected end after 2 of 5 bytes"),
+            "{error}"
+        );
+    }
 }

@@ -187,7 +187,10 @@ pub enum Operation {
 impl Operation {
     /// Whether it can change what is stored.
     pub fn changes(self) -> bool {
-        matches!(self, Operation::Put | Operation::Finish | Operation::Replace | Operation::Delete)
+        matches!(
+            self,
+            Operation::Put | Operation::Finish | Operation::Replace | Operation::Delete
+        )
     }
 
     /// The word for it in messages.

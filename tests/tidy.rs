@@ -248,8 +248,8 @@ fn room_on_map(room: &str, map: &str) -> Option<String> {
     let Some(floor) = floor(room) else {
         return Some(format!("src/lib.rs: `{room}` has no floor; give it one in FLOORS"));
     };
-    let line = format!("//! | {floor} | [`{room}`] |");
-    (!map.contains(&line)).then(|| format!("src/lib.rs: the map has no line `{line}`"))
+    let line = format!("//! | {floor} | [`{room}`]");
+    (!map.contains(&line)).then(|| format!("src/lib.rs: the map has no line `{line} …`"))
 }
 
 /// What is wrong with an arrow between two rooms, if anything.

@@ -559,7 +559,7 @@ fn insert_frame(
         row.offset,
         row.length,
         row.raw_length,
-        row.encoding.number(),
+        row.encoding as u8,
         bases,
         chain.map(|chain| chain.depth),
         chain.map(|chain| chain.delta_bytes as i64),

@@ -123,6 +123,25 @@ impl Index {
         Ok((Index(Mutex::new(state)), opened))
     }
 
+    /// Compares with the store once more: what was condemned or swept since the index was opened is unknown from now
+    /// on. A writer does so after it has left its mark and before its first claim.
+    pub fn refresh(&self, store: &dyn ObjectStore, keyring: &Keyring) -> Result<Opened> {
+        let mut state = self.state();
+        let opened = load::bring_up_to_date(&mut state.cache, store, keyring)?;
+        state.newest_before = newest_frame(&mut state.cache)?;
+        state.condemned_seen = opened.highest_condemned;
+        Ok(opened)
+    }
+
+    /// The bytes of all packs that are not void.
+    pub fn stored_bytes(&self) -> Result<u64> {
+        let bytes: i64 = self.state().cache.read(|cache| {
+            let sum = "SELECT COALESCE(SUM(size), 0) FROM packs WHERE void = 0";
+            cache.connection.prepare_cached(sum)?.query_row([], |row| row.get(0))
+        })?;
+        Ok(bytes as u64)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves at worst a claim that nobody fulfils.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -271,7 +290,7 @@ fn place(cache: &Cache, blob: &BlobRow) -> rusqlite::Result<Option<Place>> {
 
 fn read_place(row: &rusqlite::Row<'_>, blob: &BlobRow) -> rusqlite::Result<Option<Place>> {
     let (encoding, kind) =
-        (Encoding::from_number(u64::from(row.get::<_, u8>(7)?)), BlobKind::from_number(u64::from(blob.kind)));
+        (Encoding::try_from(row.get::<_, u8>(7)?).ok(), BlobKind::from_number(u64::from(blob.kind)));
     let (Some(encoding), Some(kind)) = (encoding, kind) else { return Ok(None) };
     let chain = match row.get_ref(8)?.as_blob_or_null().map_err(rusqlite::Error::from)? {
         None => None,

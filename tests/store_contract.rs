@@ -1,9 +1,7 @@
 //! The numbered promises of `ObjectStore`, held against every store and every wrapper.
 
 use keepstone::base::{Kind, Stop};
-use keepstone::store::{
-    Area, Error, Fault, Key, Listed, Local, Memory, ObjectStore, Operation, Put, Record, Retry,
-};
+use keepstone::store::{Area, Error, Fault, Key, Listed, Local, Memory, ObjectStore, Operation, Put, Record, Retry};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -27,20 +25,14 @@ impl Subject {
 
     fn shared(store: impl ObjectStore + 'static) -> Subject {
         let store: Arc<dyn ObjectStore> = Arc::new(store);
-        Subject {
-            reopen: Box::new(move || store.clone()),
-            _folder: None,
-        }
+        Subject { reopen: Box::new(move || store.clone()), _folder: None }
     }
 
     fn local(wrap: impl Fn(Local) -> Arc<dyn ObjectStore> + Send + Sync + 'static) -> Subject {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("repository");
         Local::create(&path).unwrap();
-        Subject {
-            reopen: Box::new(move || wrap(Local::open(&path).unwrap())),
-            _folder: Some(folder),
-        }
+        Subject { reopen: Box::new(move || wrap(Local::open(&path).unwrap())), _folder: Some(folder) }
     }
 }
 
@@ -153,9 +145,7 @@ fn bytes_of(author: u8, length: usize) -> Vec<u8> {
 fn upload(store: &dyn ObjectStore, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
     let mut upload = store.begin()?;
     for piece in bytes.chunks(1000) {
-        upload
-            .write_all(piece)
-            .map_err(|error| Error::new(Kind::of_io(&error), "write", key, &error))?;
+        upload.write_all(piece).map_err(|error| Error::new(Kind::of_io(&error), "write", key, &error))?;
     }
     upload.finish(key)
 }
@@ -163,9 +153,7 @@ fn upload(store: &dyn ObjectStore, key: &Key, bytes: &[u8]) -> Result<Put, Error
 fn list(store: &dyn ObjectStore, area: Area) -> BTreeMap<String, u64> {
     let mut seen = BTreeMap::new();
     store
-        .list(area, &mut |Listed {
-                              name, size_bytes, ..
-                          }| {
+        .list(area, &mut |Listed { name, size_bytes, .. }| {
             assert!(seen.insert(name, size_bytes).is_none(), "listed twice");
         })
         .unwrap();
@@ -251,10 +239,7 @@ fn one_of_several_wins(subject: &Subject) {
                 })
             };
             let writers: Vec<_> = (0..WRITERS).map(write).collect();
-            writers
-                .into_iter()
-                .filter_map(|writer| writer.join().unwrap())
-                .collect()
+            writers.into_iter().filter_map(|writer| writer.join().unwrap()).collect()
         });
         let [winner] = winners[..] else {
             panic!("{winners:?} say that they have stored {key}");
@@ -286,20 +271,14 @@ fn reads_are_exact(subject: &Subject) {
     upload(&*store, &key, &bytes).unwrap();
 
     assert_eq!(store.get(&key, 100_000).unwrap(), bytes);
-    assert_eq!(
-        store.get_range(&key, 99_000, 1000).unwrap(),
-        bytes[99_000..]
-    );
+    assert_eq!(store.get_range(&key, 99_000, 1000).unwrap(), bytes[99_000..]);
     assert_eq!(store.get_range(&key, 17, 1).unwrap(), bytes[17..18]);
     assert_eq!(store.get_range(&key, 100_000, 0).unwrap(), b"");
     assert_eq!(store.size(&key).unwrap(), 100_000);
 
     assert_eq!(kind(store.get(&key, 99_999)), Some(Kind::Damaged));
     for (offset, length) in [(99_001, 1000), (100_001, 0), (u64::MAX, 2), (0, usize::MAX)] {
-        assert_eq!(
-            kind(store.get_range(&key, offset, length)),
-            Some(Kind::Damaged)
-        );
+        assert_eq!(kind(store.get_range(&key, offset, length)), Some(Kind::Damaged));
     }
     assert_eq!(kind(store.get(&absent, 1)), Some(Kind::NotFound));
     assert_eq!(kind(store.get_range(&absent, 0, 0)), Some(Kind::NotFound));
@@ -317,8 +296,7 @@ fn listings_are_complete(subject: &Subject) {
         }
         store.delete(&Key::new(area, "7")).unwrap();
     }
-    let mut expected: BTreeMap<String, u64> =
-        (0..40u64).map(|n| (format!("{:x}", n * 7), n)).collect();
+    let mut expected: BTreeMap<String, u64> = (0..40u64).map(|n| (format!("{:x}", n * 7), n)).collect();
     expected.remove("7");
     for area in Area::ALL {
         assert_eq!(list(&*store, area), expected, "{area:?}");
@@ -378,11 +356,7 @@ fn replacing_is_atomic(subject: &Subject) {
         scope.spawn(move || {
             while !done.load(Ordering::SeqCst) {
                 let seen = reader.get(key, 1 << 20).unwrap();
-                assert!(
-                    versions.contains(&seen),
-                    "a mixture of {} bytes",
-                    seen.len()
-                );
+                assert!(versions.contains(&seen), "a mixture of {} bytes", seen.len());
             }
         });
         let _done = Done(done);
@@ -420,9 +394,7 @@ const CANNOT: i32 = 77;
 
 #[test]
 fn promise_8_a_full_or_read_only_disk() {
-    let script = format!(
-        "mount -t tmpfs -o size=1m,mode=700 keepstone \"${FOLDER}\" || exit {CANNOT}; exec \"$@\""
-    );
+    let script = format!("mount -t tmpfs -o size=1m,mode=700 keepstone \"${FOLDER}\" || exit {CANNOT}; exec \"$@\"");
     let mut command = Command::new("unshare");
     // Without root a user namespace gives the right to mount, where the machine allows it.
     if !rustix::process::geteuid().is_root() {
@@ -450,10 +422,7 @@ fn a_killed_upload_leaves_nothing_visible_and_is_swept() {
     assert!(!ended.status.success());
 
     let store = Local::open(folder.path()).unwrap();
-    assert_eq!(
-        list(&store, Area::Index),
-        BTreeMap::from([("whole".to_owned(), 5)])
-    );
+    assert_eq!(list(&store, Area::Index), BTreeMap::from([("whole".to_owned(), 5)]));
     assert_eq!(listed_everywhere(&store), 1);
     let temporary = folder.path().join("tmp");
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 1);
@@ -468,9 +437,7 @@ fn inside_a_process_that_dies() {
         return;
     };
     let store = Local::create(folder).unwrap();
-    store
-        .put(&Key::new(Area::Index, "whole"), b"whole")
-        .unwrap();
+    store.put(&Key::new(Area::Index, "whole"), b"whole").unwrap();
     let mut half = store.begin().unwrap();
     half.write_all(&bytes_of(1, 200_000)).unwrap();
     std::process::abort();
@@ -486,17 +453,11 @@ fn as_last_words<'a>(command: &'a mut Command, test: &str) -> &'a mut Command {
 }
 
 /// Runs one of the ignored tests below as the last words of `command`.
-#[allow(clippy::print_stderr)]
 fn in_surroundings_of_its_own(mut command: Command, test: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let ended = as_last_words(&mut command, test)
-        .env(FOLDER, folder.path())
-        .output();
+    let ended = as_last_words(&mut command, test).env(FOLDER, folder.path()).output();
     let (code, output) = match &ended {
-        Ok(ended) => (
-            ended.status.code(),
-            text(&ended.stdout) + &text(&ended.stderr),
-        ),
+        Ok(ended) => (ended.status.code(), text(&ended.stdout) + &text(&ended.stderr)),
         Err(error) => (None, error.to_string()),
     };
     match code {
@@ -506,7 +467,7 @@ fn in_surroundings_of_its_own(mut command: Command, test: &str) {
         _ if std::env::var("CI").is_ok_and(|ci| ci == "true") => {
             panic!("this must not be skipped here: {output}")
         }
-        _ => eprintln!("SKIPPED {test}: no surroundings of its own: {output}"),
+        _ => eprintln!("skipped: no surroundings of its own for {test}: {output}"),
     }
 }
 
@@ -521,19 +482,13 @@ fn inside_a_small_file_system() {
         return;
     };
     let store = Local::create(&folder).unwrap();
-    let (small, large) = (
-        Key::new(Area::Config, "config"),
-        Key::new(Area::Packs, "aa"),
-    );
+    let (small, large) = (Key::new(Area::Config, "config"), Key::new(Area::Packs, "aa"));
     store.put(&small, b"old").unwrap();
     too_large_is_full_and_leaves_nothing(&store, &folder, &large, &small);
     assert!(store.free_bytes().unwrap() < 1 << 20);
     store.put(&large, &bytes_of(1, 500_000)).unwrap();
 
-    let remounted = Command::new("mount")
-        .args(["-o", "remount,ro", &folder])
-        .status()
-        .unwrap();
+    let remounted = Command::new("mount").args(["-o", "remount,ro", &folder]).status().unwrap();
     assert!(remounted.success());
     let other = Key::new(Area::Packs, "ab");
     assert_eq!(kind(store.put(&other, b"x")), Some(Kind::Denied));
@@ -552,10 +507,7 @@ fn inside_a_file_size_limit() {
         return;
     };
     let store = Local::create(&folder).unwrap();
-    let (small, large) = (
-        Key::new(Area::Config, "config"),
-        Key::new(Area::Packs, "aa"),
-    );
+    let (small, large) = (Key::new(Area::Config, "config"), Key::new(Area::Packs, "aa"));
     store.put(&small, b"old").unwrap();
     too_large_is_full_and_leaves_nothing(&store, &folder, &large, &small);
 }
@@ -571,8 +523,6 @@ fn too_large_is_full_and_leaves_nothing(store: &Local, folder: &str, large: &Key
 
     assert_eq!(store.get(small, 9).unwrap(), b"old");
     assert_eq!(listed_everywhere(store), 1);
-    let left_over = std::fs::read_dir(Path::new(folder).join("tmp"))
-        .unwrap()
-        .count();
+    let left_over = std::fs::read_dir(Path::new(folder).join("tmp")).unwrap().count();
     assert_eq!(left_over, 0);
 }

@@ -4,9 +4,7 @@
 //! full, and show damage on reads. What really lies in the store underneath stays right throughout;
 //! [`Fault::healed`] gives it back.
 
-use super::{
-    Area, Error, Key, Listed, ObjectStore, Operation, Put, Upload, check_limit, check_range,
-};
+use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Upload, check_limit, check_range};
 use crate::base::Kind;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -69,10 +67,7 @@ enum Answer {
 impl Fault {
     /// No faults yet.
     pub fn new(inner: impl ObjectStore + 'static) -> Fault {
-        Fault {
-            inner: Arc::new(inner),
-            state: Arc::default(),
-        }
+        Fault { inner: Arc::new(inner), state: Arc::default() }
     }
 
     /// The first `changes` changes succeed; then every request fails.
@@ -141,24 +136,15 @@ impl Fault {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("nothing panics while it holds the faults")
+        self.state.lock().expect("nothing panics while it holds the faults")
     }
 
     fn check(&self, operation: Operation, subject: &str) -> Result<Answer, Error> {
-        self.state()
-            .admit(operation)
-            .map_err(|(kind, reason)| Error::new(kind, operation.verb(), subject, reason))
+        self.state().admit(operation).map_err(|(kind, reason)| Error::new(kind, operation.verb(), subject, reason))
     }
 
     /// Makes a change unless a fault says otherwise.
-    fn change<T>(
-        &self,
-        operation: Operation,
-        key: &Key,
-        act: impl FnOnce() -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    fn change<T>(&self, operation: Operation, key: &Key, act: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let answer = self.check(operation, &key.path())?;
         let outcome = act()?;
         match answer {
@@ -231,10 +217,9 @@ impl Fault {
         let key = Key::new(area, &listed.name);
         match self.damage_of(&key) {
             None => Some(listed),
-            Some(damage) => self.damaged(&key, damage).ok().map(|bytes| Listed {
-                size_bytes: bytes.len() as u64,
-                ..listed
-            }),
+            Some(damage) => {
+                self.damaged(&key, damage).ok().map(|bytes| Listed { size_bytes: bytes.len() as u64, ..listed })
+            }
         }
     }
 }
@@ -270,10 +255,7 @@ impl State {
     }
 
     fn failure_of(&mut self, operation: Operation) -> Option<Kind> {
-        let failing = self
-            .failing
-            .iter_mut()
-            .find(|failing| failing.only.is_none_or(|only| only == operation))?;
+        let failing = self.failing.iter_mut().find(|failing| failing.only.is_none_or(|only| only == operation))?;
         failing.left -= 1;
         let kind = failing.kind;
         self.failing.retain(|failing| failing.left > 0);
@@ -291,12 +273,7 @@ impl ObjectStore for Fault {
         if self.crashed() {
             return Err(unavailable("write", self.location(), "it has crashed"));
         }
-        Ok(Box::new(FaultUpload {
-            fault: self.clone(),
-            inner: self.inner.begin()?,
-            written_bytes: 0,
-            full: false,
-        }))
+        Ok(Box::new(FaultUpload { fault: self.clone(), inner: self.inner.begin()?, written_bytes: 0, full: false }))
     }
 
     fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
@@ -395,19 +372,9 @@ impl Write for FaultUpload {
 
 impl Upload for FaultUpload {
     fn finish(self: Box<Self>, key: &Key) -> Result<Put, Error> {
-        let FaultUpload {
-            fault,
-            inner,
-            written_bytes,
-            full,
-        } = *self;
+        let FaultUpload { fault, inner, written_bytes, full } = *self;
         if full {
-            return Err(Error::new(
-                Kind::Full,
-                "write",
-                key,
-                "a write to it failed before",
-            ));
+            return Err(Error::new(Kind::Full, "write", key, "a write to it failed before"));
         }
         fault.store(Operation::Finish, key, written_bytes, || inner.finish(key))
     }
@@ -429,17 +396,13 @@ mod tests {
 
     fn names(store: &dyn ObjectStore) -> Vec<String> {
         let mut names = Vec::new();
-        store
-            .list(Area::Packs, &mut |listed| names.push(listed.name))
-            .unwrap();
+        store.list(Area::Packs, &mut |listed| names.push(listed.name)).unwrap();
         names
     }
 
     fn upload(store: &dyn ObjectStore, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
         let mut upload = store.begin()?;
-        upload
-            .write_all(bytes)
-            .map_err(|error| Error::new(Kind::of_io(&error), "write", key, &error))?;
+        upload.write_all(bytes).map_err(|error| Error::new(Kind::of_io(&error), "write", key, &error))?;
         upload.finish(key)
     }
 
@@ -449,18 +412,9 @@ mod tests {
         store.put(&key("aa"), b"1").unwrap();
         upload(&store, &key("ab"), b"2").unwrap();
         store.get(&key("aa"), 9).unwrap();
-        assert_eq!(
-            store.put(&key("ac"), b"3").unwrap_err().kind(),
-            Kind::Unavailable
-        );
-        assert_eq!(
-            store.get(&key("aa"), 9).unwrap_err().kind(),
-            Kind::Unavailable
-        );
-        assert_eq!(
-            upload(&store, &key("ad"), b"").unwrap_err().kind(),
-            Kind::Unavailable
-        );
+        assert_eq!(store.put(&key("ac"), b"3").unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(store.get(&key("aa"), 9).unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(upload(&store, &key("ad"), b"").unwrap_err().kind(), Kind::Unavailable);
         assert_eq!(names(&*store.healed()), ["aa", "ab"]);
     }
 
@@ -468,10 +422,7 @@ mod tests {
     fn a_crash_can_take_effect_and_lose_its_answer() {
         let store = Fault::new(Memory::new());
         store.crash_at(1, Crash::After);
-        assert_eq!(
-            upload(&store, &key("aa"), b"1").unwrap_err().kind(),
-            Kind::Unavailable
-        );
+        assert_eq!(upload(&store, &key("aa"), b"1").unwrap_err().kind(), Kind::Unavailable);
         assert!(store.crashed());
         assert_eq!(names(&*store.healed()), ["aa"]);
     }
@@ -483,10 +434,7 @@ mod tests {
         upload.write_all(b"half").unwrap();
         store.delete(&key("aa")).unwrap_err();
         assert!(upload.write_all(b"more").is_err());
-        assert_eq!(
-            upload.finish(&key("ab")).unwrap_err().kind(),
-            Kind::Unavailable
-        );
+        assert_eq!(upload.finish(&key("ab")).unwrap_err().kind(), Kind::Unavailable);
         assert!(names(&*store.healed()).is_empty());
     }
 
@@ -496,10 +444,7 @@ mod tests {
         for kind in [Kind::Unavailable, Kind::Denied, Kind::Full, Kind::Damaged] {
             store.fail_next(2, kind);
             assert_eq!(store.put(&key("aa"), b"1").unwrap_err().kind(), kind);
-            assert_eq!(
-                store.list(Area::Packs, &mut |_| ()).unwrap_err().kind(),
-                kind
-            );
+            assert_eq!(store.list(Area::Packs, &mut |_| ()).unwrap_err().kind(), kind);
             assert!(names(&store).is_empty());
         }
         assert_eq!(store.operations(), 12);
@@ -519,10 +464,7 @@ mod tests {
     fn a_lost_answer_is_a_change_that_took_effect() {
         let store = Fault::new(Memory::new());
         store.lose_answers(1);
-        assert_eq!(
-            store.put(&key("aa"), b"1").unwrap_err().kind(),
-            Kind::Unavailable
-        );
+        assert_eq!(store.put(&key("aa"), b"1").unwrap_err().kind(), Kind::Unavailable);
         assert_eq!(store.put(&key("aa"), b"1").unwrap(), Put::Existed);
     }
 
@@ -532,18 +474,9 @@ mod tests {
         store.full_after(5);
         store.put(&key("aa"), b"123").unwrap();
         assert_eq!(store.free_bytes(), Some(2));
-        assert_eq!(
-            store.put(&key("ab"), b"123").unwrap_err().kind(),
-            Kind::Full
-        );
-        assert_eq!(
-            upload(&store, &key("ac"), b"123").unwrap_err().kind(),
-            Kind::Full
-        );
-        assert_eq!(
-            store.replace(&key("aa"), b"123").unwrap_err().kind(),
-            Kind::Full
-        );
+        assert_eq!(store.put(&key("ab"), b"123").unwrap_err().kind(), Kind::Full);
+        assert_eq!(upload(&store, &key("ac"), b"123").unwrap_err().kind(), Kind::Full);
+        assert_eq!(store.replace(&key("aa"), b"123").unwrap_err().kind(), Kind::Full);
         store.put(&key("ad"), b"12").unwrap();
         assert_eq!(names(&store), ["aa", "ad"]);
     }
@@ -560,12 +493,7 @@ mod tests {
     #[test]
     fn damage_shows_alike_in_every_kind_of_read() {
         let store = Fault::new(Memory::new());
-        for (name, bytes) in [
-            ("aa", b"abcd"),
-            ("ab", b"efgh"),
-            ("ac", b"ijkl"),
-            ("ad", b"mnop"),
-        ] {
+        for (name, bytes) in [("aa", b"abcd"), ("ab", b"efgh"), ("ac", b"ijkl"), ("ad", b"mnop")] {
             store.put(&key(name), bytes).unwrap();
         }
         store.damage(&key("aa"), Damage::Flip(6));
@@ -576,10 +504,7 @@ mod tests {
         assert_eq!(store.get(&key("aa"), 9).unwrap(), b"abbd");
         assert_eq!(store.get_range(&key("aa"), 2, 1).unwrap(), b"b");
         assert_eq!(store.size(&key("ab")).unwrap(), 1);
-        assert_eq!(
-            store.get_range(&key("ab"), 0, 2).unwrap_err().kind(),
-            Kind::Damaged
-        );
+        assert_eq!(store.get_range(&key("ab"), 0, 2).unwrap_err().kind(), Kind::Damaged);
         assert_eq!(store.get(&key("ac"), 9).unwrap(), b"mnop");
         assert_eq!(store.size(&key("ad")).unwrap_err().kind(), Kind::NotFound);
         assert_eq!(names(&store), ["aa", "ab", "ac"]);

@@ -1,8 +1,6 @@
 //! A store in memory, for tests.
 
-use super::{
-    Area, Error, Key, Listed, ObjectStore, Operation, Put, Upload, check_limit, check_range,
-};
+use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Upload, check_limit, check_range};
 use crate::base::{Clock, Kind, Timestamp};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -31,16 +29,11 @@ impl Memory {
 
     /// An empty store that takes `stored_at` from `clock`.
     pub fn with_clock(clock: Clock) -> Memory {
-        Memory {
-            objects: Arc::default(),
-            clock,
-        }
+        Memory { objects: Arc::default(), clock }
     }
 
     fn objects(&self) -> MutexGuard<'_, BTreeMap<Key, Object>> {
-        self.objects
-            .lock()
-            .expect("nothing panics while it holds the map")
+        self.objects.lock().expect("nothing panics while it holds the map")
     }
 
     fn object(&self, operation: Operation, key: &Key) -> Result<Object, Error> {
@@ -49,10 +42,7 @@ impl Memory {
     }
 
     fn fresh(&self, bytes: impl Into<Arc<[u8]>>) -> Object {
-        Object {
-            bytes: bytes.into(),
-            stored_at: self.clock.now(),
-        }
+        Object { bytes: bytes.into(), stored_at: self.clock.now() }
     }
 
     fn insert(&self, key: &Key, bytes: impl Into<Arc<[u8]>>) -> Put {
@@ -72,10 +62,7 @@ impl ObjectStore for Memory {
     }
 
     fn begin(&self) -> Result<Box<dyn Upload>, Error> {
-        Ok(Box::new(MemoryUpload {
-            store: self.clone(),
-            bytes: Vec::new(),
-        }))
+        Ok(Box::new(MemoryUpload { store: self.clone(), bytes: Vec::new() }))
     }
 
     fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
@@ -168,9 +155,7 @@ mod tests {
         store.put(&Key::new(Area::Keys, "b"), b"second").unwrap();
 
         let mut times = Vec::new();
-        store
-            .list(Area::Keys, &mut |listed| times.push(listed.stored_at))
-            .unwrap();
+        store.list(Area::Keys, &mut |listed| times.push(listed.stored_at)).unwrap();
         assert_eq!(times, [start, start + Duration::from_secs(60)]);
     }
 
@@ -179,9 +164,7 @@ mod tests {
         let store = Memory::new();
         let key = Key::new(Area::Keys, "a");
         store.put(&key, b"x").unwrap();
-        store
-            .list(Area::Keys, &mut |_| store.delete(&key).unwrap())
-            .unwrap();
+        store.list(Area::Keys, &mut |_| store.delete(&key).unwrap()).unwrap();
         assert_eq!(store.size(&key).unwrap_err().kind(), Kind::NotFound);
     }
 }

@@ -187,10 +187,7 @@ pub enum Operation {
 impl Operation {
     /// Whether it can change what is stored.
     pub fn changes(self) -> bool {
-        matches!(
-            self,
-            Operation::Put | Operation::Finish | Operation::Replace | Operation::Delete
-        )
+        matches!(self, Operation::Put | Operation::Finish | Operation::Replace | Operation::Delete)
     }
 
     /// The word for it in messages.
@@ -239,8 +236,8 @@ pub trait Upload: Write + Send {
 /// 2. They never change an object that is there: the answer is then [`Put::Existed`], and what is there is as
 ///    durable as if this call had stored it.
 /// 3. Of several at once for one name exactly one answers [`Put::Stored`].
-/// 4. When they, or `replace`, return, the object survives a crash of this machine, and every later `get`, `size` and `list`
-///    shows it.
+/// 4. When they, or `replace`, return, the object survives a crash of this machine, and every later `get`, `size`
+///    and `list` shows it.
 /// 5. `get` and `get_range` return exactly the stored bytes; an absent object is [`Kind::NotFound`], a range that
 ///    reaches beyond the end is [`Kind::Damaged`], an object above the limit is [`Kind::Damaged`] before it is
 ///    brought into memory.

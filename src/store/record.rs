@@ -48,10 +48,7 @@ struct Book {
 impl Record {
     /// Counts only: any number of requests costs no memory.
     pub fn counting(inner: impl ObjectStore + 'static) -> Record {
-        Record {
-            inner: Arc::new(inner),
-            book: Arc::default(),
-        }
+        Record { inner: Arc::new(inner), book: Arc::default() }
     }
 
     /// Counts and remembers every request.
@@ -63,24 +60,18 @@ impl Record {
 
     /// The counts of one kind of request.
     pub fn count(&self, operation: Operation) -> Count {
-        self.book()
-            .counts
-            .get(&operation)
-            .copied()
-            .unwrap_or_default()
+        self.book().counts.get(&operation).copied().unwrap_or_default()
     }
 
     /// The counts of all requests together.
     pub fn total(&self) -> Count {
         let book = self.book();
-        book.counts
-            .values()
-            .fold(Count::default(), |sum, count| Count {
-                requests: sum.requests + count.requests,
-                failed: sum.failed + count.failed,
-                bytes_up: sum.bytes_up + count.bytes_up,
-                bytes_down: sum.bytes_down + count.bytes_down,
-            })
+        book.counts.values().fold(Count::default(), |sum, count| Count {
+            requests: sum.requests + count.requests,
+            failed: sum.failed + count.failed,
+            bytes_up: sum.bytes_up + count.bytes_up,
+            bytes_down: sum.bytes_down + count.bytes_down,
+        })
     }
 
     /// What was done so far, oldest first; empty if it only counts.
@@ -98,9 +89,7 @@ impl Record {
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.book
-            .lock()
-            .expect("nothing panics while it holds the book")
+        self.book.lock().expect("nothing panics while it holds the book")
     }
 
     /// Enters a request that has ended: `bytes` of it in the direction that its operation has.
@@ -115,21 +104,11 @@ impl Record {
             count.bytes_down += bytes;
         }
         if let Some(log) = &mut book.log {
-            log.push(Entry {
-                operation,
-                path,
-                bytes,
-                failure: outcome.as_ref().err().map(Error::kind),
-            });
+            log.push(Entry { operation, path, bytes, failure: outcome.as_ref().err().map(Error::kind) });
         }
     }
 
-    fn read(
-        &self,
-        operation: Operation,
-        key: &Key,
-        read: Result<Vec<u8>, Error>,
-    ) -> Result<Vec<u8>, Error> {
+    fn read(&self, operation: Operation, key: &Key, read: Result<Vec<u8>, Error>) -> Result<Vec<u8>, Error> {
         let bytes = read.as_ref().map_or(0, |bytes| bytes.len() as u64);
         self.enter(operation, key.path(), bytes, &read);
         read
@@ -144,21 +123,12 @@ impl ObjectStore for Record {
     }
 
     fn begin(&self) -> Result<Box<dyn Upload>, Error> {
-        Ok(Box::new(RecordUpload {
-            record: self.clone(),
-            inner: self.inner.begin()?,
-            written_bytes: 0,
-        }))
+        Ok(Box::new(RecordUpload { record: self.clone(), inner: self.inner.begin()?, written_bytes: 0 }))
     }
 
     fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
         let replaced = self.inner.replace(key, bytes);
-        self.enter(
-            Operation::Replace,
-            key.path(),
-            bytes.len() as u64,
-            &replaced,
-        );
+        self.enter(Operation::Replace, key.path(), bytes.len() as u64, &replaced);
         replaced
     }
 
@@ -167,11 +137,7 @@ impl ObjectStore for Record {
     }
 
     fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
-        self.read(
-            Operation::GetRange,
-            key,
-            self.inner.get_range(key, offset, length),
-        )
+        self.read(Operation::GetRange, key, self.inner.get_range(key, offset, length))
     }
 
     fn size(&self, key: &Key) -> Result<u64, Error> {
@@ -223,8 +189,7 @@ impl Write for RecordUpload {
 impl Upload for RecordUpload {
     fn finish(self: Box<Self>, key: &Key) -> Result<Put, Error> {
         let put = self.inner.finish(key);
-        self.record
-            .enter(Operation::Finish, key.path(), self.written_bytes, &put);
+        self.record.enter(Operation::Finish, key.path(), self.written_bytes, &put);
         put
     }
 }
@@ -251,15 +216,9 @@ mod tests {
         let get = store.count(Operation::Get);
         assert_eq!((get.requests, get.failed, get.bytes_down), (2, 1, 5));
         let total = store.total();
-        assert_eq!(
-            (total.requests, total.bytes_up, total.bytes_down),
-            (6, 8, 7)
-        );
+        assert_eq!((total.requests, total.bytes_up, total.bytes_down), (6, 8, 7));
         let log = store.log();
-        let order: Vec<_> = log
-            .iter()
-            .map(|entry| (entry.operation, &*entry.path))
-            .collect();
+        let order: Vec<_> = log.iter().map(|entry| (entry.operation, &*entry.path)).collect();
         assert_eq!(
             order,
             [

@@ -63,28 +63,16 @@ impl Retry {
         stop: Stop,
         tell: impl Fn(&Retried<'_>) + Send + Sync + 'static,
     ) -> Retry {
-        Retry {
-            inner: Arc::new(inner),
-            wait: Arc::new(sleeper(stop.clone())),
-            tell: Arc::new(tell),
-            stop,
-        }
+        Retry { inner: Arc::new(inner), wait: Arc::new(sleeper(stop.clone())), tell: Arc::new(tell), stop }
     }
 
     /// Waits by calling `wait` instead of sleeping.
     pub fn waiting(self, wait: impl Fn(Duration) + Send + Sync + 'static) -> Retry {
-        Retry {
-            wait: Arc::new(wait),
-            ..self
-        }
+        Retry { wait: Arc::new(wait), ..self }
     }
 
     /// Runs `request` until it succeeds, fails for good, or has been tried often enough.
-    fn again<T>(
-        &self,
-        operation: &'static str,
-        request: impl FnMut() -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    fn again<T>(&self, operation: &'static str, request: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
         let mut tries = 0;
         let wait = self.wait.clone();
         request
@@ -93,21 +81,14 @@ impl Retry {
             .when(|error: &Error| error.kind().is_transient() && !self.stop.raised())
             .notify(|error: &Error, wait: Duration| {
                 tries += 1;
-                (self.tell)(&Retried {
-                    operation,
-                    tries,
-                    wait,
-                    error,
-                });
+                (self.tell)(&Retried { operation, tries, wait, error });
             })
             .call()
     }
 
     /// What a repeated put that found something there amounts to.
     fn compare(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
-        let found = self.again(Operation::Get.verb(), || {
-            self.inner.get(key, bytes.len() as u64)
-        });
+        let found = self.again(Operation::Get.verb(), || self.inner.get(key, bytes.len() as u64));
         match found {
             Ok(found) if found == bytes => Ok(Put::Stored),
             // Longer than ours.
@@ -165,9 +146,7 @@ impl ObjectStore for Retry {
     }
 
     fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
-        self.again(Operation::GetRange.verb(), || {
-            self.inner.get_range(key, offset, length)
-        })
+        self.again(Operation::GetRange.verb(), || self.inner.get_range(key, offset, length))
     }
 
     fn size(&self, key: &Key) -> Result<u64, Error> {
@@ -223,13 +202,7 @@ mod tests {
             told_in.lock().unwrap().push(line);
         })
         .waiting(move |wait| waits_in.lock().unwrap().push(wait));
-        Setting {
-            fault,
-            retry,
-            waits,
-            told,
-            stop,
-        }
+        Setting { fault, retry, waits, told, stop }
     }
 
     fn key() -> Key {
@@ -243,20 +216,14 @@ mod tests {
         assert_eq!(setting.retry.put(&key(), b"x").unwrap(), Put::Stored);
         let told = setting.told.lock().unwrap();
         assert_eq!(told.len(), 2);
-        assert!(
-            told[1].starts_with("write 2 cannot write keys/a: "),
-            "{told:?}"
-        );
+        assert!(told[1].starts_with("write 2 cannot write keys/a: "), "{told:?}");
     }
 
     #[test]
     fn a_fault_that_stays_is_reported_after_bounded_growing_waits() {
         let setting = setting();
         setting.fault.fail_next(1000, Kind::Unavailable);
-        assert_eq!(
-            setting.retry.size(&key()).unwrap_err().kind(),
-            Kind::Unavailable
-        );
+        assert_eq!(setting.retry.size(&key()).unwrap_err().kind(), Kind::Unavailable);
         assert_eq!(setting.fault.operations(), u64::from(TRIES));
         let waits = setting.waits.lock().unwrap();
         assert_eq!(waits.len() as u32, TRIES - 1);
@@ -268,13 +235,7 @@ mod tests {
 
     #[test]
     fn a_fault_that_cannot_pass_is_not_retried() {
-        for kind in [
-            Kind::NotFound,
-            Kind::Denied,
-            Kind::Full,
-            Kind::Damaged,
-            Kind::Unsupported,
-        ] {
+        for kind in [Kind::NotFound, Kind::Denied, Kind::Full, Kind::Damaged, Kind::Unsupported] {
             let setting = setting();
             setting.fault.fail_next(1, kind);
             assert_eq!(setting.retry.delete(&key()).unwrap_err().kind(), kind);
@@ -304,10 +265,7 @@ mod tests {
         let setting = setting();
         setting.fault.fail_next(1000, Kind::Unavailable);
         setting.stop.raise();
-        assert_eq!(
-            setting.retry.get(&key(), 1).unwrap_err().kind(),
-            Kind::Unavailable
-        );
+        assert_eq!(setting.retry.get(&key(), 1).unwrap_err().kind(), Kind::Unavailable);
         assert_eq!(setting.fault.operations(), 1);
     }
 
@@ -328,12 +286,7 @@ mod tests {
                 }
             })?;
             match tear {
-                true => Err(Error::new(
-                    Kind::Unavailable,
-                    "list",
-                    area.folder(),
-                    "reset",
-                )),
+                true => Err(Error::new(Kind::Unavailable, "list", area.folder(), "reset")),
                 false => Ok(()),
             }
         }
@@ -372,15 +325,10 @@ mod tests {
         for name in ["a", "b", "c"] {
             inner.put(&Key::new(Area::Keys, name), b"x").unwrap();
         }
-        let torn = Torn {
-            inner,
-            torn: Mutex::new(false),
-        };
+        let torn = Torn { inner, torn: Mutex::new(false) };
         let store = Retry::new(torn, Stop::new(), |_| ()).waiting(|_| ());
         let mut names = Vec::new();
-        store
-            .list(Area::Keys, &mut |listed| names.push(listed.name))
-            .unwrap();
+        store.list(Area::Keys, &mut |listed| names.push(listed.name)).unwrap();
         assert_eq!(names, ["a", "b", "c"]);
     }
 }

@@ -9,9 +9,10 @@ use keepstone::crypto::keys::{Class, ClassKey, RootKey};
 use keepstone::crypto::names::{MarkKey, NamingKey, gear_seed};
 use keepstone::crypto::padme::padded_length;
 use keepstone::crypto::siv::SivKey;
-use keepstone::crypto::slots::Recipient;
+use keepstone::crypto::slots::{Grant, Recipient, Unlock, accept, grant, open_grant_key, open_private, seal_grant_key};
 use keepstone::format::cbor::{Bytes, Cbor, Unknown};
 use keepstone::format::config::{CHUNKER_FASTCDC, ChunkerConfig, Config, StoreConfig};
+use keepstone::format::keys::{Guard, GuardKind, Slot, StoredGrant};
 use keepstone::format::tree::{Ids, Node, NodeKind};
 use keepstone::format::{config, envelope};
 use std::fs;
@@ -184,6 +185,10 @@ fn class(class: Class, byte: u8) -> ClassKey {
     ClassKey::new(class, Secret::new([byte; 32]))
 }
 
+fn sample_root() -> RootKey {
+    RootKey::from_bytes(Secret::new([1; 32]))
+}
+
 fn fingerprint(key: &SivKey) -> String {
     to_hex(&key.seal_in_place(&[], &mut []))
 }
@@ -260,7 +265,7 @@ fn sample_envelope() -> Vec<u8> {
 }
 
 fn key_vectors() -> Vec<(&'static str, String)> {
-    let root = RootKey::from_bytes(Secret::new([1; 32]));
+    let root = sample_root();
     let (data, metadata, dedup) = (class(Class::Data, 2), class(Class::Metadata, 2), class(Class::Dedup, 5));
     vec![
         ("root key 01…: id", root.key_id().to_string()),
@@ -305,7 +310,7 @@ fn slot_vectors() -> Vec<(&'static str, String)> {
 }
 
 fn object_vectors() -> Vec<(&'static str, String)> {
-    let root = RootKey::from_bytes(Secret::new([1; 32]));
+    let root = sample_root();
     let lengths = [1, 9, 17, 100, 1000, 70_000, 33_554_433];
     let padded: Vec<String> = lengths.iter().map(|length| format!("{length}→{}", padded_length(*length))).collect();
     vec![
@@ -344,7 +349,7 @@ fn the_vectors_in_the_document_are_what_the_program_computes() {
 
 #[test]
 fn keys_derived_by_the_document_are_the_program_s() {
-    let root = RootKey::from_bytes(Secret::new([1; 32]));
+    let root = sample_root();
     let by_the_document = |context: &str, byte: u8| fingerprint(&derived_by_the_document(context, &[byte; 32]));
     assert_eq!(by_the_document("keepstone v1 epoch", 1), fingerprint(&root.epoch_key()));
     for (name, key) in
@@ -410,4 +415,58 @@ fn the_masks_in_the_document_are_the_chunker_s() {
         let (strict, _) = select_masks(average, Normalization::Level1);
         assert!(document.contains(&format!("{name} {strict:x}")), "{name} {strict:x}");
     }
+}
+
+/// The value of a vector that is not computed here, because its making takes random numbers.
+fn written(name: &str) -> Vec<u8> {
+    let document = document();
+    let line = document.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
+    ids::from_hex(line.expect("the document has the vector")).expect("hexadecimal digits")
+}
+
+#[test]
+fn the_slot_in_the_document_grants_its_root_key() {
+    let (slot, root) = Slot::decode(&written("slot")).unwrap();
+    let identity = Secret::new([8; 32]);
+    let private = open_private(&Recipient::of(&identity).slot(), &Unlock::Identity(identity)).unwrap();
+    let stored = slot.grant.clone().unwrap();
+    let grant = Grant { enc: stored.encapsulated, sealed: stored.sealed.0 };
+    let accepted = accept(&private, &grant, &REPOSITORY, &slot.associated(root)).unwrap();
+    assert_eq!((accepted.key_id(), root), (sample_root().key_id(), sample_root().key_id()));
+    let psk = open_grant_key(&accepted, &REPOSITORY, &slot.public, &slot.psk_under_root.0).unwrap();
+    assert_eq!(psk.expose(), private.grant_key().expose());
+}
+
+/// Prints a new slot for the document: `cargo test --test all another_slot -- --ignored --nocapture`.
+#[test]
+#[ignore = "makes a new vector"]
+fn another_slot_for_the_document() {
+    let recipient = Recipient::of(&Secret::new([8; 32]));
+    let root = sample_root();
+    let none = Unknown::none;
+    let guard = Guard {
+        kind: GuardKind::Recipient,
+        salt: Bytes::default(),
+        memory_kib: None,
+        passes: None,
+        lanes: None,
+        sealed: Bytes::default(),
+        unknown: none(),
+    };
+    let psk = seal_grant_key(&root, &REPOSITORY, &recipient.public, &recipient.grant_key);
+    let mut slot = Slot {
+        id: SlotId([6; 16]),
+        created_ns: 7,
+        label: "recovery".into(),
+        public: recipient.public,
+        guard,
+        psk_under_root: Bytes(psk),
+        grant: None,
+        proven_ns: 0,
+        unknown: none(),
+    };
+    let associated = slot.associated(root.key_id());
+    let made = grant(&recipient.public, &recipient.grant_key, &REPOSITORY, &associated, &root).unwrap();
+    slot.grant = Some(StoredGrant { encapsulated: made.enc, sealed: Bytes(made.sealed), unknown: none() });
+    println!("slot = {}", to_hex(&slot.encode(root.key_id())));
 }

@@ -4,6 +4,7 @@
 //! loads them into a cache, and measures.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+use keepstone::base::clock::Stopwatch;
 use keepstone::base::{BlobId, KeyId, Mark, PackId, RepositoryId, SegmentId, SessionId};
 use keepstone::crypto::keys::RootKey;
 use keepstone::format::pack::{BlobKind, Encoding, Role};
@@ -12,7 +13,6 @@ use keepstone::repo::index::{Index, Marks, Origin, SegmentContents, SegmentWrite
 use keepstone::repo::keyring::{Keyring, new_epoch};
 use keepstone::store::{Local, ObjectStore};
 use std::path::Path;
-use std::time::Instant;
 
 const BLOBS_PER_SEGMENT: u64 = 1_000_000;
 const BLOBS_PER_PACK: u64 = 128;
@@ -59,7 +59,7 @@ fn main() {
 
 fn measured<T>(what: &str, count: u64, work: impl FnOnce() -> T) -> T {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     let value = work();
     let seconds = begun.elapsed().as_secs_f64();
     let rate = count as f64 / seconds;

@@ -289,8 +289,7 @@ fn place(cache: &Cache, blob: &BlobRow) -> rusqlite::Result<Option<Place>> {
 }
 
 fn read_place(row: &rusqlite::Row<'_>, blob: &BlobRow) -> rusqlite::Result<Option<Place>> {
-    let (encoding, kind) =
-        (Encoding::try_from(row.get::<_, u8>(7)?).ok(), BlobKind::from_number(u64::from(blob.kind)));
+    let (encoding, kind) = (Encoding::try_from(row.get::<_, u8>(7)?).ok(), BlobKind::from_number(u64::from(blob.kind)));
     let (Some(encoding), Some(kind)) = (encoding, kind) else { return Ok(None) };
     let chain = match row.get_ref(8)?.as_blob_or_null().map_err(rusqlite::Error::from)? {
         None => None,

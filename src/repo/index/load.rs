@@ -1,7 +1,7 @@
 //! Bringing the cache up to date: segments in, packs that no segment names out, condemned packs void.
 
 use super::cache::Cache;
-use super::levels::{BlobRow, LEVELS, MarkRow, Marked};
+use super::levels::{BlobRow, LEVEL_0_ROWS, LEVELS, MarkRow, Marked};
 use super::segments::{SegmentContents, SegmentReader, segment_key};
 use crate::base::{BlobId, KeyId, Kind, PackId, Problem, SegmentId};
 use crate::format::cbor::Cbor as _;
@@ -196,7 +196,7 @@ fn drop_pack(cache: &Cache, pack: i64) -> rusqlite::Result<()> {
 fn purge_if_worth_it(cache: &mut Cache) -> rusqlite::Result<()> {
     let present: i64 = cache.connection.query_row("SELECT COALESCE(SUM(blobs), 0) FROM packs", [], |row| row.get(0))?;
     let rows = cache.blobs.rows();
-    if rows < present + present / 2 + 10_000 {
+    if rows < present + present / 2 + LEVEL_0_ROWS {
         return Ok(());
     }
     let Cache { connection, blobs, marks, gone, .. } = cache;
@@ -681,6 +681,14 @@ pub fn apply_marks(cache: &mut Cache) -> Result<()> {
 }
 
 fn move_marks(cache: &mut Cache) -> rusqlite::Result<()> {
+    // SQLite sorts in as much memory as the page cache may have: not both at once.
+    cache.limit_page_cache(4)?;
+    let moved = sort_marks(cache);
+    cache.limit_page_cache(1)?;
+    moved
+}
+
+fn sort_marks(cache: &mut Cache) -> rusqlite::Result<()> {
     let Cache { connection, marks, gone, .. } = cache;
     let count: i64 = connection.query_row("SELECT COUNT(*) FROM marks_pending", [], |row| row.get(0))?;
     {

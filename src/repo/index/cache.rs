@@ -21,8 +21,9 @@ pub const FILE_NAME: &str = "index-v1.sqlite";
 const SCHEMA_VERSION: i64 = 1;
 /// SQLite's page cache; of a temporary file's, a quarter of that.
 const PAGE_CACHE_KIB: i64 = 8 << 10;
-/// How long one process waits for another's transaction; a merge of the largest level takes seconds.
-const BUSY: Duration = Duration::from_secs(60);
+/// How long one process waits for another's transaction. A merge of the largest level takes seconds, large segments
+/// from a slow store more than that.
+const BUSY: Duration = Duration::from_secs(300);
 /// How many look-ups share one read transaction: opening one costs as much as a quarter of a look-up.
 const LOOKUPS_PER_READ: u32 = 4096;
 

@@ -362,6 +362,7 @@ struct Pages<'a> {
     end: u64,
     window: Vec<u8>,
     window_at: u64,
+    window_bytes: usize,
     next_at: u64,
     number: usize,
     hasher: PackHasher,
@@ -381,11 +382,23 @@ impl<'a> SegmentReader<'a> {
         id: SegmentId,
         size_bytes: u64,
     ) -> Result<SegmentReader<'a>> {
+        SegmentReader::open_with(store, keyring, id, size_bytes, WINDOW_BYTES)
+    }
+
+    /// Opens the segment `id`, whose size a listing has told, to be read `window_bytes` at a time.
+    pub fn open_with(
+        store: &'a dyn ObjectStore,
+        keyring: &Keyring,
+        id: SegmentId,
+        size_bytes: u64,
+        window_bytes: usize,
+    ) -> Result<SegmentReader<'a>> {
+        assert!(window_bytes > MAX_PAGE_BYTES + BLOCK_OVERHEAD, "a window holds any page");
         let key = segment_key(id);
         if size_bytes < (LEAD_BYTES + TRAILER_BYTES) as u64 {
             return Err(Error::damaged(&key, format!("it has only {size_bytes} bytes: truncated")));
         }
-        let whole = size_bytes <= WINDOW_BYTES as u64;
+        let whole = size_bytes <= window_bytes as u64;
         let mut window = if whole { store.get(&key, size_bytes)? } else { Vec::new() };
         if whole && window.len() as u64 != size_bytes {
             return Err(Error::damaged(&key, format!("{} bytes of {size_bytes} came back", window.len())));
@@ -398,7 +411,8 @@ impl<'a> SegmentReader<'a> {
         let tail = [&sealed[..], &trailer].concat();
         let head: Head = keyring.load(ObjectKind::Head, sealed, &key)?;
         head.check(end).map_err(Error::object(&key))?;
-        let pages = Pages::new(store, keyring, key, head.page_key, end, window)?;
+        let mut pages = Pages::new(store, keyring, key, head.page_key, end, window)?;
+        pages.window_bytes = window_bytes;
         SegmentReader::with(pages, head, tail)
     }
 
@@ -506,6 +520,7 @@ impl<'a> Pages<'a> {
             end,
             window,
             window_at: 0,
+            window_bytes: WINDOW_BYTES,
             next_at: 0,
             number: 0,
             hasher: PackHasher::new(),
@@ -522,7 +537,7 @@ impl<'a> Pages<'a> {
     fn take(&mut self, length: usize) -> Result<Vec<u8>> {
         let at = (self.next_at - self.window_at) as usize;
         if self.window.len() < at + length {
-            let wanted = (self.end - self.next_at).min(WINDOW_BYTES as u64) as usize;
+            let wanted = (self.end - self.next_at).min(self.window_bytes as u64) as usize;
             if wanted < length {
                 return Err(self.damaged("a page reaches into its head"));
             }

@@ -112,9 +112,9 @@ fn two_processes_share_one_file_and_each_sees_what_the_other_stored() {
 }
 
 /// Rows that fail, as if the process were killed, after some entries.
-struct Broken<'a>(load::OwnRows<'a>, usize);
+struct Broken<'a>(add::OwnRows<'a>, usize);
 
-impl load::SegmentRows for Broken<'_> {
+impl add::SegmentRows for Broken<'_> {
     fn condemned_seen(&self) -> u64 {
         self.0.condemned_seen()
     }
@@ -156,8 +156,8 @@ fn an_addition_that_breaks_off_leaves_the_old_state() {
     let mut new = contents(&[(pack_id(2), directory(&(50..250).map(id).collect::<Vec<_>>(), 5))]);
     new.sort();
     for after in [0, 1, 100, 199] {
-        let broken = Broken(load::OwnRows::new(&new, 0), after);
-        load::add(&mut index.state().cache, SegmentId([5; 32]), broken).unwrap_err();
+        let broken = Broken(add::OwnRows::new(&new, 0), after);
+        add::add(&mut index.state().cache, SegmentId([5; 32]), broken).unwrap_err();
         assert!((0..50).all(|number| index.contains(&id(number)).unwrap()));
         assert!((50..250).all(|number| !index.contains(&id(number)).unwrap()));
         assert_eq!(index.blobs().unwrap(), 50);

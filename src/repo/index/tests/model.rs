@@ -131,7 +131,11 @@ impl History {
         }
         assert_eq!(index.blobs().unwrap(), entries, "{what}");
         let mut walked = 0;
-        index.each_entry(&mut |_| Ok(walked += 1)).unwrap();
+        let mut count = |_: &Located| {
+            walked += 1;
+            Ok(())
+        };
+        index.each_entry(&mut count).unwrap();
         assert_eq!(walked, entries, "{what}");
     }
 }

@@ -143,7 +143,6 @@ impl History {
 #[test]
 fn any_history_of_additions_merges_and_removals_agrees_with_the_model() {
     for seed in 0..12 {
-        println!("seed {seed}");
         let mut history = History::new(seed);
         let folder = tempfile::tempdir().unwrap();
         let (mut index, _) = history.world.open(Some(folder.path()));

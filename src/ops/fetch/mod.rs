@@ -383,7 +383,7 @@ fn retry<T>(shared: &Shared<T>, reader: &mut BlobReader, wanted: Wanted<T>, firs
 }
 
 /// Makes a blob unknown that could be read in none of its places: the next backup stores it again.
-fn forget_places(index: &Index, id: &BlobId) -> Result<(), Error> {
+pub fn forget_places(index: &Index, id: &BlobId) -> Result<(), Error> {
     for place in index.places(id)? {
         index.mark_damaged(&place.pack, place.block_offset)?;
     }

@@ -12,6 +12,7 @@
 //! the trees are walked once more for the files that are hurt.
 
 mod content;
+mod found;
 mod hurt;
 mod objects;
 mod packs;
@@ -26,8 +27,6 @@ use crate::format::run::Outcome as RunOutcome;
 use crate::format::snapshot::Snapshot;
 use found::Found;
 use std::sync::Arc;
-
-mod found;
 
 /// How much is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

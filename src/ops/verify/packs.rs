@@ -2,14 +2,14 @@
 
 use super::super::{Context, Result};
 use super::found::Found;
-use crate::base::PackId;
+use crate::base::{BlobId, PackId};
 use crate::crypto::names::PackHasher;
-use crate::format::pack::Directory;
+use crate::format::pack::{Blob, Directory};
 use crate::repo::Error;
 use crate::repo::index::{LiveSet, Located};
 use crate::repo::pack_reader::{pack_key, read_directory};
 use crate::store::Area;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// How much of a pack is read at once.
 const PIECE_BYTES: u64 = 4 << 20;
@@ -102,36 +102,33 @@ fn read_one(context: &Context, id: PackId, size_bytes: u64) -> crate::repo::Resu
 
 /// The index must know of a pack what its directory says. One that the index does not know was told before.
 fn compare_directory(context: &Context, id: PackId, directory: &Directory) -> crate::repo::Result<()> {
+    let places = places_in(directory);
     let mut wrong = None;
-    let mut count = 0;
     context.index.each_by_pack(&|pack| pack.id == id && !pack.void, &mut |_, located| {
-        count += 1;
-        if !has(directory, located) {
+        if !places.contains(&place_of(located)) {
             wrong = Some(located.id);
         }
         Ok(())
     })?;
-    match wrong {
-        Some(blob) => {
-            let reason =
-                format!("the index says that blob {blob} lies where its directory does not: rebuild the index");
-            Err(Error::damaged(pack_key(id), reason))
-        }
-        None if count > directory.blobs.len() => {
-            Err(Error::damaged(pack_key(id), "the index says more of it than its directory: rebuild the index"))
-        }
-        None => Ok(()),
-    }
+    let Some(blob) = wrong else { return Ok(()) };
+    let reason = format!("the index says that blob {blob} lies where its directory does not: rebuild the index");
+    Err(Error::damaged(pack_key(id), reason))
 }
 
-fn has(directory: &Directory, located: &Located) -> bool {
+/// Blob, block, frame and place in the frame, each with its length.
+type At = (BlobId, (u64, u32), (u32, u32), (u32, u32));
+
+fn places_in(directory: &Directory) -> HashSet<At> {
+    let at = |blob: &Blob| {
+        let frame = directory.frames.get(blob.frame as usize)?;
+        let block = directory.blocks.get(frame.block as usize)?;
+        Some((blob.id, (block.offset, block.length), (frame.offset, frame.length), (blob.offset, blob.length)))
+    };
+    directory.blobs.iter().filter_map(at).collect()
+}
+
+fn place_of(located: &Located) -> At {
     let place = &located.place;
-    directory.blobs.iter().filter(|blob| blob.id == located.id).any(|blob| {
-        let Some(frame) = directory.frames.get(blob.frame as usize) else { return false };
-        let Some(block) = directory.blocks.get(frame.block as usize) else { return false };
-        (block.offset, block.length) == (place.block_offset, place.block_length)
-            && (frame.offset, frame.length, frame.raw_length)
-                == (place.frame_offset, place.frame_length, place.raw_length)
-            && (blob.offset, blob.length, blob.kind) == (place.offset, place.length, place.kind)
-    })
+    let (block, frame) = ((place.block_offset, place.block_length), (place.frame_offset, place.frame_length));
+    (located.id, block, frame, (place.offset, place.length))
 }

@@ -5,16 +5,19 @@
 
 pub mod backup;
 pub mod browse;
+mod fetch;
 pub mod forget;
 pub mod info;
 pub mod keys;
 pub mod record;
+pub mod restore;
 pub mod retention;
 pub mod select;
 mod spill;
 pub mod tag;
 #[cfg(test)]
 mod testing;
+pub mod verify;
 mod walk;
 
 use crate::base::{Event, Kind, Monitor, Problem, Stop};
@@ -55,7 +58,7 @@ impl Context {
 
     /// Begins a session of somebody who reads, and brings the index up to date after its mark. A repository that
     /// cannot be written is read all the same: whoever can sweep it could not see the mark anyway.
-    fn read_session(&self, operation: &str) -> Result<Option<Session<'_>>, Error> {
+    fn read_session(&self, operation: &str) -> Result<(Option<Session<'_>>, Opened), Error> {
         let begun = Session::begin(&self.repository, SessionKind::Reader, operation);
         let session = match begun {
             Ok(session) => Some(session),
@@ -67,8 +70,9 @@ impl Context {
             }
             Err(error) => return Err(error.into()),
         };
-        self.index.refresh(&**self.repository.store(), self.repository.keyring())?;
-        Ok(session)
+        let opened = self.index.refresh(&**self.repository.store(), self.repository.keyring())?;
+        opened.damaged.iter().for_each(|problem| self.monitor.event(Event::Problem(problem)));
+        Ok((session, opened))
     }
 
     /// Ends the verb if somebody asked to stop.

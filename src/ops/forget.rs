@@ -45,7 +45,7 @@ pub enum Selection {
     /// What a policy does not keep.
     Policy {
         /// The policy.
-        policy: Policy,
+        policy: Box<Policy>,
         /// Which snapshots it looks at.
         filter: Filter,
         /// It is applied to each group by itself.

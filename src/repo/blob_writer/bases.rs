@@ -6,7 +6,7 @@
 
 use super::super::blob_reader::BlobBytes;
 use super::super::error::Result;
-use super::super::index::{Marks, Place};
+use super::super::index::{Alike, Marks, Place};
 use super::{BlobWriter, Counters, Hint};
 use crate::base::{BlobId, Kind};
 use crate::format::pack::{BlobKind, Chain, MAX_BASES};
@@ -14,6 +14,26 @@ use crate::format::pack::{BlobKind, Chain, MAX_BASES};
 /// Chains end somewhere between these depths, depending on the blob, so that a series does not expire in one night.
 const LEAST_DEPTH: u32 = 16;
 const DEPTH_SPREAD: u32 = 17;
+
+/// The blobs to try, in the order in which they are joined. Marks that agree with each other or with the place in the
+/// parent are trusted. Marks of monotonous data (padding, zeros) are common to many blobs and agree with nothing; then,
+/// and for chunks that were cut by their size alone, the place counts more.
+fn candidates(alike: Alike, hint: Hint<'_>) -> [Option<BlobId>; 2] {
+    let beside = hint.window.get(hint.at).copied();
+    // Many files have one name; what stood at this very place is the better guess.
+    let start = alike.start.filter(|_| !(hint.first && beside.is_some()));
+    let place = |id: Option<BlobId>| hint.window.iter().position(|near| Some(*near) == id);
+    let nth = |place: Option<usize>| place.and_then(|place| hint.window.get(place)).copied();
+    match (start, alike.end, place(start), place(alike.end)) {
+        (Some(start), Some(end), _, _) if start == end => [Some(start), None],
+        (start, end, Some(_), Some(_)) => [start, end],
+        (start, _, Some(place), None) => [start, nth(Some(place + 1))],
+        (_, end, None, Some(place)) => [nth(place.checked_sub(1)), end],
+        (None, None, ..) => [beside, nth(Some(hint.at + 1))],
+        (start, end, None, None) if beside.is_none() => [start, end],
+        (start, end, None, None) => [beside, start.or(end)],
+    }
+}
 
 /// The bases chosen for a blob.
 pub(in super::super) struct Chosen {
@@ -27,6 +47,8 @@ pub(in super::super) struct Chosen {
     pub delta_bytes: u64,
     /// About what a whole copy of the new blob would take.
     pub whole_bytes: u64,
+    /// Both marks agree.
+    pub sure: bool,
 }
 
 impl Chosen {
@@ -56,20 +78,15 @@ impl BlobWriter {
         id: BlobId,
         length: usize,
         marks: Marks,
-        hint: Hint,
+        hint: Hint<'_>,
     ) -> Result<Option<Chosen>> {
         if !self.deltas {
             return Ok(None);
         }
         let alike = self.index.alike(&marks)?;
-        let candidates = match (alike.start, alike.end, hint.beside) {
-            // Many files have one name; what stood at this very place is the better guess.
-            (_, end, Some(beside)) if hint.first => [Some(beside), end],
-            (Some(start), Some(end), _) => [Some(start), Some(end)],
-            (Some(start), None, beside) => [Some(start), beside],
-            (None, end, beside) => [beside, end],
-        };
-        let mut chosen = Chosen { ids: Vec::new(), bytes: Vec::new(), depth: 0, delta_bytes: 0, whole_bytes: 0 };
+        let sure = alike.start.is_some() && alike.start == alike.end;
+        let candidates = candidates(alike, hint);
+        let mut chosen = Chosen { ids: Vec::new(), bytes: Vec::new(), depth: 0, delta_bytes: 0, whole_bytes: 0, sure };
         let mut whole_per_byte: f64 = 0.0;
         for candidate in candidates.into_iter().flatten().take(MAX_BASES) {
             if chosen.ids.contains(&candidate) {

@@ -5,7 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod crash;
 mod decoders;
 mod format_document;
+mod keep;
 mod store_contract;
 mod tidy;
+mod vault;

@@ -9,6 +9,8 @@ mod fetch;
 pub mod forget;
 pub mod info;
 pub mod keys;
+pub mod prune;
+pub mod rebuild;
 pub mod record;
 pub mod restore;
 pub mod retention;

@@ -10,7 +10,7 @@
 //! | 1 | [`crypto`] | names, seals, key slots |
 //! | 1 | [`chunk`] | streams into chunks, with cut marks |
 //! | 1 | [`compress`] | zstd frames, alone or on bases |
-//! | 2 | [`format`] | the bytes of every object; no I/O |
+//! | 2 | [`format`](mod@format) | the bytes of every object; no I/O |
 //! | 3 | [`repo`] | the vault: keyring, sessions, packs, index, trees, snapshots |
 //! | 3 | [`source`] | where bytes come from |
 //! | 3 | [`target`] | where bytes go back to |

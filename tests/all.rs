@@ -5,4 +5,6 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod decoders;
+mod store_contract;
 mod tidy;

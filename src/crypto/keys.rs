@@ -68,7 +68,8 @@ impl RootKey {
         RootKey(random_secret())
     }
 
-    pub(super) fn from_bytes(bytes: Secret<[u8; 32]>) -> RootKey {
+    /// A root key whose bytes are known: one that was granted or kept elsewhere, or one of the test vectors.
+    pub fn from_bytes(bytes: Secret<[u8; 32]>) -> RootKey {
         RootKey(bytes)
     }
 

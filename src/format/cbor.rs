@@ -7,6 +7,7 @@
 
 use super::Error;
 use minicbor::data::Type;
+use std::ops::RangeBounds;
 
 /// Fields of a newer version: key and encoded value, kept as they came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,9 +29,9 @@ impl Unknown {
         self.0.push((key, value.to_vec()));
     }
 
-    /// Writes the fields whose keys lie from `from` up to but not including `below`.
-    pub fn write_between(&self, from: u64, below: u64, writer: &mut Writer) {
-        for (key, value) in self.0.iter().filter(|(key, _)| (from..below).contains(key)) {
+    /// Writes the fields whose keys lie in `keys`.
+    pub fn write_those(&self, keys: impl RangeBounds<u64>, writer: &mut Writer) {
+        for (key, value) in self.0.iter().filter(|(key, _)| keys.contains(key)) {
             writer.uint(*key);
             writer.verbatim(value);
         }
@@ -261,14 +262,55 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    /// Steps over one value of any shape and gives its bytes.
+    /// Steps over one value of any shape that a newer version may use and gives its bytes. It may be a number, a
+    /// byte string, a text, true, false, null, or an array or map of such; deterministic throughout, and nested at
+    /// most [`MAX_NESTING`] deep.
     pub fn verbatim(&mut self) -> Result<&'a [u8], Error> {
         let start = self.position();
-        let skipped = self.decoder.skip();
-        self.checked(skipped)?;
+        self.step_over(MAX_NESTING)?;
         Ok(self.since(start))
     }
+
+    fn step_over(&mut self, nesting_left: usize) -> Result<(), Error> {
+        let kind = self.decoder.datatype();
+        match self.checked(kind)? {
+            Type::U8 | Type::U16 | Type::U32 | Type::U64 => self.uint().map(drop),
+            Type::I8 | Type::I16 | Type::I32 | Type::I64 => self.int().map(drop),
+            Type::Bytes => self.bytes().map(drop),
+            Type::String => self.text().map(drop),
+            Type::Bool => self.bool().map(drop),
+            Type::Null => self.null().map(drop),
+            Type::Array | Type::Map if nesting_left == 0 => Err(self.bad("values are nested too deep")),
+            Type::Array => {
+                let count = self.array()?;
+                (0..count).try_for_each(|_| self.step_over(nesting_left - 1))
+            }
+            Type::Map => {
+                let count = self.map()?;
+                self.step_over_pairs(count, nesting_left - 1)
+            }
+            other => Err(self.bad(format!("{other} has no place in this format"))),
+        }
+    }
+
+    fn step_over_pairs(&mut self, count: usize, nesting_left: usize) -> Result<(), Error> {
+        let mut last: Option<&[u8]> = None;
+        for _ in 0..count {
+            let start = self.position();
+            self.step_over(nesting_left)?;
+            let key = self.since(start);
+            if last.is_some_and(|last| key <= last) {
+                return Err(self.bad("a key is out of order"));
+            }
+            last = Some(key);
+            self.step_over(nesting_left)?;
+        }
+        Ok(())
+    }
 }
+
+/// How deep arrays and maps may lie in one another in a value that is kept verbatim.
+pub const MAX_NESTING: usize = 16;
 
 /// Something with a CBOR form.
 pub trait Cbor: Sized {
@@ -437,9 +479,23 @@ impl<T: Cbor> Cbor for Vec<T> {
     }
 }
 
-/// Declares a structure with its CBOR keys: this is the format document in code.
+/// A field that is there. What stands for an absent field must not be written, or one structure had two encodings.
+pub(super) fn present<T: Cbor>(reader: &mut Reader<'_>, field: &str) -> Result<Option<T>, Error> {
+    let value = T::read(reader)?;
+    if value.is_absent() {
+        return Err(reader.bad(format!("{field} is written although there is nothing to say")));
+    }
+    Ok(Some(value))
+}
+
+/// Declares a structure with its CBOR keys: this is the format document in code. `checked by` names a function that
+/// every structure has to pass that is read.
 macro_rules! record {
-    ($(#[$meta:meta])* $name:ident { $( $(#[$field_meta:meta])* $key:literal => $field:ident : $type:ty ),* $(,)? }) => {
+    (
+        $(#[$meta:meta])* $name:ident {
+            $( $(#[$field_meta:meta])* $key:literal => $field:ident : $type:ty ),* $(,)?
+        } $(checked by $check:path)?
+    ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
         pub struct $name {
@@ -455,35 +511,37 @@ macro_rules! record {
                 writer.map(pairs);
                 let mut next = 0;
                 $(
-                    self.unknown.write_between(next, $key, writer);
+                    self.unknown.write_those(next..$key, writer);
                     if !$crate::format::cbor::Cbor::is_absent(&self.$field) {
                         writer.uint($key);
                         $crate::format::cbor::Cbor::write(&self.$field, writer);
                     }
                     next = $key + 1;
                 )*
-                self.unknown.write_between(next, u64::MAX, writer);
+                self.unknown.write_those(next.., writer);
             }
 
             fn read(reader: &mut $crate::format::cbor::Reader<'_>) -> Result<Self, $crate::format::Error> {
-                use $crate::format::cbor::{Cbor, Unknown};
+                use $crate::format::cbor::{Cbor, Unknown, present};
                 let pairs = reader.map()?;
                 $( let mut $field: Option<$type> = None; )*
                 let mut unknown = Unknown::none();
                 let mut last = None;
                 for _ in 0..pairs {
                     match reader.key(&mut last)? {
-                        $( $key => $field = Some(Cbor::read(reader)?), )*
+                        $( $key => $field = present(reader, stringify!($field))?, )*
                         key => unknown.keep(key, reader.verbatim()?),
                     }
                 }
-                Ok(Self {
+                let record = Self {
                     $( $field: match $field.or_else(<$type as Cbor>::absent) {
                         Some(value) => value,
                         None => return Err(reader.bad(concat!("no ", stringify!($field), " in ", stringify!($name)))),
                     }, )*
                     unknown,
-                })
+                };
+                $( $check(&record).map_err(|reason: String| reader.bad(reason))?; )?
+                Ok(record)
             }
         }
     };
@@ -528,6 +586,7 @@ macro_rules! numbered {
 pub(crate) use numbered;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -583,5 +642,103 @@ mod tests {
             assert!(Today::from_cbor(bytes, "test").is_err(), "{why}");
         }
         assert!(Today::from_cbor(&[0xa1, 1, 1], "test").is_ok());
+    }
+
+    #[test]
+    fn what_says_nothing_is_left_out_and_refused_when_written() {
+        let empty = Tomorrow { one: 1, two: Vec::new(), four: None, nine: Bytes::default(), unknown: Unknown::none() };
+        assert_eq!(empty.to_cbor(), [0xa1, 1, 1]);
+        for (bytes, why) in [
+            (&[0xa2, 1, 1, 2, 0x80][..], "an empty list"),
+            (&[0xa2, 1, 1, 4, 0xf6], "null"),
+            (&[0xa2, 1, 1, 9, 0x40], "an empty byte string"),
+        ] {
+            assert!(Tomorrow::from_cbor(bytes, "test").is_err(), "{why}");
+        }
+    }
+
+    #[test]
+    fn unknown_values_are_deterministic_too() {
+        let with = |value: &[u8]| Today::from_cbor(&[&[0xa2, 1, 1, 0x18, 60], value].concat(), "test");
+        for good in [
+            &[0x00][..],
+            &[0x20],
+            &[0x3b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+            &[0x61, b'x'],
+            &[0xf4],
+            &[0xf6],
+            &[0x82, 0x40, 0x80],
+            &[0xa2, 0x01, 0xf5, 0x61, b'k', 0xa0],
+        ] {
+            let read = with(good).unwrap();
+            assert_eq!(read.to_cbor()[5..], *good);
+        }
+        for (bad, why) in [
+            (&[0x18, 5][..], "a long form"),
+            (&[0x58, 1, 0], "a long length"),
+            (&[0x5f, 0x41, 0, 0xff], "indefinite bytes"),
+            (&[0x9f, 0xff], "an indefinite array"),
+            (&[0xbf, 0xff], "an indefinite map"),
+            (&[0xa2, 2, 0, 1, 0], "keys out of order"),
+            (&[0xa2, 1, 0, 1, 0], "a key twice"),
+            (&[0x61, 0xff], "a text that is not UTF-8"),
+            (&[0xf7], "undefined"),
+            (&[0xf9, 0, 0], "a float"),
+            (&[0xc1, 0], "a tag"),
+            (&[0xe0], "a simple value"),
+            (&[0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "an absurd count"),
+            (&[0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "an absurd length"),
+        ] {
+            assert!(with(bad).is_err(), "{why}");
+        }
+    }
+
+    #[test]
+    fn unknown_values_nest_only_so_deep() {
+        let nested = |depth: usize| [&[0xa2, 1, 1, 0x18, 60], &vec![0x81; depth][..], &[0]].concat();
+        assert!(Today::from_cbor(&nested(MAX_NESTING), "test").is_ok());
+        assert!(Today::from_cbor(&nested(MAX_NESTING + 1), "test").is_err());
+        assert!(Today::from_cbor(&nested(1_000_000), "test").is_err());
+    }
+
+    #[test]
+    fn the_largest_key_comes_back() {
+        let bytes = [&[0xa2, 1, 1, 0x1b][..], &[0xff; 8], &[0xf5]].concat();
+        assert_eq!(Today::from_cbor(&bytes, "test").unwrap().to_cbor(), bytes);
+    }
+
+    #[test]
+    fn numbers_come_back_in_their_shortest_form() {
+        for number in [0, 23, 24, 255, 256, 65_535, 65_536, 1 << 32, i64::MAX, -1, -24, -25, -257, i64::MIN] {
+            let bytes = number.to_cbor();
+            assert_eq!(i64::from_cbor(&bytes, "number").unwrap(), number);
+            assert_eq!(bytes.len() == 1, (-24..24).contains(&number));
+        }
+        assert!(u32::from_cbor(&u64::MAX.to_cbor(), "number").is_err());
+        assert!(i64::from_cbor(&u64::MAX.to_cbor(), "number").is_err());
+        assert!(u64::from_cbor(&(-1i64).to_cbor(), "number").is_err());
+    }
+
+    record! {
+        /// A structure with a rule.
+        Ruled {
+            /// Below ten.
+            1 => digit: u64,
+        } checked by Ruled::check
+    }
+
+    impl Ruled {
+        fn check(&self) -> Result<(), String> {
+            if self.digit < 10 { Ok(()) } else { Err("two digits".to_owned()) }
+        }
+    }
+
+    #[test]
+    fn a_structure_s_own_check_is_never_passed_by() {
+        let ruled = |digit| Ruled { digit, unknown: Unknown::none() };
+        assert!(Ruled::from_cbor(&ruled(9).to_cbor(), "test").is_ok());
+        let list = vec![ruled(9), ruled(10)].to_cbor();
+        let error = Vec::<Ruled>::from_cbor(&list, "test").unwrap_err();
+        assert!(error.to_string().contains("two digits"));
     }
 }

@@ -126,3 +126,91 @@ impl StoredConfig {
         root.verify_config(&self.proven, &self.proof).map_err(|_| Error::Forged { what: "config" })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::base::{Kind, Secret};
+    use crate::format::cbor::Unknown;
+
+    fn root(byte: u8) -> RootKey {
+        RootKey::from_bytes(Secret::new([byte; 32]))
+    }
+
+    fn config() -> Config {
+        let chunker = ChunkerConfig {
+            id: CHUNKER_FASTCDC,
+            min_bytes: 1 << 16,
+            average_bytes: 1 << 18,
+            max_bytes: 1 << 20,
+            unknown: Unknown::none(),
+        };
+        let mut unknown = Unknown::none();
+        unknown.keep(99, &[0x61, b'x']);
+        Config {
+            repository: RepositoryId([4; 32]),
+            created_ns: 7,
+            chunker,
+            reader_features: vec!["reader".into()],
+            writer_features: vec!["writer".into()],
+            store: StoreConfig { put_if_absent: true, list_after_write: false, unknown: Unknown::none() },
+            unknown,
+        }
+    }
+
+    #[test]
+    fn a_config_comes_back_with_what_is_unknown_in_it() {
+        let stored = decode(&encode(&config(), &root(1))).unwrap();
+        stored.prove(&root(1)).unwrap();
+        assert_eq!((stored.config, stored.root), (config(), root(1).key_id()));
+    }
+
+    #[test]
+    fn a_config_of_another_root_key_is_not_proven() {
+        let stored = decode(&encode(&config(), &root(1))).unwrap();
+        assert!(matches!(stored.prove(&root(2)), Err(Error::Forged { .. })));
+    }
+
+    #[test]
+    fn every_changed_bit_is_noticed() {
+        let object = encode(&config(), &root(1));
+        for bit in 0..object.len() * 8 {
+            let mut altered = object.clone();
+            altered[bit / 8] ^= 1 << (bit % 8);
+            let accepted = decode(&altered).is_ok_and(|stored| stored.prove(&root(1)).is_ok());
+            assert!(!accepted, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_feature_cannot_be_taken_out() {
+        let object = encode(&config(), &root(1));
+        let weaker = Config { reader_features: Vec::new(), ..config() };
+        let mut forged = encode(&weaker, &root(9));
+        // The best a forger can do: the old key id and the old proof.
+        forged[..LENGTH_AT].copy_from_slice(&object[..LENGTH_AT]);
+        let stored = decode(&forged).unwrap();
+        assert_eq!(stored.root, root(1).key_id());
+        assert!(matches!(stored.prove(&root(1)), Err(Error::Forged { .. })));
+    }
+
+    #[test]
+    fn a_config_cut_or_continued_is_refused() {
+        let object = encode(&config(), &root(1));
+        for length in 0..object.len() {
+            assert_eq!(decode(&object[..length]).unwrap_err().kind(), Kind::Damaged, "{length}");
+        }
+        assert!(decode(&[&object[..], &[0]].concat()).is_err());
+        assert!(decode(&vec![0; MAX_BYTES + 1]).is_err());
+    }
+
+    #[test]
+    fn a_newer_config_asks_for_a_newer_program() {
+        let mut object = encode(&config(), &root(1));
+        object[4] = 2;
+        assert_eq!(decode(&object).unwrap_err().kind(), Kind::Unsupported);
+        object[4] = 0;
+        assert_eq!(decode(&object).unwrap_err().kind(), Kind::Damaged);
+    }
+}

@@ -55,17 +55,83 @@ pub fn find_directory(kind: ObjectKind, object_bytes: u64, trailer: &[u8]) -> Re
     }
     match u16::from_le_bytes([trailer[4], trailer[5]]) {
         VERSION => {}
+        0 => return Err(bad(4, "format version 0 does not exist".to_owned())),
         found => return Err(Error::Newer { what, found }),
     }
     if trailer[6] != kind.number() {
         return Err(bad(6, "its trailer is that of another kind of object".to_owned()));
     }
+    if trailer[7] != 0 || trailer[12..] != [0; 4] {
+        return Err(bad(7, "its trailer has bytes set that should be zero".to_owned()));
+    }
     let length = u32::from_le_bytes([trailer[8], trailer[9], trailer[10], trailer[11]]) as usize;
     let least = ENVELOPE_OVERHEAD + LENGTH_BYTES;
     let room = object_bytes.saturating_sub((LEAD_BYTES + TRAILER_BYTES) as u64);
-    // A directory is padded together with its pack, by at most an eighth of the whole.
-    if length < least || length as u64 > room || length > MAX_DIRECTORY_BYTES + (object_bytes / 8) as usize {
+    // A directory is padded together with its pack: by less than a 32nd of an object as large as this bound. No
+    // object is so large that this would be more than the directory itself; a store that says so is not believed.
+    let most = MAX_DIRECTORY_BYTES as u64 + (object_bytes / 32).min(MAX_DIRECTORY_BYTES as u64);
+    if length < least || length as u64 > room.min(most) {
         return Err(bad(8, format!("a directory of {length} bytes in an object of {object_bytes}")));
     }
     Ok((object_bytes - (TRAILER_BYTES + length) as u64, length))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    const KIND: ObjectKind = ObjectKind::Directory;
+
+    #[test]
+    fn a_directory_is_found_where_it_was_put() {
+        for (blocks_end, content) in [(32, 0), (32, 5), (1000, 100), (1 << 25, 300_000), (256 << 20, 8 << 20)] {
+            let length = directory_bytes(blocks_end, content);
+            assert!(length >= content + LENGTH_BYTES + ENVELOPE_OVERHEAD);
+            let total = blocks_end + (length + TRAILER_BYTES) as u64;
+            assert_eq!(padded_length(total), total, "the whole has a padded length");
+            let found = find_directory(KIND, total, &trailer(KIND, length)).unwrap();
+            assert_eq!(found, (blocks_end, length));
+        }
+    }
+
+    #[test]
+    fn a_directory_at_the_limit_is_found_with_its_padding() {
+        for blocks_end in [32, 1 << 20, 200 << 20, 900 << 20] {
+            let length = directory_bytes(blocks_end, MAX_DIRECTORY_BYTES - ENVELOPE_OVERHEAD - LENGTH_BYTES);
+            let total = blocks_end + (length + TRAILER_BYTES) as u64;
+            assert_eq!(find_directory(KIND, total, &trailer(KIND, length)).unwrap().1, length);
+        }
+    }
+
+    #[test]
+    fn every_changed_byte_of_a_trailer_is_refused_or_points_elsewhere() {
+        let (good, total) = (trailer(KIND, 100), 1 << 20);
+        let place = find_directory(KIND, total, &good).unwrap();
+        for byte in 0..TRAILER_BYTES {
+            let mut altered = good;
+            altered[byte] ^= 1;
+            let found = find_directory(KIND, total, &altered);
+            // A wrong length is authenticated by the seal of what lies there; everything else is refused here.
+            assert!(found.is_err() || ((8..12).contains(&byte) && found.unwrap() != place), "byte {byte}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_is_refused() {
+        let find = |object_bytes, length| find_directory(KIND, object_bytes, &trailer(KIND, length));
+        let least = ENVELOPE_OVERHEAD + LENGTH_BYTES;
+        assert!(find((LEAD_BYTES + least + TRAILER_BYTES) as u64, least).is_ok());
+        assert!(find((LEAD_BYTES + least + TRAILER_BYTES) as u64 - 1, least).is_err(), "no room");
+        assert!(find(1 << 20, least - 1).is_err(), "too short");
+        assert!(find(1 << 30, (32 << 20) + (32 << 20)).is_ok());
+        assert!(find(1 << 30, (32 << 20) + (32 << 20) + 1).is_err(), "too long");
+        for object_bytes in [0, 1, 47, u64::MAX] {
+            assert!(find(object_bytes, u32::MAX as usize).is_err());
+        }
+        let good = trailer(KIND, 100);
+        for length in 0..TRAILER_BYTES {
+            assert!(find_directory(KIND, 1 << 20, &good[..length]).is_err());
+        }
+        assert!(find_directory(ObjectKind::Head, 1 << 20, &good).is_err(), "another kind");
+    }
 }

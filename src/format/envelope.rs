@@ -86,6 +86,25 @@ impl ObjectKind {
         }
     }
 
+    /// The most bytes that a reader brings into memory for one of this kind: an object that stands alone, a block,
+    /// or a directory without the padding that it shares with its pack.
+    pub fn max_bytes(self) -> usize {
+        match self {
+            ObjectKind::Config => super::config::MAX_BYTES,
+            ObjectKind::Slot => super::keys::MAX_SLOT_BYTES,
+            ObjectKind::Epoch => super::keys::MAX_EPOCH_BYTES,
+            ObjectKind::Data | ObjectKind::Metadata => super::pack::MAX_BLOCK_BYTES,
+            ObjectKind::Page => super::segment::MAX_PAGE_BYTES + BLOCK_OVERHEAD,
+            ObjectKind::Directory | ObjectKind::Head => super::container::MAX_DIRECTORY_BYTES,
+            ObjectKind::Session | ObjectKind::End | ObjectKind::Tombstone => 64 << 10,
+            ObjectKind::Seen => 1 << 20,
+            ObjectKind::Run => 4 << 20,
+            ObjectKind::Snapshot | ObjectKind::Damage => 16 << 20,
+            ObjectKind::Cached => super::pack::MAX_BLOCK_BYTES,
+            ObjectKind::Condemned | ObjectKind::Parity | ObjectKind::Catalogue => 64 << 20,
+        }
+    }
+
     /// The kind's name in messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -294,8 +313,11 @@ pub fn peek_any(object: &[u8], what: &'static str) -> Result<Header, Error> {
 /// Opens an object whose header was read by [`peek`], in place; gives the content.
 pub fn open(mut object: Vec<u8>, header: &Header, repository: RepositoryId, siv: &SivKey) -> Result<Vec<u8>, Error> {
     let what = header.kind.name();
-    let associated = envelope_associated(&object[..HEADER_BYTES], repository, &header.wrap_bytes);
     let text_at = header.body_at + IV_BYTES;
+    if object.len() < text_at + LENGTH_BYTES {
+        return Err(Error::Malformed { what, position: object.len(), reason: "it ends too early".to_owned() });
+    }
+    let associated = envelope_associated(&object[..HEADER_BYTES], repository, &header.wrap_bytes);
     let iv = object[header.body_at..text_at].try_into().expect("an IV has its length");
     siv.open_in_place(&[&associated, &header.nonce], &iv, &mut object[text_at..])
         .map_err(|_| Error::Forged { what })?;
@@ -306,7 +328,167 @@ pub fn open(mut object: Vec<u8>, header: &Header, repository: RepositoryId, siv:
         let reason = format!("its content is said to have {length} bytes");
         return Err(Error::Malformed { what, position: content_at, reason });
     }
+    // One content has one padding; bytes that nobody looks at would be a place to hide something in.
+    if object[content_at + length..].iter().any(|byte| *byte != 0) {
+        let reason = "its padding is not zero".to_owned();
+        return Err(Error::Malformed { what, position: content_at + length, reason });
+    }
     object.truncate(content_at + length);
     object.drain(..content_at);
     Ok(object)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::base::{Kind, Secret};
+    use crate::crypto::keys::ClassKey;
+    use crate::format::cbor::{Bytes, Cbor, Unknown};
+
+    const REPOSITORY: RepositoryId = RepositoryId([4; 32]);
+    const KIND: ObjectKind = ObjectKind::Snapshot;
+
+    fn class_key(byte: u8) -> ClassKey {
+        ClassKey::new(Class::Metadata, Secret::new([byte; 32]))
+    }
+
+    fn siv(kind: ObjectKind) -> SivKey {
+        class_key(1).sub_key(kind.number())
+    }
+
+    fn wrap() -> KeyWrap {
+        KeyWrap { recipient: KeyId([7; 16]), wrapped: Bytes(vec![1; 81]), unknown: Unknown::none() }
+    }
+
+    fn samples() -> [Vec<u8>; 2] {
+        let id = class_key(1).id();
+        [
+            seal(KIND, REPOSITORY, id, &siv(KIND), b"content"),
+            seal_wrapped(KIND, REPOSITORY, id, &siv(KIND), b"content", &wrap()),
+        ]
+    }
+
+    fn opened(object: &[u8]) -> Result<Vec<u8>, Error> {
+        let header = peek(object, KIND)?;
+        open(object.to_vec(), &header, REPOSITORY, &siv(KIND))
+    }
+
+    #[test]
+    fn an_envelope_opens_to_its_content_and_shows_who_sealed_it() {
+        for (object, wrapped) in samples().iter().zip([None, Some(wrap())]) {
+            assert_eq!(opened(object).unwrap(), b"content");
+            let header = peek(object, KIND).unwrap();
+            assert_eq!((header.kind, header.key, header.wrap), (KIND, class_key(1).id(), wrapped));
+            assert_eq!(padded_length(object.len() as u64), object.len() as u64);
+        }
+    }
+
+    #[test]
+    fn equal_content_never_looks_equal() {
+        assert_ne!(samples()[0][24..], samples()[0][24..]);
+    }
+
+    #[test]
+    fn every_changed_bit_is_refused() {
+        for object in samples() {
+            for bit in 0..object.len() * 8 {
+                let mut altered = object.clone();
+                altered[bit / 8] ^= 1 << (bit % 8);
+                assert!(opened(&altered).is_err(), "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_envelope_cut_or_continued_is_refused() {
+        for object in samples() {
+            for length in 0..object.len() {
+                assert_eq!(opened(&object[..length]).unwrap_err().kind(), Kind::Damaged, "{length}");
+            }
+            assert!(opened(&[&object[..], &[0]].concat()).is_err());
+        }
+    }
+
+    #[test]
+    fn an_envelope_holds_in_its_repository_under_its_key_and_as_its_kind_only() {
+        let object = samples()[0].clone();
+        let header = peek(&object, KIND).unwrap();
+        let refused = |repository, key: &SivKey| {
+            matches!(open(object.clone(), &header, repository, key), Err(Error::Forged { .. }))
+        };
+        assert!(refused(RepositoryId([5; 32]), &siv(KIND)));
+        assert!(refused(REPOSITORY, &siv(ObjectKind::Run)));
+        assert!(refused(REPOSITORY, &class_key(2).sub_key(KIND.number())));
+        assert_eq!(peek(&object, ObjectKind::Run).unwrap_err().kind(), Kind::Damaged);
+        let mut renamed = object.clone();
+        renamed[6] = ObjectKind::Run.number();
+        let header = peek(&renamed, ObjectKind::Run).unwrap();
+        assert!(open(renamed, &header, REPOSITORY, &siv(KIND)).is_err());
+    }
+
+    #[test]
+    fn a_wrap_cannot_be_taken_off_or_exchanged() {
+        let [plain, wrapped] = samples();
+        let wrap_bytes = wrap().to_cbor();
+        let bare = [&wrapped[..7], &[0], &wrapped[8..40], &wrapped[42 + wrap_bytes.len()..]].concat();
+        assert!(opened(&bare).is_err());
+        let other = KeyWrap { recipient: KeyId([8; 16]), ..wrap() }.to_cbor();
+        let exchanged = [&wrapped[..42], &other, &wrapped[42 + other.len()..]].concat();
+        assert!(opened(&exchanged).is_err());
+        let length = (wrap_bytes.len() as u16).to_le_bytes();
+        let put_on = [&plain[..7], &[1], &plain[8..40], &length, &wrap_bytes, &plain[40..]].concat();
+        assert!(opened(&put_on).is_err());
+    }
+
+    #[test]
+    fn what_a_header_cannot_say_is_refused() {
+        let object = samples()[0].clone();
+        let with = |at: usize, byte: u8| {
+            let mut altered = object.clone();
+            altered[at] = byte;
+            peek(&altered, KIND).unwrap_err().kind()
+        };
+        assert_eq!(with(0, b'k'), Kind::Damaged);
+        assert_eq!(with(4, 0), Kind::Damaged);
+        assert_eq!(with(4, 2), Kind::Unsupported);
+        assert_eq!(with(5, 1), Kind::Unsupported);
+        assert_eq!(with(6, 0), Kind::Damaged);
+        assert_eq!(with(6, 255), Kind::Damaged);
+        assert_eq!(with(7, 2), Kind::Damaged);
+    }
+
+    /// Seals a plaintext of somebody who holds the key and does not keep to the rules.
+    fn seal_plaintext(plaintext: &[u8]) -> Vec<u8> {
+        let header = header_bytes(KIND, 0, class_key(1).id());
+        let mut text = plaintext.to_vec();
+        let iv = siv(KIND).seal_in_place(&[&envelope_associated(&header, REPOSITORY, &[]), &[3; 16]], &mut text);
+        [&header[..], &[3; 16], &iv, &text].concat()
+    }
+
+    #[test]
+    fn a_content_length_beyond_the_plaintext_is_refused() {
+        assert_eq!(opened(&seal_plaintext(b"\x03\0\0\0abc\0\0")).unwrap(), b"abc");
+        for bad in [&b"\x04\0\0\0abc"[..], b"\xff\xff\xff\xffabc", b"\x02\0\0\0abc", b"\x03\0\0\0abc\0\x01", b"\0\0\0"]
+        {
+            assert_eq!(opened(&seal_plaintext(bad)).unwrap_err().kind(), Kind::Damaged, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_of_another_object_opens_nothing_and_harms_nobody() {
+        let [plain, wrapped] = samples();
+        for (object, other) in [(&plain, &wrapped), (&wrapped, &plain), (&plain[..10].to_vec(), &wrapped)] {
+            let header = peek(other, KIND).unwrap();
+            assert!(open(object.clone(), &header, REPOSITORY, &siv(KIND)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_block_is_bound_to_its_kind_key_and_repository() {
+        let base = block_associated(ObjectKind::Data, KeyId([1; 16]), REPOSITORY);
+        assert_ne!(base, block_associated(ObjectKind::Metadata, KeyId([1; 16]), REPOSITORY));
+        assert_ne!(base, block_associated(ObjectKind::Data, KeyId([2; 16]), REPOSITORY));
+        assert_ne!(base, block_associated(ObjectKind::Data, KeyId([1; 16]), RepositoryId([5; 32])));
+    }
 }

@@ -25,6 +25,10 @@ use crate::base::{EpochId, KeyId, SlotId};
 pub const MAX_SLOT_BYTES: usize = 64 << 10;
 /// The largest epoch that is read.
 pub const MAX_EPOCH_BYTES: usize = 64 << 10;
+/// A sealed private half with its pre-shared key: synthetic IV, 32 bytes, 32 bytes.
+pub const SEALED_PRIVATE_BYTES: usize = 80;
+/// A sealed key of 32 bytes, a synthetic IV or an authentication tag included.
+pub const SEALED_KEY_BYTES: usize = 48;
 
 numbered! {
     /// How a slot's private half is guarded.
@@ -55,6 +59,22 @@ record! {
         5 => lanes: Option<u32>,
         /// The private half and the grant's pre-shared key, sealed: synthetic IV, ciphertext.
         6 => sealed: Bytes,
+    } checked by Guard::check
+}
+
+impl Guard {
+    /// Whether it has the fields that its kind needs and no others.
+    fn check(&self) -> Result<(), String> {
+        let stretched =
+            [self.memory_kib.is_some(), self.passes.is_some(), self.lanes.is_some(), self.salt.0.len() == 16];
+        let fits = match self.kind {
+            GuardKind::Passphrase => stretched == [true; 4] && self.sealed.0.len() == SEALED_PRIVATE_BYTES,
+            GuardKind::KeyFile | GuardKind::Command => {
+                stretched == [false; 4] && self.salt.0.is_empty() && self.sealed.0.len() == SEALED_PRIVATE_BYTES
+            }
+            GuardKind::Recipient => stretched == [false; 4] && self.salt.0.is_empty() && self.sealed.0.is_empty(),
+        };
+        if fits { Ok(()) } else { Err(format!("the fields of a {:?} guard do not fit", self.kind)) }
     }
 }
 
@@ -65,6 +85,12 @@ record! {
         1 => encapsulated: [u8; 32],
         /// The ciphertext.
         2 => sealed: Bytes,
+    } checked by StoredGrant::check
+}
+
+impl StoredGrant {
+    fn check(&self) -> Result<(), String> {
+        if self.sealed.0.len() == SEALED_KEY_BYTES { Ok(()) } else { Err("a grant of the wrong length".to_owned()) }
     }
 }
 
@@ -121,9 +147,12 @@ impl Slot {
         if kind != ObjectKind::Slot || flags != 0 {
             return Err(bad(6, "it is another kind of object"));
         }
+        if object.len() > MAX_SLOT_BYTES {
+            return Err(bad(object.len(), "it is too long"));
+        }
         let length = object.get(HEADER_BYTES..HEADER_BYTES + 4).ok_or_else(|| bad(object.len(), "truncated"))?;
         let length = u32::from_le_bytes(length.try_into().expect("four bytes")) as usize;
-        if length != object.len() - HEADER_BYTES - 4 || object.len() > MAX_SLOT_BYTES {
+        if length != object.len() - HEADER_BYTES - 4 {
             return Err(bad(HEADER_BYTES, "its length is not what it says: truncated or overwritten"));
         }
         Ok((Slot::from_cbor(&object[HEADER_BYTES + 4..], WHAT)?, root))
@@ -141,6 +170,13 @@ record! {
         3 => id: KeyId,
         /// The key, sealed under the root's wrapping key of its class: synthetic IV, ciphertext.
         4 => sealed: Bytes,
+    } checked by ClassEntry::check
+}
+
+impl ClassEntry {
+    fn check(&self) -> Result<(), String> {
+        let fits = self.sealed.0.len() == SEALED_KEY_BYTES && self.number > 0;
+        if fits { Ok(()) } else { Err(format!("the key of class {} cannot be like this", self.class)) }
     }
 }
 
@@ -155,5 +191,142 @@ record! {
         3 => created_ns: i64,
         /// The four class keys, by class.
         4 => classes: Vec<ClassEntry>,
+    } checked by Epoch::check
+}
+
+impl Epoch {
+    fn check(&self) -> Result<(), String> {
+        let ascending = self.classes.is_sorted_by(|a, b| a.class < b.class);
+        if ascending && self.number > 0 {
+            Ok(())
+        } else {
+            Err("its classes are not in order, or it has no number".to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::base::Kind;
+    use crate::format::cbor::Unknown;
+
+    const ROOT: KeyId = KeyId([1; 16]);
+
+    fn guard(kind: GuardKind) -> Guard {
+        let stretched = kind == GuardKind::Passphrase;
+        let sealed = if kind == GuardKind::Recipient { 0 } else { SEALED_PRIVATE_BYTES };
+        Guard {
+            kind,
+            salt: Bytes(vec![7; if stretched { 16 } else { 0 }]),
+            memory_kib: stretched.then_some(65_536),
+            passes: stretched.then_some(3),
+            lanes: stretched.then_some(1),
+            sealed: Bytes(vec![9; sealed]),
+            unknown: Unknown::none(),
+        }
+    }
+
+    fn slot() -> Slot {
+        let mut unknown = Unknown::none();
+        unknown.keep(40, &[0x05]);
+        Slot {
+            id: SlotId([5; 16]),
+            created_ns: 1,
+            label: "safe".into(),
+            public: [3; 32],
+            guard: guard(GuardKind::Passphrase),
+            psk_under_root: Bytes(vec![1; 48]),
+            grant: Some(StoredGrant {
+                encapsulated: [8; 32],
+                sealed: Bytes(vec![2; SEALED_KEY_BYTES]),
+                unknown: Unknown::none(),
+            }),
+            proven_ns: 4,
+            unknown,
+        }
+    }
+
+    #[test]
+    fn a_slot_comes_back_with_what_is_unknown_in_it() {
+        assert_eq!(Slot::decode(&slot().encode(ROOT)).unwrap(), (slot(), ROOT));
+    }
+
+    #[test]
+    fn a_grant_vouches_for_every_field_but_itself() {
+        let base = slot().associated(ROOT);
+        let mut more = Unknown::none();
+        more.keep(40, &[0x06]);
+        let changed = |change: &dyn Fn(&mut Slot)| {
+            let mut slot = slot();
+            change(&mut slot);
+            slot.associated(ROOT) != base
+        };
+        assert!(changed(&|slot| slot.id.0[0] ^= 1));
+        assert!(changed(&|slot| slot.created_ns += 1));
+        assert!(changed(&|slot| slot.label.push('r')));
+        assert!(changed(&|slot| slot.public[0] ^= 1));
+        assert!(changed(&|slot| slot.guard.kind = GuardKind::KeyFile));
+        assert!(changed(&|slot| slot.guard.salt.0[0] ^= 1));
+        assert!(changed(&|slot| slot.guard.memory_kib = Some(8)));
+        assert!(changed(&|slot| slot.guard.passes = Some(1)));
+        assert!(changed(&|slot| slot.guard.lanes = Some(2)));
+        assert!(changed(&|slot| slot.guard.sealed.0[0] ^= 1));
+        assert!(changed(&|slot| slot.guard.unknown = more.clone()));
+        assert!(changed(&|slot| slot.psk_under_root.0[0] ^= 1));
+        assert!(changed(&|slot| slot.proven_ns += 1));
+        assert!(changed(&|slot| slot.unknown = more.clone()));
+        assert!(!changed(&|slot| slot.grant = None));
+        assert_ne!(slot().associated(KeyId([2; 16])), base);
+    }
+
+    #[test]
+    fn a_slot_cut_continued_or_altered_in_its_header_is_refused() {
+        let object = slot().encode(ROOT);
+        for length in 0..object.len() {
+            assert_eq!(Slot::decode(&object[..length]).unwrap_err().kind(), Kind::Damaged, "{length}");
+        }
+        assert!(Slot::decode(&[&object[..], &[0]].concat()).is_err());
+        for byte in (0..8).chain(HEADER_BYTES..HEADER_BYTES + 4) {
+            let mut altered = object.clone();
+            altered[byte] ^= 1;
+            assert!(Slot::decode(&altered).is_err(), "byte {byte}");
+        }
+        let long = Slot { label: "x".repeat(MAX_SLOT_BYTES), ..slot() };
+        assert!(Slot::decode(&long.encode(ROOT)).is_err());
+    }
+
+    #[test]
+    fn a_guard_has_the_fields_of_its_kind_and_no_others() {
+        let kinds = [GuardKind::Passphrase, GuardKind::KeyFile, GuardKind::Command, GuardKind::Recipient];
+        for kind in kinds {
+            let read = |guard: Guard| Guard::from_cbor(&guard.to_cbor(), "guard").is_ok();
+            assert!(read(guard(kind)));
+            let is_passphrase = kind == GuardKind::Passphrase;
+            assert_eq!(read(Guard { salt: Bytes(vec![7; 16]), ..guard(kind) }), is_passphrase);
+            assert_eq!(read(Guard { passes: Some(1), ..guard(kind) }), is_passphrase);
+            assert!(!read(Guard { salt: Bytes(vec![7; 15]), ..guard(kind) }));
+            assert!(!read(Guard { sealed: Bytes(vec![9; 79]), ..guard(kind) }));
+        }
+    }
+
+    fn entry(class: u32) -> ClassEntry {
+        let sealed = Bytes(vec![1; SEALED_KEY_BYTES]);
+        ClassEntry { class, number: 1, id: KeyId([6; 16]), sealed, unknown: Unknown::none() }
+    }
+
+    #[test]
+    fn an_epoch_has_each_class_once_and_whole_keys() {
+        let epoch =
+            |classes| Epoch { id: EpochId([2; 16]), number: 1, created_ns: 5, classes, unknown: Unknown::none() };
+        let read = |epoch: &Epoch| Epoch::from_cbor(&epoch.to_cbor(), "epoch");
+        let good = epoch(vec![entry(1), entry(2), entry(3), entry(4)]);
+        assert_eq!(read(&good).unwrap(), good);
+        assert!(read(&epoch(vec![entry(1), entry(1)])).is_err());
+        assert!(read(&epoch(vec![entry(2), entry(1)])).is_err());
+        assert!(read(&Epoch { number: 0, ..good }).is_err());
+        assert!(read(&epoch(vec![ClassEntry { number: 0, ..entry(1) }])).is_err());
+        assert!(read(&epoch(vec![ClassEntry { sealed: Bytes(vec![1; 47]), ..entry(1) }])).is_err());
     }
 }

@@ -64,3 +64,33 @@ record! {
         12 => previous: Option<[u8; 32]>,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::format::cbor::{Cbor, Unknown};
+
+    #[test]
+    fn a_run_comes_back_however_it_ended() {
+        for outcome in [0, 1, 3, 4, 11, 130] {
+            let run = Run {
+                id: RunId([1; 16]),
+                operation: "verify".into(),
+                begun_ns: 1,
+                ended_ns: 2,
+                host: "tower".into(),
+                program: "keepstone".into(),
+                outcome: Outcome::from_number(outcome).unwrap(),
+                session: None,
+                snapshots: Vec::new(),
+                figures: vec![Figure { name: "read_bytes".into(), value: u64::MAX, unknown: Unknown::none() }],
+                problems: Vec::new(),
+                previous: Some([4; 32]),
+                unknown: Unknown::none(),
+            };
+            assert_eq!(Run::from_cbor(&run.to_cbor(), "run").unwrap(), run);
+        }
+        assert!(Outcome::from_cbor(&[2], "outcome").is_err());
+    }
+}

@@ -9,8 +9,11 @@
 
 use super::Error;
 use super::cbor::{Cbor, Reader, Writer, record};
+use super::container::LEAD_BYTES;
 use super::envelope::BLOCK_OVERHEAD;
-use super::pack::{BlobKind, Chain, Encoding, MAX_BLOCK_BYTES, MAX_FRAME_RAW_BYTES, Role, expect_items};
+use super::pack::{
+    BlobKind, Chain, Encoding, Frame, MAX_BLOCK_BYTES, MAX_FRAME_RAW_BYTES, Role, expect_items, read_marks,
+};
 use crate::base::{BlobId, KeyId, Mark, PackId, SegmentId, SessionId};
 
 /// The most bytes of a page before it is sealed.
@@ -79,17 +82,48 @@ record! {
 }
 
 impl Head {
-    /// Whether the pages can lie where they are said to: before `pages_end`, of bounded size.
+    /// Whether the pages can lie where they are said to (after the lead, before `pages_end`, of bounded size), are
+    /// counted rightly, and the entry pages can be searched by bisection.
     pub fn check(&self, pages_end: u64) -> Result<(), Error> {
+        let bad = |reason: String| Error::Malformed { what: "index segment", position: 0, reason };
+        if self.level > MAX_LEVEL {
+            return Err(bad(format!("level {}", self.level)));
+        }
         for page in self.pack_pages.iter().chain(&self.frame_pages).chain(&self.entry_pages) {
-            let within = page.offset.checked_add(u64::from(page.length)).is_some_and(|end| end <= pages_end);
-            let length = page.length as usize;
-            if !within || length < BLOCK_OVERHEAD || length > MAX_PAGE_BYTES + BLOCK_OVERHEAD {
-                let reason = format!("no page can lie at {} with {length} bytes", page.offset);
-                return Err(Error::Malformed { what: "index segment", position: 0, reason });
+            page.check(pages_end).map_err(bad)?;
+        }
+        for pages in [&self.pack_pages, &self.frame_pages] {
+            if pages.iter().any(|page| page.first.is_some()) || rows_of(pages) > u64::from(u32::MAX) {
+                return Err(bad("pages of packs or frames are not like such pages".to_owned()));
             }
         }
+        let sorted = self.entry_pages.is_sorted_by_key(|page| page.first);
+        if !sorted || self.entry_pages.iter().any(|page| page.first.is_none()) {
+            return Err(bad("the entry pages are not in the order of their first ids".to_owned()));
+        }
+        if rows_of(&self.entry_pages) != self.entries {
+            return Err(bad(format!("its pages do not have {} entries", self.entries)));
+        }
         Ok(())
+    }
+}
+
+/// How many rows the pages have together. Each has fewer than 2^32, and there are far fewer pages than that.
+fn rows_of(pages: &[PageRef]) -> u64 {
+    pages.iter().map(|page| u64::from(page.rows)).sum()
+}
+
+impl PageRef {
+    fn check(&self, pages_end: u64) -> Result<(), String> {
+        let length = self.length as usize;
+        let within = self.offset.checked_add(u64::from(self.length)).is_some_and(|end| end <= pages_end);
+        let sane = (BLOCK_OVERHEAD..=MAX_PAGE_BYTES + BLOCK_OVERHEAD).contains(&length)
+            && self.rows as usize <= length
+            && self.offset >= LEAD_BYTES as u64;
+        if within && sane {
+            return Ok(());
+        }
+        Err(format!("no page can lie at {} with {length} bytes and {} rows", self.offset, self.rows))
     }
 }
 
@@ -178,25 +212,35 @@ impl Cbor for FrameRow {
         if items == 12 {
             row.chain = Some(Chain::read_items(reader)?);
         }
-        row.check(reader)?;
+        row.check().map_err(|reason| reader.bad(reason))?;
         Ok(row)
     }
 }
 
 impl FrameRow {
-    fn check(&self, reader: &Reader<'_>) -> Result<(), Error> {
+    fn check(&self) -> Result<(), String> {
         let length = self.block_length as usize;
-        if !(BLOCK_OVERHEAD..=MAX_BLOCK_BYTES).contains(&length) {
-            return Err(reader.bad(format!("a block of {length} bytes")));
+        let reachable = self.block_offset.checked_add(u64::from(self.block_length)).is_some();
+        if !(BLOCK_OVERHEAD..=MAX_BLOCK_BYTES).contains(&length) || !reachable {
+            return Err(format!("no block can lie at {} with {length} bytes", self.block_offset));
         }
-        let end = self.offset as usize + self.length as usize;
-        if end > length - BLOCK_OVERHEAD || self.raw_length as usize > MAX_FRAME_RAW_BYTES {
-            return Err(reader.bad("a frame lies outside its block or is too long"));
-        }
-        if self.chain.is_some() != (self.encoding == Encoding::ZstdOnBases) {
-            return Err(reader.bad("bases belong to frames on bases and to no others"));
+        self.frame().check()?;
+        if u64::from(self.offset) + u64::from(self.length) > (length - BLOCK_OVERHEAD) as u64 {
+            return Err("a frame lies outside its block".to_owned());
         }
         Ok(())
+    }
+
+    /// The same frame as a pack's directory has it; which block it lies in is left open.
+    fn frame(&self) -> Frame {
+        Frame {
+            block: 0,
+            offset: self.offset,
+            length: self.length,
+            raw_length: self.raw_length,
+            encoding: self.encoding,
+            chain: self.chain.clone(),
+        }
     }
 }
 
@@ -244,13 +288,127 @@ impl Cbor for Entry {
             start: None,
             end: None,
         };
-        if entry.offset.checked_add(entry.length).is_none() {
+        if u64::from(entry.offset) + u64::from(entry.length) > MAX_FRAME_RAW_BYTES as u64 {
             return Err(reader.bad("a blob reaches beyond any frame"));
         }
         if items == 7 {
-            entry.start = Option::read(reader)?;
-            entry.end = Option::read(reader)?;
+            (entry.start, entry.end) = read_marks(reader)?;
         }
         Ok(entry)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::format::cbor::Unknown;
+
+    const END: u64 = 1000;
+
+    fn page(offset: u64, rows: u32, first: Option<u8>) -> PageRef {
+        PageRef { offset, length: 100, rows, first: first.map(|byte| BlobId([byte; 32])) }
+    }
+
+    fn head() -> Head {
+        let mut unknown = Unknown::none();
+        unknown.keep(12, &[0x01]);
+        Head {
+            session: SessionId([1; 16]),
+            level: 1,
+            supersedes: vec![SegmentId([2; 32])],
+            condemned_seen: 0,
+            keys: vec![KeyId([1; 16])],
+            pack_pages: vec![page(32, 1, None)],
+            frame_pages: vec![page(132, 2, None)],
+            entry_pages: vec![page(232, 3, Some(1)), page(900, 4, Some(1))],
+            entries: 7,
+            written_ns: 1,
+            page_key: KeyId([1; 16]),
+            unknown,
+        }
+    }
+
+    fn accepted(change: impl Fn(&mut Head)) -> bool {
+        let mut head = head();
+        change(&mut head);
+        head.check(END).is_ok()
+    }
+
+    #[test]
+    fn a_head_comes_back_with_what_is_unknown_in_it() {
+        assert_eq!(Head::from_cbor(&head().to_cbor(), "head").unwrap(), head());
+    }
+
+    #[test]
+    fn a_head_that_cannot_be_is_refused() {
+        assert!(accepted(|_| ()));
+        assert!(head().check(END - 1).is_err(), "beyond the end");
+        assert!(!accepted(|h| h.level = MAX_LEVEL + 1));
+        assert!(!accepted(|h| h.pack_pages[0].offset = 31), "in the lead");
+        assert!(!accepted(|h| h.pack_pages[0].offset = u64::MAX), "overflow");
+        assert!(!accepted(|h| h.pack_pages[0].length = BLOCK_OVERHEAD as u32 - 1));
+        assert!(!accepted(|h| h.pack_pages[0].length = (MAX_PAGE_BYTES + BLOCK_OVERHEAD + 1) as u32));
+        assert!(!accepted(|h| h.frame_pages[0].rows = 101), "more rows than bytes");
+        assert!(!accepted(|h| h.frame_pages[0].first = Some(BlobId([1; 32]))), "not a page of entries");
+        assert!(!accepted(|h| h.entry_pages[0].first = None), "a page of entries");
+        assert!(!accepted(|h| h.entry_pages[0].first = Some(BlobId([2; 32]))), "order");
+        assert!(!accepted(|h| h.entries = 8), "count");
+    }
+
+    fn frame_row() -> FrameRow {
+        FrameRow {
+            pack: 0,
+            block_offset: 32,
+            block_length: 132,
+            key: 0,
+            offset: 40,
+            length: 60,
+            raw_length: 5000,
+            encoding: Encoding::Zstd,
+            chain: None,
+        }
+    }
+
+    #[test]
+    fn rows_come_back() {
+        let pack = PackRow { id: PackId([1; 32]), size_bytes: 1 << 40, role: Role::Metadata, written_ns: -1 };
+        assert_eq!(PackRow::from_cbor(&pack.to_cbor(), "row").unwrap(), pack);
+        let chain = Chain { bases: vec![BlobId([2; 32]); 2], depth: 64, delta_bytes: 1, whole_bytes: 2 };
+        for row in [frame_row(), FrameRow { encoding: Encoding::ZstdOnBases, chain: Some(chain), ..frame_row() }] {
+            assert_eq!(FrameRow::from_cbor(&row.to_cbor(), "row").unwrap(), row);
+        }
+    }
+
+    #[test]
+    fn frame_rows_that_cannot_be_are_refused() {
+        let read = |row: FrameRow| FrameRow::from_cbor(&row.to_cbor(), "row").is_ok();
+        assert!(read(frame_row()));
+        assert!(!read(FrameRow { block_length: 31, ..frame_row() }));
+        assert!(!read(FrameRow { block_length: MAX_BLOCK_BYTES as u32 + 1, ..frame_row() }));
+        assert!(!read(FrameRow { block_offset: u64::MAX, ..frame_row() }));
+        assert!(!read(FrameRow { length: 61, ..frame_row() }));
+        assert!(!read(FrameRow { offset: u32::MAX, length: u32::MAX, ..frame_row() }));
+        assert!(!read(FrameRow { raw_length: MAX_FRAME_RAW_BYTES as u32 + 1, ..frame_row() }));
+        assert!(!read(FrameRow { encoding: Encoding::Raw, ..frame_row() }), "a raw frame of two lengths");
+        assert!(!read(FrameRow { encoding: Encoding::ZstdOnBases, ..frame_row() }), "no bases");
+    }
+
+    #[test]
+    fn entries_that_cannot_be_are_refused() {
+        let entry =
+            Entry { id: BlobId([1; 32]), frame: 1, offset: 0, length: 9, kind: BlobKind::List, start: None, end: None };
+        let read = |entry: Entry| Entry::from_cbor(&entry.to_cbor(), "entry");
+        for mark in [None, Some(Mark([1; 8]))] {
+            let entry = Entry { end: mark, ..entry };
+            assert_eq!(read(entry).unwrap(), entry);
+        }
+        let raw = MAX_FRAME_RAW_BYTES as u32;
+        assert!(read(Entry { offset: 1, length: raw - 1, ..entry }).is_ok());
+        assert!(read(Entry { offset: 1, length: raw, ..entry }).is_err());
+        assert!(read(Entry { offset: u32::MAX, length: u32::MAX, ..entry }).is_err());
+        let mut unmarked = entry.to_cbor();
+        unmarked[0] = 0x87;
+        assert!(Entry::from_cbor(&[&unmarked[..], &[0xf6, 0xf6]].concat(), "entry").is_err());
     }
 }

@@ -129,3 +129,39 @@ record! {
         3 => at_ns: i64,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::format::cbor::{Cbor, Unknown};
+
+    #[test]
+    fn a_tombstone_cannot_be_read_as_a_snapshot_nor_the_other_way_round() {
+        let tombstone = Tombstone {
+            session: SessionId([1; 16]),
+            fenced_by: SessionId([2; 16]),
+            at_ns: 3,
+            unknown: Unknown::none(),
+        };
+        let bytes = tombstone.to_cbor();
+        assert_eq!(Tombstone::from_cbor(&bytes, "tombstone").unwrap(), tombstone);
+        assert!(Snapshot::from_cbor(&bytes, "snapshot").is_err());
+    }
+
+    #[test]
+    fn a_stream_comes_back_without_its_status_and_with_any_bytes_in_its_path() {
+        let stream = Stream {
+            path: Bytes(vec![b'/', 0xff]),
+            kind: "stdin".into(),
+            command: Vec::new(),
+            status: None,
+            errors: Bytes::default(),
+            bytes: u64::MAX,
+            unknown: Unknown::none(),
+        };
+        assert_eq!(Stream::from_cbor(&stream.to_cbor(), "stream").unwrap(), stream);
+        let failed = Stream { status: Some(-9), ..stream };
+        assert_eq!(Stream::from_cbor(&failed.to_cbor(), "stream").unwrap(), failed);
+    }
+}

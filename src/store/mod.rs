@@ -3,9 +3,22 @@
 //! A store knows nothing of what the bytes mean. It keeps the numbered promises below; `tests/store_contract.rs`
 //! holds every implementation to them.
 
+mod fault;
+mod local;
+mod memory;
+mod record;
+mod retry;
+
+pub use fault::{Crash, Damage, Fault};
+pub use local::Local;
+pub use memory::Memory;
+pub use record::{Count, Entry, Record};
+pub use retry::{Retried, Retry};
+
 use crate::base::{Kind, Timestamp};
 use std::fmt;
 use std::io::Write;
+use std::sync::Arc;
 
 /// The folders of a repository, one per kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -150,6 +163,46 @@ impl Error {
     }
 }
 
+/// The kinds of request that a store answers; what counters, logs and faults speak of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operation {
+    /// [`ObjectStore::put`].
+    Put,
+    /// [`Upload::finish`].
+    Finish,
+    /// [`ObjectStore::replace`].
+    Replace,
+    /// [`ObjectStore::delete`].
+    Delete,
+    /// [`ObjectStore::get`].
+    Get,
+    /// [`ObjectStore::get_range`].
+    GetRange,
+    /// [`ObjectStore::size`].
+    Size,
+    /// [`ObjectStore::list`].
+    List,
+}
+
+impl Operation {
+    /// Whether it can change what is stored.
+    pub fn changes(self) -> bool {
+        matches!(self, Operation::Put | Operation::Finish | Operation::Replace | Operation::Delete)
+    }
+
+    /// The word for it in messages.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Operation::Put | Operation::Finish => "write",
+            Operation::Replace => "replace",
+            Operation::Delete => "delete",
+            Operation::Get | Operation::GetRange => "read",
+            Operation::Size => "look at",
+            Operation::List => "list",
+        }
+    }
+}
+
 /// What became of a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -171,6 +224,7 @@ pub struct Listed {
 }
 
 /// An object on its way into a store: write its bytes, then finish. Dropped without `finish`, it leaves nothing.
+/// Once a write has failed, `finish` fails too.
 pub trait Upload: Write + Send {
     /// Stores what was written under `key`, as [`ObjectStore::put`] would.
     fn finish(self: Box<Self>, key: &Key) -> Result<Put, Error>;
@@ -179,10 +233,11 @@ pub trait Upload: Write + Send {
 /// A place that keeps objects.
 ///
 /// 1. `put` and `finish` store all bytes or nothing: no reader ever sees a part of an object.
-/// 2. They never change an object that is there: the answer is then [`Put::Existed`].
+/// 2. They never change an object that is there: the answer is then [`Put::Existed`], and what is there is as
+///    durable as if this call had stored it.
 /// 3. Of several at once for one name exactly one answers [`Put::Stored`].
-/// 4. When they return, the object survives a crash of this machine, and every later `get`, `size` and `list`
-///    shows it.
+/// 4. When they, or `replace`, return, the object survives a crash of this machine, and every later `get`, `size`
+///    and `list` shows it.
 /// 5. `get` and `get_range` return exactly the stored bytes; an absent object is [`Kind::NotFound`], a range that
 ///    reaches beyond the end is [`Kind::Damaged`], an object above the limit is [`Kind::Damaged`] before it is
 ///    brought into memory.
@@ -222,4 +277,73 @@ pub trait ObjectStore: Send + Sync {
 
     /// Bytes that can still be written, where the store can tell.
     fn free_bytes(&self) -> Option<u64>;
+}
+
+impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
+    fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
+        (**self).put(key, bytes)
+    }
+
+    fn begin(&self) -> Result<Box<dyn Upload>, Error> {
+        (**self).begin()
+    }
+
+    fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
+        (**self).replace(key, bytes)
+    }
+
+    fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, Error> {
+        (**self).get(key, limit_bytes)
+    }
+
+    fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
+        (**self).get_range(key, offset, length)
+    }
+
+    fn size(&self, key: &Key) -> Result<u64, Error> {
+        (**self).size(key)
+    }
+
+    fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
+        (**self).list(area, each)
+    }
+
+    fn delete(&self, key: &Key) -> Result<(), Error> {
+        (**self).delete(key)
+    }
+
+    fn location(&self) -> String {
+        (**self).location()
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        (**self).free_bytes()
+    }
+}
+
+/// Why an object of `size_bytes` is not brought into memory, if it is not.
+fn check_limit(subject: &str, size_bytes: u64, limit_bytes: u64) -> Result<(), Error> {
+    if size_bytes <= limit_bytes {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Damaged,
+        "read",
+        subject,
+        format_args!("it has {size_bytes} bytes, at most {limit_bytes} can be right"),
+    ))
+}
+
+/// Why a range cannot be read from an object of `size_bytes`, if it cannot.
+fn check_range(subject: &str, size_bytes: u64, offset: u64, length: usize) -> Result<(), Error> {
+    let end = offset.checked_add(length as u64);
+    if end.is_some_and(|end| end <= size_bytes) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Damaged,
+        "read",
+        subject,
+        format_args!("{length} bytes at {offset} were asked for, but it has only {size_bytes}"),
+    ))
 }

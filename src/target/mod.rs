@@ -1,1 +1,3 @@
 //! Where bytes go back to.
+
+pub mod files;

@@ -58,7 +58,7 @@ impl BlobWriter {
         marks: Marks,
         hint: Hint,
     ) -> Result<Option<Chosen>> {
-        if !self.deltas || self.index.is_empty() {
+        if !self.deltas {
             return Ok(None);
         }
         let alike = self.index.alike(&marks)?;
@@ -102,7 +102,7 @@ impl BlobWriter {
             Ok(bytes) => Ok(Some((place, bytes))),
             Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
                 // Unknown from now on: whatever needs it is stored whole again.
-                self.index.mark_damaged(id)?;
+                self.index.mark_damaged(&place.pack, place.block_offset)?;
                 Counters::add(&self.counters.bases_damaged, 1);
                 Ok(None)
             }

@@ -204,16 +204,17 @@ impl BlobWriter {
         Ok(BlobWriter {
             reader: BlobReader::new(repository.clone(), index.clone(), BASE_FRAMES_BYTES),
             packer: Packer::begin(work)?,
-            repository,
-            index,
-            counters,
             level: settings.level,
-            deltas: settings.deltas,
+            // Without a past there is nothing to be alike.
+            deltas: settings.deltas && !index.is_empty()?,
             budget: Budget::new(settings.in_flight_bytes),
             data: Gather::default(),
             metadata: Gather::default(),
             sequence: 0,
             base_cache,
+            repository,
+            index,
+            counters,
         })
     }
 

@@ -1,10 +1,35 @@
 //! The answer to "do we have it, and where".
+//!
+//! The index in the repository is a set of immutable segments ([`segments`]); an [`Index`] answers from their local
+//! SQLite form ([`cache`]), which holds memory flat however many blobs there are, and which is nothing but a cache:
+//! deleted, it comes back from the segments, and those come back from the packs ([`rebuild`]).
+//!
+//! A blob is *known* only when a segment in the store says where it lies, in a pack that no later condemned record
+//! names, in a block that was not found damaged.
 
 pub mod cache;
+mod dead;
+mod filter;
+mod levels;
+mod load;
 pub mod segments;
+#[cfg(test)]
+mod tests;
 
-use crate::base::{BlobId, KeyId, Mark, PackId};
+pub use load::{Opened, condemned_key, list_segments, load_condemned};
+pub use segments::{Origin, SegmentContents, SegmentReader, SegmentWriter, save};
+
+use crate::base::{BlobId, KeyId, Mark, PackId, SegmentId};
 use crate::format::pack::{BlobKind, Chain, Encoding};
+use crate::repo::Result;
+use crate::repo::keyring::Keyring;
+use crate::store::ObjectStore;
+use cache::Cache;
+use levels::{BlobRow, MarkRow};
+use rusqlite::{OptionalExtension, params};
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where a blob lies: all that is needed to read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +58,13 @@ pub struct Place {
     pub length: u32,
     /// What it is.
     pub kind: BlobKind,
+}
+
+impl Place {
+    /// How many frames on bases must be decoded, this one included; 0 for a whole copy.
+    pub fn depth(&self) -> u32 {
+        self.chain.as_ref().map_or(0, |chain| chain.depth)
+    }
 }
 
 /// The newest blobs that begin or end like this.
@@ -64,47 +96,270 @@ pub enum Claim {
     Yours,
 }
 
-use super::error::Result;
-use crate::base::SegmentId;
-/// Temporary.
-pub struct Index;
-#[allow(missing_docs, clippy::unused_self)]
+/// The index of one repository, as one process uses it. All calls may come from several threads.
+pub struct Index(Mutex<State>);
+
+struct State {
+    cache: Cache,
+    /// Claimed by this process and in no stored segment yet.
+    pending: HashSet<BlobId>,
+    /// The newest frame that was recorded before this run.
+    newest_before: i64,
+    /// The highest condemned record that was seen when the index was opened.
+    condemned_seen: u64,
+}
+
 impl Index {
-    pub fn open(
-        _: &dyn crate::store::ObjectStore,
-        _: &super::Keyring,
-        _: Option<&std::path::Path>,
-    ) -> Result<(Index, Opened)> {
-        Ok((Index, Opened))
+    /// Opens the local cache in `cache_dir` and brings it up to date with the store. Without folder, or where none can
+    /// be written, it lives in a private temporary file for as long as this value does.
+    pub fn open(store: &dyn ObjectStore, keyring: &Keyring, cache_dir: Option<&Path>) -> Result<(Index, Opened)> {
+        let (mut cache, found) = Cache::open(keyring.repository(), cache_dir)?;
+        let mut opened = load::bring_up_to_date(&mut cache, store, keyring)?;
+        opened.rebuilt = found.rebuilt;
+        opened.notes.extend(found.notes);
+        let newest_before = newest_frame(&mut cache)?;
+        let condemned_seen = opened.highest_condemned;
+        let state = State { cache, pending: HashSet::new(), newest_before, condemned_seen };
+        Ok((Index(Mutex::new(state)), opened))
     }
-    pub fn refresh(&self, _: &dyn crate::store::ObjectStore, _: &super::Keyring) -> Result<Opened> {
-        Ok(Opened)
+
+    /// Compares with the store once more: what was condemned or swept since the index was opened is unknown from now
+    /// on. A writer does so after it has left its mark and before its first claim.
+    pub fn refresh(&self, store: &dyn ObjectStore, keyring: &Keyring) -> Result<Opened> {
+        let mut state = self.state();
+        let opened = load::bring_up_to_date(&mut state.cache, store, keyring)?;
+        state.newest_before = newest_frame(&mut state.cache)?;
+        state.condemned_seen = opened.highest_condemned;
+        Ok(opened)
     }
+
+    /// The bytes of all packs that are not void.
     pub fn stored_bytes(&self) -> Result<u64> {
-        Ok(0)
+        let bytes: i64 = self.state().cache.read(|cache| {
+            let sum = "SELECT COALESCE(SUM(size), 0) FROM packs WHERE void = 0";
+            cache.connection.prepare_cached(sum)?.query_row([], |row| row.get(0))
+        })?;
+        Ok(bytes as u64)
     }
-    pub fn claim(&self, _: &BlobId) -> Result<Claim> {
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves at worst a claim that nobody fulfils.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a blob that is about to be stored. Of all that ask for one id, one gets [`Claim::Yours`], and must
+    /// store it or [`Index::unclaim`] it.
+    pub fn claim(&self, id: &BlobId) -> Result<Claim> {
+        let mut state = self.state();
+        if state.pending.contains(id) {
+            return Ok(Claim::Pending);
+        }
+        if state.cache.read(|cache| is_known(cache, id))? {
+            return Ok(Claim::Known);
+        }
+        state.pending.insert(*id);
         Ok(Claim::Yours)
     }
-    pub fn is_empty(&self) -> bool {
-        true
+
+    /// Gives a claim back: storing the blob failed.
+    pub fn unclaim(&self, id: &BlobId) {
+        self.state().pending.remove(id);
     }
-    pub fn alike(&self, _: &Marks) -> Result<Alike> {
-        Ok(Alike::default())
+
+    /// Whether a stored segment says where the blob lies.
+    pub fn contains(&self, id: &BlobId) -> Result<bool> {
+        self.state().cache.read(|cache| is_known(cache, id))
     }
-    pub fn places(&self, _: &BlobId) -> Result<Vec<Place>> {
-        Ok(vec![])
-    }
-    pub fn mark_damaged(&self, _: &BlobId) -> Result<()> {
+
+    /// Records what a segment that this process has just stored says; its blobs are known from now on. `contents` are
+    /// as [`save`] left them: sorted.
+    pub fn add(&self, segment: SegmentId, contents: &SegmentContents) -> Result<()> {
+        let mut state = self.state();
+        let rows = load::OwnRows::new(contents, state.condemned_seen);
+        load::add(&mut state.cache, segment, rows)?;
+        for entry in &contents.entries {
+            state.pending.remove(&entry.id);
+        }
         Ok(())
     }
-    pub fn add(&self, _: SegmentId, _: &segments::SegmentContents) -> Result<()> {
-        Ok(())
+
+    /// Where the blob lies, best first: whole copies before those on bases, short chains before long ones. Void packs
+    /// and damaged blocks are left out.
+    pub fn places(&self, id: &BlobId) -> Result<Vec<Place>> {
+        self.state().cache.read(|cache| places(cache, id, false))
     }
+
+    /// Where the blob may still be read when [`Index::places`] has nothing that works: in packs that are condemned but
+    /// perhaps not yet deleted, and in blocks that were found damaged.
+    pub fn last_places(&self, id: &BlobId) -> Result<Vec<Place>> {
+        self.state().cache.read(|cache| places(cache, id, true))
+    }
+
+    /// The newest blobs with these marks that were recorded before this run: a delta never has a base of its own run.
+    pub fn alike(&self, marks: &Marks) -> Result<Alike> {
+        let mut state = self.state();
+        let newest = state.newest_before;
+        state.cache.read(|cache| {
+            Ok(Alike {
+                start: newest_with(cache, marks.start, 0, newest)?,
+                end: newest_with(cache, marks.end, 1, newest)?,
+            })
+        })
+    }
+
+    /// Whether there is no blob at all.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.blobs()? == 0)
+    }
+
+    /// How many blobs there are in packs that are not void; one with several places counts for each.
+    pub fn blobs(&self) -> Result<u64> {
+        let blobs: i64 = self.state().cache.read(|cache| {
+            let sum = "SELECT COALESCE(SUM(blobs), 0) FROM packs WHERE void = 0";
+            cache.connection.prepare_cached(sum)?.query_row([], |row| row.get(0))
+        })?;
+        Ok(blobs as u64)
+    }
+
+    /// Ends a run: its blobs may serve as bases from now on.
     pub fn finish_run(&self) -> Result<()> {
-        Ok(())
+        let mut state = self.state();
+        load::apply_marks(&mut state.cache)?;
+        state.newest_before = newest_frame(&mut state.cache)?;
+        state.pending.clear();
+        let ended = state.cache.end_read();
+        ended.map_err(|error| state.cache.failed(error))
+    }
+
+    /// Makes all blobs unknown whose frames lie in the block at `block_offset` of `pack`, because it cannot be read.
+    /// What needs them is then stored again. Lasts as long as the cache does.
+    pub fn mark_damaged(&self, pack: &PackId, block_offset: u64) -> Result<()> {
+        let mut state = self.state();
+        state.cache.write(|cache| mark_damaged(cache, pack, block_offset).map_err(|error| cache.failed(error)))
     }
 }
 
-#[allow(missing_docs)]
-pub struct Opened;
+fn newest_frame(cache: &mut Cache) -> Result<i64> {
+    cache.read(|cache| {
+        let next = "SELECT value - 1 FROM meta WHERE name = 'next_frame'";
+        cache.connection.prepare_cached(next)?.query_row([], |row| row.get(0))
+    })
+}
+
+fn is_known(cache: &Cache, id: &BlobId) -> rusqlite::Result<bool> {
+    for run in cache.blobs.present().filter(|run| run.may_hold(id)) {
+        let mut find = cache.connection.prepare_cached(&run.find_frames)?;
+        let mut rows = find.query([id.0.as_slice()])?;
+        while let Some(row) = rows.next()? {
+            if !cache.dead.holds(row.get(0)?) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// The places of a blob: those that count, or those that are `dead`.
+fn places(cache: &Cache, id: &BlobId, dead: bool) -> rusqlite::Result<Vec<Place>> {
+    let mut places = Vec::new();
+    for run in cache.blobs.present().filter(|run| run.may_hold(id)) {
+        let mut find = cache.connection.prepare_cached(&run.find_rows)?;
+        let mut rows = find.query([id.0.as_slice()])?;
+        while let Some(row) = rows.next()? {
+            let blob = <levels::Blobs as levels::Family>::read(row)?;
+            if cache.dead.holds(blob.frame) == dead {
+                places.extend(place(cache, &blob)?);
+            }
+        }
+    }
+    places.sort_by_key(|place| (place.depth(), place.frame_length));
+    Ok(places)
+}
+
+/// Where a blob lies; `None` when its frame is gone, or when it could not lie there.
+fn place(cache: &Cache, blob: &BlobRow) -> rusqlite::Result<Option<Place>> {
+    let mut find = cache.connection.prepare_cached(
+        "SELECT packs.id, block_offset, block_length, keys.id, start, length, raw_length, encoding,
+                bases, depth, delta_bytes, whole_bytes
+         FROM frames CROSS JOIN packs ON packs.number = pack CROSS JOIN keys ON keys.number = key
+         WHERE frames.number = ?",
+    )?;
+    let place = find.query_row([blob.frame], |row| read_place(row, blob)).optional()?.flatten();
+    Ok(place.filter(|place| u64::from(place.offset) + u64::from(place.length) <= u64::from(place.raw_length)))
+}
+
+fn read_place(row: &rusqlite::Row<'_>, blob: &BlobRow) -> rusqlite::Result<Option<Place>> {
+    let (encoding, kind) =
+        (Encoding::try_from(row.get::<_, u8>(7)?).ok(), BlobKind::from_number(u64::from(blob.kind)));
+    let (Some(encoding), Some(kind)) = (encoding, kind) else { return Ok(None) };
+    let chain = match row.get_ref(8)?.as_blob_or_null().map_err(rusqlite::Error::from)? {
+        None => None,
+        Some(bases) => Some(Chain {
+            bases: bases.chunks_exact(BlobId::SIZE).filter_map(BlobId::from_slice).collect(),
+            depth: row.get(9)?,
+            delta_bytes: row.get::<_, i64>(10)? as u64,
+            whole_bytes: row.get::<_, i64>(11)? as u64,
+        }),
+    };
+    Ok(Some(Place {
+        pack: PackId(row.get(0)?),
+        block_offset: row.get::<_, i64>(1)? as u64,
+        block_length: row.get(2)?,
+        key: KeyId(row.get(3)?),
+        frame_offset: row.get(4)?,
+        frame_length: row.get(5)?,
+        raw_length: row.get(6)?,
+        encoding,
+        chain,
+        offset: blob.offset,
+        length: blob.length,
+        kind,
+    }))
+}
+
+fn newest_with(cache: &Cache, mark: Option<Mark>, side: u8, newest: i64) -> rusqlite::Result<Option<BlobId>> {
+    let Some(mark) = mark else { return Ok(None) };
+    let mut best: Option<MarkRow> = None;
+    for run in cache.marks.present() {
+        let mut find = cache.connection.prepare_cached(&run.find_rows)?;
+        let found = find
+            .query_row(params![i64::from_be_bytes(mark.0), side], <levels::Marked as levels::Family>::read)
+            .optional()?;
+        let usable = found.filter(|row| row.frame <= newest && !cache.dead.holds(row.frame));
+        best = match (best, usable) {
+            (Some(best), Some(row)) if row.written_ms <= best.written_ms => Some(best),
+            (best, row) => row.or(best),
+        };
+    }
+    match best {
+        Some(row) => blob_of(cache, &row),
+        None => Ok(None),
+    }
+}
+
+/// The whole id of a blob of which a mark keeps the beginning.
+fn blob_of(cache: &Cache, row: &MarkRow) -> rusqlite::Result<Option<BlobId>> {
+    let (mut least, mut most) = ([0; 32], [0xff; 32]);
+    least[..8].copy_from_slice(&row.blob.to_be_bytes());
+    most[..8].copy_from_slice(&row.blob.to_be_bytes());
+    for run in cache.blobs.present() {
+        let find = format!("SELECT id FROM {} WHERE id BETWEEN ? AND ? AND frame = ?", run.table);
+        let mut find = cache.connection.prepare_cached(&find)?;
+        let id = find.query_row(params![least.as_slice(), most.as_slice(), row.frame], |row| row.get(0)).optional()?;
+        if let Some(id) = id {
+            return Ok(Some(BlobId(id)));
+        }
+    }
+    Ok(None)
+}
+
+fn mark_damaged(cache: &mut Cache, pack: &PackId, block_offset: u64) -> rusqlite::Result<()> {
+    let Some(number) = load::pack_number(cache, *pack)? else { return Ok(()) };
+    cache.connection.execute(
+        "INSERT OR IGNORE INTO dead_frames
+         SELECT number, number, 1 FROM pack_frames JOIN frames ON number BETWEEN first AND first + count - 1
+         WHERE pack_frames.pack = ? AND block_offset = ?",
+        params![number, block_offset as i64],
+    )?;
+    cache.reload_dead()
+}

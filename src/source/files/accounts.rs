@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn names_and_numbers_are_found_both_ways() {
         let accounts = Accounts::parse(
-            b"root:x:0:0:root:/root:/bin/sh\nnonsense\n+::::::\ntoor:x:0:0::/:/\nann:x:1000:1000\n",
+            b"root:x:0:0:root:/:/bin/sh\nnonsense\n+::::::\ntoor:x:0:0::/:/\nann:x:1000:1000\n",
             b"wheel:x:10:ann\nann:x:1000:",
         );
         assert_eq!(accounts.user_name(0), Some("root"));

@@ -1,0 +1,176 @@
+//! Every decoder against bytes that nobody meant: never a panic, never more memory than the input justifies, and
+//! what is read is written back the same. Bounded and reproducible; `fuzz/` runs the same decoders without bounds.
+
+#[path = "decoders/entry.rs"]
+pub mod entry;
+#[path = "decoders/samples.rs"]
+mod samples;
+
+use entry::{Outcome, all, check};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+/// Cases for all decoders together; more when asked for.
+fn cases() -> u64 {
+    if std::env::var_os("KEEPSTONE_LONG").is_some() { 5_000_000 } else { 20_000 }
+}
+
+/// SplitMix64: numbers that depend on the seed alone, on every machine.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit.max(1) as u64) as usize
+    }
+
+    fn bytes(&mut self, most: usize) -> Vec<u8> {
+        (0..self.below(most + 1)).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// Heads of CBOR items that announce more than there is, and small items of every type.
+const NASTY: [&[u8]; 16] = [
+    &[0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    &[0xbb, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    &[0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    &[0x7a, 0xff, 0xff, 0xff, 0xff],
+    &[0x9a, 0x00, 0xff, 0xff, 0xff],
+    &[0x1b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    &[0x3b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    &[0x3b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    &[0x1a, 0xff, 0xff, 0xff, 0xff],
+    &[0x9f],
+    &[0xbf],
+    &[0xff],
+    &[0xf6],
+    &[0xf9, 0x00, 0x00],
+    &[0x40],
+    &[0x80],
+];
+
+fn mutate(chance: &mut Chance, bytes: &mut Vec<u8>, other: &[u8]) {
+    for _ in 0..=chance.below(4) {
+        let place = chance.below(bytes.len());
+        match chance.below(7) {
+            0 if !bytes.is_empty() => bytes[place] ^= 1 << chance.below(8),
+            1 if !bytes.is_empty() => bytes[place] = chance.next() as u8,
+            2 => bytes.truncate(place),
+            3 => splice(bytes, place, chance.below(4), NASTY[chance.below(NASTY.len())]),
+            4 => {
+                let from = chance.below(other.len());
+                let to = from + chance.below(other.len() - from);
+                splice(bytes, place, chance.below(40), &other[from..to]);
+            }
+            5 => splice(bytes, place, chance.below(9), &[]),
+            _ => {
+                let new = chance.bytes(9);
+                splice(bytes, place, 0, &new);
+            }
+        }
+    }
+}
+
+fn splice(bytes: &mut Vec<u8>, place: usize, removed: usize, new: &[u8]) {
+    let end = (place + removed).min(bytes.len());
+    bytes.splice(place.min(end)..end, new.iter().copied());
+}
+
+#[test]
+fn every_sample_is_read_and_written_back_the_same() {
+    samples::check_places();
+    for (name, decode) in all() {
+        for sample in samples::of(name) {
+            assert_ne!(check(name, decode, &sample), Outcome::Refused, "{name}");
+        }
+    }
+}
+
+#[test]
+fn no_bytes_make_a_decoder_panic_or_read_what_it_would_not_write() {
+    let decoders: Vec<_> = all().collect();
+    let samples: Vec<Vec<Vec<u8>>> = decoders.iter().map(|(name, _)| samples::of(name)).collect();
+    let mut read = 0;
+    for seed in 0..cases() {
+        let mut chance = Chance(seed);
+        let place = (seed % decoders.len() as u64) as usize;
+        let (name, decode) = decoders[place];
+        let (own, others) = (&samples[place], &samples[chance.below(samples.len())]);
+        let mut bytes = match chance.below(8) {
+            0 => chance.bytes(200),
+            _ => own[chance.below(own.len())].clone(),
+        };
+        mutate(&mut chance, &mut bytes, &others[0]);
+        let outcome = catch_unwind(AssertUnwindSafe(|| check(name, decode, &bytes)));
+        let outcome = outcome.unwrap_or_else(|_| panic!("{name} with seed {seed}: {bytes:02x?}"));
+        read += u64::from(matches!(outcome, Outcome::Read(_)));
+    }
+    assert!(read * 100 > cases(), "mutations are gentle enough that {read} of {} are still read", cases());
+}
+
+#[test]
+fn a_truncated_encoding_is_refused_at_every_length() {
+    for (name, decode) in all().filter(|(name, _)| *name != "trailer" && *name != "envelope's plaintext") {
+        for sample in samples::of(name) {
+            for length in 0..sample.len() {
+                assert_eq!(decode(&sample[..length]), Outcome::Refused, "{name} cut to {length} bytes");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sealed_or_proven_object_is_refused_when_any_bit_of_it_changes() {
+    let decode = entry::OBJECTS.iter().find(|(name, _)| *name == "envelope").expect("it is in the list").1;
+    for sample in samples::of("envelope") {
+        for bit in 0..sample.len() * 8 {
+            let mut altered = sample.clone();
+            altered[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode(&altered), Outcome::Refused, "bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn announced_lengths_cost_nothing_until_their_bytes_are_there() {
+    let begun = Instant::now();
+    for (name, decode) in all() {
+        for nasty in NASTY {
+            for key in 0..24 {
+                // A map of one pair; a list of lists; deep nesting of the announcement in itself.
+                let one = [&[0xa1, key], nasty].concat();
+                assert!(!matches!(decode(&one), Outcome::Read(_)), "{name}: {one:02x?}");
+                let _ = decode(&nasty.repeat(1000));
+            }
+        }
+        let _ = decode(&[0x81; 1 << 16]);
+        let _ = decode(&[&[0xa1, 0x18, 60][..], &[0x81; 1 << 16]].concat());
+    }
+    assert!(begun.elapsed() < Duration::from_secs(60), "took {:?}", begun.elapsed());
+}
+
+#[test]
+fn what_is_read_takes_memory_in_proportion_to_its_bytes() {
+    use keepstone::format::tree::{MAX_PIECE_BYTES, Node};
+    // The worst a byte can do is to be part of a node of nothing: 21 bytes, and 3 of name where there are so many.
+    let smallest = 24;
+    let worst = MAX_PIECE_BYTES / smallest * size_of::<Node>();
+    assert!(worst < 96 << 20, "a hostile piece takes {worst} bytes");
+}
+
+#[test]
+fn the_first_byte_chooses_the_decoder_in_the_fuzz_targets() {
+    for (choice, (name, _)) in entry::RECORDS.iter().enumerate() {
+        for sample in samples::of(name) {
+            entry::run_one(&entry::RECORDS, &[&[choice as u8], &sample[..]].concat());
+        }
+    }
+    entry::run_one(&entry::RECORDS, &[]);
+}

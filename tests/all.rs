@@ -6,5 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod decoders;
+mod format_document;
 mod store_contract;
 mod tidy;

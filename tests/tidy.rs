@@ -175,6 +175,17 @@ fn one_clock_one_voice_and_nothing_unfinished() {
 }
 
 #[test]
+fn no_test_is_ignored_that_nobody_runs() {
+    let mut complaints = Vec::new();
+    for folder in ["src", "tests"] {
+        for (path, text) in rust_files(folder) {
+            complaints.extend(ignored_tests(&path, &text));
+        }
+    }
+    none(complaints);
+}
+
+#[test]
 fn no_file_is_too_long() {
     check_sources(length);
 }
@@ -394,6 +405,24 @@ fn unfinished(path: &str, text: &str) -> Vec<String> {
         .filter_map(|(number, line)| {
             let word = line.split(|c: char| !c.is_alphanumeric()).find(|word| UNFINISHED.contains(word))?;
             Some(format!("src/{path}:{number}: `{word}`: finish it or leave it out"))
+        })
+        .collect()
+}
+
+/// A test may be ignored when it is a measurement, or when another test runs it in a process of its own; any other
+/// would be a test that nobody runs.
+fn ignored_tests(path: &str, text: &str) -> Vec<String> {
+    let reasons = ["= \"a measurement", " runs it\"", " runs this\""];
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| line.trim_start().starts_with("#[ignore"))
+        .filter(|(_, line)| !reasons.iter().any(|reason| line.contains(reason)))
+        .map(|(at, _)| {
+            format!(
+                "{path}:{}: ignored, and neither \"a measurement\" nor said which test \"runs it\"; else print \
+                 `skipped: REASON`",
+                at + 1
+            )
         })
         .collect()
 }
@@ -683,6 +712,14 @@ fn a_second_clock_a_second_voice_and_a_loose_end_are_noticed() {
     ] {
         none(reserved_words(path, good));
     }
+}
+
+#[test]
+fn an_ignored_test_that_nobody_runs_is_noticed() {
+    assert_eq!(ignored_tests("x.rs", "    #[ignore]\n").len(), 1);
+    assert_eq!(ignored_tests("x.rs", "#[ignore = \"too slow\"]").len(), 1);
+    none(ignored_tests("x.rs", "#[ignore = \"a measurement\"] // not #[ignore]"));
+    none(ignored_tests("x.rs", "#[ignore = \"dies; another_test runs it\"]"));
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-pub use jiff::Timestamp;
+pub use jiff::tz::TimeZone;
+pub use jiff::{Span, Timestamp, Zoned};
 
 /// Where the time comes from.
 #[derive(Clone)]

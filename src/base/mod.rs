@@ -18,7 +18,7 @@ pub mod stop;
 pub mod xattrs;
 
 pub use budget::Budget;
-pub use clock::{Clock, Timestamp};
+pub use clock::{Clock, TimeZone, Timestamp};
 pub use error::Kind;
 pub use ids::*;
 pub use machine::Machine;

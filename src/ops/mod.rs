@@ -4,7 +4,12 @@
 //! and no schedule, so a test can call it in five lines.
 
 pub mod backup;
+pub mod forget;
+pub mod info;
+pub mod keys;
 pub mod record;
+pub mod retention;
+pub mod tag;
 
 use crate::base::{Kind, Monitor, Problem, Stop};
 use crate::repo::index::{Index, Opened};

@@ -115,11 +115,10 @@ impl Cache {
         Cache::with(connection, Some(path.to_path_buf()))
     }
 
-    fn temporary(repository: RepositoryId) -> Result<Cache> {
+    /// A cache that lives as long as this value.
+    pub fn temporary(repository: RepositoryId) -> Result<Cache> {
         let open = || {
-            // SQLite's own temporary database: created privately, deleted at once, on disk when it grows.
-            let connection = Connection::open("")?;
-            configure(&connection)?;
+            let connection = temporary_connection()?;
             prepare_schema(&connection, repository)?;
             Cache::with(connection, None)
         };
@@ -275,6 +274,13 @@ fn remove_files(path: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// SQLite's own temporary database: created privately, deleted at once, on disk when it outgrows the page cache.
+pub fn temporary_connection() -> rusqlite::Result<Connection> {
+    let connection = Connection::open("")?;
+    configure(&connection)?;
+    Ok(connection)
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {

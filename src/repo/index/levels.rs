@@ -16,7 +16,7 @@ const GROWTH: i64 = 10;
 /// How many levels there are.
 pub const LEVELS: usize = 4;
 /// Levels with a filter: together at most 9.1 MB.
-const FILTERED: usize = 3;
+const FILTERED_LEVELS: usize = 3;
 /// Filters are stored in parts of this size.
 const PART_BYTES: usize = 64 << 10;
 
@@ -42,6 +42,8 @@ pub trait Family {
     const FIND: &'static str;
     /// What becomes of a row whose key is there.
     const CONFLICT: &'static str;
+    /// Whether its levels have filters.
+    const FILTERED: bool;
     /// Reads a row of all columns.
     fn read(row: &Row<'_>) -> Result<Self::Row>;
     /// Inserts a row.
@@ -86,6 +88,11 @@ fn number_mark(number: Option<i64>) -> Option<Mark> {
     number.map(|number| Mark(number.to_be_bytes()))
 }
 
+impl Blobs {
+    /// The columns of a table in no order.
+    pub const LOOSE_COLUMNS: &'static str = "id, frame, start, length, kind, start_mark, end_mark";
+}
+
 impl Family for Blobs {
     type Row = BlobRow;
     const NAME: &'static str = "blobs";
@@ -95,6 +102,7 @@ impl Family for Blobs {
     const KEY: &'static str = "id, frame";
     const FIND: &'static str = "id = ?";
     const CONFLICT: &'static str = "ON CONFLICT DO NOTHING";
+    const FILTERED: bool = true;
     fn read(row: &Row<'_>) -> Result<BlobRow> {
         Ok(BlobRow {
             id: BlobId(row.get(0)?),
@@ -164,6 +172,7 @@ impl Family for Marked {
     const CONFLICT: &'static str = "ON CONFLICT DO UPDATE SET blob = excluded.blob, frame = excluded.frame, \
                                     written_ms = excluded.written_ms \
                                     WHERE (excluded.written_ms, excluded.frame) > (written_ms, frame)";
+    const FILTERED: bool = false;
     fn read(row: &Row<'_>) -> Result<MarkRow> {
         Ok(MarkRow {
             mark: row.get(0)?,
@@ -187,6 +196,68 @@ impl Family for Marked {
     }
     fn filtered(_: &MarkRow) -> Option<&BlobId> {
         None
+    }
+}
+
+/// Ids of blobs that live.
+pub struct Lives;
+
+impl Family for Lives {
+    type Row = BlobId;
+    const NAME: &'static str = "lives";
+    const COLUMNS: &'static str = "id BLOB PRIMARY KEY";
+    const PLACES: &'static str = "?";
+    const KEY: &'static str = "id";
+    const FIND: &'static str = "id = ?";
+    const CONFLICT: &'static str = "ON CONFLICT DO NOTHING";
+    const FILTERED: bool = true;
+    fn read(row: &Row<'_>) -> Result<BlobId> {
+        Ok(BlobId(row.get(0)?))
+    }
+    fn insert(statement: &mut Statement<'_>, id: &BlobId) -> Result<usize> {
+        statement.execute([id.0.as_slice()])
+    }
+    fn order(a: &BlobId, b: &BlobId) -> Ordering {
+        a.cmp(b)
+    }
+    fn wins(_: &BlobId, _: &BlobId) -> bool {
+        true
+    }
+    fn frame(_: &BlobId) -> i64 {
+        0
+    }
+    fn filtered(id: &BlobId) -> Option<&BlobId> {
+        Some(id)
+    }
+}
+
+impl Levels<Lives> {
+    /// Whether the id is there.
+    pub fn holds(&self, connection: &Connection, id: &BlobId) -> Result<bool> {
+        for run in self.present().filter(|run| run.may_hold(id)) {
+            if connection.prepare_cached(&run.find_rows)?.exists([id.0.as_slice()])? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Levels<Blobs> {
+    /// The next rows by key after one, at most `limit`. None are left when there are none.
+    pub fn batch(&self, connection: &Connection, after: Option<(BlobId, i64)>, limit: usize) -> Result<Vec<BlobRow>> {
+        let (id, frame) = after.map_or((Vec::new(), 0), |(id, frame)| (id.0.to_vec(), frame));
+        let mut batch = Vec::new();
+        for run in self.present() {
+            let next = format!("SELECT * FROM {} WHERE (id, frame) > (?, ?) ORDER BY id, frame LIMIT ?", run.table);
+            let mut next = connection.prepare_cached(&next)?;
+            let rows = next.query_map(params![id, frame, limit as i64], Blobs::read)?;
+            batch.extend(rows.collect::<Result<Vec<_>>>()?);
+        }
+        batch.sort_unstable_by(Blobs::order);
+        batch.dedup_by_key(|row| (row.id, row.frame));
+        batch.truncate(limit);
+        Ok(batch)
     }
 }
 
@@ -364,7 +435,7 @@ impl<F: Family> Levels<F> {
 
 fn new_run<F: Family>(connection: &Connection, level: usize, most: i64) -> Result<Run> {
     let number: i64 = connection.query_row("SELECT 1 + COALESCE(MAX(number), 0) FROM levels", [], |row| row.get(0))?;
-    let filter = (level < FILTERED && F::NAME == Blobs::NAME).then(|| Filter::for_ids(most.max(0) as u64));
+    let filter = (level < FILTERED_LEVELS && F::FILTERED).then(|| Filter::for_ids(most.max(0) as u64));
     let run = Run::new::<F>(number, 0, filter);
     connection.execute_batch(&format!("CREATE TABLE {} ({}) WITHOUT ROWID", run.table, F::COLUMNS))?;
     Ok(run)

@@ -11,12 +11,18 @@ pub mod cache;
 mod dead;
 mod filter;
 mod levels;
+pub mod live;
 mod load;
+mod merge;
+pub mod rebuild;
 pub mod segments;
 #[cfg(test)]
 mod tests;
 
+pub use live::{LiveSet, Located, PackSummary, PackUsage};
 pub use load::{Opened, condemned_key, list_segments, load_condemned};
+pub use merge::merge_segments;
+pub use rebuild::rebuild_from_packs;
 pub use segments::{Origin, SegmentContents, SegmentReader, SegmentWriter, save};
 
 use crate::base::{BlobId, KeyId, Mark, PackId, SegmentId};
@@ -292,15 +298,7 @@ fn read_place(row: &rusqlite::Row<'_>, blob: &BlobRow) -> rusqlite::Result<Optio
     let (encoding, kind) =
         (Encoding::try_from(row.get::<_, u8>(7)?).ok(), BlobKind::from_number(u64::from(blob.kind)));
     let (Some(encoding), Some(kind)) = (encoding, kind) else { return Ok(None) };
-    let chain = match row.get_ref(8)?.as_blob_or_null().map_err(rusqlite::Error::from)? {
-        None => None,
-        Some(bases) => Some(Chain {
-            bases: bases.chunks_exact(BlobId::SIZE).filter_map(BlobId::from_slice).collect(),
-            depth: row.get(9)?,
-            delta_bytes: row.get::<_, i64>(10)? as u64,
-            whole_bytes: row.get::<_, i64>(11)? as u64,
-        }),
-    };
+    let chain = merge::read_chain(row, 8)?;
     Ok(Some(Place {
         pack: PackId(row.get(0)?),
         block_offset: row.get::<_, i64>(1)? as u64,

@@ -1,0 +1,254 @@
+//! Forgetting snapshots: by name, or those that a policy does not keep.
+//!
+//! What only they needed is garbage from then on and stays in the store until prune. A snapshot is one object, so
+//! forgetting is one deletion each, the oldest first: wherever it stops, what is left is the newest.
+
+use super::record::Record;
+use super::retention::{self, Decision, GroupBy, GroupKey, Policy, Reason};
+use super::{Context, Error, Result};
+use crate::base::clock::TimeZone;
+use crate::base::monitor::Event;
+use crate::base::{Problem, SnapshotId};
+use crate::format::cbor::Bytes;
+use crate::format::run::Outcome as Ended;
+use crate::format::snapshot::Snapshot;
+use crate::repo::snapshots::Found;
+use crate::repo::{session, snapshots};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Which snapshots a policy looks at; all by default. The others are left alone.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Any of these hosts.
+    pub hosts: Vec<String>,
+    /// All of these paths.
+    pub paths: Vec<Vec<u8>>,
+    /// All tags of any of these lists.
+    pub tags: Vec<Vec<String>>,
+}
+
+impl Filter {
+    /// Whether `snapshot` is meant.
+    pub fn takes(&self, snapshot: &Snapshot) -> bool {
+        let has_path = |wanted: &Vec<u8>| snapshot.paths.iter().any(|path| path.0 == *wanted);
+        (self.hosts.is_empty() || self.hosts.contains(&snapshot.host))
+            && self.paths.iter().all(has_path)
+            && (self.tags.is_empty() || self.tags.iter().any(|tags| retention::has_tags(snapshot, tags)))
+    }
+}
+
+/// What to forget.
+#[derive(Clone, Debug)]
+pub enum Selection {
+    /// These, whatever they are.
+    Ids(Vec<SnapshotId>),
+    /// What a policy does not keep.
+    Policy {
+        /// The policy.
+        policy: Policy,
+        /// Which snapshots it looks at.
+        filter: Filter,
+        /// It is applied to each group by itself.
+        group_by: GroupBy,
+    },
+}
+
+/// How to forget.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What.
+    pub selection: Selection,
+    /// Whose calendar days count.
+    pub zone: TimeZone,
+    /// Only say what would go.
+    pub dry_run: bool,
+}
+
+/// A snapshot that stays, and why.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// Why; never empty.
+    pub reasons: Vec<Reason>,
+}
+
+/// What became of one group. For a selection by ids there is one group without a key, with `removed` only.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    /// The host that they share.
+    pub host: Option<String>,
+    /// The paths that they share.
+    pub paths: Option<Vec<Bytes>>,
+    /// The tags that they share.
+    pub tags: Option<Vec<String>>,
+    /// What stays, newest first.
+    pub kept: Vec<Kept>,
+    /// What went (would go, in a dry run), newest first. Those that could not be removed are among the failures.
+    pub removed: Vec<Snapshot>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// Group by group.
+    pub groups: Vec<Group>,
+    /// Snapshots that the policy keeps.
+    pub kept: u64,
+    /// Snapshots removed (to be removed, in a dry run).
+    pub removed: u64,
+    /// Readable snapshots in the repository afterwards.
+    pub remaining: u64,
+    /// What the runs of the removed snapshots had added to the store: about as much prune can free at most, since
+    /// later snapshots may still need some of it. Forgetting alone frees nothing.
+    pub added_bytes: u64,
+    /// Snapshots that could not be removed, and damaged ones, which no policy touches. Not empty: the run failed.
+    pub failures: Vec<Problem>,
+}
+
+/// Forgets. Refuses a policy that is empty or keeps nothing of a group, before anything is removed. When single
+/// removals fail the others go on and `failures` says which.
+pub fn forget(context: &Context, options: &Options) -> Result<Outcome> {
+    let record = Record::begin(context, "forget");
+    match run(context, options) {
+        Ok(outcome) if options.dry_run => Ok(outcome),
+        Ok(outcome) => {
+            save(context, record, &outcome)?;
+            Ok(outcome)
+        }
+        Err(error) => {
+            record.save_failure(context, &error);
+            Err(error)
+        }
+    }
+}
+
+fn run(context: &Context, options: &Options) -> Result<Outcome> {
+    context.repository.check_writable()?;
+    let mut outcome = Outcome { dry_run: options.dry_run, ..Outcome::default() };
+    let present = match &options.selection {
+        Selection::Ids(ids) => {
+            outcome.groups = vec![Group { removed: load_all(context, ids)?, ..Group::default() }];
+            snapshots::names(&context.repository)?.len() as u64
+        }
+        Selection::Policy { policy, filter, group_by } => {
+            let (all, damaged) = snapshots::list(&context.repository)?;
+            let damaged = damaged.iter();
+            outcome.failures.extend(
+                damaged.map(|(id, error)| Problem::new(format!("snapshot {}", id.short()), error, error.kind())),
+            );
+            let present = all.len() as u64;
+            let chosen = all.into_iter().filter(|snapshot| filter.takes(snapshot)).collect();
+            outcome.groups = plan(context, chosen, policy, *group_by, &options.zone)?;
+            present
+        }
+    };
+    if !options.dry_run {
+        apply(context, &mut outcome)?;
+    }
+    outcome.kept = outcome.groups.iter().map(|group| group.kept.len() as u64).sum();
+    outcome.removed = outcome.groups.iter().map(|group| group.removed.len() as u64).sum();
+    outcome.remaining = present.saturating_sub(outcome.removed);
+    outcome.added_bytes = outcome.groups.iter().flat_map(|group| &group.removed).map(|one| one.totals.added).sum();
+    Ok(outcome)
+}
+
+fn load_all(context: &Context, ids: &[SnapshotId]) -> Result<Vec<Snapshot>> {
+    let ids: BTreeSet<SnapshotId> = ids.iter().copied().collect();
+    let mut found = Vec::new();
+    for id in ids {
+        match snapshots::load(&context.repository, id)? {
+            Found::Snapshot(snapshot) => found.push(*snapshot),
+            Found::Tombstone | Found::Gone => {
+                return Err(Error::NotFound(format!("there is no snapshot {id}; nothing was removed")));
+            }
+        }
+    }
+    found.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.time_ns));
+    Ok(found)
+}
+
+fn plan(
+    context: &Context,
+    chosen: Vec<Snapshot>,
+    policy: &Policy,
+    group_by: GroupBy,
+    zone: &TimeZone,
+) -> Result<Vec<Group>> {
+    if policy.is_empty() {
+        return Err(Error::Refused(
+            "this policy keeps nothing: give at least one --keep-… option; to remove single snapshots, name them: \
+             `keepstone forget ID`. Nothing was removed"
+                .to_owned(),
+        ));
+    }
+    let mut groups: BTreeMap<GroupKey, Vec<Snapshot>> = BTreeMap::new();
+    for snapshot in chosen {
+        groups.entry(GroupKey::of(&snapshot, group_by)).or_default().push(snapshot);
+    }
+    let now_ns = context.repository.now_ns();
+    let decided = groups.into_iter().map(|(key, group)| (key, retention::decide(group, policy, zone, now_ns)));
+    decided.map(|(key, decisions)| split(key, decisions)).collect()
+}
+
+fn split(key: GroupKey, decisions: Vec<Decision>) -> Result<Group> {
+    let any_past = decisions.iter().any(|decision| !decision.reasons.contains(&Reason::Future));
+    if any_past && !decisions.iter().any(Decision::by_policy) {
+        return Err(Error::Refused(format!(
+            "this policy keeps none of the {} snapshots of {key}: add a rule that does (`--keep-last 1` keeps the \
+             newest), leave the group out by --host, --path or --tag, or name what you want removed: \
+             `keepstone forget ID`. Nothing was removed",
+            decisions.len()
+        )));
+    }
+    let (kept, removed): (Vec<_>, Vec<_>) = decisions.into_iter().partition(|decision| !decision.reasons.is_empty());
+    let kept = kept.into_iter().map(|decision| Kept { snapshot: decision.snapshot, reasons: decision.reasons });
+    Ok(Group {
+        host: key.host,
+        paths: key.paths,
+        tags: key.tags,
+        kept: kept.collect(),
+        removed: removed.into_iter().map(|decision| decision.snapshot).collect(),
+    })
+}
+
+fn apply(context: &Context, outcome: &mut Outcome) -> Result<()> {
+    context.monitor.event(Event::Phase("forgetting"));
+    for group in &mut outcome.groups {
+        let mut gone = Vec::new();
+        while let Some(snapshot) = group.removed.pop() {
+            context.check_stop()?;
+            match remove(context, snapshot.id) {
+                Ok(()) => gone.push(snapshot),
+                Err(error) => {
+                    let subject = format!("snapshot {}", snapshot.id.short());
+                    let problem = Problem::new(subject, format!("not removed: {error}"), error.kind());
+                    context.monitor.event(Event::Problem(&problem));
+                    outcome.failures.push(problem);
+                }
+            }
+        }
+        gone.reverse();
+        group.removed = gone;
+    }
+    Ok(())
+}
+
+/// Removes a snapshot. What its session left goes first: without the snapshot, which says that it has ended, its mark
+/// would look like that of somebody at work.
+pub(super) fn remove(context: &Context, id: SnapshotId) -> Result<()> {
+    session::clear_session(&**context.repository.store(), id)?;
+    Ok(snapshots::remove(&context.repository, id)?)
+}
+
+fn save(context: &Context, mut record: Record, outcome: &Outcome) -> Result<()> {
+    for snapshot in outcome.groups.iter().flat_map(|group| &group.removed) {
+        record.snapshot(snapshot.id);
+    }
+    record.figure("snapshots_removed", outcome.removed);
+    record.figure("snapshots_kept", outcome.kept);
+    record.problems(&outcome.failures);
+    record.save(context, if outcome.failures.is_empty() { Ended::Done } else { Ended::Failed })
+}

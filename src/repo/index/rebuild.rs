@@ -1,0 +1,174 @@
+//! Index segments made anew from the packs themselves.
+
+use super::load::{list_segments, load_condemned};
+use super::segments::{Origin, SegmentContents, SegmentReader, save, segment_key};
+use crate::base::{Event, Kind, Monitor, PackId, Problem, SegmentId, Stop};
+use crate::format::cbor::Cbor as _;
+use crate::format::container::{LEAD_BYTES, TRAILER_BYTES, find_directory};
+use crate::format::envelope::ObjectKind;
+use crate::format::pack::{Directory, Role};
+use crate::repo::keyring::Keyring;
+use crate::repo::{Error, Result};
+use crate::store::{Area, Key, ObjectStore};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A segment is stored when it has this many entries.
+const ENTRIES_PER_SEGMENT: usize = 100_000;
+
+/// What came of a rebuild.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// The new segments.
+    pub segments: Vec<SegmentId>,
+    /// How many packs they name.
+    pub packs: u64,
+    /// How many blobs they name.
+    pub blobs: u64,
+    /// Packs that are void because of condemned records: left out.
+    pub condemned: u64,
+    /// Packs whose directory cannot be read: left out.
+    pub damaged: Vec<Problem>,
+    /// Segments that were deleted because the new ones say all that they said.
+    pub deleted: u64,
+}
+
+/// Where a pack lies.
+pub fn pack_key(id: PackId) -> Key {
+    Key::new(Area::Packs, id)
+}
+
+/// Reads trailer and directory of every pack, stores new segments that say what all packs hold, and only then deletes
+/// those that were there before. `origin` says who writes them; its `supersedes` and `condemned_seen` are filled in
+/// here. Segments that are stored while it works are left alone. For an exclusive caller: nobody else may prune.
+pub fn rebuild_from_packs(
+    store: &dyn ObjectStore,
+    keyring: &Keyring,
+    origin: &Origin,
+    monitor: &dyn Monitor,
+    stop: &Stop,
+) -> Result<Rebuilt> {
+    let old: Vec<SegmentId> = list_segments(store)?.into_keys().collect();
+    let (condemned, highest) = void_packs(store, keyring, &old)?;
+    let mut packs: Vec<(PackId, u64)> = Vec::new();
+    store.list(Area::Packs, &mut |object| {
+        packs.extend(object.name.parse().ok().map(|id: PackId| (id, object.size_bytes)));
+    })?;
+    packs.sort_unstable();
+    monitor.event(Event::Phase("reading pack directories"));
+    monitor.event(Event::Total { items: packs.len() as u64, bytes: 0, complete: true });
+    let origin = Origin { supersedes: old.clone(), condemned_seen: highest, ..origin.clone() };
+    let mut rebuild =
+        Rebuild { store, keyring, origin, contents: SegmentContents::default(), rebuilt: Rebuilt::default() };
+    for (id, size_bytes) in packs {
+        if stop.raised() {
+            return Err(Error::Refused("the rebuild was interrupted; the old index is still there".to_owned()));
+        }
+        match condemned.contains(&id) {
+            true => rebuild.rebuilt.condemned += 1,
+            false => rebuild.take(id, size_bytes, monitor)?,
+        }
+        monitor.event(Event::Done { items: 1, bytes: 0 });
+    }
+    rebuild.flush()?;
+    let mut rebuilt = rebuild.rebuilt;
+    // New before old: whatever happens in between, no pack is without a segment that names it.
+    for segment in old.iter().filter(|segment| !rebuilt.segments.contains(segment)) {
+        store.delete(&segment_key(*segment))?;
+        rebuilt.deleted += 1;
+    }
+    Ok(rebuilt)
+}
+
+/// The packs that are void, and the highest condemned record.
+fn void_packs(store: &dyn ObjectStore, keyring: &Keyring, segments: &[SegmentId]) -> Result<(BTreeSet<PackId>, u64)> {
+    let mut numbers = BTreeSet::new();
+    store.list(Area::Condemned, &mut |object| numbers.extend(object.name.parse::<u64>()))?;
+    let mut void: BTreeMap<PackId, u64> = BTreeMap::new();
+    for number in &numbers {
+        // Numbers ascend: the last record that names a pack counts.
+        void.extend(load_condemned(store, keyring, *number)?.packs.into_iter().map(|pack| (pack, *number)));
+    }
+    if !void.is_empty() {
+        for segment in segments {
+            match forgive_named(store, keyring, *segment, &mut void) {
+                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {}
+                other => other?,
+            }
+        }
+    }
+    Ok((void.into_keys().collect(), numbers.last().copied().unwrap_or(0)))
+}
+
+/// Takes out the packs that a segment names in full knowledge of the records that condemned them.
+fn forgive_named(
+    store: &dyn ObjectStore,
+    keyring: &Keyring,
+    segment: SegmentId,
+    void: &mut BTreeMap<PackId, u64>,
+) -> Result<()> {
+    let mut reader = SegmentReader::open(store, keyring, segment)?;
+    while let Some(pack) = reader.next_pack()? {
+        if void.get(&pack.id).is_some_and(|record| *record <= reader.head.condemned_seen) {
+            void.remove(&pack.id);
+        }
+    }
+    Ok(())
+}
+
+struct Rebuild<'a> {
+    store: &'a dyn ObjectStore,
+    keyring: &'a Keyring,
+    origin: Origin,
+    contents: SegmentContents,
+    rebuilt: Rebuilt,
+}
+
+impl Rebuild<'_> {
+    fn take(&mut self, id: PackId, size_bytes: u64, monitor: &dyn Monitor) -> Result<()> {
+        let loaded = load_directory(self.store, self.keyring, id, size_bytes)
+            .and_then(|directory| self.contents.add_pack(id, size_bytes, &directory));
+        match loaded {
+            Ok(()) => self.rebuilt.packs += 1,
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
+                let problem = Problem::new(pack_key(id).to_string(), &error, Kind::Damaged);
+                monitor.event(Event::Problem(&problem));
+                self.rebuilt.damaged.push(problem);
+            }
+            Err(error) => return Err(error),
+        }
+        if self.contents.entries.len() >= ENTRIES_PER_SEGMENT { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.contents.is_empty() {
+            return Ok(());
+        }
+        let mut contents = std::mem::take(&mut self.contents);
+        self.rebuilt.blobs += contents.entries.len() as u64;
+        self.rebuilt.segments.push(save(self.store, self.keyring, self.origin.clone(), &mut contents)?);
+        Ok(())
+    }
+}
+
+/// Reads the directory of a pack, whose size a listing has told, and takes in the session keys that lie in it.
+pub fn load_directory(store: &dyn ObjectStore, keyring: &Keyring, id: PackId, size_bytes: u64) -> Result<Directory> {
+    let key = pack_key(id);
+    if size_bytes < (LEAD_BYTES + TRAILER_BYTES) as u64 {
+        return Err(Error::damaged(&key, format!("it has only {size_bytes} bytes: truncated")));
+    }
+    let trailer = store.get_range(&key, size_bytes - TRAILER_BYTES as u64, TRAILER_BYTES)?;
+    let found = find_directory(ObjectKind::Directory, size_bytes, &trailer);
+    let (offset, length) = found.map_err(Error::object(&key))?;
+    let sealed = store.get_range(&key, offset, length)?;
+    let content = keyring.open(ObjectKind::Directory, sealed, &key)?;
+    let directory = Directory::from_cbor(&content, ObjectKind::Directory.name()).map_err(Error::object(&key))?;
+    directory.check(offset).map_err(Error::object(&key))?;
+    let class = match directory.role {
+        Role::Data => ObjectKind::Data.class(),
+        Role::Metadata => ObjectKind::Metadata.class(),
+    };
+    for wrap in &directory.wraps {
+        keyring.accept(wrap, class, &key)?;
+    }
+    Ok(directory)
+}

@@ -9,6 +9,7 @@ pub mod info;
 pub mod keys;
 pub mod record;
 pub mod retention;
+pub mod select;
 pub mod tag;
 
 use crate::base::{Kind, Monitor, Problem, Stop};

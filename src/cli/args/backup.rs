@@ -1,6 +1,6 @@
 //! The arguments of `backup`.
 
-use super::Init;
+use super::NewRepository;
 use super::values::{size, time};
 use crate::base::Timestamp;
 use crate::compress::Level;
@@ -21,7 +21,7 @@ pub struct Backup {
     pub init: bool,
     /// How the new repository is opened.
     #[command(flatten)]
-    pub new: Init,
+    pub new: NewRepository,
 
     /// Leave out what a pattern matches (may be repeated)
     #[arg(short, long, value_name = "PATTERN", help_heading = "What to leave out")]
@@ -86,7 +86,7 @@ pub struct Backup {
     pub verify: bool,
     /// Compare with this snapshot [default: the newest of the same host and paths]
     #[arg(long, value_name = "SNAP", conflicts_with = "force")]
-    pub parent: Option<String>,
+    pub parent: Option<OsString>,
     /// Read everything, also what looks unchanged
     #[arg(short, long)]
     pub force: bool,

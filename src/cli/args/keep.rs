@@ -3,6 +3,7 @@
 use super::Filters;
 use super::values::size;
 use clap::{Args, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Make a new repository.
@@ -15,6 +16,14 @@ Examples:
 
 Without the password or a key nobody can read the backups, also not you: keep it in a second place.")]
 pub struct Init {
+    /// How it will be opened.
+    #[command(flatten)]
+    pub new: NewRepository,
+}
+
+/// How a new repository will be opened.
+#[derive(Clone, Debug, Args)]
+pub struct NewRepository {
     /// Make a key file that opens the repository in place of a password
     #[arg(long, value_name = "FILE", help_heading = "A new repository")]
     pub generate_key_file: Option<PathBuf>,
@@ -120,7 +129,9 @@ Examples:
 
 /// Make the index anew from the packs.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  keepstone rebuild-index\n\nEvery pack's directory is read; snapshots and packs stay untouched.")]
+#[command(
+    after_help = "Example:\n  keepstone rebuild-index\n\nEvery pack's directory is read; snapshots and packs stay untouched."
+)]
 pub struct RebuildIndex {}
 
 /// Change the tags of snapshots.
@@ -135,7 +146,7 @@ A snapshot is never changed: one with the new tags takes its place and has an id
 pub struct Tag {
     /// The snapshots
     #[arg(value_name = "SNAP", required = true)]
-    pub snapshots: Vec<String>,
+    pub snapshots: Vec<OsString>,
     /// Tags to add
     #[arg(long, value_name = "TAG", value_delimiter = ',', required_unless_present_any = ["remove", "set"])]
     pub add: Vec<String>,
@@ -150,9 +161,6 @@ pub struct Tag {
     pub filters: Filters,
 }
 
-/// How much to keep.
-const UNLIMITED: &str = "N";
-
 /// Remove snapshots, by name or by a policy.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -166,24 +174,24 @@ that would keep nothing is refused. Space is freed by `keepstone prune`, or with
 pub struct Forget {
     /// Remove these snapshots
     #[arg(value_name = "SNAP")]
-    pub snapshots: Vec<String>,
+    pub snapshots: Vec<OsString>,
     /// Keep the newest N
-    #[arg(short = 'l', long, value_name = UNLIMITED, value_parser = count, help_heading = "What to keep")]
+    #[arg(short = 'l', long, value_name = "N", value_parser = count, help_heading = "What to keep")]
     pub keep_last: Option<u32>,
     /// Keep the newest of each of the last N hours that have one
-    #[arg(long, value_name = UNLIMITED, value_parser = count, help_heading = "What to keep")]
+    #[arg(long, value_name = "N", value_parser = count, help_heading = "What to keep")]
     pub keep_hourly: Option<u32>,
     /// Keep the newest of each of the last N days that have one
-    #[arg(short = 'd', long, value_name = UNLIMITED, value_parser = count, help_heading = "What to keep")]
+    #[arg(short = 'd', long, value_name = "N", value_parser = count, help_heading = "What to keep")]
     pub keep_daily: Option<u32>,
     /// Keep the newest of each of the last N weeks that have one
-    #[arg(short = 'w', long, value_name = UNLIMITED, value_parser = count, help_heading = "What to keep")]
+    #[arg(short = 'w', long, value_name = "N", value_parser = count, help_heading = "What to keep")]
     pub keep_weekly: Option<u32>,
     /// Keep the newest of each of the last N months that have one
-    #[arg(short = 'm', long, value_name = UNLIMITED, value_parser = count, help_heading = "What to keep")]
+    #[arg(short = 'm', long, value_name = "N", value_parser = count, help_heading = "What to keep")]
     pub keep_monthly: Option<u32>,
     /// Keep the newest of each of the last N years that have one
-    #[arg(short = 'y', long, value_name = UNLIMITED, value_parser = count, help_heading = "What to keep")]
+    #[arg(short = 'y', long, value_name = "N", value_parser = count, help_heading = "What to keep")]
     pub keep_yearly: Option<u32>,
     /// Keep all that are at most this much older than the newest: 30d, 1y6m
     #[arg(long, value_name = "AGE", help_heading = "What to keep")]

@@ -10,9 +10,11 @@ mod see;
 pub mod values;
 
 pub use backup::{Backup, Compression};
-pub use keep::{Completions, Forget, Init, Key, KeyCommand, NewSecret, Prune, RebuildIndex, Tag};
+pub use keep::{
+    Completions, Forget, Init, KdfCost, Key, KeyCommand, NewRepository, NewSecret, Prune, RebuildIndex, Tag,
+};
 pub use restore::{Dump, DumpFormat, Overwrite, Restore, Verify};
-pub use see::{Cat, CatKind, Diff, Filters, Find, Info, Ls, Show, SnapshotKind, Snapshots, Stats};
+pub use see::{Cat, Diff, Filters, Find, Info, Ls, Show, SnapshotKind, Snapshots, Stats};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
@@ -43,7 +45,7 @@ Examples:
   keepstone init
   keepstone backup ~/documents
   keepstone snapshots
-  keepstone restore latest --target /tmp/restored
+  keepstone restore latest --target ./restored
 
 The password comes from --password-file, --password-command or --key-file; or else from the environment variable
 KEEPSTONE_PASSWORD, KEEPSTONE_PASSWORD_FILE, KEEPSTONE_PASSWORD_COMMAND or KEEPSTONE_KEY_FILE, the first of them that

@@ -25,7 +25,7 @@ Examples:
 pub struct Dump {
     /// The snapshot, and where in it to begin
     #[arg(value_name = "SNAP[:PATH]")]
-    pub snapshot: String,
+    pub snapshot: OsString,
     /// The file or directory
     #[arg(value_name = "PATH", default_value = "/")]
     pub path: OsString,
@@ -54,7 +54,7 @@ pub enum Overwrite {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  keepstone restore latest --target /tmp/restored
+  keepstone restore latest --target ./restored
   keepstone restore latest:/home/ann --target /home/ann --dry-run
   keepstone restore 5f2a91c4 --target / --include /etc --verify
 
@@ -63,7 +63,7 @@ lies directly in the target.")]
 pub struct Restore {
     /// The snapshot, and where in it to begin
     #[arg(value_name = "SNAP[:PATH]")]
-    pub snapshot: String,
+    pub snapshot: OsString,
     /// The directory to restore to; it is made if it is not there
     #[arg(short, long, value_name = "DIR")]
     pub target: PathBuf,
@@ -115,7 +115,7 @@ Exit code 4 says that damage was found; the report names what it touches.")]
 pub struct Verify {
     /// The snapshots to check [default: latest]
     #[arg(value_name = "SNAP", conflicts_with = "all")]
-    pub snapshots: Vec<String>,
+    pub snapshots: Vec<OsString>,
     /// Read and check everything that is stored
     #[arg(long, conflicts_with_all = ["structure", "sample"])]
     pub all: bool,

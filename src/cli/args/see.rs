@@ -1,9 +1,8 @@
 //! The arguments of commands that look: `snapshots`, `show`, `ls`, `find`, `diff`, `stats`, `info`, `cat`.
 
-use super::values::{age, size, time};
+use super::values::{size, time};
 use crate::base::Timestamp;
 use clap::{Args, ValueEnum};
-use jiff::Span;
 use std::ffi::OsString;
 
 /// Which snapshots are meant.
@@ -41,7 +40,7 @@ Examples:
 pub struct Snapshots {
     /// Only these
     #[arg(value_name = "SNAP")]
-    pub snapshots: Vec<String>,
+    pub snapshots: Vec<OsString>,
     /// Which are meant.
     #[command(flatten)]
     pub filters: Filters,
@@ -49,8 +48,8 @@ pub struct Snapshots {
     #[arg(long, value_name = "KIND", help_heading = "Which snapshots")]
     pub kind: Option<SnapshotKind>,
     /// Only snapshots younger than this: 12h, 30d, 1y6m
-    #[arg(long, value_name = "AGE", value_parser = age, help_heading = "Which snapshots")]
-    pub newer_than: Option<Span>,
+    #[arg(long, value_name = "AGE", help_heading = "Which snapshots")]
+    pub newer_than: Option<String>,
     /// Only the newest N of each host and paths
     #[arg(long, value_name = "N", help_heading = "Which snapshots")]
     pub latest: Option<usize>,
@@ -67,7 +66,7 @@ SNAP is `latest`, `latest~2` (the third newest), `latest-verified`, an id or its
 pub struct Show {
     /// The snapshot
     #[arg(value_name = "SNAP", default_value = "latest")]
-    pub snapshot: String,
+    pub snapshot: OsString,
     /// Among which it is looked for.
     #[command(flatten)]
     pub filters: Filters,
@@ -83,7 +82,7 @@ Examples:
 pub struct Ls {
     /// The snapshot, and where in it to begin
     #[arg(value_name = "SNAP[:PATH]")]
-    pub snapshot: String,
+    pub snapshot: OsString,
     /// Only what lies directly in these directories [default: everything]
     #[arg(value_name = "DIR")]
     pub directories: Vec<OsString>,
@@ -111,7 +110,7 @@ pub struct Find {
     pub patterns: Vec<OsString>,
     /// Only in these snapshots (may be repeated) [default: all]
     #[arg(short, long = "snapshot", value_name = "SNAP")]
-    pub snapshots: Vec<String>,
+    pub snapshots: Vec<OsString>,
     /// Large and small letters are the same
     #[arg(short, long)]
     pub ignore_case: bool,
@@ -138,10 +137,10 @@ Examples:
 pub struct Diff {
     /// The older one
     #[arg(value_name = "SNAP[:PATH]")]
-    pub old: String,
+    pub old: OsString,
     /// The newer one
     #[arg(value_name = "SNAP[:PATH]")]
-    pub new: String,
+    pub new: OsString,
     /// Show also what changed in metadata only
     #[arg(long)]
     pub metadata: bool,
@@ -159,7 +158,7 @@ Examples:
 pub struct Stats {
     /// Only what these snapshots hold [default: all]
     #[arg(value_name = "SNAP")]
-    pub snapshots: Vec<String>,
+    pub snapshots: Vec<OsString>,
     /// Among which they are looked for.
     #[command(flatten)]
     pub filters: Filters,
@@ -173,21 +172,6 @@ Examples:
   keepstone info --json")]
 pub struct Info {}
 
-/// What kind of object to print.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CatKind {
-    /// The public description of the repository
-    Config,
-    /// A snapshot
-    Snapshot,
-    /// The record of an operation
-    Run,
-    /// A key slot, without what it guards
-    Key,
-    /// A blob, byte for byte
-    Blob,
-}
-
 /// Print an object of the repository as it is, decrypted.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -196,10 +180,10 @@ Examples:
   keepstone cat snapshot latest
   keepstone cat blob 3fa9…64 digits… > blob.bin")]
 pub struct Cat {
-    /// Its kind
+    /// Its kind: config, snapshot, tree, blob, pack, key, epoch, session, run, segment or condemned
     #[arg(value_name = "KIND")]
-    pub kind: CatKind,
+    pub kind: String,
     /// Its id (for a snapshot also `latest` and the like)
-    #[arg(value_name = "ID", required_if_eq_any = [("kind", "snapshot"), ("kind", "blob")])]
-    pub id: Option<String>,
+    #[arg(value_name = "ID", default_value = "", hide_default_value = true)]
+    pub id: String,
 }

@@ -1,9 +1,9 @@
-//! Values that people write: sizes, shares, ages, times.
+//! Values that people write: sizes, shares, times.
 
 use crate::base::Timestamp;
+use jiff::Zoned;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use jiff::{Span, Zoned};
 
 /// A size: a number with `K`, `M`, `G` or `T` behind it (powers of 1024), or a plain number of bytes.
 pub fn size(text: &str) -> Result<u64, String> {
@@ -34,41 +34,12 @@ pub fn percent(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("`{text}` is not a share: write 5%, up to 100%"))
 }
 
-/// A stretch of time such as `30d`, `12h`, `2w` or `1y6m`: years, months, weeks, days and hours.
-pub fn age(text: &str) -> Result<Span, String> {
-    let wrong = || format!("`{text}` is not a stretch of time: write 30d, 12h, 2w or 1y6m");
-    let mut span = Span::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let number: i64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let unit = rest[digits..].chars().next().ok_or_else(wrong)?;
-        span = match unit {
-            'y' => span.try_years(number),
-            'm' => span.try_months(number),
-            'w' => span.try_weeks(number),
-            'd' => span.try_days(number),
-            'h' => span.try_hours(number),
-            _ => return Err(wrong()),
-        }
-        .map_err(|_| wrong())?;
-        rest = &rest[digits + unit.len_utf8()..];
-    }
-    if span.is_zero() { Err(wrong()) } else { Ok(span) }
-}
-
-/// The moment that lies `age` before `now`, by the local calendar.
-pub fn before(now: Timestamp, age: Span) -> Option<Timestamp> {
-    now.to_zoned(TimeZone::system()).checked_sub(age).ok().map(|zoned| zoned.timestamp())
-}
-
 /// A moment: `2025-03-10T14:00:00Z`, `2025-03-10 14:00:00+01:00`, or `2025-03-10 14:00` in local time.
 pub fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(moment);
     }
-    let local: Option<Zoned> =
-        text.parse::<DateTime>().ok().and_then(|civil| civil.to_zoned(TimeZone::system()).ok());
+    let local: Option<Zoned> = text.parse::<DateTime>().ok().and_then(|civil| civil.to_zoned(TimeZone::system()).ok());
     local
         .map(|zoned| zoned.timestamp())
         .ok_or_else(|| format!("`{text}` is not a time: write 2025-03-10 14:00:00, or 2025-03-10T14:00:00Z"))
@@ -95,16 +66,6 @@ mod tests {
         assert_eq!(percent("0.5 %"), Ok(0.5));
         for wrong in ["5", "0%", "101%", "-1%", "x%", "%", "NaN%"] {
             assert!(percent(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn ages_count_back_from_now() {
-        let now: Timestamp = "2025-03-31T12:00:00Z".parse().unwrap();
-        assert_eq!(before(now, age("12h").unwrap()).unwrap().to_string(), "2025-03-31T00:00:00Z");
-        assert!(before(now, age("1y6m2w").unwrap()).unwrap() < now);
-        for wrong in ["", "d", "30", "3x", "0d", "1d2", "é", "99999999999999999999d", "99999999999y"] {
-            assert!(age(wrong).is_err(), "{wrong}");
         }
     }
 

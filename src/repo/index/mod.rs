@@ -295,8 +295,7 @@ fn place(cache: &Cache, blob: &BlobRow) -> rusqlite::Result<Option<Place>> {
 }
 
 fn read_place(row: &rusqlite::Row<'_>, blob: &BlobRow) -> rusqlite::Result<Option<Place>> {
-    let (encoding, kind) =
-        (Encoding::try_from(row.get::<_, u8>(7)?).ok(), BlobKind::from_number(u64::from(blob.kind)));
+    let (encoding, kind) = (Encoding::try_from(row.get::<_, u8>(7)?).ok(), BlobKind::from_number(u64::from(blob.kind)));
     let (Some(encoding), Some(kind)) = (encoding, kind) else { return Ok(None) };
     let chain = merge::read_chain(row, 8)?;
     Ok(Some(Place {

@@ -68,6 +68,9 @@ impl EntryKind {
     }
 }
 
+/// Extended attributes: names, each with its value.
+pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What is known of a file besides its name and content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
@@ -96,7 +99,7 @@ pub struct Meta {
     /// For symlinks: where they point to, byte for byte.
     pub symlink_target: Vec<u8>,
     /// Extended attributes, names with values, sorted by name; ACLs and capabilities are among them.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Xattrs,
 }
 
 impl Meta {

@@ -7,6 +7,8 @@ pub mod backup;
 pub mod forget;
 pub mod info;
 pub mod keys;
+pub mod prune;
+pub mod rebuild;
 pub mod record;
 pub mod retention;
 pub mod select;

@@ -1,12 +1,13 @@
 //! Packs in the making: sealed blocks go in, an object with its directory comes out.
 
-use super::error::Result;
+use super::error::{Error, Result};
+use super::pack_reader::{block_kind, open_block};
 use super::{Keyring, Repository};
 use crate::base::{BlobId, KeyId, Mark, PackId, SessionId, random};
 use crate::crypto::names::PackHasher;
 use crate::format::cbor::{Bytes, Cbor, Unknown};
 use crate::format::container::{self, LEAD_BYTES, TRAILER_BYTES};
-use crate::format::envelope::{self, ObjectKind};
+use crate::format::envelope::{self, BLOCK_OVERHEAD, IV_BYTES, NONCE_BYTES, ObjectKind};
 use crate::format::pack::{Blob, BlobKind, Block, Chain, Directory, Encoding, Frame, MAX_BLOBS, Role};
 use crate::format::segment::PackRow;
 use crate::store::{Area, Key, Upload};
@@ -67,6 +68,27 @@ pub struct SealedBlock {
     pub key: KeyId,
     /// What it holds.
     pub frames: Vec<PlacedFrame>,
+}
+
+/// Seals the frames in `plain` as one block, and opens it again to see that it can be read.
+pub fn seal_block(keyring: &Keyring, role: Role, plain: &[u8], frames: Vec<PlacedFrame>) -> Result<SealedBlock> {
+    let kind = block_kind(role);
+    let key = keyring.current(kind);
+    let siv = keyring.siv(key, kind, &"a new block")?;
+    let associated = envelope::block_associated(kind, key, keyring.repository());
+    let nonce = random::bytes::<NONCE_BYTES>();
+    let mut bytes = Vec::with_capacity(BLOCK_OVERHEAD + plain.len());
+    bytes.extend_from_slice(&nonce);
+    bytes.extend_from_slice(&[0; IV_BYTES]);
+    bytes.extend_from_slice(plain);
+    let iv = siv.seal_in_place(&[&associated, &nonce], &mut bytes[BLOCK_OVERHEAD..]);
+    bytes[NONCE_BYTES..BLOCK_OVERHEAD].copy_from_slice(&iv);
+    match open_block(keyring, kind, key, bytes.clone(), &"a new block") {
+        Ok(opened) if opened == plain => Ok(SealedBlock { bytes, key, frames }),
+        _ => Err(Error::Internal(
+            "a block that was just sealed does not open: this points to faulty memory or a faulty processor".to_owned(),
+        )),
+    }
 }
 
 impl SealedBlock {

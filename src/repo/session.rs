@@ -9,7 +9,8 @@
 //! | **pruner** | | | records are numbered and put-if-absent: who comes second plans again |
 //!
 //! A session begins with `sessions/ID`, then lists the condemned records and puts `sessions/ID.seen` with their
-//! numbers. It ends by committing `snapshots/ID` or with `sessions/ID.end`; a writer needs no right to delete.
+//! numbers. A record that has been swept or given up leaves `condemned/NUMBER.done`, so that no number ever comes
+//! twice: caches and segments know records by their numbers alone. A session ends by committing `snapshots/ID` or with `sessions/ID.end`; a writer needs no right to delete.
 
 use super::error::{Error, Result};
 use super::{Keyring, Repository};
@@ -27,6 +28,8 @@ const MAX_SESSION_BYTES: u64 = 1 << 20;
 pub(super) const MAX_CONDEMNED_BYTES: u64 = 64 << 20;
 const SEEN: &str = ".seen";
 const END: &str = ".end";
+/// What a condemned record leaves when it has been swept or given up: the same record without contents.
+const DONE: &str = ".done";
 
 /// A session in your hand: the repository knows that you are at work.
 pub struct Session<'r> {
@@ -132,6 +135,47 @@ pub fn load_condemned(store: &dyn ObjectStore, keyring: &Keyring, number: u64) -
     if record.number == number { Ok(record) } else { Err(Error::damaged(&key, "it is the record of another number")) }
 }
 
+/// The number of the next condemned record: above all that ever were.
+pub fn next_condemned(store: &dyn ObjectStore) -> Result<u64> {
+    let mut highest = 0;
+    store.list(Area::Condemned, &mut |listed| {
+        let digits = listed.name.strip_suffix(DONE).unwrap_or(&listed.name);
+        highest = highest.max(digits.parse().unwrap_or(0));
+    })?;
+    Ok(highest + 1)
+}
+
+/// Stores a condemned record; false if somebody else has taken its number.
+pub fn put_condemned(repository: &Repository, record: &Condemned) -> Result<bool> {
+    let sealed = repository.keyring().seal(ObjectKind::Condemned, &record.to_cbor())?;
+    Ok(repository.store().put(&condemned_key(record.number), &sealed)? == Put::Stored)
+}
+
+/// Takes back a condemned record, whether its packs have been swept or are needed after all.
+pub fn close_condemned(repository: &Repository, number: u64, by: SessionId) -> Result<()> {
+    let done = |number: u64| Key::new(Area::Condemned, format!("{number:010}{DONE}"));
+    let mark = Condemned {
+        number,
+        session: by,
+        at_ns: repository.now_ns(),
+        packs: Vec::new(),
+        segments: Vec::new(),
+        snapshots: Vec::new(),
+        kept_segments: Vec::new(),
+        unknown: Unknown::none(),
+    };
+    // The mark first: were the record gone before it, its number could come again.
+    put_new(repository, &done(number), ObjectKind::Condemned, &mark)?;
+    let store = &**repository.store();
+    store.delete(&condemned_key(number))?;
+    let mut older = Vec::new();
+    store.list(Area::Condemned, &mut |listed| {
+        older.extend(listed.name.strip_suffix(DONE).and_then(|digits| digits.parse::<u64>().ok()));
+    })?;
+    older.iter().filter(|old| **old < number).try_for_each(|old| store.delete(&done(*old)))?;
+    Ok(())
+}
+
 /// A session that has neither committed nor ended, as the store shows it.
 #[derive(Clone, Debug)]
 pub struct OpenSession {
@@ -194,6 +238,26 @@ fn load_session(repository: &Repository, id: SessionId, stored_ns: i64, has_seen
     Ok(Some(OpenSession { mark, seen, stored_ns, dead }))
 }
 
+/// Sessions that have committed, ended or been fenced and whose marks still lie there.
+pub fn closed_sessions(store: &dyn ObjectStore) -> Result<BTreeSet<SessionId>> {
+    let mut left = BTreeSet::new();
+    let mut closed = BTreeSet::new();
+    store.list(Area::Sessions, &mut |listed| {
+        let (name, ended) = match listed.name.strip_suffix(END) {
+            Some(name) => (name, true),
+            None => (listed.name.strip_suffix(SEEN).unwrap_or(&listed.name), false),
+        };
+        if let Ok(id) = name.parse::<SessionId>() {
+            left.insert(id);
+            if ended {
+                closed.insert(id);
+            }
+        }
+    })?;
+    store.list(Area::Snapshots, &mut |listed| closed.extend(listed.name.parse::<SessionId>().ok()))?;
+    Ok(left.intersection(&closed).copied().collect())
+}
+
 /// Takes away what finished sessions left: prune's work, since writers may not delete.
 pub fn clear_session(store: &dyn ObjectStore, id: SessionId) -> Result<()> {
     // The mark last: while it is there the others still say that it is closed.
@@ -201,6 +265,28 @@ pub fn clear_session(store: &dyn ObjectStore, id: SessionId) -> Result<()> {
     store.delete(&Key::new(Area::Sessions, id))?;
     store.delete(&Key::new(Area::Sessions, format!("{id}{END}")))?;
     Ok(())
+}
+
+/// Whether the process of a session is known to be gone. False when its mark cannot tell.
+pub fn is_gone(repository: &Repository, id: SessionId) -> Result<bool> {
+    let key = Key::new(Area::Sessions, id);
+    let object = match repository.store().get(&key, MAX_SESSION_BYTES) {
+        Err(error) if error.kind() == crate::base::Kind::NotFound => return Ok(false),
+        other => other?,
+    };
+    let mark = repository.keyring().load::<Stored>(ObjectKind::Session, object, &key);
+    Ok(mark.is_ok_and(|mark| repository.machine().knows_dead(&mark.host, &mark.boot, mark.process, mark.process_began)))
+}
+
+/// Whether a tombstone lies where the session's snapshot would.
+pub fn is_fenced(repository: &Repository, id: SessionId) -> Result<bool> {
+    let key = Key::new(Area::Snapshots, id);
+    let there = match repository.store().get(&key, super::snapshots::MAX_SNAPSHOT_BYTES) {
+        Err(error) if error.kind() == crate::base::Kind::NotFound => return Ok(false),
+        other => other?,
+    };
+    let header = envelope::peek_any(&there, "snapshot").map_err(Error::object(&key))?;
+    Ok(header.kind == ObjectKind::Tombstone)
 }
 
 /// Ends a dead session for ever: puts a tombstone where its snapshot would come. False if its snapshot was quicker.

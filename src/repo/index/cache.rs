@@ -264,6 +264,11 @@ fn make_private(folder: &Path, path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Deletes the cache in `folder`. Whoever has it open keeps what he has; the next to open it makes it anew.
+pub fn remove(folder: &Path) -> std::io::Result<()> {
+    remove_files(&folder.join(FILE_NAME))
+}
+
 fn remove_files(path: &Path) -> std::io::Result<()> {
     for ending in ["", "-wal", "-shm"] {
         let mut name = path.as_os_str().to_owned();

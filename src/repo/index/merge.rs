@@ -146,7 +146,7 @@ fn write_frames(
 }
 
 fn read_frame(row: &Row<'_>, pack: u32, key: u32) -> rusqlite::Result<Option<FrameRow>> {
-    let Some(encoding) = Encoding::try_from(row.get::<_, u8>(8)?).ok() else { return Ok(None) };
+    let Ok(encoding) = Encoding::try_from(row.get::<_, u8>(8)?) else { return Ok(None) };
     Ok(Some(FrameRow {
         pack,
         block_offset: row.get::<_, i64>(2)? as u64,

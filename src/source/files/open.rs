@@ -3,7 +3,7 @@
 use super::{Entry, Error};
 use crate::base::Stat;
 use crate::base::xattrs::Subject;
-use crate::format::meta::{EntryKind, Meta};
+use crate::format::meta::{EntryKind, Meta, Xattrs};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -33,7 +33,7 @@ pub struct OpenFile {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
     /// Extended attributes, sorted by name.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Xattrs,
     /// Where a symlink points to; empty for all else.
     pub symlink_target: Vec<u8>,
 }
@@ -81,7 +81,7 @@ impl Entry {
 
 impl OpenFile {
     /// The extended attributes, sorted by name. `entry` is named in the error.
-    pub fn xattrs(&self, entry: &Entry) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    pub fn xattrs(&self, entry: &Entry) -> Result<Xattrs, Error> {
         Subject::Open(self.file.as_fd()).read_all().map_err(|source| entry.error("read extended attributes of", source))
     }
 

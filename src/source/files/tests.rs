@@ -268,7 +268,7 @@ fn a_fifo_swapped_in_does_not_block() {
 #[test]
 fn an_unreadable_directory_is_one_error_and_the_rest_is_read() {
     let root = tree(&["a/x", "b/y", "c"]);
-    let closed = fs::Permissions::from_mode(0);
+    let closed = fs::Permissions::from_mode(0o000);
     fs::set_permissions(root.path().join("a"), closed.clone()).unwrap();
     fs::set_permissions(root.path().join("c"), closed).unwrap();
     if rustix::process::geteuid().is_root() {
@@ -291,7 +291,6 @@ fn a_root_may_be_a_file_a_symlink_or_the_working_directory() {
     assert_eq!(kind(&root.path().join("l")), EntryKind::Symlink);
     assert_eq!(kind(Path::new("/")), EntryKind::Directory);
     assert_eq!(kind(Path::new(".")), EntryKind::Directory);
-    assert_eq!(kind(Path::new("src")), EntryKind::Directory);
     let (scan, top) = start(Path::new("/"), ScanOptions::default());
     let first = scan.list(&top).unwrap().next().unwrap().unwrap();
     assert_eq!(first.path().parent(), Some(Path::new("/")));

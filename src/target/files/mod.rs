@@ -236,7 +236,7 @@ impl Target {
         let descriptor = parent.descriptor()?;
         let directory = parent.directory.child(&name);
         match rustix::fs::mkdirat(&descriptor, &name, Mode::RWXU) {
-            Ok(()) => return Ok(Folder { directory, is_fresh: true, passes_on_acl: parent.passes_on_acl }),
+            Ok(()) => return self.fresh(parent, &descriptor, directory),
             Err(Errno::EXIST) => {}
             Err(source) => return Err(parent.failed(&name, "create directory", source)),
         }
@@ -265,7 +265,15 @@ impl Target {
         rustix::fs::unlinkat(descriptor, name, AtFlags::empty())
             .and_then(|()| rustix::fs::mkdirat(descriptor, name, Mode::RWXU))
             .map_err(|source| parent.failed(name, "replace by a directory", source))?;
-        let directory = parent.directory.child(name);
+        self.fresh(parent, descriptor, parent.directory.child(name))
+    }
+
+    fn fresh(&self, parent: &Folder, descriptor: &OwnedFd, directory: Directory) -> Result<Folder, Error> {
+        if parent.passes_on_acl {
+            // The list that it got may keep even us out.
+            metadata::make_accessible(descriptor, directory.name())
+                .map_err(|source| parent.failed(directory.name(), "open directory", source))?;
+        }
         Ok(Folder { directory, is_fresh: true, passes_on_acl: parent.passes_on_acl })
     }
 
@@ -325,7 +333,7 @@ impl Target {
         let is_kept = match self.shared.options.overwrite {
             Overwrite::Always | Overwrite::IfChanged => false,
             Overwrite::IfNewer => {
-                let stat = self.stat(folder, &*folder.checked(name)?)?;
+                let stat = self.stat(folder, &folder.checked(name)?)?;
                 stat.is_some_and(|stat| stat.mtime_ns >= meta.mtime_ns)
             }
             Overwrite::Never => true,
@@ -386,7 +394,7 @@ impl Target {
             EntryKind::BlockDevice => FileType::BlockDevice,
             EntryKind::File | EntryKind::Directory | EntryKind::Symlink => {
                 let source = io::Error::other("it is not a fifo, a socket or a device");
-                return Err(folder.failed(&*folder.checked(name)?, "create special file", source));
+                return Err(folder.failed(&folder.checked(name)?, "create special file", source));
             }
         };
         let create = |directory: &OwnedFd, name: &CStr| {
@@ -416,7 +424,7 @@ impl Target {
 
     fn is_same_file(&self, folder_a: &Folder, a: &CStr, folder_b: &Folder, b: &[u8]) -> Result<bool, Error> {
         let a = self.stat(folder_a, a)?.map(|stat| stat.identity());
-        let b = self.stat(folder_b, &*folder_b.checked(b)?)?.map(|stat| stat.identity());
+        let b = self.stat(folder_b, &folder_b.checked(b)?)?.map(|stat| stat.identity());
         Ok(a.is_some() && a == b)
     }
 

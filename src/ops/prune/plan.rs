@@ -1,0 +1,377 @@
+//! What may go: which blobs live, and what is to become of each pack.
+//!
+//! Alive is what a snapshot reaches, every base of what is alive, and every base of whatever lies in a pack that
+//! stays, alive or not: a delta that cannot be decoded would poison the next one built on it. The set of living ids
+//! is on disk; memory goes with packs and snapshots, not with blobs.
+
+use super::super::{Context, Error, Result};
+use super::{MaxUnused, Options};
+use crate::base::monitor::Event;
+use crate::base::{BlobId, PackId, SnapshotId};
+use crate::format::pack::{BlobKind, Role};
+use crate::format::tree::{HOLE, ListPiece, TreePiece};
+use crate::repo;
+use crate::repo::blob_reader::BlobReader;
+use crate::repo::index::{LiveSet, PackUsage};
+use crate::repo::pack_writer;
+use crate::repo::snapshots::{self, Found};
+use crate::repo::trees::GetBlob;
+use crate::store::Area;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Decoded frames of trees that the walk keeps.
+const FRAMES_BYTES: usize = 16 << 20;
+/// So many small packs of one role are worth merging.
+const SMALL_PACKS: usize = 8;
+/// A pack is small below this part of what packs grow to.
+const SMALL_PART: u64 = 4;
+/// Rewriting a pack in order to free less than this part of it does not pay: padding may eat it up.
+const LEAST_PART: u64 = 64;
+
+/// What becomes of each pack.
+pub struct Plan<'i> {
+    /// The blobs that live.
+    pub live: LiveSet<'i>,
+    /// Names of all snapshots and tombstones that were seen.
+    pub snapshots: BTreeSet<SnapshotId>,
+    /// How many of them are snapshots.
+    pub snapshot_count: u64,
+    /// Packs that stay.
+    pub kept: BTreeSet<PackId>,
+    /// Packs that go, with their sizes: nothing in them lives, or what does has another place.
+    pub dropped: BTreeMap<PackId, u64>,
+    /// Packs whose living blobs are copied before they go, with their sizes.
+    pub repacked: BTreeMap<PackId, u64>,
+    /// Packs that no segment names and no open session can be about to name, with their sizes.
+    pub orphaned: BTreeMap<PackId, u64>,
+    /// Bytes in kept packs that nobody needs.
+    pub unused_bytes: u64,
+    /// Bytes of what is to be copied, about.
+    pub copied_bytes: u64,
+}
+
+impl Plan<'_> {
+    /// Whether a pack goes, in whatever way.
+    pub fn goes(&self, pack: &PackId) -> bool {
+        self.dropped.contains_key(pack) || self.repacked.contains_key(pack) || self.orphaned.contains_key(pack)
+    }
+
+    /// All packs that go, with their sizes.
+    pub fn going(&self) -> impl Iterator<Item = (&PackId, &u64)> {
+        self.dropped.iter().chain(&self.repacked).chain(&self.orphaned)
+    }
+}
+
+/// A pack as the store lists it.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredPack {
+    /// Its size.
+    pub size_bytes: u64,
+    /// When the store received it, nanoseconds since 1970 by the store's clock.
+    pub stored_ns: i64,
+}
+
+/// All packs in the store.
+pub fn stored_packs(context: &Context) -> Result<BTreeMap<PackId, StoredPack>> {
+    let mut packs = BTreeMap::new();
+    context.repository.store().list(Area::Packs, &mut |listed| {
+        if let Ok(id) = listed.name.parse::<PackId>() {
+            let stored_ns = listed.stored_at.as_nanosecond() as i64;
+            packs.insert(id, StoredPack { size_bytes: listed.size_bytes, stored_ns });
+        }
+    })?;
+    Ok(packs)
+}
+
+/// Makes a plan. Packs without a segment that the store received before `since_ns` are orphans of runs that died.
+pub fn make<'i>(context: &'i Context, options: &Options, since_ns: i64) -> Result<Plan<'i>> {
+    let stored = stored_packs(context)?;
+    let mut live = context.index.begin_live()?;
+    let (snapshots, snapshot_count) = mark_snapshots(context, &mut live)?;
+    live.close_over_bases(&|_| false)?;
+    let usages = decide_until_closed(context, options, &mut live)?;
+    let known: BTreeSet<PackId> = usages.iter().map(|one| one.usage.pack.id).collect();
+    check_present(&usages, &stored)?;
+    let mut plan = Plan {
+        live,
+        snapshots,
+        snapshot_count,
+        kept: BTreeSet::new(),
+        dropped: BTreeMap::new(),
+        repacked: BTreeMap::new(),
+        orphaned: BTreeMap::new(),
+        unused_bytes: 0,
+        copied_bytes: 0,
+    };
+    for Decided { usage, fate } in &usages {
+        let size_bytes = stored.get(&usage.pack.id).map_or(0, |pack| pack.size_bytes);
+        match fate {
+            Fate::Keep => {
+                plan.kept.insert(usage.pack.id);
+                plan.unused_bytes += unused_bytes(usage);
+            }
+            Fate::Drop => {
+                plan.dropped.insert(usage.pack.id, size_bytes);
+            }
+            Fate::Repack => {
+                plan.repacked.insert(usage.pack.id, size_bytes);
+                plan.copied_bytes += usage.pack.size_bytes - unused_bytes(usage);
+            }
+        }
+    }
+    let orphaned = stored.iter().filter(|(id, pack)| !known.contains(*id) && pack.stored_ns < since_ns);
+    plan.orphaned = orphaned.map(|(id, pack)| (*id, pack.size_bytes)).collect();
+    Ok(plan)
+}
+
+/// Marks everything that snapshots reach. A snapshot or tree that cannot be read ends it: what it needs is unknown.
+fn mark_snapshots(context: &Context, live: &mut LiveSet<'_>) -> Result<(BTreeSet<SnapshotId>, u64)> {
+    context.monitor.event(Event::Phase("finding what is needed"));
+    let mut reader = BlobReader::new(context.repository.clone(), context.index.clone(), FRAMES_BYTES);
+    let mut seen = BTreeSet::new();
+    let mut count = 0;
+    for id in snapshots::names(&context.repository)? {
+        match snapshots::load(&context.repository, id)? {
+            Found::Snapshot(snapshot) => {
+                seen.insert(id);
+                count += 1;
+                mark_tree(context, &mut reader, live, snapshot.root)?;
+            }
+            Found::Tombstone => {
+                seen.insert(id);
+            }
+            Found::Gone => {}
+        }
+    }
+    Ok((seen, count))
+}
+
+/// Marks a tree and all beneath it, depth first: what waits is at most one piece's worth of names per level.
+fn mark_tree(context: &Context, reader: &mut BlobReader, live: &mut LiveSet<'_>, root: BlobId) -> Result<()> {
+    let mut waiting = vec![(root, BlobKind::Tree)];
+    while let Some((id, kind)) = waiting.pop() {
+        if !live.mark(&id)? {
+            continue;
+        }
+        context.check_stop()?;
+        let bytes = reader.get(&id, kind)?;
+        if kind == BlobKind::Tree {
+            let piece = TreePiece::decode(&bytes).map_err(repo::Error::object(format!("tree {id}")))?;
+            mark_piece(context, live, piece, &mut waiting)?;
+        } else {
+            let piece = ListPiece::decode(&bytes).map_err(repo::Error::object(format!("content list {id}")))?;
+            mark_list(context, live, &piece, &mut waiting)?;
+        }
+        context.monitor.event(Event::Done { items: 1, bytes: 0 });
+    }
+    Ok(())
+}
+
+fn mark_piece(
+    context: &Context,
+    live: &mut LiveSet<'_>,
+    piece: TreePiece,
+    waiting: &mut Vec<(BlobId, BlobKind)>,
+) -> Result<()> {
+    waiting.extend(piece.children.iter().map(|child| (child.piece, BlobKind::Tree)));
+    for node in &piece.nodes {
+        waiting.extend(node.tree.map(|tree| (tree, BlobKind::Tree)));
+        waiting.extend(node.list.map(|list| (list, BlobKind::List)));
+        node.chunks().try_for_each(|(chunk, _)| mark_chunk(context, live, &chunk))?;
+    }
+    Ok(())
+}
+
+fn mark_list(
+    context: &Context,
+    live: &mut LiveSet<'_>,
+    piece: &ListPiece,
+    waiting: &mut Vec<(BlobId, BlobKind)>,
+) -> Result<()> {
+    if piece.level > 0 {
+        waiting.extend(piece.ids.0.iter().map(|id| (*id, BlobKind::List)));
+        return Ok(());
+    }
+    piece.ids.0.iter().try_for_each(|id| mark_chunk(context, live, id))
+}
+
+fn mark_chunk(context: &Context, live: &mut LiveSet<'_>, id: &BlobId) -> Result<()> {
+    if *id == HOLE || !live.mark(id)? || context.index.contains(id)? {
+        return Ok(());
+    }
+    Err(repo::Error::Missing(*id).into())
+}
+
+/// What is to become of a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Keep,
+    Drop,
+    Repack,
+}
+
+struct Decided {
+    usage: PackUsage,
+    fate: Fate,
+}
+
+/// Decides, then adds the bases of all that stays, and decides again for packs that these bring back to life, until
+/// nothing changes. What was once to be kept stays kept, so this ends.
+fn decide_until_closed(context: &Context, options: &Options, live: &mut LiveSet<'_>) -> Result<Vec<Decided>> {
+    let mut kept = BTreeSet::new();
+    loop {
+        context.check_stop()?;
+        let decided = decide(context, options, live, &kept)?;
+        let keep = decided.iter().filter(|one| one.fate == Fate::Keep).map(|one| one.usage.pack.id);
+        let keep: BTreeSet<PackId> = keep.collect();
+        let before = live.count();
+        live.close_over_bases(&|pack| keep.contains(&pack.id))?;
+        if live.count() == before {
+            return Ok(decided);
+        }
+        kept = keep;
+    }
+}
+
+fn decide(context: &Context, options: &Options, live: &LiveSet<'_>, kept: &BTreeSet<PackId>) -> Result<Vec<Decided>> {
+    let mut usages = live.pack_usage()?;
+    let copies: u64 = usages.iter().map(|usage| usage.live_blobs).sum();
+    if copies > live.count() {
+        count_once(context, live, &mut usages)?;
+    }
+    let total_bytes: u64 = usages.iter().map(|usage| usage.pack.size_bytes).sum();
+    let mut decided: Vec<Decided> = usages
+        .into_iter()
+        .map(|usage| Decided { fate: if usage.live_blobs == 0 { Fate::Drop } else { Fate::Keep }, usage })
+        .collect();
+    for one in &mut decided {
+        if kept.contains(&one.usage.pack.id) {
+            one.fate = Fate::Keep;
+        }
+    }
+    let mut room_bytes = options.max_repack_bytes.unwrap_or(u64::MAX);
+    choose_wasteful(options, total_bytes, kept, &mut decided, &mut room_bytes);
+    for role in [Role::Data, Role::Metadata] {
+        choose_small(role, total_bytes, kept, &mut decided, &mut room_bytes);
+    }
+    Ok(decided)
+}
+
+/// Where a blob has several places only one counts: the one in the pack that is used most.
+fn count_once(context: &Context, live: &LiveSet<'_>, usages: &mut [PackUsage]) -> Result<()> {
+    let order: BTreeMap<PackId, usize> = usages.iter().enumerate().map(|(place, one)| (one.pack.id, place)).collect();
+    let shares: Vec<u64> =
+        usages.iter().map(|usage| usage.live_bytes.saturating_mul(1 << 20) / usage.total_bytes.max(1)).collect();
+    let mut copies: Vec<(usize, u64)> = Vec::new();
+    let mut last = None;
+    let mut settle = |copies: &mut Vec<(usize, u64)>| {
+        let owner = copies.iter().max_by_key(|(place, _)| (shares[*place], *place)).map(|(place, _)| *place);
+        let mut counted = false;
+        for (place, bytes) in copies.drain(..) {
+            if Some(place) == owner && !std::mem::replace(&mut counted, true) {
+                continue;
+            }
+            let usage = &mut usages[place];
+            usage.live_blobs = usage.live_blobs.saturating_sub(1);
+            usage.live_bytes = usage.live_bytes.saturating_sub(bytes);
+        }
+    };
+    context.index.each_entry(&mut |located| {
+        if last != Some(located.id) {
+            settle(&mut copies);
+            last = Some(located.id);
+        }
+        let place = &located.place;
+        if let (Some(number), true) = (order.get(&place.pack), live.contains(&located.id)?) {
+            let share = u64::from(place.frame_length) * u64::from(place.length) / u64::from(place.raw_length.max(1));
+            copies.push((*number, share));
+        }
+        Ok(())
+    })?;
+    settle(&mut copies);
+    Ok(())
+}
+
+/// Bytes of a pack that nobody needs, about.
+fn unused_bytes(usage: &PackUsage) -> u64 {
+    let share = usage.live_bytes as f64 / usage.total_bytes.max(1) as f64;
+    (usage.pack.size_bytes as f64 * (1.0 - share.min(1.0))) as u64
+}
+
+/// The packs with the largest unused share, until what stays unused is within the bound.
+fn choose_wasteful(
+    options: &Options,
+    total_bytes: u64,
+    kept: &BTreeSet<PackId>,
+    decided: &mut [Decided],
+    room_bytes: &mut u64,
+) {
+    let limit_bytes = match options.max_unused {
+        MaxUnused::Percent(percent) => (total_bytes as f64 * percent.max(0.0) / 100.0) as u64,
+        MaxUnused::Bytes(bytes) => bytes,
+        MaxUnused::Unlimited => return,
+    };
+    let mut unused: u64 = decided.iter().filter(|one| one.fate == Fate::Keep).map(|one| unused_bytes(&one.usage)).sum();
+    let mut candidates: Vec<&mut Decided> = decided
+        .iter_mut()
+        .filter(|one| one.fate == Fate::Keep && !kept.contains(&one.usage.pack.id))
+        .filter(|one| unused_bytes(&one.usage) > one.usage.pack.size_bytes / LEAST_PART)
+        .collect();
+    let share = |usage: &PackUsage| unused_bytes(usage).saturating_mul(1 << 20) / usage.pack.size_bytes.max(1);
+    candidates.sort_by_key(|one| (std::cmp::Reverse(share(&one.usage)), one.usage.pack.id));
+    for one in candidates {
+        if unused <= limit_bytes {
+            return;
+        }
+        if take_room(&one.usage, room_bytes) {
+            unused -= unused_bytes(&one.usage);
+            one.fate = Fate::Repack;
+        }
+    }
+}
+
+/// Small packs, when there are several: every night leaves some, and each costs a request and a file.
+fn choose_small(role: Role, total_bytes: u64, kept: &BTreeSet<PackId>, decided: &mut [Decided], room_bytes: &mut u64) {
+    let small_bytes = pack_writer::target_bytes(total_bytes) / SMALL_PART;
+    let is_small = |one: &Decided| {
+        one.usage.pack.role == role
+            && one.usage.pack.size_bytes < small_bytes
+            && (one.fate == Fate::Keep && !kept.contains(&one.usage.pack.id))
+    };
+    if decided.iter().filter(|one| is_small(one)).count() < SMALL_PACKS {
+        return;
+    }
+    for one in decided.iter_mut() {
+        if is_small(one) && take_room(&one.usage, room_bytes) {
+            one.fate = Fate::Repack;
+        }
+    }
+}
+
+fn take_room(usage: &PackUsage, room_bytes: &mut u64) -> bool {
+    let fits = usage.pack.size_bytes <= *room_bytes;
+    if fits {
+        *room_bytes -= usage.pack.size_bytes;
+    }
+    fits
+}
+
+/// A pack that is needed and not there, or not as large as it was: what is left must not be touched.
+fn check_present(usages: &[Decided], stored: &BTreeMap<PackId, StoredPack>) -> Result<()> {
+    for Decided { usage, fate } in usages {
+        let size_bytes = stored.get(&usage.pack.id).map(|pack| pack.size_bytes);
+        if *fate == Fate::Drop || size_bytes == Some(usage.pack.size_bytes) {
+            continue;
+        }
+        let state = size_bytes.map_or("gone".to_owned(), |bytes| format!("{bytes} bytes long"));
+        return Err(Error::Repo(repo::Error::damaged(
+            format!("packs/{}", usage.pack.id),
+            format!(
+                "it should have {} bytes with {} blobs that snapshots need, and is {state}; nothing was deleted: run \
+                 `keepstone verify` to see what that concerns",
+                usage.pack.size_bytes, usage.live_blobs
+            ),
+        )));
+    }
+    Ok(())
+}

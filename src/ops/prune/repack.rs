@@ -1,0 +1,332 @@
+//! Copying what lives out of packs that go.
+//!
+//! A block that lives as a whole is copied byte for byte once it has been opened. Of other blocks the frames that
+//! live as a whole keep their stored bytes, frames on bases always: a delta means what it meant as long as its bases
+//! live. Only what shares a frame with the dead is decoded, proven by its name and compressed anew. Memory is one
+//! pack's directory and one block.
+
+use super::super::{Context, Result};
+use super::plan::Plan;
+use crate::base::monitor::Event;
+use crate::base::{Mark, PackId, SegmentId, SessionId};
+use crate::compress::{Compressor, Decompressor, Level};
+use crate::format::pack::{Blob, Directory, Frame, Role};
+use crate::repo;
+use crate::repo::index::{LiveSet, Origin, SegmentContents, segments};
+use crate::repo::pack_reader::{block_kind, block_name, open_block, pack_key, read_directory};
+use crate::repo::pack_writer::{self, PackWriter, PlacedBlob, PlacedFrame, SealedBlock, seal_block};
+
+/// Raw bytes that a frame gathers.
+const FRAME_BYTES: usize = 1 << 20;
+/// A block takes frames until it has this many bytes.
+const BLOCK_BYTES: usize = 256 << 10;
+/// A segment is stored once this many packs wait for one.
+const SEGMENT_PACKS: usize = 8;
+
+/// What the copying wrote.
+#[derive(Default)]
+pub struct Repacked {
+    /// New packs.
+    pub packs: u64,
+    /// New segments.
+    pub segments: Vec<SegmentId>,
+}
+
+/// Copies what lives in the packs that `plan` repacks and has no place in a pack that stays.
+pub fn repack(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_seen: u64) -> Result<Repacked> {
+    let mut copier = Copier::begin(context, session, condemned_seen)?;
+    if plan.repacked.is_empty() {
+        return Ok(Repacked::default());
+    }
+    context.monitor.event(Event::Phase("copying what is needed"));
+    let mut copied = context.index.begin_live()?;
+    for (pack, size_bytes) in &plan.repacked {
+        context.check_stop()?;
+        copier.copy_pack(plan, &mut copied, *pack, *size_bytes)?;
+        context.monitor.event(Event::Done { items: 1, bytes: *size_bytes });
+    }
+    copier.finish()
+}
+
+struct Copier<'c> {
+    context: &'c Context,
+    origin: Origin,
+    target_bytes: u64,
+    compressor: Compressor,
+    decompressor: Decompressor,
+    data: Lane,
+    metadata: Lane,
+    waiting: SegmentContents,
+    repacked: Repacked,
+}
+
+/// What is on its way into packs of one role.
+struct Lane {
+    role: Role,
+    raw: Vec<u8>,
+    blobs: Vec<PlacedBlob>,
+    plain: Vec<u8>,
+    frames: Vec<PlacedFrame>,
+    pack: Option<PackWriter>,
+}
+
+impl Lane {
+    fn new(role: Role) -> Lane {
+        Lane { role, raw: Vec::new(), blobs: Vec::new(), plain: Vec::new(), frames: Vec::new(), pack: None }
+    }
+}
+
+/// One block of a pack that goes, with what of it is wanted.
+struct OldBlock<'d> {
+    directory: &'d Directory,
+    number: usize,
+    /// Its frames, and of each the blobs with whether they are wanted.
+    frames: Vec<(&'d Frame, Vec<(&'d Blob, bool)>)>,
+}
+
+impl OldBlock<'_> {
+    fn is_wanted(&self) -> bool {
+        self.frames.iter().any(|(_, blobs)| blobs.iter().any(|(_, wanted)| *wanted))
+    }
+
+    fn is_whole(&self) -> bool {
+        self.frames.iter().all(|(_, blobs)| blobs.iter().all(|(_, wanted)| *wanted))
+    }
+}
+
+impl<'c> Copier<'c> {
+    fn begin(context: &'c Context, session: SessionId, condemned_seen: u64) -> Result<Copier<'c>> {
+        let written_ns = context.repository.now_ns();
+        Ok(Copier {
+            context,
+            origin: Origin { session, level: 0, supersedes: Vec::new(), condemned_seen, written_ns },
+            target_bytes: pack_writer::target_bytes(context.index.stored_bytes()?),
+            compressor: Compressor::new(Level::Default),
+            decompressor: Decompressor::new(),
+            data: Lane::new(Role::Data),
+            metadata: Lane::new(Role::Metadata),
+            waiting: SegmentContents::default(),
+            repacked: Repacked::default(),
+        })
+    }
+
+    fn copy_pack(&mut self, plan: &Plan<'_>, copied: &mut LiveSet<'_>, pack: PackId, size_bytes: u64) -> Result<()> {
+        let repository = &self.context.repository;
+        let directory = read_directory(&**repository.store(), repository.keyring(), pack, size_bytes)?;
+        for block in self.blocks(plan, copied, &directory)? {
+            if block.is_wanted() {
+                self.copy_block(pack, &block)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The blocks of a pack. A blob is wanted if it lives, has no place in a pack that stays, and was not copied yet.
+    fn blocks<'d>(
+        &self,
+        plan: &Plan<'_>,
+        copied: &mut LiveSet<'_>,
+        directory: &'d Directory,
+    ) -> Result<Vec<OldBlock<'d>>> {
+        let new = |number| OldBlock { directory, number, frames: Vec::new() };
+        let mut blocks: Vec<OldBlock<'d>> = (0..directory.blocks.len()).map(new).collect();
+        let mut places = Vec::with_capacity(directory.frames.len());
+        for frame in &directory.frames {
+            let block = &mut blocks[frame.block as usize];
+            places.push((frame.block as usize, block.frames.len()));
+            block.frames.push((frame, Vec::new()));
+        }
+        for blob in &directory.blobs {
+            let wanted = plan.live.contains(&blob.id)?
+                && !self.context.index.places(&blob.id)?.iter().any(|place| plan.kept.contains(&place.pack))
+                && copied.mark(&blob.id)?;
+            let (block, frame) = places[blob.frame as usize];
+            blocks[block].frames[frame].1.push((blob, wanted));
+        }
+        Ok(blocks)
+    }
+
+    fn copy_block(&mut self, pack: PackId, block: &OldBlock<'_>) -> Result<()> {
+        let repository = &self.context.repository;
+        let (directory, place) = (block.directory, &block.directory.blocks[block.number]);
+        let key = directory.keys[place.key as usize];
+        let name = block_name(pack, place.offset);
+        let sealed = repository.store().get_range(&pack_key(pack), place.offset, place.length as usize)?;
+        let plain = open_block(repository.keyring(), block_kind(directory.role), key, sealed.clone(), &name)?;
+        // A session key lies in the old directory only: what is sealed under one is sealed anew.
+        if block.is_whole() && directory.wraps.is_empty() {
+            let frames = block.frames.iter().map(|(frame, blobs)| placed_frame(frame, blobs)).collect();
+            return self.write_block(directory.role, SealedBlock { bytes: sealed, key, frames });
+        }
+        for (frame, blobs) in &block.frames {
+            let stored = plain
+                .get(frame.offset as usize..(frame.offset + frame.length) as usize)
+                .ok_or_else(|| repo::Error::damaged(&name, "a frame reaches beyond its end"))?;
+            if !blobs.iter().any(|(_, wanted)| *wanted) {
+                continue;
+            }
+            if frame.chain.is_some() || blobs.iter().all(|(_, wanted)| *wanted) {
+                self.add_frame(directory.role, stored, placed_frame(frame, blobs))?;
+            } else {
+                self.split_frame(directory.role, frame, stored, blobs, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes a frame that is partly dead and gathers the blobs that are wanted.
+    fn split_frame(
+        &mut self,
+        role: Role,
+        frame: &Frame,
+        stored: &[u8],
+        blobs: &[(&Blob, bool)],
+        name: &str,
+    ) -> Result<()> {
+        let mut raw = Vec::new();
+        self.decompressor
+            .decompress(frame.encoding, stored, &[], frame.raw_length as usize, &mut raw)
+            .map_err(|error| repo::Error::damaged(name, error))?;
+        let naming = self.context.repository.keyring().naming();
+        for (blob, _) in blobs.iter().filter(|(_, wanted)| *wanted) {
+            let bytes = raw
+                .get(blob.offset as usize..(blob.offset + blob.length) as usize)
+                .filter(|bytes| naming.blob_id(bytes) == blob.id)
+                .ok_or_else(|| repo::Error::damaged(name, format!("what should be blob {} is another", blob.id)))?;
+            self.add_blob(role, blob, bytes)?;
+        }
+        Ok(())
+    }
+
+    fn lane(&mut self, role: Role) -> &mut Lane {
+        match role {
+            Role::Data => &mut self.data,
+            Role::Metadata => &mut self.metadata,
+        }
+    }
+
+    fn add_blob(&mut self, role: Role, blob: &Blob, bytes: &[u8]) -> Result<()> {
+        let lane = self.lane(role);
+        if !lane.raw.is_empty() && lane.raw.len() + bytes.len() > FRAME_BYTES {
+            self.close_frame(role)?;
+        }
+        let lane = self.lane(role);
+        let offset = number(lane.raw.len());
+        lane.blobs.push(placed_blob(blob, offset));
+        lane.raw.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Compresses what is gathered, and decodes it again before it is believed.
+    fn close_frame(&mut self, role: Role) -> Result<()> {
+        let lane = self.lane(role);
+        let (raw, blobs) = (std::mem::take(&mut lane.raw), std::mem::take(&mut lane.blobs));
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        let (mut stored, mut proof) = (Vec::new(), Vec::new());
+        let encoding = self.compressor.compress(&raw, &mut stored);
+        let decoded = self.decompressor.decompress(encoding, &stored, &[], raw.len(), &mut proof);
+        if decoded.is_err() || proof != raw {
+            return Err(repo::Error::Internal(
+                "a frame that was just compressed does not decode: this points to faulty memory or a faulty processor"
+                    .to_owned(),
+            )
+            .into());
+        }
+        let frame = PlacedFrame {
+            offset: 0,
+            length: number(stored.len()),
+            raw_length: number(raw.len()),
+            encoding,
+            chain: None,
+            blobs,
+        };
+        self.add_frame(role, &stored, frame)
+    }
+
+    fn add_frame(&mut self, role: Role, stored: &[u8], mut frame: PlacedFrame) -> Result<()> {
+        let lane = self.lane(role);
+        frame.offset = number(lane.plain.len());
+        lane.plain.extend_from_slice(stored);
+        lane.frames.push(frame);
+        if lane.plain.len() >= BLOCK_BYTES { self.close_block(role) } else { Ok(()) }
+    }
+
+    fn close_block(&mut self, role: Role) -> Result<()> {
+        let lane = self.lane(role);
+        let (plain, frames) = (std::mem::take(&mut lane.plain), std::mem::take(&mut lane.frames));
+        if frames.is_empty() {
+            return Ok(());
+        }
+        let block = seal_block(self.context.repository.keyring(), role, &plain, frames)?;
+        self.write_block(role, block)
+    }
+
+    fn write_block(&mut self, role: Role, block: SealedBlock) -> Result<()> {
+        if let Some(full) = self.lane(role).pack.take_if(|pack| !pack.has_room(&block)) {
+            self.store(full)?;
+        }
+        let (context, session, target_bytes) = (self.context, self.origin.session, self.target_bytes);
+        let lane = self.lane(role);
+        let mut pack = match lane.pack.take() {
+            Some(pack) => pack,
+            None => PackWriter::begin(&context.repository, lane.role, session, target_bytes)?,
+        };
+        pack.add(block)?;
+        lane.pack = Some(pack);
+        Ok(())
+    }
+
+    fn store(&mut self, pack: PackWriter) -> Result<()> {
+        let (row, directory) = pack.fill(self.context.repository.keyring())?.store()?;
+        self.waiting.add_pack(row.id, row.size_bytes, &directory)?;
+        self.repacked.packs += 1;
+        if self.waiting.packs.len() >= SEGMENT_PACKS { self.save_segment() } else { Ok(()) }
+    }
+
+    fn save_segment(&mut self) -> Result<()> {
+        let mut contents = std::mem::take(&mut self.waiting);
+        if contents.is_empty() {
+            return Ok(());
+        }
+        let repository = &self.context.repository;
+        let segment = segments::save(&**repository.store(), repository.keyring(), self.origin.clone(), &mut contents)?;
+        self.context.index.add(segment, &contents)?;
+        self.repacked.segments.push(segment);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Repacked> {
+        for role in [Role::Data, Role::Metadata] {
+            self.close_frame(role)?;
+            self.close_block(role)?;
+            if let Some(pack) = self.lane(role).pack.take() {
+                self.store(pack)?;
+            }
+        }
+        self.save_segment()?;
+        Ok(self.repacked)
+    }
+}
+
+fn number(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("frames and blocks are a few MiB")
+}
+
+fn placed_blob(blob: &Blob, offset: u32) -> PlacedBlob {
+    let (start, end): (Option<Mark>, Option<Mark>) = (blob.start, blob.end);
+    PlacedBlob { id: blob.id, kind: blob.kind, offset, length: blob.length, start, end }
+}
+
+/// A frame that is copied as it is. All its blobs come along: they cost nothing more.
+fn placed_frame(frame: &Frame, blobs: &[(&Blob, bool)]) -> PlacedFrame {
+    PlacedFrame {
+        offset: frame.offset,
+        length: frame.length,
+        raw_length: frame.raw_length,
+        encoding: frame.encoding,
+        chain: frame.chain.clone(),
+        blobs: blobs.iter().map(|(blob, _)| placed_blob(blob, blob.offset)).collect(),
+    }
+}

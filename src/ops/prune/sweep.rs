@@ -1,0 +1,201 @@
+//! Condemning and sweeping: from here on things go.
+//!
+//! What a crash after each line leaves:
+//!
+//! | after | there is |
+//! | --- | --- |
+//! | new packs | packs that no segment names: the next prune drops them |
+//! | new segments | two places for what was copied: the next prune keeps one |
+//! | the condemned record | packs that nobody relies on any more and that still lie there: the next prune takes the record back and plans again |
+//! | some old segments deleted | the merged segment says what they said of packs that stay |
+//! | some packs deleted | no segment names them any more; the rest are packs without a segment |
+//! | the record closed | nothing to do |
+
+use super::super::{Context, Error, Result};
+use super::plan::{Plan, stored_packs};
+use crate::base::monitor::Event;
+use crate::base::{PackId, SegmentId, SessionId};
+use crate::format::cbor::Unknown;
+use crate::format::segment::MAX_LEVEL;
+use crate::format::session::Condemned;
+use crate::repo;
+use crate::repo::index::{Origin, SegmentReader, list_segments, merge_segments, segments};
+use crate::repo::pack_reader::pack_key;
+use crate::repo::session;
+use crate::repo::snapshots::{self, Found};
+use std::collections::BTreeSet;
+
+/// More segments than this are merged into one.
+const MOST_SEGMENTS: usize = 16;
+
+/// Which segments are replaced, and by what.
+#[derive(Default)]
+pub struct Merge {
+    /// Segments that go.
+    pub replaced: Vec<SegmentId>,
+    /// Segments that stay, the merged one included.
+    pub kept: Vec<SegmentId>,
+    /// Whether a merged one was stored.
+    pub merged: bool,
+}
+
+/// What became of an attempt to sweep.
+pub enum Swept {
+    /// Everything that the record names is gone.
+    Done,
+    /// Something new appeared that may need what the record names.
+    PlanAgain,
+    /// Somebody is at work who does not know of the record.
+    Wait(String),
+}
+
+/// Stores a segment in the place of those that name packs that go, or of all when there are too many.
+pub fn merge(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_seen: u64) -> Result<Merge> {
+    let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
+    let present: Vec<SegmentId> = list_segments(store)?.into_keys().collect();
+    let all = present.len() > MOST_SEGMENTS;
+    let mut merge = Merge::default();
+    let mut level = 0;
+    let mut names_kept = false;
+    for segment in present {
+        let named = named_packs(context, plan, segment)?;
+        if all || named.going {
+            level = level.max(named.level + 1);
+            names_kept |= named.staying;
+            merge.replaced.push(segment);
+        } else {
+            merge.kept.push(segment);
+        }
+    }
+    if names_kept {
+        let origin = Origin {
+            session,
+            level: level.min(MAX_LEVEL),
+            supersedes: merge.replaced.clone(),
+            condemned_seen,
+            written_ns: context.repository.now_ns(),
+        };
+        context.monitor.event(Event::Phase("merging the index"));
+        let merged = merge_segments(store, keyring, origin, &merge.replaced, &|pack| !plan.goes(pack))?;
+        merge.kept.push(merged);
+        merge.merged = true;
+    }
+    Ok(merge)
+}
+
+/// Whether a segment names packs that go and packs that stay.
+struct Named {
+    going: bool,
+    staying: bool,
+    level: u32,
+}
+
+fn named_packs(context: &Context, plan: &Plan<'_>, segment: SegmentId) -> Result<Named> {
+    let store = &**context.repository.store();
+    let mut reader = SegmentReader::open(store, context.repository.keyring(), segment)?;
+    let mut named = Named { going: false, staying: false, level: reader.head.level };
+    while let Some(pack) = reader.next_pack()? {
+        match plan.goes(&pack.id) {
+            true => named.going = true,
+            false => named.staying = true,
+        }
+    }
+    Ok(named)
+}
+
+/// Proves that everything alive in packs that go has a place in a pack that stays and is there.
+pub fn prove(context: &Context, plan: &Plan<'_>) -> Result<()> {
+    context.monitor.event(Event::Phase("proving that nothing needed goes"));
+    let stored = stored_packs(context)?;
+    let stays = |pack: &PackId| !plan.goes(pack) && stored.contains_key(pack);
+    let going = |pack: &repo::index::PackSummary| plan.goes(&pack.id);
+    plan.live.each_live_by_pack(&going, &mut |_, located| {
+        if context.index.places(&located.id)?.iter().any(|place| stays(&place.pack)) {
+            return Ok(());
+        }
+        Err(repo::Error::Internal(format!(
+            "blob {} is needed and would have gone: nothing was deleted, please report this",
+            located.id
+        )))
+    })?;
+    Ok(())
+}
+
+/// Stores the record of what goes; none if its number was taken.
+pub fn condemn(context: &Context, plan: &Plan<'_>, merge: &Merge, session: SessionId) -> Result<Option<Condemned>> {
+    let repository = &context.repository;
+    let record = Condemned {
+        number: session::next_condemned(&**repository.store())?,
+        session,
+        at_ns: repository.now_ns(),
+        packs: plan.going().map(|(pack, _)| *pack).collect(),
+        segments: merge.replaced.clone(),
+        snapshots: plan.snapshots.iter().copied().collect(),
+        kept_segments: merge.kept.clone(),
+        unknown: Unknown::none(),
+    };
+    Ok(session::put_condemned(repository, &record)?.then_some(record))
+}
+
+/// Deletes what `record` names if nobody can need it.
+pub fn sweep(context: &Context, record: &Condemned, own: SessionId) -> Result<Swept> {
+    // Sessions first, then snapshots and segments: who commits in between is found among the snapshots.
+    if let Some(reason) = who_does_not_know(context, record, own)? {
+        return Ok(Swept::Wait(reason));
+    }
+    if something_new(context, record)? {
+        return Ok(Swept::PlanAgain);
+    }
+    context.monitor.event(Event::Phase("deleting"));
+    let store = &**context.repository.store();
+    // Segments before packs: a segment that names a deleted pack would let the next backup believe it has the blob.
+    for segment in &record.segments {
+        store.delete(&segments::segment_key(*segment))?;
+    }
+    for pack in &record.packs {
+        store.delete(&pack_key(*pack))?;
+        context.monitor.event(Event::Done { items: 1, bytes: 0 });
+    }
+    session::close_condemned(&context.repository, record.number, own)?;
+    Ok(Swept::Done)
+}
+
+fn who_does_not_know(context: &Context, record: &Condemned, own: SessionId) -> Result<Option<String>> {
+    let open = session::open_sessions(&context.repository)?;
+    let other = open
+        .into_iter()
+        .find(|other| other.mark.id != own && !other.seen.as_ref().is_some_and(|seen| seen.contains(&record.number)));
+    Ok(other.map(|other| {
+        let mark = other.mark;
+        format!("{} began meanwhile on host {} (process {})", mark.operation, mark.host, mark.process)
+    }))
+}
+
+fn something_new(context: &Context, record: &Condemned) -> Result<bool> {
+    let seen: BTreeSet<_> = record.snapshots.iter().collect();
+    for id in snapshots::names(&context.repository)?.iter().filter(|id| !seen.contains(id)) {
+        if matches!(snapshots::load(&context.repository, *id)?, Found::Snapshot(_)) {
+            return Ok(true);
+        }
+    }
+    let seen: BTreeSet<_> = record.segments.iter().chain(&record.kept_segments).collect();
+    Ok(list_segments(&**context.repository.store())?.keys().any(|segment| !seen.contains(segment)))
+}
+
+/// Takes back records that an earlier prune did not get to sweep. What they named is planned for again: no pack of
+/// theirs can have gone while a segment still named it.
+pub fn settle_earlier(context: &Context, own: SessionId) -> Result<u64> {
+    let numbers = session::condemned_numbers(&**context.repository.store())?;
+    for number in &numbers {
+        session::close_condemned(&context.repository, *number, own)?;
+    }
+    Ok(numbers.len() as u64)
+}
+
+/// What to say when others keep coming.
+pub fn too_busy(attempts: usize) -> Error {
+    Error::Refused(format!(
+        "the repository changed during each of {attempts} attempts; nothing was deleted: run `keepstone prune` again \
+         when no backup runs"
+    ))
+}

@@ -5,9 +5,10 @@ use super::error::{Error, Result};
 use super::print::{Output, human, json};
 use super::secrets;
 use super::terminal::{self, Look};
-use crate::base::{Clock, RepositoryId, Stop};
+use crate::base::{Clock, Kind, RepositoryId, Stop};
+use crate::crypto::slots::Unlock;
 use crate::ops::Context;
-use crate::repo::{Repository, SealedRepository};
+use crate::repo::{self, Repository, SealedRepository};
 use crate::store::{Local, ObjectStore};
 use std::env;
 use std::fs::DirBuilder;
@@ -53,16 +54,28 @@ impl App {
 
     /// The repository, still locked.
     pub fn sealed(&self) -> Result<SealedRepository> {
-        let store: Arc<dyn ObjectStore> = Arc::new(Local::open(self.location()?)?);
+        let path = self.location()?;
+        let store: Arc<dyn ObjectStore> = match Local::open(path) {
+            Err(error) if error.kind() == Kind::NoRepository => {
+                return Err(repo::Error::NoRepository(path.display().to_string()).into());
+            }
+            other => Arc::new(other?),
+        };
         Ok(SealedRepository::open(store)?)
     }
 
     /// The repository, opened with the user's password or key.
     pub fn repository(&self) -> Result<Repository> {
+        Ok(self.repository_and_secret()?.0)
+    }
+
+    /// The same, and what it was opened with.
+    pub fn repository_and_secret(&self) -> Result<(Repository, Unlock)> {
         // First look whether there is one: nobody types a password in vain.
         let sealed = self.sealed()?;
         let unlock = secrets::unlock(&self.global)?;
-        Ok(sealed.unlock(&unlock, Clock::System)?)
+        let repository = sealed.unlock(&unlock, Clock::System)?;
+        Ok((repository, unlock))
     }
 
     /// The repository with its index, ready for a verb.

@@ -22,7 +22,7 @@ use serde::Serialize;
 /// Runs the command that the arguments name. The answer is the exit code.
 pub fn run() -> u8 {
     terminal::no_core_dumps();
-    let Cli { global, command } = Cli::read();
+    let (global, command) = Cli::read();
     let app = App::new(global);
     let done = commands::run(&app, &command);
     app.look.finish();

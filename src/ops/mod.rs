@@ -4,6 +4,7 @@
 //! and no schedule, so a test can call it in five lines.
 
 pub mod backup;
+pub mod browse;
 pub mod forget;
 pub mod info;
 pub mod keys;
@@ -12,12 +13,18 @@ pub mod rebuild;
 pub mod record;
 pub mod retention;
 pub mod select;
+mod spill;
 pub mod tag;
+#[cfg(test)]
+mod testing;
+mod walk;
 
-use crate::base::{Kind, Monitor, Problem, Stop};
+use crate::base::{Event, Kind, Monitor, Problem, Stop};
+use crate::format::session::SessionKind;
 use crate::repo::index::{Index, Opened};
-use crate::repo::{self, Repository};
+use crate::repo::{self, Repository, Session};
 use crate::source;
+use crate::target;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -48,6 +55,24 @@ impl Context {
         Ok((Context { repository, index: Arc::new(index), cache_dir, monitor, stop }, opened))
     }
 
+    /// Begins a session of somebody who reads, and brings the index up to date after its mark. A repository that
+    /// cannot be written is read all the same: whoever can sweep it could not see the mark anyway.
+    fn read_session(&self, operation: &str) -> Result<Option<Session<'_>>, Error> {
+        let begun = Session::begin(&self.repository, SessionKind::Reader, operation);
+        let session = match begun {
+            Ok(session) => Some(session),
+            Err(error) if matches!(error.kind(), Kind::Denied | Kind::Full) => {
+                let note =
+                    format!("{operation} leaves no mark in the repository, so do not prune it meanwhile: {error}");
+                self.monitor.event(Event::Note(&note));
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.index.refresh(&**self.repository.store(), self.repository.keyring())?;
+        Ok(session)
+    }
+
     /// Ends the verb if somebody asked to stop.
     pub fn check_stop(&self) -> Result<(), Error> {
         if self.stop.raised() { Err(Error::Interrupted) } else { Ok(()) }
@@ -63,6 +88,9 @@ pub enum Error {
     /// A source failed as a whole.
     #[error(transparent)]
     Source(#[from] source::files::Error),
+    /// A target failed as a whole.
+    #[error(transparent)]
+    Target(#[from] target::files::Error),
     /// The request cannot be carried out as it stands.
     #[error("{0}")]
     Usage(String),
@@ -94,6 +122,7 @@ impl Error {
         match self {
             Error::Repo(error) => error.kind(),
             Error::Source(error) => error.kind(),
+            Error::Target(error) => error.kind(),
             Error::Usage(_) => Kind::Usage,
             Error::NotFound(_) => Kind::NotFound,
             Error::Refused(_) => Kind::Refused,

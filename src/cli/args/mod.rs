@@ -24,8 +24,6 @@ use std::path::PathBuf;
 #[command(
     name = "keepstone",
     version,
-    arg_required_else_help = true,
-    subcommand_required = true,
     disable_help_subcommand = true,
     max_term_width = 110,
     after_help = TOP_HELP
@@ -36,7 +34,7 @@ pub struct Cli {
     pub global: Global,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 const TOP_HELP: &str = "\
@@ -167,8 +165,17 @@ impl Command {
 
 impl Cli {
     /// Reads the command line. A malformed one is answered here, with exit code 2; `--help` and `--version` with 0.
-    pub fn read() -> Cli {
-        Cli::parse()
+    pub fn read() -> (Global, Command) {
+        let Cli { global, command } = Cli::parse();
+        match command {
+            Some(command) => (global, command),
+            None => {
+                use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand as Missing;
+                let mut program = Cli::command();
+                let help = program.render_help();
+                program.error(Missing, help.ansi()).exit()
+            }
+        }
     }
 }
 

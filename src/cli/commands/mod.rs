@@ -1,15 +1,23 @@
 //! The commands, one short file each.
 
 mod backup;
+mod forget;
+mod info;
 mod init;
+mod key;
 mod plain;
+mod prune;
+mod rebuild_index;
 mod snapshots;
+mod tag;
 
 use super::app::App;
 use super::args::{Command, Filters};
 use super::error::Result;
 use super::exit::Exit;
-use crate::ops::select;
+use crate::base::SnapshotId;
+use crate::ops::{Context, select};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 /// Does what the arguments ask for.
@@ -18,6 +26,12 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Init(given) => init::run(app, given),
         Command::Backup(given) => backup::run(app, given),
         Command::Snapshots(given) => snapshots::run(app, given),
+        Command::Info(_) => info::run(app),
+        Command::Key(given) => key::run(app, given),
+        Command::RebuildIndex(_) => rebuild_index::run(app),
+        Command::Tag(given) => tag::run(app, given),
+        Command::Forget(given) => forget::run(app, given),
+        Command::Prune(given) => prune::run(app, given),
         Command::Completions(given) => plain::completions(app, given),
         Command::Version => plain::version(app),
         _ => Err(super::error::Error::usage("not yet")),
@@ -32,4 +46,16 @@ fn filter(given: &Filters) -> select::Filter {
         paths: given.path.iter().map(|path| path.as_bytes().to_vec()).collect(),
         ..select::Filter::default()
     }
+}
+
+/// The ids of the snapshots that are named, each once.
+fn selected(context: &Context, named: &[OsString], filter: &select::Filter) -> Result<Vec<SnapshotId>> {
+    let mut ids = Vec::new();
+    for name in named {
+        let id = select::select(context, name, filter)?.snapshot.id;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
 }

@@ -138,7 +138,7 @@ pub struct Outcome {
 }
 
 /// Totals of nothing.
-fn no_totals() -> Totals {
+pub(super) fn no_totals() -> Totals {
     Totals {
         files: 0,
         directories: 0,

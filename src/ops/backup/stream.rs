@@ -15,11 +15,12 @@ const ERRORS_BYTES: usize = 4 << 10;
 
 /// The node of a stream: a file of the user who runs us, made now.
 pub fn node(name: &[u8], now_ns: i64) -> Node {
+    let (uid, gid) = crate::base::machine::acting_as();
     let meta = Meta {
         kind: EntryKind::File,
         mode: 0o600,
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
+        uid,
+        gid,
         mtime_ns: now_ns,
         ctime_ns: now_ns,
         size: 0,

@@ -1,0 +1,112 @@
+//! A repository in memory for tests of the verbs.
+#![allow(clippy::unwrap_used)]
+
+use super::Context;
+use super::backup::{self, backup};
+use crate::base::monitor::Remember;
+use crate::base::{Clock, SessionId, SnapshotId, Stop, Timestamp, random};
+use crate::chunk::Sizes;
+use crate::compress::Level;
+use crate::crypto::slots::{GuardKind, Unlock, generate_key_file};
+use crate::format::cbor::{Bytes, Cbor, Unknown};
+use crate::format::envelope::ObjectKind;
+use crate::format::snapshot::Snapshot;
+use crate::repo::Repository;
+use crate::source::files::ScanOptions;
+use crate::store::{Area, Key, Memory, ObjectStore};
+use std::path::Path;
+use std::sync::Arc;
+
+/// An unlocked repository with small chunks, and who looks on.
+pub struct Depot {
+    pub context: Context,
+    pub store: Arc<Memory>,
+    pub seen: Arc<Remember>,
+    clock: Clock,
+}
+
+impl Depot {
+    pub fn new() -> Depot {
+        let store = Arc::new(Memory::new());
+        let secret = crate::base::Secret::new(generate_key_file().expose().as_bytes().to_vec());
+        let sizes = Sizes::new(4 << 10, 16 << 10, 64 << 10).unwrap();
+        let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
+        let unlock = Unlock::KeyFile(secret);
+        let repository =
+            Repository::create(store.clone(), sizes, &unlock, GuardKind::KeyFile, "test", clock.clone()).unwrap();
+        let seen = Arc::new(Remember::default());
+        let (context, _) = Context::open(repository, None, seen.clone(), Stop::new()).unwrap();
+        Depot { context, store, seen, clock }
+    }
+
+    /// Backs up `path`, a minute after whatever was before.
+    pub fn backup(&self, path: &Path) -> Snapshot {
+        self.clock.advance(std::time::Duration::from_secs(60));
+        let options = backup::Options {
+            sources: vec![backup::Source::Path(path.to_owned())],
+            scan: ScanOptions::default(),
+            exclude_texts: Vec::new(),
+            host: None,
+            user: "test".to_owned(),
+            tags: Vec::new(),
+            description: String::new(),
+            time: None,
+            parent: backup::Parent::Newest,
+            level: Level::Default,
+            deltas: true,
+            ignore_inode: false,
+            ignore_ctime: false,
+            dry_run: false,
+            base_cache_bytes: 0,
+        };
+        backup(&self.context, &options).unwrap().snapshot.unwrap()
+    }
+
+    /// The objects of an area.
+    pub fn keys(&self, area: Area) -> Vec<Key> {
+        let mut keys = Vec::new();
+        self.store.list(area, &mut |listed| keys.push(Key::new(area, listed.name))).unwrap();
+        keys.sort();
+        keys
+    }
+
+    /// Puts `change`d bytes in the place of an object.
+    pub fn damage(&self, key: &Key, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = self.store.get(key, u64::MAX).unwrap();
+        change(&mut bytes);
+        self.store.replace(key, &bytes).unwrap();
+    }
+}
+
+/// Stores a snapshot of nothing.
+pub fn save_snapshot(depot: &Depot, time_ns: i64, change: impl FnOnce(&mut Snapshot)) -> SnapshotId {
+    let mut snapshot = Snapshot {
+        id: SessionId(random::bytes()),
+        time_ns,
+        begun_ns: time_ns,
+        ended_ns: time_ns,
+        host: "a".to_owned(),
+        user: String::new(),
+        root: crate::base::BlobId([1; 32]),
+        paths: vec![Bytes(b"/home".to_vec())],
+        tags: Vec::new(),
+        parent: None,
+        partial: false,
+        problems: Vec::new(),
+        problem_count: 0,
+        totals: backup::no_totals(),
+        program: String::new(),
+        excludes: Vec::new(),
+        streams: Vec::new(),
+        kinds: vec!["files".to_owned()],
+        original: None,
+        description: String::new(),
+        received_ns: time_ns,
+        unknown: Unknown::none(),
+    };
+    change(&mut snapshot);
+    let keyring = depot.context.repository.keyring();
+    let sealed = keyring.seal(ObjectKind::Snapshot, &snapshot.to_cbor()).unwrap();
+    depot.store.put(&Key::new(Area::Snapshots, snapshot.id), &sealed).unwrap();
+    snapshot.id
+}

@@ -2,7 +2,7 @@
 
 use super::args::Global;
 use super::error::{Error, Result};
-use super::print::{Output, human, json};
+use super::print::{Output, human};
 use super::secrets;
 use super::terminal::{self, Look};
 use crate::base::{Clock, Kind, RepositoryId, Stop};
@@ -167,11 +167,6 @@ impl App {
             true => Error::Closed,
             false => error.into(),
         })
-    }
-
-    /// A name or path that a person or a program reads.
-    pub fn path(&self, bytes: &[u8]) -> (String, Option<String>) {
-        if self.out.is_json() { json::path_pair(bytes) } else { (human::name(bytes), None) }
     }
 }
 

@@ -116,7 +116,7 @@ pub struct Find {
     pub ignore_case: bool,
     /// Only what was changed after this time
     #[arg(short = 'N', long, value_name = "TIME", value_parser = time)]
-    pub newest: Option<Timestamp>,
+    pub newer: Option<Timestamp>,
     /// With mode, owner, size and time
     #[arg(short, long)]
     pub long: bool,

@@ -1,6 +1,6 @@
 //! `forget`: remove snapshots, by name or by a policy.
 
-use super::{filter, prune, selected};
+use super::{filter, prune, selected, tell};
 use crate::base::clock::TimeZone;
 use crate::cli::app::App;
 use crate::cli::args::Forget;
@@ -56,7 +56,8 @@ pub fn run(app: &App, given: &Forget) -> Result<Exit> {
         return Err(Error::usage("name snapshots or give a policy, not both"));
     }
     let context = app.context()?;
-    let options = Options { selection: selection(&context, given, policy)?, zone: TimeZone::system(), dry_run: given.dry_run };
+    let options =
+        Options { selection: selection(&context, given, policy)?, zone: TimeZone::system(), dry_run: given.dry_run };
     let outcome = forget::forget(&context, &options)?;
     app.look.finish();
     match app.out.is_json() {
@@ -67,9 +68,7 @@ pub fn run(app: &App, given: &Forget) -> Result<Exit> {
         [] if given.prune && !given.dry_run => prune::prune(app, &context, &PruneOptions::default()),
         [] => Ok(Exit::Done),
         failures => {
-            for problem in failures {
-                crate::base::Monitor::event(&*app.look, crate::base::Event::Problem(problem));
-            }
+            tell(app, failures);
             Ok(Exit::Failed)
         }
     }
@@ -155,7 +154,8 @@ fn print_text(app: &App, outcome: &Outcome, prunes: bool) {
     }
     let removed = human::counted(outcome.removed, "snapshot");
     let size = human::bytes(outcome.added_bytes);
-    app.out.line(format!("{removed} {gone}, {} left; prune may free up to about {size}", human::count(outcome.remaining)));
+    app.out
+        .line(format!("{removed} {gone}, {} left; prune may free up to about {size}", human::count(outcome.remaining)));
     if prunes && !outcome.dry_run {
         return app.out.line("");
     }

@@ -1,13 +1,13 @@
 //! `info`: totals, and counts per day, week and month.
 
+use super::tell;
 use crate::base::clock::TimeZone;
-use crate::base::{Event, Monitor};
 use crate::cli::app::App;
 use crate::cli::error::Result;
 use crate::cli::exit::Exit;
+use crate::cli::print::human;
 use crate::cli::print::json::{JsonProblem, problems};
 use crate::cli::print::table::{self, Table};
-use crate::cli::print::human;
 use crate::ops::info::{self, Options, Outcome, Sum};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -57,14 +57,11 @@ struct JsonSum {
 pub fn run(app: &App) -> Result<Exit> {
     let outcome = info::info(&app.context()?, &Options { zone: TimeZone::system() })?;
     app.look.finish();
-    for problem in &outcome.problems {
-        app.look.event(Event::Problem(problem));
-    }
     match app.out.is_json() {
         true => print_json(app, &outcome),
         false => print_text(app, &outcome),
     }
-    Ok(if outcome.problems.is_empty() { Exit::Done } else { Exit::Damage })
+    Ok(tell(app, &outcome.problems))
 }
 
 fn print_json(app: &App, outcome: &Outcome) {

@@ -1,21 +1,28 @@
 //! The commands, one short file each.
 
 mod backup;
+mod cat;
+mod diff;
+mod dump;
+mod entry;
 mod forget;
 mod info;
 mod init;
 mod key;
+mod ls;
 mod plain;
 mod prune;
 mod rebuild_index;
+mod show;
 mod snapshots;
+mod stats;
 mod tag;
 
 use super::app::App;
 use super::args::{Command, Filters};
 use super::error::Result;
 use super::exit::Exit;
-use crate::base::SnapshotId;
+use crate::base::{Event, Monitor, Problem, SnapshotId};
 use crate::ops::{Context, select};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -26,6 +33,13 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Init(given) => init::run(app, given),
         Command::Backup(given) => backup::run(app, given),
         Command::Snapshots(given) => snapshots::run(app, given),
+        Command::Show(given) => show::run(app, given),
+        Command::Ls(given) => ls::ls(app, given),
+        Command::Find(given) => ls::find(app, given),
+        Command::Diff(given) => diff::run(app, given),
+        Command::Dump(given) => dump::run(app, given),
+        Command::Stats(given) => stats::run(app, given),
+        Command::Cat(given) => cat::run(app, given),
         Command::Info(_) => info::run(app),
         Command::Key(given) => key::run(app, given),
         Command::RebuildIndex(_) => rebuild_index::run(app),
@@ -58,4 +72,12 @@ fn selected(context: &Context, named: &[OsString], filter: &select::Filter) -> R
         }
     }
     Ok(ids)
+}
+
+/// Tells what was found damaged besides the result; the exit code that this amounts to.
+fn tell(app: &App, problems: &[Problem]) -> Exit {
+    for problem in problems {
+        app.look.event(Event::Problem(problem));
+    }
+    if problems.is_empty() { Exit::Done } else { Exit::Damage }
 }

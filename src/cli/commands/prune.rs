@@ -78,9 +78,22 @@ fn print_text(app: &App, outcome: &Outcome) {
     let would = if outcome.dry_run { "would be " } else { "" };
     let mut facts = vec![
         ("looked at", format!("{}, {}", human::counted(outcome.snapshots, "snapshot"), packs(outcome.packs_before))),
-        ("packs", format!("{} kept, {} {would}deleted, {} {would}written", outcome.packs_kept, outcome.packs_deleted, outcome.packs_written)),
+        (
+            "packs",
+            format!(
+                "{} kept, {} {would}deleted, {} {would}written",
+                outcome.packs_kept, outcome.packs_deleted, outcome.packs_written
+            ),
+        ),
         ("size", format!("{} before, {} after", human::bytes(outcome.bytes_before), human::bytes(outcome.bytes_after))),
-        ("freed", format!("{}{}", human::bytes(outcome.freed_bytes), if outcome.dry_run { " (not yet: this was a dry run)" } else { "" })),
+        (
+            "freed",
+            format!(
+                "{}{}",
+                human::bytes(outcome.freed_bytes),
+                if outcome.dry_run { " (not yet: this was a dry run)" } else { "" }
+            ),
+        ),
         ("unused", format!("{} left in packs that are needed", human::bytes(outcome.unused_bytes))),
     ];
     if let Some(waiting) = &outcome.waiting {

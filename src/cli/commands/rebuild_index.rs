@@ -1,6 +1,6 @@
 //! `rebuild-index`: the index anew from the packs.
 
-use crate::base::{Event, Monitor};
+use super::tell;
 use crate::cli::app::App;
 use crate::cli::error::Result;
 use crate::cli::exit::Exit;
@@ -23,10 +23,7 @@ struct JsonRebuild {
 pub fn run(app: &App) -> Result<Exit> {
     let outcome = rebuild::rebuild_index(&app.context()?)?;
     app.look.finish();
-    for problem in &outcome.damaged {
-        app.look.event(Event::Problem(problem));
-    }
-    let exit = if outcome.damaged.is_empty() { Exit::Done } else { Exit::Damage };
+    let exit = tell(app, &outcome.damaged);
     if app.out.is_json() {
         app.out.object(&JsonRebuild {
             message_type: "rebuild_index",

@@ -1,6 +1,6 @@
 //! `snapshots`: what points in time there are.
 
-use super::filter;
+use super::{filter, tell};
 use crate::cli::app::App;
 use crate::cli::args::{SnapshotKind, Snapshots};
 use crate::cli::error::Result;
@@ -41,10 +41,7 @@ pub fn run(app: &App, given: &Snapshots) -> Result<Exit> {
     } else {
         print(app, &listing.snapshots);
     }
-    for problem in &listing.damaged {
-        crate::base::Monitor::event(&*app.look, crate::base::Event::Problem(problem));
-    }
-    Ok(if listing.damaged.is_empty() { Exit::Done } else { Exit::Damage })
+    Ok(tell(app, &listing.damaged))
 }
 
 fn kind_name(kind: SnapshotKind) -> &'static str {

@@ -5,7 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod cli;
 mod decoders;
+mod program;
 mod format_document;
 mod store_contract;
 mod tidy;

@@ -88,6 +88,12 @@ impl App {
         // Not earlier: while a password is typed, Ctrl-C simply ends the program.
         terminal::heed_signals(&self.stop).map_err(|source| Error::io("listen for signals", source))?;
         let cache_dir = self.cache_dir(repository.id());
+        if self.global.verbose {
+            let cache =
+                cache_dir.as_ref().map_or("no cache".to_owned(), |folder| format!("cache {}", folder.display()));
+            let (id, slot, place) = (repository.id().short(), repository.slot().short(), repository.store().location());
+            self.look.note(&format!("repository {id} in {place}, opened with key {slot}, {cache}"));
+        }
         let (context, _) = Context::open(repository, cache_dir, self.look.clone(), self.stop.clone())?;
         Ok(context)
     }

@@ -12,6 +12,7 @@ pub mod print;
 mod secrets;
 mod terminal;
 
+use crate::base::clock::Stopwatch;
 use app::App;
 use args::Cli;
 use error::Error;
@@ -24,8 +25,12 @@ pub fn run() -> u8 {
     terminal::no_core_dumps();
     let (global, command) = Cli::read();
     let app = App::new(global);
+    let since = Stopwatch::start();
     let done = commands::run(&app, &command);
     app.look.finish();
+    if app.global.verbose {
+        app.look.note(&format!("{} took {:.2} s", command.name(), since.elapsed().as_secs_f64()));
+    }
     let exit = done.unwrap_or_else(|error| complain(&app, &error));
     match app.out.finish() {
         Ok(()) => exit.code(),

@@ -123,7 +123,7 @@ Examples:
   pg_dump --format plain shop | keepstone backup --stdin --stdin-filename shop.sql
   keepstone backup --stdin-filename shop.sql --stdin-from-command -- pg_dump --format plain shop
 
-Patterns are those of restic: `*.o` matches names anywhere, `/home/*/tmp` an absolute path, `**` any number of
-directories; `!pattern` takes back what an earlier pattern matched.
+Patterns are those of restic: `*.o` matches names anywhere, `/home/*/tmp` an absolute path, `**` \
+any number of directories; `!pattern` takes back what an earlier pattern matched.
 
 Exit code 3 says that a snapshot was made but some sources could not be read; it is marked partial.";

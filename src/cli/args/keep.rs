@@ -169,8 +169,9 @@ Examples:
   keepstone forget --keep-last 10 --host web1 --prune
   keepstone forget 5f2a91c4
 
-A policy is applied to each group of snapshots on its own (same host and paths, unless --group-by says otherwise). One
-that would keep nothing is refused. Space is freed by `keepstone prune`, or with --prune at once.")]
+A policy is applied to each group of snapshots on its own (same host and paths, unless --group-by \
+says otherwise). One that would keep nothing is refused. Space is freed by `keepstone prune`, or \
+with --prune at once.")]
 pub struct Forget {
     /// Remove these snapshots
     #[arg(value_name = "SNAP")]

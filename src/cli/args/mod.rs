@@ -16,6 +16,8 @@ pub use keep::{
 pub use restore::{Dump, DumpFormat, Overwrite, Restore, Verify};
 pub use see::{Cat, Diff, Filters, Find, Info, Ls, Show, SnapshotKind, Snapshots, Stats};
 
+use super::exit::Exit;
+use super::print::say;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -45,12 +47,12 @@ Examples:
   keepstone snapshots
   keepstone restore latest --target ./restored
 
-The password comes from --password-file, --password-command or --key-file; or else from the environment variable
-KEEPSTONE_PASSWORD, KEEPSTONE_PASSWORD_FILE, KEEPSTONE_PASSWORD_COMMAND or KEEPSTONE_KEY_FILE, the first of them that
-is set; or else it is asked for on the terminal.
+The password comes from --password-file, --password-command or --key-file; or else from the \
+environment variable KEEPSTONE_PASSWORD, KEEPSTONE_PASSWORD_FILE, KEEPSTONE_PASSWORD_COMMAND or \
+KEEPSTONE_KEY_FILE, the first of them that is set; or else it is asked for on the terminal.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 done but some sources could not be read, 4 damage found, 10 no repository,
-11 refused, 12 wrong password or key, 130 interrupted.";
+Exit codes: 0 done, 1 failed, 2 usage, 3 done but some sources could not be read, 4 damage found, \
+10 no repository, 11 refused, 12 wrong password or key, 130 interrupted.";
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
@@ -170,10 +172,8 @@ impl Cli {
         match command {
             Some(command) => (global, command),
             None => {
-                use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand as Missing;
-                let mut program = Cli::command();
-                let help = program.render_help();
-                program.error(Missing, help.ansi()).exit()
+                say(Cli::command().render_help());
+                std::process::exit(i32::from(Exit::Usage.code()))
             }
         }
     }

@@ -28,7 +28,7 @@ pub struct Dump {
     pub snapshot: OsString,
     /// The file or directory
     #[arg(value_name = "PATH", default_value = "/")]
-    pub path: OsString,
+    pub entry: OsString,
     /// How to write a directory
     #[arg(short, long, value_name = "FORMAT", default_value = "tar")]
     pub archive: DumpFormat,
@@ -58,8 +58,8 @@ Examples:
   keepstone restore latest:/home/ann --target /home/ann --dry-run
   keepstone restore 5f2a91c4 --target / --include /etc --verify
 
-The original absolute path is made beneath the target: /home/ann becomes DIR/home/ann. With SNAP:PATH what lies in PATH
-lies directly in the target.")]
+The original absolute path is made beneath the target: /home/ann becomes DIR/home/ann. With \
+SNAP:PATH what lies in PATH lies directly in the target.")]
 pub struct Restore {
     /// The snapshot, and where in it to begin
     #[arg(value_name = "SNAP[:PATH]")]

@@ -11,13 +11,13 @@ use crate::cli::print::{human, table};
 use crate::ops::Context;
 use crate::ops::backup::{self, Options, Outcome, Parent, Source, StreamKind};
 use crate::ops::select::{self, Filter as Snapshots};
-use crate::source::files::{BadPattern, Filter, Marker, ScanOptions, paths_from_lines, paths_from_raw};
+use crate::source::files::{Accounts, BadPattern, Filter, Marker, ScanOptions, paths_from_lines, paths_from_raw};
 use serde::Serialize;
 use std::env;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// No list of paths or patterns is longer.
 const MAX_LIST_BYTES: u64 = 256 << 20;
@@ -105,7 +105,11 @@ fn options(app: &App, given: &Backup) -> Result<Options> {
 
 fn user() -> String {
     let named = ["USER", "LOGNAME"].iter().filter_map(env::var_os).find(|name| !name.is_empty());
-    named.map_or_else(|| rustix::process::getuid().as_raw().to_string(), |name| name.to_string_lossy().into_owned())
+    let number = || {
+        let number = rustix::process::getuid().as_raw();
+        Accounts::of_this_machine().user_name(number).map_or_else(|| number.to_string(), str::to_owned)
+    };
+    named.map_or_else(number, |name| name.to_string_lossy().into_owned())
 }
 
 fn sources(given: &Backup) -> Result<Vec<Source>> {
@@ -180,33 +184,29 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A repository that lies in one of its sources is left out: it would grow while it is read. A source that lies in
-/// the repository is refused.
+/// A repository that lies in one of its sources is left out, and so is its local cache: they would change while they
+/// are read. A source that lies in the repository is refused.
 fn keep_out(app: &App, context: &Context, options: &mut Options) -> Result<()> {
-    let Ok(repository) = app.location()?.canonicalize() else { return Ok(()) };
-    let sources: Vec<PathBuf> = options
-        .sources
-        .iter()
-        .filter_map(|source| match source {
-            Source::Path(path) => std::path::absolute(path).ok(),
-            Source::Stream { .. } => None,
-        })
-        .collect();
-    for path in sources {
+    let repository = app.location()?.canonicalize().ok();
+    let cache = context.cache_dir.as_ref().and_then(|folder| folder.canonicalize().ok());
+    for source in &options.sources {
+        let Source::Path(path) = source else { continue };
         let Ok(real) = path.canonicalize() else { continue };
-        if real.starts_with(&repository) {
+        if repository.as_ref().is_some_and(|repository| real.starts_with(repository)) {
             let text = format!("cannot back up {}: it is the repository itself, or lies in it", path.display());
             return Err(Error::Said(Kind::Refused, text));
         }
-        let Ok(beneath) = repository.strip_prefix(&real) else { continue };
-        // With `..` in it, the walk sees the resolved path.
-        let seen = if path.components().any(|part| part.as_os_str() == "..") { real.clone() } else { path };
-        let pattern = literally(&seen.join(beneath));
-        options.scan.excludes.add(&pattern).map_err(|error| Error::Said(Kind::Refused, error.to_string()))?;
-        crate::base::Monitor::event(
-            &*context.monitor,
-            crate::base::Event::Note(&format!("{} is left out: it is this repository", seen.join(beneath).display())),
-        );
+        // The walk sees the path as it was named, with `..` resolved.
+        let named =
+            std::path::absolute(path).map_err(|source| Error::io(format!("find {}", path.display()), source))?;
+        let seen = if named.components().any(|part| part.as_os_str() == "..") { &real } else { &named };
+        for (ours, what) in [(&repository, "repository"), (&cache, "cache")] {
+            let Some(beneath) = ours.as_ref().and_then(|ours| ours.strip_prefix(&real).ok()) else { continue };
+            let left_out = seen.join(beneath);
+            let added = options.scan.excludes.add(&literally(&left_out));
+            added.map_err(|error| Error::Said(Kind::Refused, error.to_string()))?;
+            app.look.note(&format!("{} is left out: it is this {what}", left_out.display()));
+        }
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ pub fn run(app: &App, given: &Dump) -> Result<Exit> {
     let context = app.context()?;
     let selected = select::select(&context, &given.snapshot, &filter(&given.filters))?;
     let top = selected.path.clone().unwrap_or_else(|| b"/".to_vec());
-    let path = if given.path == "/" { top } else { ls::beneath(&top, given.path.as_bytes()) };
+    let path = if given.entry == "/" { top } else { ls::beneath(&top, given.entry.as_bytes()) };
     let node = browse::resolve(&context, &selected.snapshot, &path)?;
     if node.tree.is_some() && io::stdout().is_terminal() {
         return Err(Error::usage("an archive is nothing for a terminal: write `> FILE` or `| tar t` behind it"));

@@ -159,10 +159,10 @@ fn print_text(app: &App, outcome: &Outcome, prunes: bool) {
     if prunes && !outcome.dry_run {
         return app.out.line("");
     }
-    let next = if outcome.dry_run { "snapshots" } else { "prune" };
-    let not_safe = match outcome.dry_run {
-        true => "nothing: this was a dry run",
-        false => "what only the removed snapshots held: the next prune deletes it",
+    let (not_safe, next) = match (outcome.dry_run, outcome.removed) {
+        (true, _) => ("nothing: this was a dry run", "snapshots"),
+        (false, 0) => ("nothing: no snapshot was removed", "snapshots"),
+        (false, _) => ("what only the removed snapshots held: the next prune deletes it", "prune"),
     };
     app.close("what the remaining snapshots hold", not_safe, next);
 }

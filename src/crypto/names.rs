@@ -96,8 +96,8 @@ fn shortened(hash: blake3::Hash) -> Mark {
     Mark(*first)
 }
 
-/// Puts one `0` for every run of ASCII digits.
-fn fold_digits(name: &[u8]) -> Vec<u8> {
+/// A name with every run of ASCII digits as one `0`: what tonight's file has in common with last night's.
+pub fn fold_digits(name: &[u8]) -> Vec<u8> {
     let mut folded = Vec::with_capacity(name.len());
     for run in name.chunk_by(|a, b| a.is_ascii_digit() && b.is_ascii_digit()) {
         folded.push(if run[0].is_ascii_digit() { b'0' } else { run[0] });

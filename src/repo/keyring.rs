@@ -95,10 +95,14 @@ impl Keyring {
     /// Takes in a session key that travels with an object or in a directory, so that [`Keyring::siv`] finds it.
     pub fn accept(&self, wrap: &KeyWrap, class: Class, object: &dyn std::fmt::Display) -> Result<()> {
         let recipient = self.classes.read().unwrap_or_else(PoisonError::into_inner).get(&wrap.recipient).cloned();
+        // What lies in the index and metadata of a repository steers prune: only whoever holds the real keys may say it.
         let recipient = recipient
-            .filter(|recipient| recipient.class() == class)
+            .filter(|recipient| recipient.class() == class && class != Class::Index && class != Class::Dedup)
             .ok_or_else(|| Error::UnknownKey { object: object.to_string(), key: wrap.recipient })?;
         let key = recipient.unwrap_session_key(&wrap.wrapped.0, &self.repository.0)?;
+        if key.class() != class {
+            return Err(Error::damaged(object, "it carries a session key of another class"));
+        }
         self.classes.write().unwrap_or_else(PoisonError::into_inner).insert(key.id(), Arc::new(key));
         Ok(())
     }

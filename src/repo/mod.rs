@@ -36,6 +36,9 @@ use std::sync::Arc;
 const READER_FEATURES: &[&str] = &["v1-draft"];
 /// Writer features that this version has.
 const WRITER_FEATURES: &[&str] = &["v1-draft"];
+/// What could be read, and what could not, by name.
+pub type Readable<T, N> = (Vec<T>, Vec<(N, Error)>);
+
 /// What the second copy of an object is called.
 const COPY: &str = ".copy";
 
@@ -172,7 +175,13 @@ fn open_epoch(key: &Key, bytes: &[u8], repository: RepositoryId, root: &RootKey)
         return Ok(None);
     }
     let content = envelope::open(bytes.to_vec(), &header, repository, &root.epoch_key()).map_err(Error::object(key))?;
-    Epoch::from_cbor(&content, "key epoch").map_err(Error::object(key)).map(Some)
+    let epoch = Epoch::from_cbor(&content, "key epoch").map_err(Error::object(key))?;
+    // The copy has the same name and a suffix.
+    if key.name().strip_suffix(COPY).unwrap_or(key.name()) == epoch.id.to_string() {
+        Ok(Some(epoch))
+    } else {
+        Err(Error::damaged(key, "it is the epoch of another name"))
+    }
 }
 
 fn save_epoch(store: &dyn ObjectStore, repository: RepositoryId, root: &RootKey, epoch: &Epoch) -> Result<()> {
@@ -278,9 +287,9 @@ fn new_config(repository: RepositoryId, created_ns: i64, sizes: Sizes, store: St
     let size = |bytes: usize| u32::try_from(bytes).expect("chunks are at most 16 MiB");
     let chunker = ChunkerConfig {
         id: config::CHUNKER_FASTCDC,
-        min_bytes: size(sizes.min() as usize),
-        average_bytes: size(sizes.average() as usize),
-        max_bytes: size(sizes.max() as usize),
+        min_bytes: size(sizes.min()),
+        average_bytes: size(sizes.average()),
+        max_bytes: size(sizes.max()),
         unknown: Unknown::none(),
     };
     Config {

@@ -1,7 +1,7 @@
 //! Run records: each operation leaves one behind.
 
-use super::Repository;
 use super::error::{Error, Result};
+use super::{Readable, Repository};
 use crate::base::{Kind, RunId};
 use crate::format::cbor::Cbor;
 use crate::format::envelope::ObjectKind;
@@ -19,7 +19,7 @@ pub fn save(repository: &Repository, run: &Run) -> Result<()> {
 }
 
 /// All run records in order of their beginning, and those that could not be read.
-pub fn list(repository: &Repository) -> Result<(Vec<Run>, Vec<(RunId, Error)>)> {
+pub fn list(repository: &Repository) -> Result<Readable<Run, RunId>> {
     let mut ids = Vec::new();
     repository.store().list(Area::Runs, &mut |listed| ids.extend(listed.name.parse::<RunId>().ok()))?;
     let mut runs = Vec::new();

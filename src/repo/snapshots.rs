@@ -1,7 +1,7 @@
 //! Snapshots in the store: listed, loaded, removed.
 
-use super::Repository;
 use super::error::{Error, Result};
+use super::{Readable, Repository};
 use crate::base::{Kind, SnapshotId};
 use crate::format::envelope::{self, ObjectKind};
 use crate::format::snapshot::Snapshot;
@@ -54,7 +54,7 @@ pub fn load(repository: &Repository, id: SnapshotId) -> Result<Found> {
 }
 
 /// All snapshots in order of their time, and those that could not be read.
-pub fn list(repository: &Repository) -> Result<(Vec<Snapshot>, Vec<(SnapshotId, Error)>)> {
+pub fn list(repository: &Repository) -> Result<Readable<Snapshot, SnapshotId>> {
     let mut snapshots = Vec::new();
     let mut damaged = Vec::new();
     for id in names(repository)? {

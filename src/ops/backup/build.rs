@@ -47,7 +47,7 @@ pub struct Dry {
 }
 
 impl Sink {
-    fn put_chunk(&mut self, id: BlobId, bytes: &[u8], marks: Marks, hint: Hint) -> Result<PutChunk, RepoError> {
+    fn put_chunk(&mut self, id: BlobId, bytes: &[u8], marks: Marks, hint: Hint<'_>) -> Result<PutChunk, RepoError> {
         match self {
             Sink::Real(writer) => writer.put_chunk(id, bytes, marks, hint),
             Sink::Dry(dry) => {
@@ -420,7 +420,7 @@ impl FileContent {
     }
 
     fn chunk(&mut self, data: &[u8], named: Named, sink: &mut Sink, reader: &mut BlobReader) -> Result<()> {
-        let hint = Hint { beside: self.beside.place(reader), first: std::mem::take(&mut self.first) };
+        let hint = Hint { window: self.beside.window(reader), first: std::mem::take(&mut self.first) };
         let put = sink.put_chunk(named.id, data, named.marks, hint)?;
         self.beside.advance(if put.new { put.base } else { Some(named.id) });
         Ok(self.list.add(named.id, data.len() as u64, sink)?)
@@ -451,25 +451,22 @@ struct Beside {
 }
 
 impl Beside {
-    /// What stands at this place in the parent.
-    fn place(&mut self, reader: &mut BlobReader) -> Option<BlobId> {
-        while self.window.len() < BESIDE_WINDOW {
-            let chunks = self.chunks.as_mut()?;
+    /// What stands at this place in the parent and after it.
+    fn window(&mut self, reader: &mut BlobReader) -> &[BlobId] {
+        while let Some(chunks) = self.chunks.as_mut().filter(|_| self.window.len() < BESIDE_WINDOW) {
             match chunks.next(reader) {
+                Ok(Some((HOLE, _))) => {}
                 Ok(Some((id, _))) => self.window.push_back(id),
                 // A parent that cannot be read is no help, and no harm.
-                Ok(None) | Err(_) => {
-                    self.chunks = None;
-                    break;
-                }
+                Ok(None) | Err(_) => self.chunks = None,
             }
         }
-        self.window.front().copied().filter(|id| *id != HOLE)
+        self.window.make_contiguous()
     }
 
-    /// Goes on behind the chunk that the last one was, or was stored on.
+    /// Goes on behind the chunk that the last one was, or was stored on; by one if that is not known.
     fn advance(&mut self, at: Option<BlobId>) {
         let place = at.and_then(|at| self.window.iter().position(|id| *id == at));
-        self.window.drain(..place.map_or(0, |place| place + 1));
+        self.window.drain(..(place.unwrap_or(0) + 1).min(self.window.len()));
     }
 }

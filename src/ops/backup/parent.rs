@@ -3,6 +3,7 @@
 use super::super::{Context, Error, Result};
 use super::{Options, Parent, Source, places};
 use crate::base::{BlobId, SnapshotId};
+use crate::crypto::names::fold_digits;
 use crate::format::snapshot::Snapshot;
 use crate::repo::snapshots::{self, Found as Stored};
 use std::os::unix::ffi::OsStrExt;
@@ -37,13 +38,19 @@ pub fn find(context: &Context, options: &Options, sources: &[Source]) -> Result<
 
 fn newest(context: &Context, options: &Options, sources: &[Source]) -> Result<Option<Found>> {
     let host = options.host.as_ref().unwrap_or(&context.repository.machine().host);
-    let mut wanted: Vec<Vec<u8>> = places(sources).iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
-    wanted.sort();
+    let wanted = sorted(places(sources).iter().map(|path| path.as_os_str().as_bytes().to_vec()));
     let (snapshots, _) = snapshots::list(&context.repository)?;
-    let same = |snapshot: &&Snapshot| {
-        let mut paths: Vec<Vec<u8>> = snapshot.paths.iter().map(|path| path.0.clone()).collect();
-        paths.sort();
-        snapshot.host == *host && paths == wanted
-    };
-    Ok(snapshots.iter().rev().find(same).map(Found::from))
+    let of_host = || snapshots.iter().rev().filter(|snapshot| snapshot.host == *host);
+    let paths = |snapshot: &Snapshot| sorted(snapshot.paths.iter().map(|path| path.0.clone()));
+    let same = of_host().find(|snapshot| paths(snapshot) == wanted);
+    // A dump often carries the date in its name: then the parent helps to find bases.
+    let folded = |paths: &[Vec<u8>]| sorted(paths.iter().map(|path| fold_digits(path)));
+    let alike = || of_host().find(|snapshot| folded(&paths(snapshot)) == folded(&wanted));
+    Ok(same.or_else(alike).map(Found::from))
+}
+
+fn sorted(paths: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut paths: Vec<Vec<u8>> = paths.collect();
+    paths.sort();
+    paths
 }

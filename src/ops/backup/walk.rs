@@ -9,12 +9,14 @@ use super::read::{Job, LARGE_PERMIT_BYTES, Message, Results, SMALL_BYTES, result
 use super::roots::{Way, join};
 use super::{Options, Source};
 use crate::base::{Budget, Event, Kind, Monitor, Problem, Stop};
+use crate::crypto::names::fold_digits;
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::meta::{EntryKind, Meta};
 use crate::format::tree::{Ids, Node, NodeKind, Xattr};
 use crate::repo::blob_reader::BlobReader;
 use crate::repo::trees::Nodes;
 use crate::source::files::{Entry, Scan};
+use std::collections::VecDeque;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +24,8 @@ use std::sync::mpsc::SyncSender;
 
 /// Steps that go out together.
 const STEPS: usize = 256;
+/// Files of the parent that are gone and remembered, for each directory on the way.
+const GONE_FILES: usize = 4;
 /// Small files that are read together.
 const GROUP_FILES: usize = 128;
 /// What changed less than this before the parent's scan began is not trusted: its time stamp may be older than its
@@ -102,6 +106,8 @@ struct Walker {
 struct Before {
     nodes: Option<Nodes>,
     next: Option<Node>,
+    /// The newest of the files that are gone: one of them may be what a new file was called last night.
+    gone: VecDeque<Node>,
 }
 
 /// Walks all of `ways`.
@@ -143,7 +149,10 @@ impl Walker {
             let old = self.take_before(&mut before, name)?;
             let path = join(path, name);
             match way.source {
-                Some(number) => self.source(number, name, old)?,
+                Some(number) => {
+                    let namesake = if old.is_none() { before.namesake(name).cloned() } else { None };
+                    self.source(number, name, old, namesake)?;
+                }
                 None => {
                     let Some(node) = self.node_on_the_way(&path, name)? else { continue };
                     let tree = old.as_ref().and_then(|old| old.tree);
@@ -168,15 +177,18 @@ impl Walker {
         }
     }
 
-    fn source(&mut self, number: usize, name: &[u8], old: Option<Node>) -> Result<(), Gone> {
+    fn source(&mut self, number: usize, name: &[u8], old: Option<Node>, namesake: Option<Node>) -> Result<(), Gone> {
         if let Source::Stream { .. } = self.walk.sources[number] {
             self.close_group()?;
-            return self.push(Step::Stream(number, name.to_vec(), old.map(Box::new)));
+            return self.push(Step::Stream(number, name.to_vec(), old.or(namesake).map(Box::new)));
         }
-        match self.walk.roots[number].take() {
-            Some(Ok(entry)) => self.entry(entry, old),
-            Some(Err(error)) => self.push(Step::Problem(error.problem())),
-            None => Ok(()),
+        match (self.walk.roots[number].take(), namesake) {
+            (Some(Ok(entry)), Some(namesake)) if entry.meta.kind == EntryKind::File => {
+                self.file_of_other_name(entry, namesake)
+            }
+            (Some(Ok(entry)), _) => self.entry(entry, old),
+            (Some(Err(error)), _) => self.push(Step::Problem(error.problem())),
+            (None, _) => Ok(()),
         }
     }
 
@@ -197,6 +209,13 @@ impl Walker {
             EntryKind::File => self.file(entry, old),
             _ => self.special(&entry),
         }
+    }
+
+    /// A new file that has a namesake in the parent: it is read, with the namesake's content as bases.
+    fn file_of_other_name(&mut self, entry: Entry, namesake: Node) -> Result<(), Gone> {
+        self.items += 1;
+        self.bytes += entry.meta.size;
+        self.file(entry, Some(namesake))
     }
 
     fn is_unchanged(&self, meta: &Meta, old: Option<&Node>) -> bool {
@@ -247,7 +266,12 @@ impl Walker {
             match child {
                 Ok(child) => {
                     let old = self.take_before(&mut before, child.name())?;
-                    self.entry(child, old)?;
+                    let new_file = old.is_none() && child.meta.kind == EntryKind::File;
+                    let namesake = if new_file { before.namesake(child.name()) } else { None };
+                    match namesake.cloned() {
+                        Some(namesake) => self.file_of_other_name(child, namesake)?,
+                        None => self.entry(child, old)?,
+                    }
                 }
                 Err(error) => self.push(Step::Problem(error.problem()))?,
             }
@@ -322,7 +346,7 @@ impl Walker {
     /// The nodes of a directory of the parent. What cannot be read is as if it had not been there: it will be read
     /// from the source again.
     fn before(&mut self, tree: Option<crate::base::BlobId>) -> Result<Before, Gone> {
-        let mut before = Before { nodes: None, next: None };
+        let mut before = Before { nodes: None, next: None, gone: VecDeque::new() };
         if let (Some(tree), Some(parent)) = (tree, &mut self.walk.parent) {
             match Nodes::open(tree, &mut parent.reader) {
                 Ok(nodes) => before.nodes = Some(nodes),
@@ -357,6 +381,7 @@ impl Walker {
             if node.name.0 == name {
                 return Ok(Some(node));
             }
+            before.remember_gone(node);
             self.push(Step::Removed)?;
         }
         Ok(None)
@@ -365,6 +390,22 @@ impl Walker {
     fn rest_is_removed(&mut self, before: &mut Before) -> Result<(), Gone> {
         // One is enough to say that the directory is not as it was.
         if before.next.is_some() { self.push(Step::Removed) } else { Ok(()) }
+    }
+}
+
+impl Before {
+    fn remember_gone(&mut self, node: Node) {
+        if node.kind == NodeKind::File {
+            self.gone.truncate(GONE_FILES - 1);
+            self.gone.push_front(node);
+        }
+    }
+
+    /// The file that a new one called `name` probably was in the parent: its name differs in digits only.
+    fn namesake(&self, name: &[u8]) -> Option<&Node> {
+        let folded = fold_digits(name);
+        let next = self.next.iter().filter(|node| node.kind == NodeKind::File);
+        self.gone.iter().chain(next).find(|node| fold_digits(&node.name.0) == folded)
     }
 }
 

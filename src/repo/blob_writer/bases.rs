@@ -6,7 +6,7 @@
 
 use super::super::blob_reader::BlobBytes;
 use super::super::error::Result;
-use super::super::index::{Marks, Place};
+use super::super::index::{Alike, Marks, Place};
 use super::{BlobWriter, Counters, Hint};
 use crate::base::{BlobId, Kind};
 use crate::format::pack::{BlobKind, Chain, MAX_BASES};
@@ -14,6 +14,21 @@ use crate::format::pack::{BlobKind, Chain, MAX_BASES};
 /// Chains end somewhere between these depths, depending on the blob, so that a series does not expire in one night.
 const LEAST_DEPTH: u32 = 16;
 const DEPTH_SPREAD: u32 = 17;
+
+/// The blobs to try, best first. Marks that agree with each other or with the place in the parent are trusted. Marks of
+/// monotonous data (padding, zeros) are common to many blobs: they agree with nothing, and the place counts more.
+fn candidates(alike: Alike, hint: Hint<'_>) -> [Option<BlobId>; 2] {
+    let beside = hint.window.first().copied();
+    let start = alike.start.filter(|_| !(hint.first && beside.is_some()));
+    let end = alike.end;
+    let near = |id: Option<BlobId>| id.is_some_and(|id| hint.window.contains(&id));
+    match (start, end) {
+        (Some(_), Some(_)) if start == end || beside.is_none() || near(start) && near(end) => [start, end],
+        _ if near(start) => [start, beside],
+        _ if near(end) => [beside, end],
+        _ => [beside.or(start), end.or(start)],
+    }
+}
 
 /// The bases chosen for a blob.
 pub(in super::super) struct Chosen {
@@ -56,19 +71,12 @@ impl BlobWriter {
         id: BlobId,
         length: usize,
         marks: Marks,
-        hint: Hint,
+        hint: Hint<'_>,
     ) -> Result<Option<Chosen>> {
         if !self.deltas {
             return Ok(None);
         }
-        let alike = self.index.alike(&marks)?;
-        let candidates = match (alike.start, alike.end, hint.beside) {
-            // Many files have one name; what stood at this very place is the better guess.
-            (_, end, Some(beside)) if hint.first => [Some(beside), end],
-            (Some(start), Some(end), _) => [Some(start), Some(end)],
-            (Some(start), None, beside) => [Some(start), beside],
-            (None, end, beside) => [beside, end],
-        };
+        let candidates = candidates(self.index.alike(&marks)?, hint);
         let mut chosen = Chosen { ids: Vec::new(), bytes: Vec::new(), depth: 0, delta_bytes: 0, whole_bytes: 0 };
         let mut whole_per_byte: f64 = 0.0;
         for candidate in candidates.into_iter().flatten().take(MAX_BASES) {

@@ -87,9 +87,9 @@ impl Counters {
 
 /// What is known about where a chunk comes from.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Hint {
-    /// What stood at its place in the parent.
-    pub beside: Option<BlobId>,
+pub struct Hint<'w> {
+    /// What stands at its place in the parent, and after it.
+    pub window: &'w [BlobId],
     /// It begins its stream: its start mark is only a name, which others may have too.
     pub first: bool,
 }
@@ -99,7 +99,7 @@ pub struct Hint {
 pub struct PutChunk {
     /// It was not there before.
     pub new: bool,
-    /// The first of the bases that were chosen for it.
+    /// The base among those chosen for it that stands in the parent's window.
     pub base: Option<BlobId>,
 }
 
@@ -224,7 +224,7 @@ impl BlobWriter {
     }
 
     /// Stores a chunk unless it is there.
-    pub fn put_chunk(&mut self, id: BlobId, bytes: &[u8], marks: Marks, hint: Hint) -> Result<PutChunk> {
+    pub fn put_chunk(&mut self, id: BlobId, bytes: &[u8], marks: Marks, hint: Hint<'_>) -> Result<PutChunk> {
         if self.index.claim(&id)? != Claim::Yours {
             return Ok(PutChunk { new: false, base: None });
         }
@@ -236,7 +236,7 @@ impl BlobWriter {
         } else {
             match self.choose_bases(id, bytes.len(), marks, hint)? {
                 Some(chosen) => {
-                    base = chosen.ids.first().copied();
+                    base = chosen.ids.iter().rev().find(|id| hint.window.contains(id)).copied();
                     let blobs = vec![placed(id, BlobKind::Data, 0, bytes.len(), marks)];
                     self.data.push(FrameJob { raw: bytes.to_vec(), blobs, chosen: Some(chosen) });
                 }

@@ -52,7 +52,7 @@ impl Filter {
     fn block(&self, id: &BlobId) -> usize {
         // Not the first bytes: ids that stand next to each other in a table would crowd one block.
         let hash = u64::from_le_bytes(id.0[8..16].try_into().expect("eight bytes"));
-        (u128::from(hash) * self.0.len() as u128 >> 64) as usize
+        ((u128::from(hash) * self.0.len() as u128) >> 64) as usize
     }
 }
 

@@ -497,6 +497,9 @@ impl FrameRuns {
     }
 }
 
+/// The frames of a pack that are in the cache, by block and place in it.
+type FramesByPlace = HashMap<(u64, u32), i64>;
+
 fn add_frames(cache: &Cache, rows: &mut impl SegmentRows, numbers: &Numbers) -> Result<FrameRuns, Failed> {
     let connection = &cache.connection;
     let new_from: i64 =
@@ -504,7 +507,7 @@ fn add_frames(cache: &Cache, rows: &mut impl SegmentRows, numbers: &Numbers) -> 
     let mut runs = FrameRuns { runs: Vec::new(), new_from };
     let mut next = new_from;
     let mut ranges: Vec<(i64, i64, i64)> = Vec::new();
-    let mut known: Option<(u32, HashMap<(u64, u32), i64>)> = None;
+    let mut known: Option<(u32, FramesByPlace)> = None;
     let mut insert = connection.prepare_cached("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
     let mut in_segment = 0;
     while let Some(row) = rows.next_frame()? {
@@ -656,7 +659,7 @@ impl<R: SegmentRows> Copies<'_, R> {
         let place = self.frames.find(entry.frame);
         let (frame, pack) = place.filter(|_| self.group.len() < MAX_COPIES).ok_or_else(|| too_odd(entry.id))?;
         let Entry { id, offset, length, kind, start, end, .. } = entry;
-        self.group.push((BlobRow { id, frame, offset, length, kind: kind.number() as u8, start, end }, pack));
+        self.group.push((BlobRow { id, frame, offset, length, kind: kind.number(), start, end }, pack));
         Ok(())
     }
 }

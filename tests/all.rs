@@ -7,7 +7,7 @@
 
 mod cli;
 mod decoders;
-mod program;
 mod format_document;
+mod program;
 mod store_contract;
 mod tidy;

@@ -8,8 +8,27 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
 const COMMANDS: &[&str] = &[
-    "init", "backup", "snapshots", "show", "ls", "find", "diff", "dump", "restore", "verify", "check", "stats", "info",
-    "key", "rebuild-index", "cat", "tag", "forget", "prune", "completions", "version",
+    "init",
+    "backup",
+    "snapshots",
+    "show",
+    "ls",
+    "find",
+    "diff",
+    "dump",
+    "restore",
+    "verify",
+    "check",
+    "stats",
+    "info",
+    "key",
+    "rebuild-index",
+    "cat",
+    "tag",
+    "forget",
+    "prune",
+    "completions",
+    "version",
 ];
 
 fn only(run: &Run) -> Value {
@@ -37,7 +56,10 @@ fn every_command_explains_itself_with_an_example() {
     let place = Place::new();
     for command in COMMANDS {
         let help = place.run(&[command, "--help"]).expect(0).text();
-        assert!(help.contains("Example") && help.contains(&format!("keepstone {command}").replace(" check", " verify")), "{help}");
+        assert!(
+            help.contains("Example") && help.contains(&format!("keepstone {command}").replace(" check", " verify")),
+            "{help}"
+        );
     }
     for command in ["list", "add", "remove", "passwd", "rewrap"] {
         assert!(place.run(&["key", command, "--help"]).expect(0).text().contains("Example"));
@@ -254,7 +276,10 @@ fn the_summary_of_a_backup_says_what_it_came_to() {
         assert!(made.contains(word), "no `{word}` in\n{made}");
     }
     let again = only(&place.run(&["backup", "source", "--verify", "--json"]).expect(0));
-    has_fields(&again, &["dry_run", "snapshot", "parent", "partial", "verified", "files_unchanged", "totals", "problems"]);
+    has_fields(
+        &again,
+        &["dry_run", "snapshot", "parent", "partial", "verified", "files_unchanged", "totals", "problems"],
+    );
     assert_eq!(again["message_type"], "backup");
     assert_eq!(again["files_unchanged"], 3);
     assert_eq!(again["verified"], true);
@@ -314,7 +339,10 @@ fn damage_is_an_exit_code_of_its_own() {
     place.run(&["verify"]).expect(0);
     place.run(&["verify", "--structure"]).expect(0);
     place.run(&["check", "--sample", "50%"]).expect(0);
-    has_fields(&only(&place.run(&["verify", "--all", "--json"]).expect(0)), &["depth", "packs", "read_bytes", "damages"]);
+    has_fields(
+        &only(&place.run(&["verify", "--all", "--json"]).expect(0)),
+        &["depth", "packs", "read_bytes", "damages"],
+    );
     for pack in files_below(&place.path("vault/packs")) {
         let mut bytes = fs::read(&pack).unwrap();
         let middle = bytes.len() / 3;
@@ -423,7 +451,10 @@ fn the_repository_says_what_it_holds() {
     has_fields(&info, &["snapshots", "hosts", "total_bytes", "days", "weeks", "months"]);
     assert_eq!(info["days"].as_array().unwrap().len(), 1);
     assert!(place.run(&["info"]).expect(0).text().contains("Month"));
-    assert!(place.run(&["cat", "config"]).expect(0).text().contains("fastcdc") || !place.run(&["cat", "config"]).out.is_empty());
+    assert!(
+        place.run(&["cat", "config"]).expect(0).text().contains("fastcdc")
+            || !place.run(&["cat", "config"]).out.is_empty()
+    );
     let shown = only(&place.run(&["cat", "snapshot", "latest", "--json"]).expect(0));
     has_fields(&shown, &["kind", "object"]);
     place.run(&["cat", "blob", "zz"]).expect(2);
@@ -435,7 +466,8 @@ fn the_repository_says_what_it_holds() {
 fn keys_are_added_changed_and_removed() {
     let place = Place::with_snapshot();
     fs::write(place.path("second"), "another password\n").unwrap();
-    let add = [&["key", "add", "--new-password-file", "second", "--label", "in the safe", "--json"], &CHEAP[..]].concat();
+    let add =
+        [&["key", "add", "--new-password-file", "second", "--label", "in the safe", "--json"], &CHEAP[..]].concat();
     let added = only(&place.run(&add).expect(0))["added"].as_str().unwrap().to_owned();
     place.run(&["--password-file", "second", "snapshots"]).expect(0);
     let listed = only(&place.run(&["key", "list", "--json"]).expect(0));
@@ -529,7 +561,9 @@ fn output_that_cannot_be_written_is_a_failure() {
 #[test]
 fn a_password_is_nowhere_in_what_is_printed() {
     let place = Place::with_snapshot();
-    for args in [&["snapshots", "--verbose"][..], &["cat", "config"], &["key", "list"], &["show"], &["-r", "no", "init"]] {
+    for args in
+        [&["snapshots", "--verbose"][..], &["cat", "config"], &["key", "list"], &["show"], &["-r", "no", "init"]]
+    {
         let run = place.run(args);
         assert!(!run.text().contains(PASSWORD) && !run.err.contains(PASSWORD), "{args:?}");
     }

@@ -63,7 +63,9 @@ impl Place {
     pub fn make_odd_tree(&self) {
         let odd = self.path("odd");
         fs::create_dir_all(odd.join("empty")).unwrap();
-        for name in [&b"a\nb"[..], b"\xff\xfe not utf-8", b"quote\" ' \\ $", "täglich é".as_bytes(), b"-n", &[b'x'; 255]] {
+        for name in
+            [&b"a\nb"[..], b"\xff\xfe not utf-8", b"quote\" ' \\ $", "täglich é".as_bytes(), b"-n", &[b'x'; 255]]
+        {
             fs::write(odd.join(OsStr::from_bytes(name)), [name, b" holds this"].concat()).unwrap();
         }
         fs::write(odd.join("nothing"), "").unwrap();
@@ -116,8 +118,10 @@ impl Run {
     #[track_caller]
     pub fn json(&self) -> Vec<serde_json::Value> {
         let text = String::from_utf8(self.out.clone()).unwrap();
-        let objects: Vec<serde_json::Value> =
-            text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+        let objects: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .collect();
         assert!(objects.iter().all(|object| object["message_type"].is_string()), "{text}");
         objects
     }

@@ -25,8 +25,11 @@ use std::sync::mpsc::Receiver;
 
 use super::super::{Error, Result};
 
-/// How many of the parent's chunks are looked at to find one's place again.
-const BESIDE_WINDOW: usize = 16;
+/// How many of the parent's chunks before and after the present place are near.
+const NEAR: usize = 16;
+/// How far back and ahead is looked to find the place again when it was lost.
+const FAR_BEHIND: usize = 512;
+const FAR_AHEAD: usize = 1024;
 
 /// Where new blobs go.
 pub enum Sink {
@@ -55,7 +58,7 @@ impl Sink {
                 if new {
                     dry.counters.data_new.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 }
-                Ok(PutChunk { new, base: None })
+                Ok(PutChunk { new, base: None, sure: false })
             }
         }
     }
@@ -415,14 +418,15 @@ struct FileContent {
 
 impl FileContent {
     fn begin(before: Option<&Node>) -> FileContent {
-        let chunks = before.filter(|before| before.kind == NodeKind::File).map(Chunks::of);
-        FileContent { list: ListBuilder::new(), beside: Beside { chunks, window: VecDeque::new() }, first: true }
+        FileContent { list: ListBuilder::new(), beside: Beside::of(before), first: true }
     }
 
     fn chunk(&mut self, data: &[u8], named: Named, sink: &mut Sink, reader: &mut BlobReader) -> Result<()> {
-        let hint = Hint { window: self.beside.window(reader), first: std::mem::take(&mut self.first) };
+        self.beside.fill(reader, NEAR);
+        let (window, at) = self.beside.window();
+        let hint = Hint { window, at, first: std::mem::take(&mut self.first) };
         let put = sink.put_chunk(named.id, data, named.marks, hint)?;
-        self.beside.advance(if put.new { put.base } else { Some(named.id) });
+        self.beside.advance(put, reader);
         Ok(self.list.add(named.id, data.len() as u64, sink)?)
     }
 
@@ -444,16 +448,22 @@ impl FileContent {
     }
 }
 
-/// The parent's chunks from about the present place on.
+/// The parent's chunks about the present place.
 struct Beside {
     chunks: Option<Chunks>,
     window: VecDeque<BlobId>,
+    at: usize,
 }
 
 impl Beside {
-    /// What stands at this place in the parent and after it.
-    fn window(&mut self, reader: &mut BlobReader) -> &[BlobId] {
-        while let Some(chunks) = self.chunks.as_mut().filter(|_| self.window.len() < BESIDE_WINDOW) {
+    fn of(before: Option<&Node>) -> Beside {
+        let chunks = before.filter(|before| before.kind == NodeKind::File).map(Chunks::of);
+        Beside { chunks, window: VecDeque::new(), at: 0 }
+    }
+
+    /// Reads on until there are so many chunks from the present place on.
+    fn fill(&mut self, reader: &mut BlobReader, ahead: usize) {
+        while let Some(chunks) = self.chunks.as_mut().filter(|_| self.window.len() < self.at + ahead) {
             match chunks.next(reader) {
                 Ok(Some((HOLE, _))) => {}
                 Ok(Some((id, _))) => self.window.push_back(id),
@@ -461,12 +471,28 @@ impl Beside {
                 Ok(None) | Err(_) => self.chunks = None,
             }
         }
-        self.window.make_contiguous()
     }
 
-    /// Goes on behind the chunk that the last one was, or was stored on; by one if that is not known.
-    fn advance(&mut self, at: Option<BlobId>) {
-        let place = at.and_then(|at| self.window.iter().position(|id| *id == at));
-        self.window.drain(..(place.unwrap_or(0) + 1).min(self.window.len()));
+    /// The chunks that are near, and the present place among them.
+    fn window(&mut self) -> (&[BlobId], usize) {
+        let from = self.at.saturating_sub(NEAR);
+        let to = (self.at + NEAR).min(self.window.len());
+        (&self.window.make_contiguous()[from..to], self.at - from)
+    }
+
+    /// Goes on behind the chunk that the last one was, or was stored on. One that is far away counts only if it is there
+    /// for sure; if there is none, one chunk has probably taken the place of one.
+    fn advance(&mut self, put: PutChunk, reader: &mut BlobReader) {
+        let find = |window: &VecDeque<BlobId>| put.base.and_then(|base| window.iter().position(|id| *id == base));
+        let mut place = find(&self.window);
+        if place.is_none() && put.sure {
+            self.fill(reader, FAR_AHEAD);
+            place = find(&self.window);
+        }
+        let place = place.filter(|place| put.sure || place.abs_diff(self.at) <= NEAR);
+        self.at = (place.unwrap_or(self.at) + 1).min(self.window.len());
+        let passed = self.at.saturating_sub(FAR_BEHIND);
+        self.window.drain(..passed);
+        self.at -= passed;
     }
 }

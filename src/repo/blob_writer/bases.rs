@@ -15,18 +15,23 @@ use crate::format::pack::{BlobKind, Chain, MAX_BASES};
 const LEAST_DEPTH: u32 = 16;
 const DEPTH_SPREAD: u32 = 17;
 
-/// The blobs to try, best first. Marks that agree with each other or with the place in the parent are trusted. Marks of
-/// monotonous data (padding, zeros) are common to many blobs: they agree with nothing, and the place counts more.
+/// The blobs to try, in the order in which they are joined. Marks that agree with each other or with the place in the
+/// parent are trusted. Marks of monotonous data (padding, zeros) are common to many blobs and agree with nothing; then,
+/// and for chunks that were cut by their size alone, the place counts more.
 fn candidates(alike: Alike, hint: Hint<'_>) -> [Option<BlobId>; 2] {
-    let beside = hint.window.first().copied();
+    let beside = hint.window.get(hint.at).copied();
+    // Many files have one name; what stood at this very place is the better guess.
     let start = alike.start.filter(|_| !(hint.first && beside.is_some()));
-    let end = alike.end;
-    let near = |id: Option<BlobId>| id.is_some_and(|id| hint.window.contains(&id));
-    match (start, end) {
-        (Some(_), Some(_)) if start == end || beside.is_none() || near(start) && near(end) => [start, end],
-        _ if near(start) => [start, beside],
-        _ if near(end) => [beside, end],
-        _ => [beside.or(start), end.or(start)],
+    let place = |id: Option<BlobId>| hint.window.iter().position(|near| Some(*near) == id);
+    let nth = |place: Option<usize>| place.and_then(|place| hint.window.get(place)).copied();
+    match (start, alike.end, place(start), place(alike.end)) {
+        (Some(start), Some(end), _, _) if start == end => [Some(start), None],
+        (start, end, Some(_), Some(_)) => [start, end],
+        (start, _, Some(place), None) => [start, nth(Some(place + 1))],
+        (_, end, None, Some(place)) => [nth(place.checked_sub(1)), end],
+        (None, None, ..) => [beside, nth(Some(hint.at + 1))],
+        (start, end, None, None) if beside.is_none() => [start, end],
+        (start, end, None, None) => [beside, start.or(end)],
     }
 }
 
@@ -42,6 +47,8 @@ pub(in super::super) struct Chosen {
     pub delta_bytes: u64,
     /// About what a whole copy of the new blob would take.
     pub whole_bytes: u64,
+    /// Both marks agree.
+    pub sure: bool,
 }
 
 impl Chosen {
@@ -76,8 +83,10 @@ impl BlobWriter {
         if !self.deltas {
             return Ok(None);
         }
-        let candidates = candidates(self.index.alike(&marks)?, hint);
-        let mut chosen = Chosen { ids: Vec::new(), bytes: Vec::new(), depth: 0, delta_bytes: 0, whole_bytes: 0 };
+        let alike = self.index.alike(&marks)?;
+        let sure = alike.start.is_some() && alike.start == alike.end;
+        let candidates = candidates(alike, hint);
+        let mut chosen = Chosen { ids: Vec::new(), bytes: Vec::new(), depth: 0, delta_bytes: 0, whole_bytes: 0, sure };
         let mut whole_per_byte: f64 = 0.0;
         for candidate in candidates.into_iter().flatten().take(MAX_BASES) {
             if chosen.ids.contains(&candidate) {

@@ -88,8 +88,10 @@ impl Counters {
 /// What is known about where a chunk comes from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hint<'w> {
-    /// What stands at its place in the parent, and after it.
+    /// What stands about its place in the parent.
     pub window: &'w [BlobId],
+    /// Its place in the window; the window's length if that is not known.
+    pub at: usize,
     /// It begins its stream: its start mark is only a name, which others may have too.
     pub first: bool,
 }
@@ -99,8 +101,10 @@ pub struct Hint<'w> {
 pub struct PutChunk {
     /// It was not there before.
     pub new: bool,
-    /// The base among those chosen for it that stands in the parent's window.
+    /// The last of the bases that were chosen for it.
     pub base: Option<BlobId>,
+    /// Both marks agree on that base: it is not there by chance.
+    pub sure: bool,
 }
 
 /// One frame to be compressed and sealed.
@@ -226,9 +230,10 @@ impl BlobWriter {
     /// Stores a chunk unless it is there.
     pub fn put_chunk(&mut self, id: BlobId, bytes: &[u8], marks: Marks, hint: Hint<'_>) -> Result<PutChunk> {
         if self.index.claim(&id)? != Claim::Yours {
-            return Ok(PutChunk { new: false, base: None });
+            return Ok(PutChunk { new: false, base: Some(id), sure: true });
         }
         let mut base = None;
+        let mut sure = false;
         Counters::add(&self.counters.data_new, bytes.len());
         Counters::add(&self.counters.blobs_new, 1);
         if bytes.len() < DELTA_LEAST_BYTES {
@@ -236,7 +241,8 @@ impl BlobWriter {
         } else {
             match self.choose_bases(id, bytes.len(), marks, hint)? {
                 Some(chosen) => {
-                    base = chosen.ids.iter().rev().find(|id| hint.window.contains(id)).copied();
+                    base = chosen.ids.last().copied();
+                    sure = chosen.sure;
                     let blobs = vec![placed(id, BlobKind::Data, 0, bytes.len(), marks)];
                     self.data.push(FrameJob { raw: bytes.to_vec(), blobs, chosen: Some(chosen) });
                 }
@@ -244,7 +250,7 @@ impl BlobWriter {
             }
         }
         self.submit_if_full(Role::Data)?;
-        Ok(PutChunk { new: true, base })
+        Ok(PutChunk { new: true, base, sure })
     }
 
     fn gather(&mut self, role: Role) -> &mut Gather {

@@ -5,18 +5,21 @@
 
 pub mod backup;
 pub mod browse;
+mod fetch;
 pub mod forget;
 pub mod info;
 pub mod keys;
 pub mod prune;
 pub mod rebuild;
 pub mod record;
+pub mod restore;
 pub mod retention;
 pub mod select;
 mod spill;
 pub mod tag;
 #[cfg(test)]
 mod testing;
+pub mod verify;
 mod walk;
 
 use crate::base::{Event, Kind, Monitor, Problem, Stop};

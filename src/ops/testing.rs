@@ -4,16 +4,16 @@
 use super::Context;
 use super::backup::{self, backup};
 use crate::base::monitor::Remember;
-use crate::base::{Clock, SessionId, SnapshotId, Stop, Timestamp, random};
+use crate::base::{Clock, Kind, Monitor, Secret, SessionId, SnapshotId, Stop, Timestamp, random};
 use crate::chunk::Sizes;
 use crate::compress::Level;
 use crate::crypto::slots::{GuardKind, Unlock, generate_key_file};
 use crate::format::cbor::{Bytes, Cbor, Unknown};
 use crate::format::envelope::ObjectKind;
 use crate::format::snapshot::Snapshot;
-use crate::repo::Repository;
+use crate::repo::{Repository, SealedRepository};
 use crate::source::files::ScanOptions;
-use crate::store::{Area, Key, Memory, ObjectStore};
+use crate::store::{Area, Error, Key, Listed, Memory, ObjectStore, Put, Upload};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,20 +23,21 @@ pub struct Depot {
     pub store: Arc<Memory>,
     pub seen: Arc<Remember>,
     clock: Clock,
+    secret: Vec<u8>,
 }
 
 impl Depot {
     pub fn new() -> Depot {
         let store = Arc::new(Memory::new());
-        let secret = crate::base::Secret::new(generate_key_file().expose().as_bytes().to_vec());
+        let secret = generate_key_file().expose().as_bytes().to_vec();
         let sizes = Sizes::new(4 << 10, 16 << 10, 64 << 10).unwrap();
         let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
-        let unlock = Unlock::KeyFile(secret);
+        let unlock = Unlock::KeyFile(Secret::new(secret.clone()));
         let repository =
             Repository::create(store.clone(), sizes, &unlock, GuardKind::KeyFile, "test", clock.clone()).unwrap();
         let seen = Arc::new(Remember::default());
         let (context, _) = Context::open(repository, None, seen.clone(), Stop::new()).unwrap();
-        Depot { context, store, seen, clock }
+        Depot { context, store, seen, clock, secret }
     }
 
     /// Backs up `path`, a minute after whatever was before.
@@ -60,6 +61,24 @@ impl Depot {
             base_cache_bytes: 0,
         };
         backup(&self.context, &options).unwrap().snapshot.unwrap()
+    }
+
+    /// The same repository for somebody who may only read.
+    pub fn read_only(&self) -> Context {
+        let store = Arc::new(ReadOnly(self.store.clone()));
+        self.open(store, self.seen.clone(), Stop::new())
+    }
+
+    /// The same repository with another onlooker.
+    pub fn watched(&self, monitor: Arc<dyn Monitor>, stop: Stop) -> Context {
+        self.open(self.store.clone(), monitor, stop)
+    }
+
+    fn open(&self, store: Arc<dyn ObjectStore>, monitor: Arc<dyn Monitor>, stop: Stop) -> Context {
+        let unlock = Unlock::KeyFile(Secret::new(self.secret.clone()));
+        let sealed = SealedRepository::open(store).unwrap();
+        let repository = sealed.unlock(&unlock, self.clock.clone()).unwrap();
+        Context::open(repository, None, monitor, stop).unwrap().0
     }
 
     /// The objects of an area.
@@ -109,4 +128,53 @@ pub fn save_snapshot(depot: &Depot, time_ns: i64, change: impl FnOnce(&mut Snaps
     let sealed = keyring.seal(ObjectKind::Snapshot, &snapshot.to_cbor()).unwrap();
     depot.store.put(&Key::new(Area::Snapshots, snapshot.id), &sealed).unwrap();
     snapshot.id
+}
+
+/// Bytes without any pattern, the same for the same `state`.
+pub fn noise(length: usize, mut state: u32) -> Vec<u8> {
+    let step = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    std::iter::repeat_with(step).take(length).collect()
+}
+
+/// A store that somebody may only read.
+struct ReadOnly(Arc<Memory>);
+
+fn denied(key: &impl std::fmt::Display) -> Error {
+    Error::new(Kind::Denied, "write", key, "read-only file system")
+}
+
+impl ObjectStore for ReadOnly {
+    fn put(&self, key: &Key, _: &[u8]) -> Result<Put, Error> {
+        Err(denied(key))
+    }
+    fn begin(&self) -> Result<Box<dyn Upload>, Error> {
+        Err(denied(&"an object"))
+    }
+    fn replace(&self, key: &Key, _: &[u8]) -> Result<(), Error> {
+        Err(denied(key))
+    }
+    fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, Error> {
+        self.0.get(key, limit_bytes)
+    }
+    fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
+        self.0.get_range(key, offset, length)
+    }
+    fn size(&self, key: &Key) -> Result<u64, Error> {
+        self.0.size(key)
+    }
+    fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
+        self.0.list(area, each)
+    }
+    fn delete(&self, key: &Key) -> Result<(), Error> {
+        Err(denied(key))
+    }
+    fn location(&self) -> String {
+        self.0.location()
+    }
+    fn free_bytes(&self) -> Option<u64> {
+        self.0.free_bytes()
+    }
 }

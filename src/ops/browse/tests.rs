@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::ops::testing::Depot;
+use crate::ops::testing::{Depot, noise};
 use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
@@ -18,14 +18,6 @@ fn folder() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
     std::os::unix::fs::symlink("a/large.bin", top.join("link")).unwrap();
     let path = top.as_os_str().as_bytes().to_vec();
     (holder, top, path)
-}
-
-fn noise(length: usize, mut state: u32) -> Vec<u8> {
-    let step = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    std::iter::repeat_with(step).take(length).collect()
 }
 
 fn join(path: &[u8], rest: &str) -> Vec<u8> {

@@ -1,0 +1,126 @@
+//! A range of a pack into blobs: pure work.
+
+use super::plan::{Run, same_frame};
+use super::{Message, Shared, Wanted};
+use crate::base::budget::Permit;
+use crate::compress::Decompressor;
+use crate::crypto::siv::Message as Sealed;
+use crate::format::envelope::{self, BLOCK_OVERHEAD, NONCE_BYTES};
+use crate::repo::index::Place;
+use crate::repo::pack_reader::{block_kind, block_name, cut_blob, decode_frame, role_of};
+use crate::repo::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+
+type Blobs<T> = Vec<(Place, Wanted<T>)>;
+
+/// Opens the blocks of `run`, whose range is `bytes`, decodes their frames and hands on what has the right name.
+pub(super) fn decode<T>(
+    shared: &Shared<T>,
+    run: Run<T>,
+    mut bytes: Vec<u8>,
+    permit: &Arc<Permit>,
+    to_takers: &Sender<Message<T>>,
+) {
+    if shared.is_abandoned() {
+        return;
+    }
+    let range_offset = run.offset;
+    let blocks = run.into_blocks();
+    let places: Vec<Place> = blocks.iter().map(|(_, blobs)| blobs[0].0.clone()).collect();
+    let opened = open_blocks(shared, &places, range_offset, &mut bytes);
+    let mut decompressor = Decompressor::new();
+    for ((_, blobs), opened) in blocks.into_iter().zip(opened) {
+        let place = &blobs[0].0;
+        let start = (place.block_offset - range_offset) as usize + BLOCK_OVERHEAD;
+        let text = &bytes[start..start + place.block_length as usize - BLOCK_OVERHEAD];
+        match opened {
+            Ok(()) => decode_block(shared, &mut decompressor, text, blobs, permit, to_takers),
+            Err(error) => give_up(shared, blobs, error, to_takers),
+        }
+    }
+}
+
+/// Opens all blocks side by side, where they lie.
+fn open_blocks<T>(shared: &Shared<T>, places: &[Place], range_offset: u64, bytes: &mut [u8]) -> Vec<Result<()>> {
+    let mut results = Vec::with_capacity(places.len());
+    let mut rest = bytes;
+    let mut consumed = range_offset;
+    for group in places.chunk_by(|a, b| (a.key, role_of(a.kind)) == (b.key, role_of(b.kind))) {
+        let mut messages = Vec::with_capacity(group.len());
+        for place in group {
+            let (_, after) = rest.split_at_mut((place.block_offset - consumed) as usize);
+            let (block, after) = after.split_at_mut(place.block_length as usize);
+            consumed = place.block_offset + u64::from(place.block_length);
+            rest = after;
+            let (seal, text) = block.split_at_mut(BLOCK_OVERHEAD);
+            let (nonce, iv) = seal.split_at(NONCE_BYTES);
+            let nonce = nonce.try_into().expect("a nonce has its length");
+            messages.push(Sealed { nonce, iv: iv.try_into().expect("an IV has its length"), text });
+        }
+        results.extend(open_group(shared, group, &mut messages));
+    }
+    results
+}
+
+fn open_group<T>(shared: &Shared<T>, group: &[Place], messages: &mut [Sealed<'_>]) -> Vec<Result<()>> {
+    let keyring = shared.repository.keyring();
+    let kind = block_kind(role_of(group[0].kind));
+    let key = group[0].key;
+    let name = |place: &Place| block_name(place.pack, place.block_offset);
+    let siv = match keyring.siv(key, kind, &name(&group[0])) {
+        Ok(siv) => siv,
+        Err(_) => {
+            return group.iter().map(|place| Err(Error::UnknownKey { object: name(place), key })).collect();
+        }
+    };
+    let header = envelope::block_associated(kind, key, keyring.repository());
+    let opened = siv.open_many(&header, messages);
+    let forged = |place| Error::Object { object: name(place), source: crate::format::Error::Forged { what: "block" } };
+    opened.into_iter().zip(group).map(|(opened, place)| opened.map_err(|_| forged(place))).collect()
+}
+
+fn decode_block<T>(
+    shared: &Shared<T>,
+    decompressor: &mut Decompressor,
+    text: &[u8],
+    blobs: Blobs<T>,
+    permit: &Arc<Permit>,
+    to_takers: &Sender<Message<T>>,
+) {
+    let mut frames: Vec<Blobs<T>> = Vec::new();
+    for blob in blobs {
+        match frames.last_mut() {
+            Some(frame) if same_frame(&frame[0].0, &blob.0) => frame.push(blob),
+            _ => frames.push(vec![blob]),
+        }
+    }
+    for blobs in frames {
+        let mut bytes = Vec::new();
+        if let Err(error) = decode_frame(decompressor, &blobs[0].0, text, &[], &mut bytes) {
+            give_up(shared, blobs, error, to_takers);
+            continue;
+        }
+        shared.raw_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let mut good = Vec::with_capacity(blobs.len());
+        for (place, wanted) in blobs {
+            match cut_blob(&shared.repository, &place, &wanted.id, &bytes).map(|_| ()) {
+                Ok(()) => good.push((place, wanted)),
+                Err(error) => give_up(shared, vec![(place, wanted)], error, to_takers),
+            }
+        }
+        // If the takers are gone, nobody wants it any more.
+        let _ = to_takers.send(Message::Frame { bytes, blobs: good, permit: permit.clone() });
+    }
+}
+
+/// Makes a block unknown and lets the takers look for other copies of what was wanted from it.
+fn give_up<T>(shared: &Shared<T>, blobs: Blobs<T>, error: Error, to_takers: &Sender<Message<T>>) {
+    let place = &blobs[0].0;
+    if let Err(error) = shared.index.mark_damaged(&place.pack, place.block_offset) {
+        shared.fail(error);
+    }
+    let wanted = blobs.into_iter().map(|(_, wanted)| wanted).collect();
+    let _ = to_takers.send(Message::Failed { wanted, error });
+}

@@ -1,0 +1,380 @@
+//! Many blobs read at once, planned by pack.
+//!
+//! ```text
+//! caller:  windows of wanted blobs -> places -> few large ranged reads      (`plan`)
+//! readers: ranges from the store; frames on bases, in stream order          (named threads)
+//! rayon:   open several blocks side by side -> decode -> name               (`decode`)
+//! takers:  hand each blob to the sink                                       (named threads)
+//! ```
+//!
+//! Each block is read and each frame decoded once per window, however many want its blobs. What is in flight is bounded
+//! by one budget, taken before a range is read and given back when the last blob of its frames was taken.
+//!
+//! A blob whose bytes do not have its name is never handed out. Its block is marked as damaged, so that the index
+//! calls its blobs unknown from then on, and other copies are tried; if there is none, the sink is told why.
+
+mod decode;
+mod plan;
+
+use super::{Context, Result};
+use crate::base::budget::Permit;
+use crate::base::{BlobId, Budget, Kind};
+use crate::repo::blob_reader::{BlobBytes, BlobReader};
+use crate::repo::index::{Index, Place};
+use crate::repo::pack_reader::{block_name, pack_key};
+use crate::repo::{Error, Repository};
+use plan::{Plan, Run};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+
+/// Bytes in flight: stored ranges and decoded frames.
+const IN_FLIGHT_BYTES: usize = 48 << 20;
+/// Threads that read; they wait for the store, and decode frames on bases.
+const READERS: usize = 2;
+/// Threads that take; they wait for the disk.
+const TAKERS: usize = 3;
+/// Decoded frames that each reader keeps for bases.
+const BASE_FRAMES_BYTES: usize = 14 << 20;
+/// Decoded frames that a taker keeps when it looks for other copies.
+const RETRY_FRAMES_BYTES: usize = 4 << 20;
+/// What content that is handed over costs besides its bytes.
+const GIVEN_OVERHEAD_BYTES: usize = 512;
+/// Jobs that may wait for a reader.
+const WAITING_JOBS: usize = 16;
+
+/// A blob that is wanted.
+pub struct Wanted<T> {
+    /// Which.
+    pub id: BlobId,
+    /// How long it should be.
+    pub length: u64,
+    /// What it is wanted for.
+    pub uses: T,
+}
+
+/// Takes blobs, on several threads at once and in no particular order.
+pub trait Sink<T>: Send + Sync {
+    /// Takes a blob, or hears why there is none. May wait.
+    fn take(&self, uses: T, blob: Result<&[u8], &Error>);
+}
+
+/// What was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Bytes read from the store.
+    pub stored_bytes: u64,
+    /// Bytes of decoded frames.
+    pub raw_bytes: u64,
+}
+
+enum Job<T> {
+    /// Blocks of one pack that lie close together.
+    Range(Run<T>),
+    /// Blobs on bases, in stream order.
+    OnBases(Vec<Wanted<T>>),
+}
+
+enum Message<T> {
+    /// Blobs of one decoded frame, with their places in it. Their names are proven.
+    Frame { bytes: Vec<u8>, blobs: Vec<(Place, Wanted<T>)>, permit: Arc<Permit> },
+    /// A blob that stands alone.
+    Blob { bytes: BlobBytes, wanted: Wanted<T>, permit: Permit },
+    /// Content that the caller had at hand.
+    Given { items: Vec<(T, Vec<u8>)>, permit: Permit },
+    /// Blobs of a block that could not be read.
+    Failed { wanted: Vec<Wanted<T>>, error: Error },
+}
+
+struct Shared<T> {
+    repository: Arc<Repository>,
+    index: Arc<Index>,
+    sink: Arc<dyn Sink<T>>,
+    budget: Budget,
+    abandoned: AtomicBool,
+    failure: Mutex<Option<Error>>,
+    stored_bytes: AtomicU64,
+    raw_bytes: AtomicU64,
+}
+
+impl<T> Shared<T> {
+    /// A failure that concerns more than some blobs ends everything.
+    fn fail(&self, error: Error) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.abandoned.store(true, Ordering::SeqCst);
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    fn reader(&self, cache_bytes: usize) -> BlobReader {
+        BlobReader::new(self.repository.clone(), self.index.clone(), cache_bytes)
+    }
+}
+
+/// Whether an error says something of the bytes that were read and not of the store as a whole.
+pub fn is_damage(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Damaged | Kind::NotFound)
+}
+
+/// Reads blobs and hands them to a sink.
+pub struct Fetch<T: Send + 'static> {
+    shared: Arc<Shared<T>>,
+    entrance: Option<SyncSender<Job<T>>>,
+    to_takers: Option<Sender<Message<T>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl<T: Send + 'static> Fetch<T> {
+    /// Starts the threads.
+    pub fn begin(context: &Context, sink: Arc<dyn Sink<T>>) -> Result<Fetch<T>> {
+        let shared = Arc::new(Shared {
+            repository: context.repository.clone(),
+            index: context.index.clone(),
+            sink,
+            budget: Budget::new(IN_FLIGHT_BYTES),
+            abandoned: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            stored_bytes: AtomicU64::new(0),
+            raw_bytes: AtomicU64::new(0),
+        });
+        let (entrance, jobs) = sync_channel(WAITING_JOBS);
+        // What this channel holds is bounded by the budget.
+        let (to_takers, messages) = channel();
+        let (jobs, messages) = (Arc::new(Mutex::new(jobs)), Arc::new(Mutex::new(messages)));
+        let mut fetch =
+            Fetch { shared, entrance: Some(entrance), to_takers: Some(to_takers.clone()), threads: Vec::new() };
+        for number in 0..READERS {
+            let (shared, jobs, to_takers) = (fetch.shared.clone(), jobs.clone(), to_takers.clone());
+            fetch.start(format!("reader-{number}"), move || read_all(&shared, &jobs, &to_takers))?;
+        }
+        for number in 0..TAKERS {
+            let (shared, messages) = (fetch.shared.clone(), messages.clone());
+            fetch.start(format!("taker-{number}"), move || take_all(&shared, &messages))?;
+        }
+        Ok(fetch)
+    }
+
+    fn start(&mut self, name: String, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        let what = format!("start thread {name}");
+        let thread = Builder::new().name(name).spawn(work);
+        self.threads.push(thread.map_err(|source| super::Error::Io { what, source })?);
+        Ok(())
+    }
+
+    /// Reads a window of blobs, each named once. Waits while too much is in flight; goes on while the window is read.
+    pub fn window(&mut self, wanted: Vec<Wanted<T>>) -> Result<()> {
+        let plan = Plan::make(&self.shared.index, wanted)?;
+        if !plan.failed.is_empty() {
+            for (wanted, error) in plan.failed {
+                self.tell(Message::Failed { wanted: vec![wanted], error });
+            }
+        }
+        let jobs = plan.runs.into_iter().map(Job::Range).chain(plan.on_bases.into_iter().map(Job::OnBases));
+        for job in jobs {
+            self.check()?;
+            if let Some(entrance) = &self.entrance
+                && entrance.send(job).is_err()
+            {
+                return Err(Error::Internal("the readers ended early".to_owned()).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands content to the sink that needs no reading, on the threads that take.
+    pub fn give(&self, items: Vec<(T, Vec<u8>)>) -> Result<()> {
+        self.check()?;
+        let bytes: usize = items.iter().map(|(_, bytes)| bytes.len() + GIVEN_OVERHEAD_BYTES).sum();
+        let permit = self.shared.budget.take(bytes);
+        self.tell(Message::Given { items, permit });
+        Ok(())
+    }
+
+    fn tell(&self, message: Message<T>) {
+        if let Some(to_takers) = &self.to_takers {
+            // Takers end only after this sender is gone.
+            let _ = to_takers.send(message);
+        }
+    }
+
+    /// Whether something has failed for good.
+    pub fn check(&self) -> Result<()> {
+        match self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error.into()),
+            None if self.shared.is_abandoned() => {
+                Err(Error::Internal("reading was given up after an earlier failure".to_owned()).into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until every blob was taken.
+    pub fn finish(mut self) -> Result<Figures> {
+        self.join();
+        self.check()?;
+        Ok(Figures {
+            stored_bytes: self.shared.stored_bytes.load(Ordering::Relaxed),
+            raw_bytes: self.shared.raw_bytes.load(Ordering::Relaxed),
+        })
+    }
+
+    fn join(&mut self) {
+        self.entrance = None;
+        self.to_takers = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                self.shared.fail(Error::Internal("a thread that reads blobs ended in a panic".to_owned()));
+            }
+        }
+    }
+}
+
+/// Let go of without `finish`: what is on its way is dropped.
+impl<T: Send + 'static> Drop for Fetch<T> {
+    fn drop(&mut self) {
+        if self.entrance.is_some() {
+            self.shared.abandoned.store(true, Ordering::SeqCst);
+            self.join();
+        }
+    }
+}
+
+fn next<J>(queue: &Mutex<Receiver<J>>) -> Option<J> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+fn read_all<T: Send + 'static>(
+    shared: &Arc<Shared<T>>,
+    jobs: &Mutex<Receiver<Job<T>>>,
+    to_takers: &Sender<Message<T>>,
+) {
+    let mut reader = shared.reader(BASE_FRAMES_BYTES);
+    while let Some(job) = next(jobs) {
+        if shared.is_abandoned() {
+            continue;
+        }
+        match job {
+            Job::Range(run) => read_range(shared, run, to_takers),
+            Job::OnBases(wanted) => read_on_bases(shared, &mut reader, wanted, to_takers),
+        }
+    }
+}
+
+fn read_range<T: Send + 'static>(shared: &Arc<Shared<T>>, run: Run<T>, to_takers: &Sender<Message<T>>) {
+    let permit = Arc::new(shared.budget.take(run.length + run.raw_bytes));
+    let store = shared.repository.store();
+    match store.get_range(&pack_key(run.pack), run.offset, run.length) {
+        Ok(bytes) => {
+            shared.stored_bytes.fetch_add(run.length as u64, Ordering::Relaxed);
+            let (shared, to_takers) = (shared.clone(), to_takers.clone());
+            rayon::spawn(move || decode::decode(&shared, run, bytes, &permit, &to_takers));
+        }
+        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
+            // Perhaps only one block of the range is out of reach: each is tried alone.
+            let pack = run.pack;
+            for (offset, blobs) in run.into_blocks() {
+                let wanted = blobs.into_iter().map(|(_, wanted)| wanted).collect();
+                let error = Error::damaged(block_name(pack, offset), &error);
+                let _ = to_takers.send(Message::Failed { wanted, error });
+            }
+        }
+        Err(error) => shared.fail(error.into()),
+    }
+}
+
+fn read_on_bases<T>(
+    shared: &Shared<T>,
+    reader: &mut BlobReader,
+    wanted: Vec<Wanted<T>>,
+    to_takers: &Sender<Message<T>>,
+) {
+    for wanted in wanted {
+        if shared.is_abandoned() {
+            return;
+        }
+        let permit = shared.budget.take(usize::try_from(wanted.length).unwrap_or(usize::MAX));
+        let message = match reader.read(&wanted.id).and_then(|bytes| fits(&wanted, bytes.len()).map(|()| bytes)) {
+            Ok(bytes) => {
+                shared.raw_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                Message::Blob { bytes, wanted, permit }
+            }
+            Err(error) if is_damage(&error) => Message::Failed { wanted: vec![wanted], error },
+            Err(error) => return shared.fail(error),
+        };
+        // Takers end only after this sender is gone.
+        let _ = to_takers.send(message);
+    }
+}
+
+/// Whether a blob has the length that is expected of it.
+fn fits<T>(wanted: &Wanted<T>, length: usize) -> Result<(), Error> {
+    if length as u64 == wanted.length {
+        return Ok(());
+    }
+    let reason = format!("it has {length} bytes where {} are expected", wanted.length);
+    Err(Error::damaged(format!("blob {}", wanted.id), reason))
+}
+
+fn take_all<T>(shared: &Shared<T>, messages: &Mutex<Receiver<Message<T>>>) {
+    let mut reader = None;
+    while let Some(message) = next(messages) {
+        if shared.is_abandoned() {
+            continue;
+        }
+        match message {
+            Message::Frame { bytes, blobs, permit } => {
+                for (place, wanted) in blobs {
+                    let start = place.offset as usize;
+                    shared.sink.take(wanted.uses, Ok(&bytes[start..start + place.length as usize]));
+                }
+                drop(bytes);
+                drop(permit);
+            }
+            Message::Blob { bytes, wanted, permit } => {
+                shared.sink.take(wanted.uses, Ok(&bytes));
+                drop(bytes);
+                drop(permit);
+            }
+            Message::Given { items, permit } => {
+                items.into_iter().for_each(|(uses, bytes)| shared.sink.take(uses, Ok(&bytes)));
+                drop(permit);
+            }
+            Message::Failed { wanted, error } => {
+                let reader = reader.get_or_insert_with(|| shared.reader(RETRY_FRAMES_BYTES));
+                wanted.into_iter().for_each(|wanted| retry(shared, reader, wanted, &error));
+            }
+        }
+    }
+}
+
+/// Looks for another copy of a blob whose first could not be read.
+fn retry<T>(shared: &Shared<T>, reader: &mut BlobReader, wanted: Wanted<T>, first: &Error) {
+    let read = reader.read(&wanted.id);
+    if let Err(error) = &read
+        && is_damage(error)
+        && let Err(error) = forget_places(&shared.index, &wanted.id)
+    {
+        return shared.fail(error);
+    }
+    match read {
+        Ok(bytes) => match fits(&wanted, bytes.len()) {
+            Ok(()) => shared.sink.take(wanted.uses, Ok(&bytes)),
+            Err(error) => shared.sink.take(wanted.uses, Err(&error)),
+        },
+        // That there is no copy left says less than what was wrong with the first.
+        Err(Error::Missing(_)) => shared.sink.take(wanted.uses, Err(first)),
+        Err(error) if is_damage(&error) => shared.sink.take(wanted.uses, Err(&error)),
+        Err(error) => shared.fail(error),
+    }
+}
+
+/// Makes a blob unknown that could be read in none of its places: the next backup stores it again.
+fn forget_places(index: &Index, id: &BlobId) -> Result<(), Error> {
+    for place in index.places(id)? {
+        index.mark_damaged(&place.pack, place.block_offset)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! From wanted blobs to few large reads.
+
+use super::{Wanted, fits};
+use crate::base::PackId;
+use crate::repo::index::{Index, Place};
+use crate::repo::pack_reader::needs_bases;
+use crate::repo::{Error, Result};
+
+/// A gap that is read rather than left out: cheaper than another request.
+const GAP_BYTES: u64 = 64 << 10;
+/// Stored bytes of one read, unless a single block is longer.
+const RUN_BYTES: u64 = 2 << 20;
+/// Decoded bytes of one read.
+const RUN_RAW_BYTES: usize = 8 << 20;
+/// Blobs on bases that one reader takes in a row: what is beside each other shares bases.
+const ON_BASES: usize = 48;
+
+/// Frames of one pack that are read at once.
+pub(super) struct Run<T> {
+    pub pack: PackId,
+    pub offset: u64,
+    pub length: usize,
+    pub raw_bytes: usize,
+    /// The blobs, sorted by block, frame and place.
+    pub blobs: Vec<(Place, Wanted<T>)>,
+}
+
+impl<T> Run<T> {
+    fn end(&self) -> u64 {
+        self.offset + self.length as u64
+    }
+
+    /// The blobs of each block, with where the block begins.
+    pub fn into_blocks(self) -> Vec<(u64, Vec<(Place, Wanted<T>)>)> {
+        let mut blocks: Vec<(u64, Vec<(Place, Wanted<T>)>)> = Vec::new();
+        for blob in self.blobs {
+            match blocks.last_mut() {
+                Some((offset, blobs)) if *offset == blob.0.block_offset => blobs.push(blob),
+                _ => blocks.push((blob.0.block_offset, vec![blob])),
+            }
+        }
+        blocks
+    }
+
+    fn begin(place: &Place) -> Run<T> {
+        let (offset, length) = (place.block_offset, place.block_length as usize);
+        Run { pack: place.pack, offset, length, raw_bytes: 0, blobs: Vec::new() }
+    }
+
+    /// Whether the block of `place` is read together with what is here.
+    fn takes(&self, place: &Place) -> bool {
+        let last = self.blobs.last().map(|(last, _)| last);
+        if last.is_some_and(|last| same_block(last, place)) {
+            return true;
+        }
+        let end = place.block_offset.saturating_add(u64::from(place.block_length));
+        // Blocks that overlap cannot both be opened where they lie; an index that says so is wrong anyway.
+        place.pack == self.pack
+            && place.block_offset >= self.end()
+            && place.block_offset - self.end() <= GAP_BYTES
+            && end - self.offset <= RUN_BYTES
+            && self.raw_bytes < RUN_RAW_BYTES
+    }
+
+    fn add(&mut self, place: Place, wanted: Wanted<T>) {
+        let is_new_frame = self.blobs.last().is_none_or(|(last, _)| !same_frame(last, &place));
+        if is_new_frame {
+            self.raw_bytes += place.raw_length as usize;
+        }
+        let end = place.block_offset + u64::from(place.block_length);
+        self.length = (end - self.offset) as usize;
+        self.blobs.push((place, wanted));
+    }
+}
+
+pub(super) fn same_block(a: &Place, b: &Place) -> bool {
+    (a.pack, a.block_offset, a.block_length, a.key) == (b.pack, b.block_offset, b.block_length, b.key)
+}
+
+pub(super) fn same_frame(a: &Place, b: &Place) -> bool {
+    let frame = |place: &Place| (place.frame_offset, place.frame_length, place.raw_length, place.encoding);
+    same_block(a, b) && frame(a) == frame(b)
+}
+
+/// How a window is read.
+pub(super) struct Plan<T> {
+    pub runs: Vec<Run<T>>,
+    pub on_bases: Vec<Vec<Wanted<T>>>,
+    pub failed: Vec<(Wanted<T>, Error)>,
+}
+
+impl<T> Plan<T> {
+    /// Asks the index for each blob and sorts by pack.
+    pub fn make(index: &Index, wanted: Vec<Wanted<T>>) -> Result<Plan<T>> {
+        let mut plan = Plan { runs: Vec::new(), on_bases: Vec::new(), failed: Vec::new() };
+        let mut placed = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            match index.places(&wanted.id)?.into_iter().next() {
+                None => {
+                    let error = Error::Missing(wanted.id);
+                    plan.failed.push((wanted, error));
+                }
+                Some(place) => match fits(&wanted, place.length as usize) {
+                    Err(error) => plan.failed.push((wanted, error)),
+                    Ok(()) if needs_bases(&place) => plan.put_on_bases(wanted),
+                    Ok(()) => placed.push((place, wanted)),
+                },
+            }
+        }
+        placed.sort_by_key(|(place, _)| (place.pack, place.block_offset, place.frame_offset, place.offset));
+        for (place, wanted) in placed {
+            match plan.runs.last_mut() {
+                Some(run) if run.takes(&place) => run.add(place, wanted),
+                _ => {
+                    let mut run = Run::begin(&place);
+                    run.add(place, wanted);
+                    plan.runs.push(run);
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    fn put_on_bases(&mut self, wanted: Wanted<T>) {
+        match self.on_bases.last_mut() {
+            Some(group) if group.len() < ON_BASES => group.push(wanted),
+            _ => self.on_bases.push(vec![wanted]),
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! After everything is written: what does not belong there is removed, and what is there is compared.
+
+use super::super::browse::reader;
+use super::super::fetch::is_damage;
+use super::super::walk::{Step, Walk};
+use super::super::{Context, Result};
+use super::sieve::{Choice, Sieve, Trails};
+use super::write::{Shared, add};
+use super::{Options, Subject, target_path};
+use crate::base::{BlobId, Kind, Problem};
+use crate::format::meta::Meta;
+use crate::format::pack::MAX_FRAME_RAW_BYTES;
+use crate::format::snapshot::Snapshot;
+use crate::format::tree::{HOLE, Node, NodeKind};
+use crate::repo::blob_reader::BlobReader;
+use crate::repo::trees::{Chunks, Nodes};
+use crate::target::files::{Comparison, FileUpdate, Folder, Overwrite, Target};
+
+/// Content is compared in pieces of this size where there is no chunk to name.
+const ZEROS: &[u8] = &[0; 128 << 10];
+
+/// What is done at each place of the second walk.
+trait Visit {
+    /// A directory that is in snapshot and target.
+    fn directory(
+        &mut self,
+        path: &[u8],
+        tree: BlobId,
+        folder: &Folder,
+        meta: Option<&Meta>,
+        trails: &Trails,
+    ) -> Result<()>;
+    /// A directory or another entry whose place is `folder`; for directories that are missing too.
+    fn entry(&mut self, path: &[u8], node: &Node, meta: &Meta, folder: &Folder) -> Result<()>;
+}
+
+struct Level {
+    folder: Folder,
+    trails: Trails,
+}
+
+/// Walks through snapshot and target side by side. What cannot be read in the snapshot was told before.
+fn walk(context: &Context, shared: &Shared, sieve: &Sieve<'_>, subject: &Subject, visit: &mut dyn Visit) -> Result<()> {
+    let Some(target) = &shared.target else { return Ok(()) };
+    let Some(tree) = subject.node.tree else {
+        let meta = shared.meta(&subject.node, (b"", b""));
+        return visit.entry(&subject.path, &subject.node, &meta, target.root());
+    };
+    let mut trees = reader(context);
+    let mut walk = Walk::begin(tree, &subject.path, &mut trees)?;
+    let mut levels = vec![Level { folder: target.root().clone(), trails: sieve.begin(&subject.path) }];
+    visit.directory(&subject.path, tree, target.root(), None, &levels[0].trails)?;
+    while walk.depth() > 0 {
+        context.check_stop()?;
+        let node = match walk.next(&mut trees) {
+            Ok(Some(Step::Entry(node))) => node,
+            Ok(Some(Step::Leave)) => {
+                levels.pop();
+                continue;
+            }
+            Ok(None) => break,
+            Err(error) if is_damage(&error) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let level = levels.last().expect("the top is there as long as the walk goes on");
+        let choice = sieve.choose(&level.trails, &node.name.0);
+        if choice == Choice::Skip {
+            continue;
+        }
+        let folder = &level.folder;
+        let meta = shared.meta(&node, walk.owners(&node));
+        if choice == Choice::Take {
+            visit.entry(walk.path(), &node, &meta, folder)?;
+        }
+        let Some(tree) = node.tree else { continue };
+        let there = target.existing_directory(folder, &node.name.0).unwrap_or(None);
+        let trails = sieve.enter(&level.trails, &node.name.0);
+        let Some(there) = there else { continue };
+        match walk.enter(tree, &mut trees) {
+            Ok(()) => {}
+            Err(error) if is_damage(&error) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        visit.directory(walk.directory(), tree, &there, Some(&meta), &trails)?;
+        levels.push(Level { folder: there, trails });
+    }
+    Ok(())
+}
+
+/// Removes what is in the restored directories and not in the snapshot. Only where the snapshot knows what belongs:
+/// in what was backed up, not in the directories above it.
+pub(super) fn delete(
+    context: &Context,
+    snapshot: &Snapshot,
+    options: &Options,
+    shared: &Shared,
+    subject: &Subject,
+) -> Result<()> {
+    let problems = shared.problems().count;
+    if problems > 0 {
+        shared.note(format!("nothing was removed, because {problems} entries could not be restored"));
+        return Ok(());
+    }
+    let Some(target) = &shared.target else { return Ok(()) };
+    let sieve = Sieve::new(options);
+    let trees = reader(context);
+    let mut visit = Delete { shared, target, snapshot, sieve: &sieve, trees, dry_run: options.dry_run };
+    walk(context, shared, &sieve, subject, &mut visit)
+}
+
+struct Delete<'d> {
+    shared: &'d Shared,
+    target: &'d Target,
+    snapshot: &'d Snapshot,
+    sieve: &'d Sieve<'d>,
+    trees: BlobReader,
+    dry_run: bool,
+}
+
+impl Delete<'_> {
+    fn is_covered(&self, path: &[u8]) -> bool {
+        self.snapshot.paths.iter().any(|covered| {
+            let covered = covered.0.strip_suffix(b"/").unwrap_or(&covered.0);
+            path.strip_prefix(covered).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        })
+    }
+
+    /// The names in `folder` that `tree` does not have: both are sorted.
+    fn others(&mut self, tree: BlobId, folder: &Folder) -> Result<Vec<Vec<u8>>> {
+        let there = match self.target.others(folder, |_| false) {
+            Ok(names) => names,
+            Err(error) => {
+                self.shared.refused(error);
+                return Ok(Vec::new());
+            }
+        };
+        let mut nodes = Nodes::open(tree, &mut self.trees)?;
+        let mut node = nodes.next(&mut self.trees)?;
+        let mut others = Vec::new();
+        for name in there {
+            while node.as_ref().is_some_and(|node| node.name.0 < name) {
+                node = nodes.next(&mut self.trees)?;
+            }
+            if node.as_ref().is_none_or(|node| node.name.0 != name) {
+                others.push(name);
+            }
+        }
+        Ok(others)
+    }
+}
+
+impl Visit for Delete<'_> {
+    fn directory(
+        &mut self,
+        path: &[u8],
+        tree: BlobId,
+        folder: &Folder,
+        meta: Option<&Meta>,
+        trails: &Trails,
+    ) -> Result<()> {
+        if !self.is_covered(path) {
+            return Ok(());
+        }
+        let mut removed = 0;
+        for name in self.others(tree, folder)? {
+            if self.sieve.choose(trails, &name) != Choice::Take {
+                continue;
+            }
+            let result = if self.dry_run { Ok(()) } else { self.target.remove(folder, &name) };
+            match result {
+                Ok(()) => removed += 1,
+                Err(error) => self.shared.refused(error),
+            }
+        }
+        add(&self.shared.counts.deleted, removed);
+        if let (Some(meta), true) = (meta, removed > 0 && !self.dry_run)
+            && let Err(error) = self.target.finish_directory(folder, meta)
+        {
+            self.shared.refused(error);
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, _: &[u8], _: &Node, _: &Meta, _: &Folder) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Compares the target with the snapshot: kinds, sizes, times, and every byte by the names of the blobs.
+pub(super) fn verify(context: &Context, options: &Options, shared: &Shared, subject: &Subject) -> Result<()> {
+    let Some(target) = &shared.target else { return Ok(()) };
+    let lists = reader(context);
+    let mut visit = Verify { context, options, shared, subject, target, lists, buffer: Vec::new() };
+    walk(context, shared, &Sieve::new(options), subject, &mut visit)
+}
+
+struct Verify<'v> {
+    context: &'v Context,
+    options: &'v Options,
+    shared: &'v Shared,
+    subject: &'v Subject,
+    target: &'v Target,
+    lists: BlobReader,
+    buffer: Vec<u8>,
+}
+
+impl Verify<'_> {
+    fn differs(&self, path: &[u8], what: &str) {
+        let subject = target_path(self.options, self.subject, path);
+        self.shared.problem(Problem::new(subject, format!("is not as in the snapshot: {what}"), Kind::Target));
+    }
+
+    /// Compares content; answers with where it differs first.
+    fn first_difference(&mut self, node: &Node, existing: &FileUpdate) -> Result<Option<u64>> {
+        if existing.size() != node.size {
+            return Ok(Some(existing.size().min(node.size)));
+        }
+        let has = |offset: u64, bytes: &[u8]| existing.has_at(offset, bytes).is_ok_and(|same| same);
+        if !has(0, &node.inline.0) {
+            return Ok(Some(0));
+        }
+        let mut chunks = Chunks::of(node);
+        let mut offset = 0;
+        loop {
+            let (id, length) = match chunks.next(&mut self.lists) {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Ok(None),
+                // Told when the file was to be restored.
+                Err(error) if is_damage(&error) => return Ok(Some(offset)),
+                Err(error) => return Err(error.into()),
+            };
+            let same = if id == HOLE {
+                let pieces = length.div_ceil(ZEROS.len() as u64);
+                (0..pieces).all(|piece| {
+                    let from = piece * ZEROS.len() as u64;
+                    has(offset + from, &ZEROS[..(length - from).min(ZEROS.len() as u64) as usize])
+                })
+            } else {
+                length <= MAX_FRAME_RAW_BYTES as u64 && self.has_chunk(existing, id, offset, length)
+            };
+            if !same {
+                return Ok(Some(offset));
+            }
+            offset += length;
+        }
+    }
+
+    fn has_chunk(&mut self, existing: &FileUpdate, id: BlobId, offset: u64, length: u64) -> bool {
+        self.buffer.resize(length as usize, 0);
+        existing.read_at(offset, &mut self.buffer).is_ok_and(|count| count as u64 == length)
+            && self.context.repository.keyring().naming().blob_id(&self.buffer) == id
+    }
+}
+
+impl Visit for Verify<'_> {
+    fn directory(&mut self, _: &[u8], _: BlobId, _: &Folder, _: Option<&Meta>, _: &Trails) -> Result<()> {
+        Ok(())
+    }
+
+    fn entry(&mut self, path: &[u8], node: &Node, meta: &Meta, folder: &Folder) -> Result<()> {
+        let comparison = match self.target.compare(folder, &node.name.0, meta) {
+            Ok(comparison) => comparison,
+            Err(error) => {
+                self.shared.refused(error);
+                return Ok(());
+            }
+        };
+        let is_kept = matches!(self.options.overwrite, Overwrite::Never | Overwrite::IfNewer);
+        match comparison {
+            // It was to be kept as it was.
+            Comparison::OtherKind | Comparison::Differs if is_kept => return Ok(()),
+            Comparison::Absent => self.differs(path, "it is not there"),
+            Comparison::OtherKind => self.differs(path, "something of another kind is there"),
+            Comparison::Differs => self.differs(path, "size, time or target differ"),
+            Comparison::Same => {}
+        }
+        if comparison != Comparison::Same || node.kind != NodeKind::File {
+            return Ok(());
+        }
+        let existing = match self.target.update_file(folder, &node.name.0, meta) {
+            Ok(existing) => existing,
+            Err(error) => {
+                self.shared.refused(error);
+                return Ok(());
+            }
+        };
+        match self.first_difference(node, &existing)? {
+            Some(offset) => {
+                let what = format!(
+                    "its content differs from byte {offset} on; if nobody else writes there, test disk and memory"
+                );
+                self.differs(path, &what);
+            }
+            None => {
+                add(&self.shared.counts.verified_files, 1);
+                add(&self.shared.counts.verified_bytes, node.size);
+            }
+        }
+        Ok(())
+    }
+}

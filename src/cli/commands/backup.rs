@@ -8,9 +8,10 @@ use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::json::{JsonProblem, JsonSnapshot, JsonTotals, Saved, problems};
 use crate::cli::print::{human, table};
-use crate::ops::Context;
+use crate::format::snapshot::Snapshot;
 use crate::ops::backup::{self, Options, Outcome, Parent, Source, StreamKind};
 use crate::ops::select::{self, Filter as Snapshots};
+use crate::ops::{Context, verify};
 use crate::source::files::{Accounts, BadPattern, Filter, Marker, ScanOptions, paths_from_lines, paths_from_raw};
 use serde::Serialize;
 use std::env;
@@ -47,8 +48,11 @@ pub fn run(app: &App, given: &Backup) -> Result<Exit> {
         options.parent = Parent::Given(select::select(&context, parent, &Snapshots::default())?.snapshot.id);
     }
     let outcome = backup::backup(&context, &options)?;
+    let whole = match &outcome.snapshot {
+        Some(snapshot) if given.verify => Some(is_whole(&context, snapshot)?),
+        _ => None,
+    };
     app.look.finish();
-    let whole = None;
     match app.out.is_json() {
         true => print_json(app, &options, &outcome, whole),
         false => print_text(app, &options, &outcome, whole),
@@ -58,6 +62,12 @@ pub fn run(app: &App, given: &Backup) -> Result<Exit> {
         (_, 0) => Exit::Done,
         _ => Exit::Partial,
     })
+}
+
+/// Reads back all that the snapshot needs.
+fn is_whole(context: &Context, snapshot: &Snapshot) -> Result<bool> {
+    let wanted = verify::Options { snapshots: vec![snapshot.clone()], depth: verify::Depth::Content };
+    Ok(!verify::verify(context, &wanted)?.damage)
 }
 
 fn open(app: &App, given: &Backup) -> Result<Context> {

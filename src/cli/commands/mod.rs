@@ -13,10 +13,12 @@ mod ls;
 mod plain;
 mod prune;
 mod rebuild_index;
+mod restore;
 mod show;
 mod snapshots;
 mod stats;
 mod tag;
+mod verify;
 
 use super::app::App;
 use super::args::{Command, Filters};
@@ -38,6 +40,8 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Find(given) => ls::find(app, given),
         Command::Diff(given) => diff::run(app, given),
         Command::Dump(given) => dump::run(app, given),
+        Command::Restore(given) => restore::run(app, given),
+        Command::Verify(given) => verify::run(app, given),
         Command::Stats(given) => stats::run(app, given),
         Command::Cat(given) => cat::run(app, given),
         Command::Info(_) => info::run(app),
@@ -48,7 +52,6 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Prune(given) => prune::run(app, given),
         Command::Completions(given) => plain::completions(app, given),
         Command::Version => plain::version(app),
-        _ => Err(super::error::Error::usage("not yet")),
     }
 }
 

@@ -123,14 +123,20 @@ fn print_text(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome
     let others = human::counted(outcome.others + outcome.links, "other");
     let mut facts = vec![
         ("snapshot", format!("{} of {}", selected.snapshot.id.short(), human::time(selected.snapshot.time_ns))),
-        (if given.dry_run { "would go" } else { "restored" }, format!(
-            "{}, {}, {others}, {}",
-            human::counted(outcome.files, "file"),
-            human::counted(outcome.directories, "directory"),
-            human::bytes(outcome.bytes)
-        )),
+        (
+            if given.dry_run { "would go" } else { "restored" },
+            format!(
+                "{}, {}, {others}, {}",
+                human::counted(outcome.files, "file"),
+                human::counted(outcome.directories, "directory"),
+                human::bytes(outcome.bytes)
+            ),
+        ),
         ("to", target.clone()),
-        ("written", if given.dry_run { "nothing: this was a dry run".to_owned() } else { human::bytes(outcome.bytes_written) }),
+        (
+            "written",
+            if given.dry_run { "nothing: this was a dry run".to_owned() } else { human::bytes(outcome.bytes_written) },
+        ),
         ("as before", human::counted(outcome.unchanged, "file")),
     ];
     let optional = [(outcome.skipped, "kept", "file"), (outcome.deleted, "deleted", "entry")];
@@ -155,9 +161,21 @@ fn conclude(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome, 
     }
     let problems = human::counted(outcome.problem_count, "entry");
     let (safe, not_safe, next) = match (outcome.problem_count, given.verify) {
-        (1.., _) if outcome.damage => ("what was restored without a problem", format!("{problems} that the repository no longer has whole"), "verify --all".to_owned()),
-        (1.., _) => ("the snapshot, and what was restored without a problem", format!("{problems} that could not be restored"), again),
-        (0, true) => ("what was restored: it was read back and compared", "nothing known".to_owned(), format!("snapshots --path {}", first_path(selected))),
+        (1.., _) if outcome.damage => (
+            "what was restored without a problem",
+            format!("{problems} that the repository no longer has whole"),
+            "verify --all".to_owned(),
+        ),
+        (1.., _) => (
+            "the snapshot, and what was restored without a problem",
+            format!("{problems} that could not be restored"),
+            again,
+        ),
+        (0, true) => (
+            "what was restored: it was read back and compared",
+            "nothing known".to_owned(),
+            format!("snapshots --path {}", first_path(selected)),
+        ),
         (0, false) => ("what was restored", "nothing known; the files were not read back".to_owned(), again),
     };
     let safe = format!("{safe}, in {target}");

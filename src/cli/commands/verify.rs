@@ -24,7 +24,11 @@ struct JsonVerify {
     depth: &'static str,
     snapshots: u64,
     trees: u64,
-    blobs: u64,
+    /// Pieces of content that the snapshots need, each counted once.
+    chunks: u64,
+    /// Pieces of content that were read.
+    blobs_read: u64,
+    /// Packs whose content was read.
     packs: u64,
     /// Stored bytes that were read.
     read_bytes: u64,
@@ -63,7 +67,8 @@ pub fn run(app: &App, given: &Verify) -> Result<Exit> {
         _ => Depth::Content,
     };
     let all = !matches!(depth, Depth::Content) && given.snapshots.is_empty();
-    let named = if all || !given.snapshots.is_empty() { given.snapshots.clone() } else { vec![OsString::from("latest")] };
+    let named =
+        if all || !given.snapshots.is_empty() { given.snapshots.clone() } else { vec![OsString::from("latest")] };
     let listing = select::select_all(&context, &named, &filter(&given.filters))?;
     if listing.snapshots.is_empty() && listing.damaged.is_empty() && !given.all {
         return Err(Error::Said(Kind::NotFound, "there is no such snapshot: see `keepstone snapshots`".to_owned()));
@@ -93,7 +98,8 @@ fn print_json(app: &App, depth: Depth, outcome: &Outcome) {
         depth: depth_name(depth),
         snapshots: outcome.snapshots,
         trees: outcome.trees,
-        blobs: outcome.blobs,
+        chunks: outcome.chunks,
+        blobs_read: outcome.blobs_read,
         packs: outcome.packs,
         read_bytes: outcome.bytes_read,
         content_bytes: outcome.bytes_raw,
@@ -119,16 +125,25 @@ fn json_damage(damage: &Damage) -> JsonDamage {
 
 fn print_text(app: &App, depth: Depth, outcome: &Outcome) {
     let mut facts = vec![
-        ("checked", format!("{}, {}", human::counted(outcome.snapshots, "snapshot"), human::counted(outcome.trees, "tree"))),
-        ("read", format!(
-            "{}, {}, {} that hold {}",
-            human::counted(outcome.packs, "pack"),
-            human::counted(outcome.blobs, "blob"),
-            human::bytes(outcome.bytes_read),
-            human::bytes(outcome.bytes_raw)
-        )),
+        (
+            "checked",
+            format!("{}, {}", human::counted(outcome.snapshots, "snapshot"), human::counted(outcome.trees, "tree")),
+        ),
+        (
+            "read",
+            format!(
+                "{}, {}, {} that hold {}",
+                human::counted(outcome.packs, "pack"),
+                human::counted(outcome.blobs_read, "blob"),
+                human::bytes(outcome.bytes_read),
+                human::bytes(outcome.bytes_raw)
+            ),
+        ),
     ];
-    facts.push(("damage", if outcome.damage { human::counted(outcome.damage_count, "object") } else { "none".to_owned() }));
+    facts.push((
+        "damage",
+        if outcome.damage { human::counted(outcome.damage_count, "object") } else { "none".to_owned() },
+    ));
     table::facts(&app.out, &facts);
     outcome.damages.iter().take(SHOWN_DAMAGES).for_each(|damage| print_damage(app, damage));
     let rest = outcome.damage_count.saturating_sub(outcome.damages.len().min(SHOWN_DAMAGES) as u64);
@@ -144,18 +159,18 @@ fn print_text(app: &App, depth: Depth, outcome: &Outcome) {
         );
     }
     match depth {
-        Depth::Structure => app.close(
-            "trees and index fit together, and every pack is there",
-            "content was not read",
-            "verify --all",
-        ),
-        Depth::Sample(percent) => app.close(
-            &format!("the {percent} % that were read"),
-            "content that was not read this time",
-            "verify --all",
-        ),
-        Depth::Content => app.close("everything in these snapshots was read and is whole", "other snapshots", "verify --all"),
-        Depth::All => app.close("everything stored was read and is whole", "what changed since the newest", "snapshots"),
+        Depth::Structure => {
+            app.close("trees and index fit together, and every pack is there", "content was not read", "verify --all")
+        }
+        Depth::Sample(percent) => {
+            app.close(&format!("the {percent} % that were read"), "content that was not read this time", "verify --all")
+        }
+        Depth::Content => {
+            app.close("everything in these snapshots was read and is whole", "other snapshots", "verify --all")
+        }
+        Depth::All => {
+            app.close("everything stored was read and is whole", "what changed since the newest", "snapshots")
+        }
     }
 }
 

@@ -60,7 +60,7 @@ impl Context {
 
     /// Begins a session of somebody who reads, and brings the index up to date after its mark. A repository that
     /// cannot be written is read all the same: whoever can sweep it could not see the mark anyway.
-    fn read_session(&self, operation: &str) -> Result<Option<Session<'_>>, Error> {
+    fn read_session(&self, operation: &str) -> Result<(Option<Session<'_>>, Opened), Error> {
         let begun = Session::begin(&self.repository, SessionKind::Reader, operation);
         let session = match begun {
             Ok(session) => Some(session),
@@ -72,8 +72,9 @@ impl Context {
             }
             Err(error) => return Err(error.into()),
         };
-        self.index.refresh(&**self.repository.store(), self.repository.keyring())?;
-        Ok(session)
+        let opened = self.index.refresh(&**self.repository.store(), self.repository.keyring())?;
+        opened.damaged.iter().for_each(|problem| self.monitor.event(Event::Problem(problem)));
+        Ok((session, opened))
     }
 
     /// Ends the verb if somebody asked to stop.

@@ -42,6 +42,15 @@ impl Depot {
 
     /// Backs up `path`, a minute after whatever was before.
     pub fn backup(&self, path: &Path) -> Snapshot {
+        self.backup_beside(path, backup::Parent::Newest)
+    }
+
+    /// The same, but every file is read.
+    pub fn backup_all(&self, path: &Path) -> Snapshot {
+        self.backup_beside(path, backup::Parent::None)
+    }
+
+    fn backup_beside(&self, path: &Path, parent: backup::Parent) -> Snapshot {
         self.clock.advance(std::time::Duration::from_secs(60));
         let options = backup::Options {
             sources: vec![backup::Source::Path(path.to_owned())],
@@ -52,7 +61,7 @@ impl Depot {
             tags: Vec::new(),
             description: String::new(),
             time: None,
-            parent: backup::Parent::Newest,
+            parent,
             level: Level::Default,
             deltas: true,
             ignore_inode: false,
@@ -74,11 +83,19 @@ impl Depot {
         self.open(self.store.clone(), monitor, stop)
     }
 
+    /// The same repository opened once more, if it can be.
+    pub fn fresh(&self) -> super::Result<Context> {
+        self.try_open(self.store.clone(), self.seen.clone(), Stop::new())
+    }
+
     fn open(&self, store: Arc<dyn ObjectStore>, monitor: Arc<dyn Monitor>, stop: Stop) -> Context {
+        self.try_open(store, monitor, stop).unwrap()
+    }
+
+    fn try_open(&self, store: Arc<dyn ObjectStore>, monitor: Arc<dyn Monitor>, stop: Stop) -> super::Result<Context> {
         let unlock = Unlock::KeyFile(Secret::new(self.secret.clone()));
-        let sealed = SealedRepository::open(store).unwrap();
-        let repository = sealed.unlock(&unlock, self.clock.clone()).unwrap();
-        Context::open(repository, None, monitor, stop).unwrap().0
+        let repository = SealedRepository::open(store)?.unlock(&unlock, self.clock.clone())?;
+        Ok(Context::open(repository, None, monitor, stop)?.0)
     }
 
     /// The objects of an area.

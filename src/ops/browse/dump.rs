@@ -41,7 +41,7 @@ pub fn dump(
     archive: Archive,
     out: &mut dyn Write,
 ) -> Result<Dumped> {
-    let _session = context.read_session("dump")?;
+    let (_session, _) = context.read_session("dump")?;
     let mut trees = reader(context);
     let path = normal(path);
     let node = resolve_with(&mut trees, snapshot, &path)?;

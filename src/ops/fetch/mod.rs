@@ -58,6 +58,9 @@ pub struct Wanted<T> {
 pub trait Sink<T>: Send + Sync {
     /// Takes a blob, or hears why there is none. May wait.
     fn take(&self, uses: T, blob: Result<&[u8], &Error>);
+
+    /// Hears of a block or blob that is damaged, whether there is another copy or not. Must return quickly.
+    fn damaged(&self, _: &BlobId, _: &Error) {}
 }
 
 /// What was read.
@@ -167,10 +170,17 @@ impl<T: Send + 'static> Fetch<T> {
     /// Reads a window of blobs, each named once. Waits while too much is in flight; goes on while the window is read.
     pub fn window(&mut self, wanted: Vec<Wanted<T>>) -> Result<()> {
         let plan = Plan::make(&self.shared.index, wanted)?;
-        if !plan.failed.is_empty() {
-            for (wanted, error) in plan.failed {
-                self.tell(Message::Failed { wanted: vec![wanted], error });
-            }
+        self.read(plan)
+    }
+
+    /// The same for blobs whose places are known: just these are read.
+    pub fn placed_window(&mut self, placed: Vec<(Place, Wanted<T>)>) -> Result<()> {
+        self.read(Plan::of_placed(placed))
+    }
+
+    fn read(&mut self, plan: Plan<T>) -> Result<()> {
+        for (wanted, error) in plan.failed {
+            self.tell(Message::Failed { wanted: vec![wanted], error });
         }
         let jobs = plan.runs.into_iter().map(Job::Range).chain(plan.on_bases.into_iter().map(Job::OnBases));
         for job in jobs {
@@ -343,6 +353,7 @@ fn take_all<T>(shared: &Shared<T>, messages: &Mutex<Receiver<Message<T>>>) {
                 drop(permit);
             }
             Message::Failed { wanted, error } => {
+                wanted.iter().for_each(|wanted| shared.sink.damaged(&wanted.id, &error));
                 let reader = reader.get_or_insert_with(|| shared.reader(RETRY_FRAMES_BYTES));
                 wanted.into_iter().for_each(|wanted| retry(shared, reader, wanted, &error));
             }
@@ -372,7 +383,7 @@ fn retry<T>(shared: &Shared<T>, reader: &mut BlobReader, wanted: Wanted<T>, firs
 }
 
 /// Makes a blob unknown that could be read in none of its places: the next backup stores it again.
-fn forget_places(index: &Index, id: &BlobId) -> Result<(), Error> {
+pub fn forget_places(index: &Index, id: &BlobId) -> Result<(), Error> {
     for place in index.places(id)? {
         index.mark_damaged(&place.pack, place.block_offset)?;
     }

@@ -1,7 +1,7 @@
 //! From wanted blobs to few large reads.
 
 use super::{Wanted, fits};
-use crate::base::PackId;
+use crate::base::{BlobId, PackId};
 use crate::repo::index::{Index, Place};
 use crate::repo::pack_reader::needs_bases;
 use crate::repo::{Error, Result};
@@ -89,36 +89,57 @@ pub(super) struct Plan<T> {
     pub failed: Vec<(Wanted<T>, Error)>,
 }
 
+impl<T> Default for Plan<T> {
+    fn default() -> Self {
+        Plan { runs: Vec::new(), on_bases: Vec::new(), failed: Vec::new() }
+    }
+}
+
 impl<T> Plan<T> {
     /// Asks the index for each blob and sorts by pack.
     pub fn make(index: &Index, wanted: Vec<Wanted<T>>) -> Result<Plan<T>> {
-        let mut plan = Plan { runs: Vec::new(), on_bases: Vec::new(), failed: Vec::new() };
+        let mut plan = Plan::default();
         let mut placed = Vec::with_capacity(wanted.len());
         for wanted in wanted {
-            match index.places(&wanted.id)?.into_iter().next() {
+            match best_place(index, &wanted.id)? {
                 None => {
                     let error = Error::Missing(wanted.id);
                     plan.failed.push((wanted, error));
                 }
-                Some(place) => match fits(&wanted, place.length as usize) {
-                    Err(error) => plan.failed.push((wanted, error)),
-                    Ok(()) if needs_bases(&place) => plan.put_on_bases(wanted),
-                    Ok(()) => placed.push((place, wanted)),
-                },
+                Some(place) => placed.push((place, wanted)),
             }
         }
-        placed.sort_by_key(|(place, _)| (place.pack, place.block_offset, place.frame_offset, place.offset));
+        plan.add(placed);
+        Ok(plan)
+    }
+
+    /// Sorts by pack what has its place already.
+    pub fn of_placed(placed: Vec<(Place, Wanted<T>)>) -> Plan<T> {
+        let mut plan = Plan::default();
+        plan.add(placed);
+        plan
+    }
+
+    fn add(&mut self, placed: Vec<(Place, Wanted<T>)>) {
+        let mut whole = Vec::with_capacity(placed.len());
         for (place, wanted) in placed {
-            match plan.runs.last_mut() {
+            match fits(&wanted, place.length as usize) {
+                Err(error) => self.failed.push((wanted, error)),
+                Ok(()) if needs_bases(&place) => self.put_on_bases(wanted),
+                Ok(()) => whole.push((place, wanted)),
+            }
+        }
+        whole.sort_by_key(|(place, _)| (place.pack, place.block_offset, place.frame_offset, place.offset));
+        for (place, wanted) in whole {
+            match self.runs.last_mut() {
                 Some(run) if run.takes(&place) => run.add(place, wanted),
                 _ => {
                     let mut run = Run::begin(&place);
                     run.add(place, wanted);
-                    plan.runs.push(run);
+                    self.runs.push(run);
                 }
             }
         }
-        Ok(plan)
     }
 
     fn put_on_bases(&mut self, wanted: Wanted<T>) {
@@ -126,5 +147,14 @@ impl<T> Plan<T> {
             Some(group) if group.len() < ON_BASES => group.push(wanted),
             _ => self.on_bases.push(vec![wanted]),
         }
+    }
+}
+
+/// The best place of a blob; if there is none that counts, one where it may still be: in a pack that is condemned and
+/// not yet deleted, or in a block that could not be read once.
+fn best_place(index: &Index, id: &BlobId) -> Result<Option<Place>> {
+    match index.places(id)?.into_iter().next() {
+        Some(place) => Ok(Some(place)),
+        None => Ok(index.last_places(id)?.into_iter().find(|place| !needs_bases(place))),
     }
 }

@@ -119,7 +119,7 @@ pub struct Outcome {
 pub fn restore(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outcome> {
     let mut record = Record::begin(context, "restore");
     record.snapshot(snapshot.id);
-    let session = if options.dry_run { None } else { context.read_session("restore")? };
+    let session = if options.dry_run { None } else { context.read_session("restore")?.0 };
     if let Some(session) = &session {
         record.session(session.id());
     }

@@ -1,0 +1,95 @@
+//! The content of packs: every block that is needed is read, opened, decoded and named.
+
+use super::super::fetch::{Fetch, Figures, Wanted};
+use super::super::{Context, Error, Result};
+use super::Depth;
+use super::found::Found;
+use super::packs::Listed;
+use crate::base::{BlobId, Event, PackId, random};
+use crate::format::pack::Role;
+use crate::repo;
+use crate::repo::index::{LiveSet, Located, PackSummary, Place};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Raw bytes of a window.
+const WINDOW_BYTES: u64 = 48 << 20;
+/// Blobs of a window.
+const WINDOW_BLOBS: usize = 32 << 10;
+
+/// What was read.
+pub(super) struct Read {
+    pub packs: u64,
+    pub figures: Figures,
+}
+
+/// Reads the content of the packs that `depth` asks for.
+pub(super) fn read(
+    context: &Context,
+    depth: Depth,
+    listed: &Listed,
+    live: &LiveSet<'_>,
+    found: &Arc<Found>,
+) -> Result<Read> {
+    let chosen = choose(context, depth, listed)?;
+    let wanted = |pack: &PackSummary| chosen.contains(&pack.id);
+    let bytes = chosen.iter().filter_map(|id| listed.get(id)).sum();
+    context.monitor.event(Event::Total { items: chosen.len() as u64, bytes, complete: true });
+    let mut windows =
+        Windows { fetch: Fetch::begin(context, found.clone())?, placed: Vec::new(), bytes: 0, failure: None, context };
+    let mut each = |_: &PackId, located: &Located| windows.add(located);
+    let walked = match depth {
+        Depth::All => context.index.each_by_pack(&wanted, &mut each),
+        _ => live.each_live_by_pack(&wanted, &mut each),
+    };
+    // Why the windows stopped says more than that they did.
+    windows.failure.take().map_or(Ok(()), Err)?;
+    walked?;
+    let figures = windows.finish()?;
+    Ok(Read { packs: chosen.len() as u64, figures })
+}
+
+/// The packs whose content is read. Trees and lists were read already, but not those that nobody needs.
+fn choose(context: &Context, depth: Depth, listed: &Listed) -> Result<BTreeSet<PackId>> {
+    let there = |pack: &&PackSummary| !pack.void && listed.get(&pack.id) == Some(&pack.size_bytes);
+    let known = context.index.packs()?;
+    let packs = known.iter().filter(there).filter(|pack| depth == Depth::All || pack.role == Role::Data);
+    let mut packs: Vec<PackId> = packs.map(|pack| pack.id).collect();
+    if let Depth::Sample(percent) = depth {
+        let count = (packs.len() as f64 * percent / 100.0).ceil() as usize;
+        packs.sort_by_cached_key(|_| random::bytes::<8>());
+        packs.truncate(count);
+    }
+    Ok(packs.into_iter().collect())
+}
+
+struct Windows<'c> {
+    context: &'c Context,
+    fetch: Fetch<BlobId>,
+    placed: Vec<(Place, Wanted<BlobId>)>,
+    bytes: u64,
+    failure: Option<Error>,
+}
+
+impl Windows<'_> {
+    fn add(&mut self, located: &Located) -> repo::Result<()> {
+        let (id, length) = (located.id, u64::from(located.place.length));
+        self.bytes += length;
+        self.placed.push((located.place.clone(), Wanted { id, length, uses: id }));
+        if self.bytes < WINDOW_BYTES && self.placed.len() < WINDOW_BLOBS {
+            return Ok(());
+        }
+        self.bytes = 0;
+        let placed = std::mem::take(&mut self.placed);
+        let read = self.context.check_stop().and_then(|()| self.fetch.placed_window(placed));
+        read.map_err(|error| {
+            self.failure = Some(error);
+            repo::Error::Internal("reading was stopped".to_owned())
+        })
+    }
+
+    fn finish(mut self) -> Result<Figures> {
+        self.fetch.placed_window(self.placed)?;
+        self.fetch.finish()
+    }
+}

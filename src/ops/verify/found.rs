@@ -1,0 +1,139 @@
+//! What a verify has found so far.
+
+use super::super::Context;
+use super::super::fetch::Sink;
+use super::{Damage, HurtFile, Outcome};
+use crate::base::{BlobId, Event, Kind, Monitor, Problem, SnapshotId};
+use crate::repo::Error;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The most damages that are kept; all are counted and told to the onlooker.
+const MAX_DAMAGES: usize = 1000;
+/// The most blobs that are remembered in order to find the files that they hurt.
+const MAX_BLOBS: usize = 200_000;
+/// The most files that are named for one damage.
+const MAX_FILES: usize = 100;
+
+/// Damages, and the blobs that cannot be read for them.
+pub(super) struct Found {
+    monitor: Arc<dyn Monitor>,
+    state: Mutex<State>,
+    blobs_read: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    damages: Vec<Damage>,
+    count: u64,
+    /// Where a damage with this message stands.
+    places: HashMap<String, usize>,
+    /// Blobs that cannot be read, with their damage.
+    blobs: HashMap<BlobId, usize>,
+    blobs_left_out: bool,
+    notes: Vec<String>,
+}
+
+impl Found {
+    pub fn new(context: &Context) -> Found {
+        Found { monitor: context.monitor.clone(), state: Mutex::default(), blobs_read: AtomicU64::new(0) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An object is damaged. Told once for each message.
+    pub fn object(&self, object: &str, message: &str) {
+        self.place(&mut self.state(), object, message);
+    }
+
+    fn place(&self, state: &mut State, object: &str, message: &str) -> Option<usize> {
+        if let Some(place) = state.places.get(message) {
+            return Some(*place);
+        }
+        self.monitor.event(Event::Problem(&Problem::new(object, message, Kind::Damaged)));
+        state.count += 1;
+        if state.damages.len() >= MAX_DAMAGES {
+            return None;
+        }
+        let place = state.damages.len();
+        state.places.insert(message.to_owned(), place);
+        let (object, message) = (object.to_owned(), message.to_owned());
+        state.damages.push(Damage { object, message, ..Damage::default() });
+        Some(place)
+    }
+
+    /// A blob cannot be read at all.
+    pub fn blob(&self, id: &BlobId, error: &Error) {
+        let mut state = self.state();
+        let message = error.to_string();
+        let Some(place) = self.place(&mut state, &format!("blob {id}"), &message) else { return };
+        if state.blobs.len() < MAX_BLOBS {
+            state.blobs.insert(*id, place);
+        } else {
+            state.blobs_left_out = true;
+        }
+    }
+
+    /// Whether there are blobs that cannot be read.
+    pub fn any_blob(&self) -> bool {
+        !self.state().blobs.is_empty()
+    }
+
+    /// Which damage a blob suffers from.
+    pub fn damage_of(&self, id: &BlobId) -> Option<usize> {
+        self.state().blobs.get(id).copied()
+    }
+
+    /// A file that a damage hurts.
+    pub fn hurt(&self, damage: usize, snapshot: SnapshotId, path: &[u8]) {
+        let mut state = self.state();
+        let Some(damage) = state.damages.get_mut(damage) else { return };
+        damage.file_count += 1;
+        if damage.files.len() < MAX_FILES {
+            damage.files.push(HurtFile { snapshot, path: path.to_vec() });
+        }
+    }
+
+    /// Keeps a note for the outcome and tells it.
+    pub fn note(&self, note: String) {
+        self.monitor.event(Event::Note(&note));
+        self.state().notes.push(note);
+    }
+
+    pub fn blobs_read(&self) -> u64 {
+        self.blobs_read.load(Ordering::Relaxed)
+    }
+
+    pub fn into_outcome(&self, outcome: &mut Outcome) {
+        let state = std::mem::take(&mut *self.state());
+        outcome.damage_count = state.count;
+        outcome.damage = state.count > 0;
+        outcome.damages = state.damages;
+        outcome.notes = state.notes;
+        if state.blobs_left_out {
+            let note = "so many blobs are damaged that not every file that is hurt was looked for";
+            outcome.notes.push(note.to_owned());
+        }
+    }
+}
+
+/// Counts what can be read and remembers what cannot.
+impl Sink<BlobId> for Found {
+    fn take(&self, id: BlobId, blob: Result<&[u8], &Error>) {
+        match blob {
+            Ok(bytes) => {
+                self.blobs_read.fetch_add(1, Ordering::Relaxed);
+                self.monitor.event(Event::Done { items: 1, bytes: bytes.len() as u64 });
+            }
+            Err(error) => self.blob(&id, error),
+        }
+    }
+
+    /// Another copy may do, but this one is damaged all the same.
+    fn damaged(&self, id: &BlobId, error: &Error) {
+        self.object(&format!("blob {id}"), &error.to_string());
+    }
+}

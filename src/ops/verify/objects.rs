@@ -1,0 +1,71 @@
+//! The small objects: config, key slots, epochs. Each copy is read, for the second one is needed when the first is not
+//! there.
+
+use super::super::{Context, Result};
+use super::found::Found;
+use crate::format::cbor::Cbor;
+use crate::format::config;
+use crate::format::envelope::{self, ObjectKind};
+use crate::format::keys::{Epoch, MAX_EPOCH_BYTES, MAX_SLOT_BYTES, Slot};
+use crate::repo::Error;
+use crate::store::{Area, Key};
+
+/// What the second copy of an object is called besides.
+const COPY: &str = ".copy";
+
+/// Reads config, slots and epochs.
+pub(super) fn check(context: &Context, found: &Found) -> Result<()> {
+    for name in ["config", "config.copy"] {
+        check_one(context, &Key::new(Area::Config, name), found, config::MAX_BYTES, &|context, bytes| {
+            let stored = config::decode(bytes)?;
+            stored.prove(context.repository.keyring().root())
+        })?;
+    }
+    check_area(context, Area::Keys, found, MAX_SLOT_BYTES, &|_, bytes| Slot::decode(bytes).map(drop))?;
+    check_area(context, Area::Epochs, found, MAX_EPOCH_BYTES, &open_epoch)
+}
+
+type Check = dyn Fn(&Context, &[u8]) -> Result<(), crate::format::Error>;
+
+fn check_area(context: &Context, area: Area, found: &Found, limit_bytes: usize, check: &Check) -> Result<()> {
+    let mut names = Vec::new();
+    context.repository.store().list(area, &mut |listed| names.push(listed.name))?;
+    for name in &names {
+        check_one(context, &Key::new(area, name), found, limit_bytes, check)?;
+        let missing = match name.strip_suffix(COPY) {
+            Some(first) => first.to_owned(),
+            None => format!("{name}{COPY}"),
+        };
+        if !names.contains(&missing) {
+            let key = Key::new(area, &missing);
+            found.object(&key.to_string(), &format!("{key} is not there: only the other copy is left"));
+        }
+    }
+    Ok(())
+}
+
+fn check_one(context: &Context, key: &Key, found: &Found, limit_bytes: usize, check: &Check) -> Result<()> {
+    let checked = match context.repository.store().get(key, limit_bytes as u64) {
+        Ok(bytes) => check(context, &bytes).map_err(Error::object(key)),
+        Err(error) => Err(error.into()),
+    };
+    match checked {
+        Ok(()) => Ok(()),
+        Err(error) if super::super::fetch::is_damage(&error) => {
+            found.object(&key.to_string(), &error.to_string());
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An epoch of another root key belongs to a root that was rotated away.
+fn open_epoch(context: &Context, bytes: &[u8]) -> Result<(), crate::format::Error> {
+    let root = context.repository.keyring().root();
+    let header = envelope::peek(bytes, ObjectKind::Epoch)?;
+    if header.key != root.key_id() {
+        return Ok(());
+    }
+    let content = envelope::open(bytes.to_vec(), &header, context.repository.id(), &root.epoch_key())?;
+    Epoch::from_cbor(&content, "key epoch").map(drop)
+}

@@ -1,3 +1,7 @@
 //! The `keepstone` program: hands its arguments to the front door and ends with its exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(keepstone::cli::run())
+}

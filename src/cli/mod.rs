@@ -1,1 +1,68 @@
-//! The front door: arguments, terminal, text and JSON, exit codes.
+//! The front door: arguments, secrets, terminal, text and JSON, exit codes.
+//!
+//! The only room that prints, asks a person or reads the environment. Each command is a short file in `commands`:
+//! it turns arguments into the options of a verb, calls the verb and prints the outcome.
+
+mod app;
+pub mod args;
+mod commands;
+pub mod error;
+pub mod exit;
+pub mod print;
+mod secrets;
+mod terminal;
+
+use crate::base::clock::Stopwatch;
+use app::App;
+use args::Cli;
+use error::Error;
+use exit::Exit;
+use print::say;
+use serde::Serialize;
+
+/// Runs the command that the arguments name. The answer is the exit code.
+pub fn run() -> u8 {
+    terminal::no_core_dumps();
+    let (global, command) = Cli::read();
+    let app = App::new(global);
+    let since = Stopwatch::start();
+    let done = commands::run(&app, &command);
+    app.look.finish();
+    if app.global.verbose {
+        app.look.note(&format!("{} took {:.2} s", command.name(), since.elapsed().as_secs_f64()));
+    }
+    let exit = done.unwrap_or_else(|error| complain(&app, &error));
+    match app.out.finish() {
+        Ok(()) => exit.code(),
+        Err(source) => {
+            let told = complain(&app, &Error::io("write to standard output", source));
+            if exit == Exit::Done { told.code() } else { exit.code() }
+        }
+    }
+}
+
+/// The object that `--json` prints on standard error when a command ends early.
+#[derive(Serialize)]
+struct JsonError<'a> {
+    message_type: &'static str,
+    /// The exit code.
+    code: u8,
+    /// Its name.
+    kind: &'static str,
+    message: &'a str,
+}
+
+fn complain(app: &App, error: &Error) -> Exit {
+    let exit = error.exit();
+    if matches!(error, Error::Closed) {
+        return exit;
+    }
+    let message = error.to_string();
+    if app.out.is_json() {
+        let object = JsonError { message_type: "error", code: exit.code(), kind: exit.name(), message: &message };
+        say(serde_json::to_string(&object).unwrap_or(message));
+    } else {
+        say(format!("keepstone: {}", print::human::name(message.as_bytes())));
+    }
+    exit
+}

@@ -1,0 +1,190 @@
+//! What every command starts from: the options of all commands, standard output, and the way to the repository.
+
+use super::args::Global;
+use super::error::{Error, Result};
+use super::print::{Output, human};
+use super::secrets;
+use super::terminal::{self, Look};
+use crate::base::{Clock, Kind, RepositoryId, Stop};
+use crate::crypto::slots::Unlock;
+use crate::ops::Context;
+use crate::repo::{self, Repository, SealedRepository};
+use crate::store::{Local, ObjectStore};
+use std::env;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The Cache Directory Tagging Specification: who leaves out caches leaves out ours.
+const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder holds caches of keepstone; \
+                            deleting it costs time and nothing else.\n";
+
+/// What every command starts from.
+pub struct App {
+    /// Options of every command.
+    pub global: Global,
+    /// Standard output.
+    pub out: Output,
+    /// Looks on.
+    pub look: Arc<Look>,
+    /// Raised by a signal.
+    pub stop: Stop,
+}
+
+impl App {
+    /// Starts.
+    pub fn new(global: Global) -> App {
+        let stop = Stop::new();
+        let look = Arc::new(Look::new(&global, stop.clone()));
+        App { out: Output::new(global.json), look, stop, global }
+    }
+
+    /// Where the repository is.
+    pub fn location(&self) -> Result<&Path> {
+        let path = self.global.repository.as_deref().filter(|path| !path.as_os_str().is_empty());
+        let path = path.ok_or_else(|| Error::usage("which repository? Give -r FOLDER or set KEEPSTONE_REPOSITORY"))?;
+        match path.to_str().and_then(|text| text.split_once(':')) {
+            Some((scheme @ ("s3" | "sftp" | "rest" | "b2" | "rclone" | "http" | "https"), _)) => {
+                Err(Error::usage(format!("this version keeps repositories in local folders, not behind {scheme}:")))
+            }
+            _ => Ok(path),
+        }
+    }
+
+    /// The repository, still locked.
+    pub fn sealed(&self) -> Result<SealedRepository> {
+        let path = self.location()?;
+        let store: Arc<dyn ObjectStore> = match Local::open(path) {
+            Err(error) if error.kind() == Kind::NoRepository => {
+                return Err(repo::Error::NoRepository(path.display().to_string()).into());
+            }
+            other => Arc::new(other?),
+        };
+        Ok(SealedRepository::open(store)?)
+    }
+
+    /// The repository, opened with the user's password or key.
+    pub fn repository(&self) -> Result<Repository> {
+        Ok(self.repository_and_secret()?.0)
+    }
+
+    /// The same, and what it was opened with.
+    pub fn repository_and_secret(&self) -> Result<(Repository, Unlock)> {
+        // First look whether there is one: nobody types a password in vain.
+        let sealed = self.sealed()?;
+        let unlock = secrets::unlock(&self.global)?;
+        let repository = sealed.unlock(&unlock, Clock::System)?;
+        Ok((repository, unlock))
+    }
+
+    /// The repository with its index, ready for a verb.
+    pub fn context(&self) -> Result<Context> {
+        self.context_of(self.repository()?)
+    }
+
+    /// The same for a repository that is open already.
+    pub fn context_of(&self, repository: Repository) -> Result<Context> {
+        // Not earlier: while a password is typed, Ctrl-C simply ends the program.
+        terminal::heed_signals(&self.stop).map_err(|source| Error::io("listen for signals", source))?;
+        let cache_dir = self.cache_dir(repository.id());
+        if self.global.verbose {
+            let cache =
+                cache_dir.as_ref().map_or("no cache".to_owned(), |folder| format!("cache {}", folder.display()));
+            let (id, slot, place) = (repository.id().short(), repository.slot().short(), repository.store().location());
+            self.look.note(&format!("repository {id} in {place}, opened with key {slot}, {cache}"));
+        }
+        let (context, _) = Context::open(repository, cache_dir, self.look.clone(), self.stop.clone())?;
+        Ok(context)
+    }
+
+    /// The folder for local caches of this repository; none if nothing is to be kept or can be.
+    fn cache_dir(&self, repository: RepositoryId) -> Option<PathBuf> {
+        if self.global.no_cache {
+            return None;
+        }
+        let Some(top) = self.cache_top() else {
+            self.look.note("no local cache: neither --cache-dir nor HOME is set; every command reads the whole index");
+            return None;
+        };
+        let folder = top.join(repository.to_string());
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        match made {
+            Ok(()) => {
+                mark_as_cache(&top);
+                Some(folder)
+            }
+            Err(error) => {
+                let folder = folder.display();
+                self.look.note(&format!("no local cache: cannot make {folder} ({error}); this takes longer"));
+                None
+            }
+        }
+    }
+
+    fn cache_top(&self) -> Option<PathBuf> {
+        let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let given = self.global.cache_dir.clone().filter(|path| !path.as_os_str().is_empty());
+        given
+            .or_else(|| set("XDG_CACHE_HOME").filter(|path| path.is_absolute()).map(|path| path.join("keepstone")))
+            .or_else(|| set("HOME").map(|home| home.join(".cache/keepstone")))
+    }
+
+    /// A further command for the same repository, as it can be typed.
+    pub fn command(&self, words: &str) -> String {
+        let mut text = human::shell_word(&program());
+        let from_environment = env::var_os("KEEPSTONE_REPOSITORY").map(PathBuf::from) == self.global.repository;
+        let given = [
+            ("-r", self.global.repository.as_ref().filter(|_| !from_environment)),
+            ("--password-file", self.global.password_file.as_ref()),
+            ("--key-file", self.global.key_file.as_ref()),
+        ];
+        for (flag, value) in given {
+            if let Some(value) = value {
+                text.push_str(&format!(" {flag} {}", human::shell_word(&value.to_string_lossy())));
+            }
+        }
+        format!("{text} {words}")
+    }
+
+    /// Ends a report for people: what is safe, what is not, and what to do next.
+    pub fn close(&self, safe: &str, not_safe: &str, next: &str) {
+        self.out.line("");
+        self.out.line(format!("safe      {safe}"));
+        self.out.line(format!("not safe  {not_safe}"));
+        self.out.line(format!("next      {}", self.command(next)));
+    }
+
+    /// For long listings: ends them when nobody reads any more.
+    pub fn still_read(&self) -> crate::ops::Result<()> {
+        match self.out.is_closed() {
+            true => Err(crate::ops::Error::Interrupted),
+            false => Ok(self.stop_if_asked()?),
+        }
+    }
+
+    fn stop_if_asked(&self) -> crate::ops::Result<()> {
+        if self.stop.raised() { Err(crate::ops::Error::Interrupted) } else { Ok(()) }
+    }
+
+    /// What a listing ended with: that nobody reads any more is no failure.
+    pub fn listed<T>(&self, result: crate::ops::Result<T>) -> Result<T> {
+        result.map_err(|error| match self.out.is_closed() {
+            true => Error::Closed,
+            false => error.into(),
+        })
+    }
+}
+
+/// How this program was called, so that a printed command can be typed again.
+fn program() -> String {
+    env::args_os().next().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "keepstone".to_owned())
+}
+
+fn mark_as_cache(top: &Path) {
+    let tag = top.join("CACHEDIR.TAG");
+    if !tag.exists() {
+        // Only a courtesy to other backup programs.
+        let _ = std::fs::write(tag, CACHEDIR_TAG);
+    }
+}

@@ -1,0 +1,270 @@
+//! The arguments of commands that look after a repository: `init`, `key`, `tag`, `forget`, `prune` and the rest.
+
+use super::Filters;
+use super::values::size;
+use clap::{Args, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Make a new repository.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  keepstone -r /backup/vault init
+  keepstone -r /backup/vault --password-file ~/.keepstone-password init
+  keepstone -r /backup/vault init --generate-key-file /media/stick/vault.key
+
+Without the password or a key nobody can read the backups, also not you: keep it in a second place.")]
+pub struct Init {
+    /// How it will be opened.
+    #[command(flatten)]
+    pub new: NewRepository,
+}
+
+/// How a new repository will be opened.
+#[derive(Clone, Debug, Args)]
+pub struct NewRepository {
+    /// Make a key file that opens the repository in place of a password
+    #[arg(long, value_name = "FILE", help_heading = "A new repository")]
+    pub generate_key_file: Option<PathBuf>,
+    /// What the stretching of the password costs.
+    #[command(flatten)]
+    pub cost: KdfCost,
+}
+
+/// What the stretching of a password costs whoever tries one.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct KdfCost {
+    /// Memory that stretching the password takes (argon2id), at most 64M
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size, help_heading = "A new password")]
+    pub kdf_memory: u64,
+    /// Passes over that memory, at most 16
+    #[arg(long, value_name = "N", default_value_t = 3, help_heading = "A new password")]
+    pub kdf_passes: u32,
+}
+
+/// List, add, change and remove the passwords and keys that open the repository.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  keepstone key list
+  keepstone key add --new-password-file second.txt --label 'in the safe'
+  keepstone key passwd")]
+pub struct Key {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: KeyCommand,
+}
+
+/// Where a new password or key comes from; asked for on the terminal if nothing is given.
+#[derive(Clone, Debug, Args)]
+pub struct NewSecret {
+    /// Read the new password from the first line of a file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["new_password_command", "new_key_file", "generate_key_file"])]
+    pub new_password_file: Option<PathBuf>,
+    /// Take the first line that a shell command prints as the new password
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["new_key_file", "generate_key_file"])]
+    pub new_password_command: Option<String>,
+    /// The new key is the content of this file
+    #[arg(long, value_name = "FILE", conflicts_with = "generate_key_file")]
+    pub new_key_file: Option<PathBuf>,
+    /// Make a new key file
+    #[arg(long, value_name = "FILE")]
+    pub generate_key_file: Option<PathBuf>,
+    /// What the stretching of a password costs.
+    #[command(flatten)]
+    pub cost: KdfCost,
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// List the key slots
+    #[command(after_help = "Example:\n  keepstone key list --json")]
+    List,
+    /// Add a password or a key
+    #[command(after_help = "\
+Examples:
+  keepstone key add --label ann
+  keepstone key add --generate-key-file /media/stick/vault.key --label stick")]
+    Add {
+        /// The new one.
+        #[command(flatten)]
+        new: NewSecret,
+        /// What people call it
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        label: String,
+    },
+    /// Remove a key slot; never the last one
+    #[command(after_help = "Example:\n  keepstone key remove 4be0117c")]
+    Remove {
+        /// Its id, or the first digits
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Also the slot that this command was opened with
+        #[arg(long)]
+        force: bool,
+    },
+    /// Replace a password or key with a new one
+    #[command(after_help = "\
+Examples:
+  keepstone key passwd
+  keepstone key passwd --new-password-file new.txt")]
+    Passwd {
+        /// The slot to replace [default: the one that opened the repository]
+        #[arg(value_name = "ID")]
+        id: Option<String>,
+        /// The new one.
+        #[command(flatten)]
+        new: NewSecret,
+    },
+    /// Wrap the same password or key anew, for example at a higher cost
+    #[command(after_help = "Example:\n  keepstone key rewrap --kdf-passes 4")]
+    Rewrap {
+        /// What the stretching of a password costs.
+        #[command(flatten)]
+        cost: KdfCost,
+    },
+}
+
+/// Make the index anew from the packs.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  keepstone rebuild-index\n\nEvery pack's directory is read; snapshots and packs stay untouched."
+)]
+pub struct RebuildIndex {}
+
+/// Change the tags of snapshots.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  keepstone tag --add keep latest
+  keepstone tag --remove nightly 5f2a91c4 9be07d11
+  keepstone tag --set release,2025 latest~1
+
+A snapshot is never changed: one with the new tags takes its place and has an id of its own.")]
+pub struct Tag {
+    /// The snapshots
+    #[arg(value_name = "SNAP", required = true)]
+    pub snapshots: Vec<OsString>,
+    /// Tags to add
+    #[arg(long, value_name = "TAG", value_delimiter = ',', required_unless_present_any = ["remove", "set"])]
+    pub add: Vec<String>,
+    /// Tags to take away
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    pub remove: Vec<String>,
+    /// The tags from now on; an empty text for none
+    #[arg(long, value_name = "TAG", value_delimiter = ',', conflicts_with_all = ["add", "remove"])]
+    pub set: Option<Vec<String>>,
+    /// Among which they are looked for.
+    #[command(flatten)]
+    pub filters: Filters,
+}
+
+/// Remove snapshots, by name or by a policy.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  keepstone forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --dry-run
+  keepstone forget --keep-last 10 --host web1 --prune
+  keepstone forget 5f2a91c4
+
+A policy is applied to each group of snapshots on its own (same host and paths, unless --group-by \
+says otherwise). One that would keep nothing is refused. Space is freed by `keepstone prune`, or \
+with --prune at once.")]
+pub struct Forget {
+    /// Remove these snapshots
+    #[arg(value_name = "SNAP")]
+    pub snapshots: Vec<OsString>,
+    /// Keep the newest N
+    #[arg(short = 'l', long, value_name = "N", value_parser = count, help_heading = "What to keep")]
+    pub keep_last: Option<u32>,
+    /// Keep the newest of each of the last N hours that have one
+    #[arg(long, value_name = "N", value_parser = count, help_heading = "What to keep")]
+    pub keep_hourly: Option<u32>,
+    /// Keep the newest of each of the last N days that have one
+    #[arg(short = 'd', long, value_name = "N", value_parser = count, help_heading = "What to keep")]
+    pub keep_daily: Option<u32>,
+    /// Keep the newest of each of the last N weeks that have one
+    #[arg(short = 'w', long, value_name = "N", value_parser = count, help_heading = "What to keep")]
+    pub keep_weekly: Option<u32>,
+    /// Keep the newest of each of the last N months that have one
+    #[arg(short = 'm', long, value_name = "N", value_parser = count, help_heading = "What to keep")]
+    pub keep_monthly: Option<u32>,
+    /// Keep the newest of each of the last N years that have one
+    #[arg(short = 'y', long, value_name = "N", value_parser = count, help_heading = "What to keep")]
+    pub keep_yearly: Option<u32>,
+    /// Keep all that are at most this much older than the newest: 30d, 1y6m
+    #[arg(long, value_name = "AGE", help_heading = "What to keep")]
+    pub keep_within: Option<String>,
+    /// Keep hourly ones within this age
+    #[arg(long, value_name = "AGE", help_heading = "What to keep")]
+    pub keep_within_hourly: Option<String>,
+    /// Keep daily ones within this age
+    #[arg(long, value_name = "AGE", help_heading = "What to keep")]
+    pub keep_within_daily: Option<String>,
+    /// Keep weekly ones within this age
+    #[arg(long, value_name = "AGE", help_heading = "What to keep")]
+    pub keep_within_weekly: Option<String>,
+    /// Keep monthly ones within this age
+    #[arg(long, value_name = "AGE", help_heading = "What to keep")]
+    pub keep_within_monthly: Option<String>,
+    /// Keep yearly ones within this age
+    #[arg(long, value_name = "AGE", help_heading = "What to keep")]
+    pub keep_within_yearly: Option<String>,
+    /// Keep those with all of these tags, separated by commas (may be repeated: any such list)
+    #[arg(long, value_name = "TAG,…", help_heading = "What to keep")]
+    pub keep_tag: Vec<String>,
+    /// What makes a group: any of host, paths, tags, separated by commas; empty for one group of all
+    #[arg(short, long, value_name = "BY", default_value = "host,paths")]
+    pub group_by: String,
+    /// Remove nothing; say what would be removed
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Then delete what no snapshot needs any more
+    #[arg(long)]
+    pub prune: bool,
+    /// Which snapshots the policy is for.
+    #[command(flatten)]
+    pub filters: Filters,
+}
+
+/// A number to keep; `unlimited` for all.
+fn count(text: &str) -> Result<u32, String> {
+    match text {
+        "unlimited" => Ok(u32::MAX),
+        _ => text.parse().map_err(|_| format!("`{text}` is not a number to keep: write 7, or unlimited")),
+    }
+}
+
+/// Delete what no snapshot needs any more.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  keepstone prune --dry-run
+  keepstone prune --max-unused 10% --max-repack 5G
+
+Refused (exit code 11) while a backup is at work.")]
+pub struct Prune {
+    /// How much unused content may stay where it is: 5%, 100M or unlimited
+    #[arg(long, value_name = "LIMIT", default_value = "5%")]
+    pub max_unused: String,
+    /// Write at most this much anew in one run
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max_repack: Option<u64>,
+    /// Delete nothing; say what would be deleted
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+/// Print completions for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  keepstone completions bash > /usr/share/bash-completion/completions/keepstone
+  keepstone completions fish > ~/.config/fish/completions/keepstone.fish")]
+pub struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}

@@ -1,0 +1,214 @@
+//! What may be said on the command line: clap's only door.
+//!
+//! Everything here is text as it was given, checked for its form; what it means is the commands' business. Secrets
+//! are never arguments: an argument stands in the process list.
+
+mod backup;
+mod keep;
+mod restore;
+mod see;
+pub mod values;
+
+pub use backup::{Backup, Compression};
+pub use keep::{
+    Completions, Forget, Init, KdfCost, Key, KeyCommand, NewRepository, NewSecret, Prune, RebuildIndex, Tag,
+};
+pub use restore::{Dump, DumpFormat, Overwrite, Restore, Verify};
+pub use see::{Cat, Diff, Filters, Find, Info, Ls, Show, SnapshotKind, Snapshots, Stats};
+
+use super::exit::Exit;
+use super::print::say;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Backups of file trees and streams: deduplicated, delta-compressed, encrypted, verified.
+#[derive(Debug, Parser)]
+#[command(
+    name = "keepstone",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 110,
+    after_help = TOP_HELP
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+const TOP_HELP: &str = "\
+Examples:
+  export KEEPSTONE_REPOSITORY=/backup/vault KEEPSTONE_PASSWORD_FILE=~/.keepstone-password
+  keepstone init
+  keepstone backup ~/documents
+  keepstone snapshots
+  keepstone restore latest --target ./restored
+
+The password comes from --password-file, --password-command or --key-file; or else from the \
+environment variable KEEPSTONE_PASSWORD, KEEPSTONE_PASSWORD_FILE, KEEPSTONE_PASSWORD_COMMAND or \
+KEEPSTONE_KEY_FILE, the first of them that is set; or else it is asked for on the terminal.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 done but some sources could not be read, 4 damage found, \
+10 no repository, 11 refused, 12 wrong password or key, 130 interrupted.";
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The repository: a folder
+    #[arg(short = 'r', long = "repo", global = true, value_name = "FOLDER", env = "KEEPSTONE_REPOSITORY")]
+    pub repository: Option<PathBuf>,
+    /// Read the password from the first line of a file
+    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["password_command", "key_file"])]
+    pub password_file: Option<PathBuf>,
+    /// Take the first line that a shell command prints as the password
+    #[arg(long, global = true, value_name = "COMMAND", conflicts_with = "key_file")]
+    pub password_command: Option<String>,
+    /// Open the repository with a key file in place of a password
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Where local caches lie [default: $XDG_CACHE_HOME/keepstone or ~/.cache/keepstone]
+    #[arg(long, global = true, value_name = "FOLDER", env = "KEEPSTONE_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Keep no local cache beyond this run
+    #[arg(long, global = true, conflicts_with = "cache_dir")]
+    pub no_cache: bool,
+    /// Print JSON: objects with a `message_type`, one a line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print results and problems only, no progress and no notes
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Show no progress on the terminal
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a new repository
+    Init(Init),
+    /// Back up files, directories, standard input or the output of a command
+    Backup(Backup),
+    /// List snapshots
+    Snapshots(Snapshots),
+    /// Show all that is known of one snapshot
+    Show(Show),
+    /// List the files of a snapshot
+    Ls(Ls),
+    /// Find files in snapshots by name
+    Find(Find),
+    /// Compare two snapshots
+    Diff(Diff),
+    /// Write one file, or a directory as an archive, to standard output
+    Dump(Dump),
+    /// Restore a snapshot or parts of it
+    Restore(Restore),
+    /// Check that what is stored is whole and can be restored
+    #[command(visible_alias = "check")]
+    Verify(Verify),
+    /// Say what the repository holds and what it takes
+    Stats(Stats),
+    /// Totals, and counts per day, week and month
+    Info(Info),
+    /// List, add, change and remove the passwords and keys that open the repository
+    Key(Key),
+    /// Make the index anew from the packs
+    RebuildIndex(RebuildIndex),
+    /// Print an object of the repository as it is, decrypted
+    Cat(Cat),
+    /// Change the tags of snapshots
+    Tag(Tag),
+    /// Remove snapshots, by name or by a policy
+    Forget(Forget),
+    /// Delete what no snapshot needs any more
+    Prune(Prune),
+    /// Print completions for a shell
+    Completions(Completions),
+    /// Print the version
+    #[command(after_help = "Example:\n  keepstone version --json")]
+    Version,
+}
+
+impl Command {
+    /// What messages call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Init(_) => "init",
+            Command::Backup(_) => "backup",
+            Command::Snapshots(_) => "snapshots",
+            Command::Show(_) => "show",
+            Command::Ls(_) => "ls",
+            Command::Find(_) => "find",
+            Command::Diff(_) => "diff",
+            Command::Dump(_) => "dump",
+            Command::Restore(_) => "restore",
+            Command::Verify(_) => "verify",
+            Command::Stats(_) => "stats",
+            Command::Info(_) => "info",
+            Command::Key(_) => "key",
+            Command::RebuildIndex(_) => "rebuild-index",
+            Command::Cat(_) => "cat",
+            Command::Tag(_) => "tag",
+            Command::Forget(_) => "forget",
+            Command::Prune(_) => "prune",
+            Command::Completions(_) => "completions",
+            Command::Version => "version",
+        }
+    }
+}
+
+impl Cli {
+    /// Reads the command line. A malformed one is answered here, with exit code 2; `--help` and `--version` with 0.
+    pub fn read() -> (Global, Command) {
+        let Cli { global, command } = Cli::parse();
+        match command {
+            Some(command) => (global, command),
+            None => {
+                say(Cli::command().render_help());
+                std::process::exit(i32::from(Exit::Usage.code()))
+            }
+        }
+    }
+}
+
+/// The completions of a shell.
+pub fn completions(shell: clap_complete::Shell, out: &mut dyn std::io::Write) {
+    let mut out = out;
+    clap_complete::generate(shell, &mut Cli::command(), "keepstone", &mut out);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn look(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{} has no example", command.get_name());
+            command.get_subcommands().for_each(look);
+        }
+        look(&Cli::command());
+    }
+
+    #[test]
+    fn secrets_cannot_be_arguments() {
+        let command = Cli::command();
+        let names: Vec<_> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
+        assert!(!names.contains(&"password"), "{names:?}");
+    }
+}

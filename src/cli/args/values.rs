@@ -1,0 +1,79 @@
+//! Values that people write: sizes, shares, times.
+
+use crate::base::Timestamp;
+use jiff::Zoned;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+/// A size: a number with `K`, `M`, `G` or `T` behind it (powers of 1024), or a plain number of bytes.
+pub fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not a size: write a number of bytes, or 500K, 20M, 1.5G, 2T");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(wrong()),
+    };
+    if let Ok(whole) = digits.parse::<u64>() {
+        return whole.checked_mul(1 << shift).ok_or_else(wrong);
+    }
+    let number: f64 = digits.parse().map_err(|_| wrong())?;
+    let bytes = number * (1u64 << shift) as f64;
+    // Above 2^53 a fraction is beyond what the number can hold anyway.
+    if (0.0..9e15).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
+}
+
+/// A share: `5%`. The answer is between 0 and 100.
+pub fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    number
+        .filter(|number| *number > 0.0 && *number <= 100.0)
+        .ok_or_else(|| format!("`{text}` is not a share: write 5%, up to 100%"))
+}
+
+/// A moment: `2025-03-10T14:00:00Z`, `2025-03-10 14:00:00+01:00`, or `2025-03-10 14:00` in local time.
+pub fn time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(moment) = text.parse::<Timestamp>() {
+        return Ok(moment);
+    }
+    let local: Option<Zoned> = text.parse::<DateTime>().ok().and_then(|civil| civil.to_zoned(TimeZone::system()).ok());
+    local
+        .map(|zoned| zoned.timestamp())
+        .ok_or_else(|| format!("`{text}` is not a time: write 2025-03-10 14:00:00, or 2025-03-10T14:00:00Z"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [("0", 0), ("17", 17), ("500K", 500 << 10), ("1.5G", 3 << 29), ("2TiB", 2 << 40)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for wrong in ["", "K", "-1", "1X", "1e400M", "NaN", "99999999999999999999", "20000000T", "1 K x"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn shares_are_above_nothing_and_at_most_all() {
+        assert_eq!(percent("5%"), Ok(5.0));
+        assert_eq!(percent("0.5 %"), Ok(0.5));
+        for wrong in ["5", "0%", "101%", "-1%", "x%", "%", "NaN%"] {
+            assert!(percent(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_with_and_without_a_zone() {
+        assert_eq!(time("2025-03-10T14:00:00Z").unwrap().to_string(), "2025-03-10T14:00:00Z");
+        assert!(time("2025-03-10 14:00").is_ok());
+        assert!(time("2025-03-10").is_ok());
+        assert!(time("yesterday").is_err());
+    }
+}

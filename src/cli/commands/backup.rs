@@ -1,0 +1,328 @@
+//! `backup`: files, directories and streams into a snapshot.
+
+use super::init;
+use crate::base::{Kind, Problem};
+use crate::cli::app::App;
+use crate::cli::args::Backup;
+use crate::cli::error::{Error, Result};
+use crate::cli::exit::Exit;
+use crate::cli::print::json::{JsonProblem, JsonSnapshot, JsonTotals, Saved, problems};
+use crate::cli::print::{human, table};
+use crate::format::snapshot::Snapshot;
+use crate::ops::backup::{self, Options, Outcome, Parent, Source, StreamKind};
+use crate::ops::select::{self, Filter as Snapshots};
+use crate::ops::{Context, verify};
+use crate::source::files::{Accounts, BadPattern, Filter, Marker, ScanOptions, paths_from_lines, paths_from_raw};
+use serde::Serialize;
+use std::env;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// No list of paths or patterns is longer.
+const MAX_LIST_BYTES: u64 = 256 << 20;
+
+#[derive(Serialize)]
+struct JsonBackup {
+    message_type: &'static str,
+    dry_run: bool,
+    /// The new snapshot; null after a dry run.
+    snapshot: Option<JsonSnapshot>,
+    parent: Option<String>,
+    partial: bool,
+    /// Whether what was stored was read back (`--verify`) and is whole; null if it was not.
+    verified: Option<bool>,
+    files_unchanged: u64,
+    totals: JsonTotals,
+    problem_count: u64,
+    problems: Vec<JsonProblem>,
+}
+
+/// Backs up.
+pub fn run(app: &App, given: &Backup) -> Result<Exit> {
+    let mut options = options(app, given)?;
+    let context = open(app, given)?;
+    keep_out(app, &context, &mut options)?;
+    if let Some(parent) = &given.parent {
+        options.parent = Parent::Given(select::select(&context, parent, &Snapshots::default())?.snapshot.id);
+    }
+    let outcome = backup::backup(&context, &options)?;
+    let whole = match &outcome.snapshot {
+        Some(snapshot) if given.verify => Some(is_whole(&context, snapshot)?),
+        _ => None,
+    };
+    app.look.finish();
+    match app.out.is_json() {
+        true => print_json(app, &options, &outcome, whole),
+        false => print_text(app, &options, &outcome, whole),
+    }
+    Ok(match (whole, outcome.problem_count) {
+        (Some(false), _) => Exit::Damage,
+        (_, 0) => Exit::Done,
+        _ => Exit::Partial,
+    })
+}
+
+/// Reads back all that the snapshot needs.
+fn is_whole(context: &Context, snapshot: &Snapshot) -> Result<bool> {
+    let wanted = verify::Options { snapshots: vec![snapshot.clone()], depth: verify::Depth::Content };
+    Ok(!verify::verify(context, &wanted)?.damage)
+}
+
+fn open(app: &App, given: &Backup) -> Result<Context> {
+    match app.sealed() {
+        Err(error) if given.init && error.exit() == Exit::NoRepository => {
+            if given.dry_run {
+                return Err(Error::usage("there is no repository yet: --init makes one, but not with --dry-run"));
+            }
+            let (repository, _) = init::create(app, &given.new)?;
+            app.look.note(&format!("made repository {} in {}", repository.id().short(), repository.store().location()));
+            app.context_of(repository)
+        }
+        Err(error) => Err(error),
+        Ok(_) => app.context(),
+    }
+}
+
+fn options(app: &App, given: &Backup) -> Result<Options> {
+    let (excludes, exclude_texts) = excludes(given)?;
+    Ok(Options {
+        sources: sources(given)?,
+        scan: ScanOptions {
+            excludes,
+            one_file_system: given.one_file_system,
+            exclude_caches: given.exclude_caches,
+            exclude_larger_than: given.exclude_larger_than,
+            exclude_if_present: given.exclude_if_present.iter().map(|name| Marker::parse(name.as_bytes())).collect(),
+            ..ScanOptions::default()
+        },
+        exclude_texts,
+        host: given.host.clone(),
+        user: user(),
+        tags: given.tag.iter().filter(|tag| !tag.is_empty()).cloned().collect(),
+        description: given.description.clone(),
+        time: given.time,
+        parent: if given.force { Parent::None } else { Parent::Newest },
+        level: given.compression.0,
+        deltas: !given.no_delta,
+        ignore_inode: given.ignore_inode,
+        ignore_ctime: given.ignore_ctime,
+        dry_run: given.dry_run,
+        base_cache_bytes: if app.global.no_cache { 0 } else { given.base_cache },
+    })
+}
+
+fn user() -> String {
+    let named = ["USER", "LOGNAME"].iter().filter_map(env::var_os).find(|name| !name.is_empty());
+    let number = || {
+        let number = rustix::process::getuid().as_raw();
+        Accounts::of_this_machine().user_name(number).map_or_else(|| number.to_string(), str::to_owned)
+    };
+    named.map_or_else(number, |name| name.to_string_lossy().into_owned())
+}
+
+fn sources(given: &Backup) -> Result<Vec<Source>> {
+    if given.stdin || given.stdin_from_command {
+        return Ok(vec![stream(given)?]);
+    }
+    let mut paths = given.paths.clone();
+    for list in &given.files_from {
+        paths.extend(paths_from_lines(&read(list)?));
+    }
+    for list in &given.files_from_raw {
+        let listed = paths_from_raw(&read(list)?);
+        paths.extend(listed.map_err(|error| Error::usage(format!("{}: {error}", list.display())))?);
+    }
+    Ok(paths.into_iter().map(Source::Path).collect())
+}
+
+fn stream(given: &Backup) -> Result<Source> {
+    let text = |word: &OsStr| {
+        let said = || Error::usage(format!("{} is not UTF-8: use a script", human::name(word.as_bytes())));
+        word.to_str().map(str::to_owned).ok_or_else(said)
+    };
+    let kind = match given.stdin_from_command {
+        false => StreamKind::Stdin,
+        true if given.paths.is_empty() => {
+            return Err(Error::usage("which command? Write it after `--`: --stdin-from-command -- pg_dump shop"));
+        }
+        true => StreamKind::Command(given.paths.iter().map(|word| text(word.as_os_str())).collect::<Result<_>>()?),
+    };
+    Ok(Source::Stream { name: text(&given.stdin_filename)?, kind })
+}
+
+fn excludes(given: &Backup) -> Result<(Filter, Vec<String>)> {
+    let mut filter = Filter::new();
+    let mut texts = Vec::new();
+    let bad = |error: BadPattern| Error::usage(error.to_string());
+    for (patterns, ignoring_case) in [(&given.exclude, false), (&given.iexclude, true)] {
+        for pattern in patterns {
+            add(&mut filter, pattern.as_bytes(), ignoring_case).map_err(bad)?;
+            texts.push(pattern.to_string_lossy().into_owned());
+        }
+    }
+    for (files, ignoring_case) in [(&given.exclude_file, false), (&given.iexclude_file, true)] {
+        for file in files {
+            let lines = read(file)?;
+            filter.add_lines(&lines, ignoring_case).map_err(bad)?;
+            texts.extend(String::from_utf8_lossy(&lines).lines().map(str::trim).filter(is_pattern).map(str::to_owned));
+        }
+    }
+    Ok((filter, texts))
+}
+
+fn is_pattern(line: &&str) -> bool {
+    !line.is_empty() && !line.starts_with('#')
+}
+
+fn add(filter: &mut Filter, pattern: &[u8], ignoring_case: bool) -> Result<(), BadPattern> {
+    if ignoring_case { filter.add_ignoring_case(pattern) } else { filter.add(pattern) }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let failed = |source| Error::io(format!("read {}", path.display()), source);
+    let mut bytes = Vec::new();
+    let from: Box<dyn Read> = match path.as_os_str() == "-" {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(std::fs::File::open(path).map_err(failed)?),
+    };
+    from.take(MAX_LIST_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_LIST_BYTES {
+        return Err(Error::usage(format!("{} is larger than {}", path.display(), human::bytes(MAX_LIST_BYTES))));
+    }
+    Ok(bytes)
+}
+
+/// A repository that lies in one of its sources is left out, and so is its local cache: they would change while they
+/// are read. A source that lies in the repository is refused.
+fn keep_out(app: &App, context: &Context, options: &mut Options) -> Result<()> {
+    let repository = app.location()?.canonicalize().ok();
+    let cache = context.cache_dir.as_ref().and_then(|folder| folder.canonicalize().ok());
+    for source in &options.sources {
+        let Source::Path(path) = source else { continue };
+        let Ok(real) = path.canonicalize() else { continue };
+        if repository.as_ref().is_some_and(|repository| real.starts_with(repository)) {
+            let text = format!("cannot back up {}: it is the repository itself, or lies in it", path.display());
+            return Err(Error::Said(Kind::Refused, text));
+        }
+        // The walk sees the path as it was named, with `..` resolved.
+        let named =
+            std::path::absolute(path).map_err(|source| Error::io(format!("find {}", path.display()), source))?;
+        let seen = if named.components().any(|part| part.as_os_str() == "..") { &real } else { &named };
+        for (ours, what) in [(&repository, "repository"), (&cache, "cache")] {
+            let Some(beneath) = ours.as_ref().and_then(|ours| ours.strip_prefix(&real).ok()) else { continue };
+            let left_out = seen.join(beneath);
+            let added = options.scan.excludes.add(&literally(&left_out));
+            added.map_err(|error| Error::Said(Kind::Refused, error.to_string()))?;
+            app.look.note(&format!("{} is left out: it is this {what}", left_out.display()));
+        }
+    }
+    Ok(())
+}
+
+/// A pattern that matches this path and no other.
+fn literally(path: &Path) -> Vec<u8> {
+    let escape = |&byte: &u8| match byte {
+        b'*' | b'?' | b'[' | b']' | b'\\' | b'!' => vec![b'\\', byte],
+        _ => vec![byte],
+    };
+    path.as_os_str().as_bytes().iter().flat_map(escape).collect()
+}
+
+fn print_json(app: &App, options: &Options, outcome: &Outcome, verified: Option<bool>) {
+    app.out.object(&JsonBackup {
+        message_type: "backup",
+        dry_run: options.dry_run,
+        snapshot: outcome.snapshot.as_ref().map(JsonSnapshot::from),
+        parent: outcome.parent.map(|id| id.to_string()),
+        partial: outcome.problem_count > 0,
+        verified,
+        files_unchanged: outcome.unchanged_files,
+        totals: (&outcome.totals).into(),
+        problem_count: outcome.problem_count,
+        problems: problems(&outcome.problems),
+    });
+}
+
+fn print_text(app: &App, options: &Options, outcome: &Outcome, verified: Option<bool>) {
+    let totals = &outcome.totals;
+    let saved = Saved::of(totals);
+    let mut found = vec![human::counted(totals.files, "file"), human::counted(totals.directories, "directory")];
+    if totals.others > 0 {
+        found.push(human::counted(totals.others, "other"));
+    }
+    let changes =
+        [(totals.files_new, "new"), (totals.files_changed, "changed"), (outcome.unchanged_files, "unchanged")];
+    let changes: Vec<String> =
+        changes.iter().map(|(number, what)| format!("{} {what}", human::count(*number))).collect();
+    let bytes = human::bytes;
+    let mut facts = vec![
+        ("found", format!("{}, {}", found.join(", "), bytes(totals.bytes))),
+        ("files", changes.join(", ")),
+        (
+            "read",
+            format!("{}, of which {} had not been stored before", bytes(totals.bytes_read), bytes(totals.bytes_new)),
+        ),
+    ];
+    if options.dry_run {
+        facts.push(("stored", "nothing: this was a dry run".to_owned()));
+    } else {
+        let saved_text = [(saved.dedup, "dedup"), (saved.delta, "delta"), (saved.compression, "compression")];
+        let saved_text: Vec<String> = saved_text.iter().map(|(size, by)| format!("{} by {by}", bytes(*size))).collect();
+        facts.push(("saved", saved_text.join(", ")));
+        facts.push(("added", format!("{} to the repository", bytes(totals.added))));
+    }
+    if let Some(snapshot) = &outcome.snapshot {
+        let partial = if snapshot.partial { ", partial" } else { "" };
+        facts.push(("snapshot", format!("{}{partial}", snapshot.id.short())));
+    }
+    if outcome.problem_count > 0 {
+        facts.push(("problems", problem_line(outcome.problem_count, &outcome.problems)));
+    }
+    table::facts(&app.out, &facts);
+    conclude(app, outcome, verified);
+}
+
+fn problem_line(count: u64, problems: &[Problem]) -> String {
+    let first = problems.first().map_or(String::new(), |problem| human::name(problem.message.as_bytes()));
+    match count {
+        1 => format!("1: {first}"),
+        _ => format!("{}, the first: {first}", human::count(count)),
+    }
+}
+
+fn conclude(app: &App, outcome: &Outcome, verified: Option<bool>) {
+    let Some(snapshot) = &outcome.snapshot else {
+        return app.close("what earlier snapshots hold", "what is listed here: nothing was stored", "backup PATH");
+    };
+    let id = snapshot.id.short();
+    let safe = match verified {
+        Some(true) => "everything found was stored, read back and compared",
+        Some(false) => "what earlier runs stored",
+        None => "everything found was stored and is on the disk",
+    };
+    let safe = if outcome.problem_count > 0 {
+        safe.replace("everything found", "everything that could be read")
+    } else {
+        safe.to_owned()
+    };
+    let problems = human::counted(outcome.problem_count, "source");
+    let (not_safe, next) = match (verified, outcome.problem_count) {
+        (Some(false), _) => ("this snapshot: what was read back is damaged".to_owned(), format!("verify {id}")),
+        (_, 1..) => (format!("{problems} that could not be read"), format!("show {id}")),
+        (None, 0) => ("nothing known; not read back yet".to_owned(), format!("verify {id}")),
+        (Some(true), 0) => ("nothing known".to_owned(), format!("restore {id} --target DIR")),
+    };
+    app.close(&safe, &not_safe, &next);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_wildcards_is_meant_literally() {
+        assert_eq!(literally(Path::new("/a*b/[c]/!d")), br"/a\*b/\[c\]/\!d");
+    }
+}

@@ -1,0 +1,86 @@
+//! `dump`: one file, or a directory as an archive, to standard output.
+
+use super::{filter, ls};
+use crate::cli::app::App;
+use crate::cli::args::{Dump, DumpFormat};
+use crate::cli::error::{Error, Result};
+use crate::cli::exit::Exit;
+use crate::cli::print::human;
+use crate::ops::browse::{self, Archive};
+use crate::ops::select;
+use serde::Serialize;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+
+#[derive(Serialize)]
+struct JsonDump {
+    message_type: &'static str,
+    entries: u64,
+    content_bytes: u64,
+    /// Entries that the archive cannot hold.
+    left_out: u64,
+}
+
+/// Standard output, which remembers whether its reader went away.
+struct Pipe {
+    out: BufWriter<io::Stdout>,
+    closed: bool,
+}
+
+impl Pipe {
+    fn note<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        self.closed |= result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        result
+    }
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes);
+        self.note(written)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.out.flush();
+        self.note(flushed)
+    }
+}
+
+/// Dumps. With `--json` the summary goes to standard error: standard output is the content.
+pub fn run(app: &App, given: &Dump) -> Result<Exit> {
+    let context = app.context()?;
+    let selected = select::select(&context, &given.snapshot, &filter(&given.filters))?;
+    let top = selected.path.clone().unwrap_or_else(|| b"/".to_vec());
+    let path = if given.entry == "/" { top } else { ls::beneath(&top, given.entry.as_bytes()) };
+    let node = browse::resolve(&context, &selected.snapshot, &path)?;
+    if node.tree.is_some() && io::stdout().is_terminal() {
+        return Err(Error::usage("an archive is nothing for a terminal: write `> FILE` or `| tar t` behind it"));
+    }
+    app.look.finish();
+    let archive = match given.archive {
+        DumpFormat::Tar => Archive::Tar,
+        DumpFormat::Zip => Archive::Zip,
+    };
+    let mut pipe = Pipe { out: BufWriter::with_capacity(256 << 10, io::stdout()), closed: false };
+    let dumped = browse::dump(&context, &selected.snapshot, &path, archive, &mut pipe);
+    let dumped = match dumped.and_then(|dumped| flush(&mut pipe).map(|()| dumped)) {
+        Ok(dumped) => dumped,
+        Err(_) if pipe.closed => return Err(Error::Closed),
+        Err(error) => return Err(error.into()),
+    };
+    if app.out.is_json() {
+        let summary = JsonDump {
+            message_type: "dump",
+            entries: dumped.entries,
+            content_bytes: dumped.bytes,
+            left_out: dumped.left_out,
+        };
+        crate::cli::print::say(serde_json::to_string(&summary).unwrap_or_default());
+    } else if dumped.left_out > 0 {
+        app.look.note(&format!("{} cannot be in such an archive", human::counted(dumped.left_out, "special file")));
+    }
+    Ok(Exit::Done)
+}
+
+fn flush(pipe: &mut Pipe) -> crate::ops::Result<()> {
+    pipe.flush().map_err(|source| crate::ops::Error::Io { what: "write to standard output".to_owned(), source })
+}

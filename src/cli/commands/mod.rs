@@ -1,0 +1,86 @@
+//! The commands, one short file each.
+
+mod backup;
+mod cat;
+mod diff;
+mod dump;
+mod entry;
+mod forget;
+mod info;
+mod init;
+mod key;
+mod ls;
+mod plain;
+mod prune;
+mod rebuild_index;
+mod restore;
+mod show;
+mod snapshots;
+mod stats;
+mod tag;
+mod verify;
+
+use super::app::App;
+use super::args::{Command, Filters};
+use super::error::Result;
+use super::exit::Exit;
+use crate::base::{Event, Monitor, Problem, SnapshotId};
+use crate::ops::{Context, select};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+/// Does what the arguments ask for.
+pub fn run(app: &App, command: &Command) -> Result<Exit> {
+    match command {
+        Command::Init(given) => init::run(app, given),
+        Command::Backup(given) => backup::run(app, given),
+        Command::Snapshots(given) => snapshots::run(app, given),
+        Command::Show(given) => show::run(app, given),
+        Command::Ls(given) => ls::ls(app, given),
+        Command::Find(given) => ls::find(app, given),
+        Command::Diff(given) => diff::run(app, given),
+        Command::Dump(given) => dump::run(app, given),
+        Command::Restore(given) => restore::run(app, given),
+        Command::Verify(given) => verify::run(app, given),
+        Command::Stats(given) => stats::run(app, given),
+        Command::Cat(given) => cat::run(app, given),
+        Command::Info(_) => info::run(app),
+        Command::Key(given) => key::run(app, given),
+        Command::RebuildIndex(_) => rebuild_index::run(app),
+        Command::Tag(given) => tag::run(app, given),
+        Command::Forget(given) => forget::run(app, given),
+        Command::Prune(given) => prune::run(app, given),
+        Command::Completions(given) => plain::completions(app, given),
+        Command::Version => plain::version(app),
+    }
+}
+
+/// Which snapshots the common arguments mean.
+fn filter(given: &Filters) -> select::Filter {
+    select::Filter {
+        hosts: given.host.clone(),
+        tags: given.tag.iter().map(|list| select::parse_tags(list)).collect(),
+        paths: given.path.iter().map(|path| path.as_bytes().to_vec()).collect(),
+        ..select::Filter::default()
+    }
+}
+
+/// The ids of the snapshots that are named, each once.
+fn selected(context: &Context, named: &[OsString], filter: &select::Filter) -> Result<Vec<SnapshotId>> {
+    let mut ids = Vec::new();
+    for name in named {
+        let id = select::select(context, name, filter)?.snapshot.id;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+/// Tells what was found damaged besides the result; the exit code that this amounts to.
+fn tell(app: &App, problems: &[Problem]) -> Exit {
+    for problem in problems {
+        app.look.event(Event::Problem(problem));
+    }
+    if problems.is_empty() { Exit::Done } else { Exit::Damage }
+}

@@ -1,0 +1,108 @@
+//! `prune`: delete what no snapshot needs any more.
+
+use crate::cli::app::App;
+use crate::cli::args::Prune;
+use crate::cli::error::{Error, Result};
+use crate::cli::exit::Exit;
+use crate::cli::print::{human, table};
+use crate::ops::Context;
+use crate::ops::prune::{self, MaxUnused, Options, Outcome};
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct JsonPrune {
+    message_type: &'static str,
+    dry_run: bool,
+    snapshots: u64,
+    live_blobs: u64,
+    packs_before: u64,
+    packs_kept: u64,
+    packs_deleted: u64,
+    packs_repacked: u64,
+    packs_written: u64,
+    bytes_before: u64,
+    bytes_after: u64,
+    freed_bytes: u64,
+    unused_bytes: u64,
+    segments_before: u64,
+    segments_after: u64,
+    sessions_fenced: u64,
+    sessions_cleared: u64,
+    /// Why deleting was left to the next prune; null if it was not.
+    waiting: Option<String>,
+}
+
+/// Prunes.
+pub fn run(app: &App, given: &Prune) -> Result<Exit> {
+    let max_unused = given.max_unused.parse::<MaxUnused>().map_err(|error| Error::usage(error.to_string()))?;
+    let options = Options { max_unused, max_repack_bytes: given.max_repack, dry_run: given.dry_run };
+    prune(app, &app.context()?, &options)
+}
+
+/// The same in a context that is open.
+pub fn prune(app: &App, context: &Context, options: &Options) -> Result<Exit> {
+    let outcome = prune::prune(context, options)?;
+    app.look.finish();
+    match app.out.is_json() {
+        true => print_json(app, &outcome),
+        false => print_text(app, &outcome),
+    }
+    Ok(Exit::Done)
+}
+
+fn print_json(app: &App, outcome: &Outcome) {
+    app.out.object(&JsonPrune {
+        message_type: "prune",
+        dry_run: outcome.dry_run,
+        snapshots: outcome.snapshots,
+        live_blobs: outcome.live_blobs,
+        packs_before: outcome.packs_before,
+        packs_kept: outcome.packs_kept,
+        packs_deleted: outcome.packs_deleted,
+        packs_repacked: outcome.packs_repacked,
+        packs_written: outcome.packs_written,
+        bytes_before: outcome.bytes_before,
+        bytes_after: outcome.bytes_after,
+        freed_bytes: outcome.freed_bytes,
+        unused_bytes: outcome.unused_bytes,
+        segments_before: outcome.segments_before,
+        segments_after: outcome.segments_after,
+        sessions_fenced: outcome.sessions_fenced,
+        sessions_cleared: outcome.sessions_cleared,
+        waiting: outcome.waiting.as_ref().map(|waiting| waiting.reason.clone()),
+    });
+}
+
+fn print_text(app: &App, outcome: &Outcome) {
+    let packs = |number| human::counted(number, "pack");
+    let would = if outcome.dry_run { "would be " } else { "" };
+    let mut facts = vec![
+        ("looked at", format!("{}, {}", human::counted(outcome.snapshots, "snapshot"), packs(outcome.packs_before))),
+        (
+            "packs",
+            format!(
+                "{} kept, {} {would}deleted, {} {would}written",
+                outcome.packs_kept, outcome.packs_deleted, outcome.packs_written
+            ),
+        ),
+        ("size", format!("{} before, {} after", human::bytes(outcome.bytes_before), human::bytes(outcome.bytes_after))),
+        (
+            "freed",
+            format!(
+                "{}{}",
+                human::bytes(outcome.freed_bytes),
+                if outcome.dry_run { " (not yet: this was a dry run)" } else { "" }
+            ),
+        ),
+        ("unused", format!("{} left in packs that are needed", human::bytes(outcome.unused_bytes))),
+    ];
+    if let Some(waiting) = &outcome.waiting {
+        facts.push(("waiting", format!("deletion is left to the next prune: {}", waiting.reason)));
+    }
+    table::facts(&app.out, &facts);
+    let next = match (outcome.dry_run, &outcome.waiting) {
+        (true, _) | (_, Some(_)) => "prune",
+        _ => "verify --structure",
+    };
+    app.close("what the snapshots hold", "what only forgotten snapshots held", next);
+}

@@ -1,0 +1,188 @@
+//! `restore`: a snapshot or parts of it, back into a directory.
+
+use super::filter;
+use crate::cli::app::App;
+use crate::cli::args::{Overwrite, Restore};
+use crate::cli::error::{Error, Result};
+use crate::cli::exit::Exit;
+use crate::cli::print::json::{JsonProblem, problems};
+use crate::cli::print::{human, table};
+use crate::ops::restore::{self, Options, Outcome};
+use crate::ops::select::{self, Selected};
+use crate::source::files::Filter;
+use crate::target::files::Overwrite as Existing;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+#[derive(Serialize)]
+struct JsonRestore {
+    message_type: &'static str,
+    snapshot: String,
+    target: String,
+    dry_run: bool,
+    /// Files written.
+    files: u64,
+    directories: u64,
+    others: u64,
+    /// Further names of files written.
+    links: u64,
+    /// Files that were as they should be already.
+    files_unchanged: u64,
+    /// Files that were left as they are because `--overwrite` says so.
+    skipped: u64,
+    deleted: u64,
+    written_bytes: u64,
+    /// Bytes of content of the files restored.
+    content_bytes: u64,
+    /// Files read back and compared; 0 without `--verify`.
+    verified_files: u64,
+    verified_bytes: u64,
+    /// Whether stored content was found damaged.
+    damage: bool,
+    problem_count: u64,
+    problems: Vec<JsonProblem>,
+    notes: Vec<String>,
+}
+
+/// Restores.
+pub fn run(app: &App, given: &Restore) -> Result<Exit> {
+    let context = app.context()?;
+    let selected = select::select(&context, &given.snapshot, &filter(&given.filters))?;
+    let outcome = restore::restore(&context, &selected.snapshot, &options(given, &selected)?)?;
+    app.look.finish();
+    match app.out.is_json() {
+        true => print_json(app, given, &selected, &outcome),
+        false => print_text(app, given, &selected, &outcome),
+    }
+    Ok(match outcome.problem_count {
+        _ if outcome.damage => Exit::Damage,
+        0 => Exit::Done,
+        _ => Exit::Failed,
+    })
+}
+
+fn options(given: &Restore, selected: &Selected) -> Result<Options> {
+    Ok(Options {
+        path: selected.path.clone(),
+        includes: patterns(&given.include, &given.iinclude)?,
+        excludes: patterns(&given.exclude, &given.iexclude)?,
+        overwrite: match given.overwrite {
+            Overwrite::Always => Existing::Always,
+            Overwrite::IfChanged => Existing::IfChanged,
+            Overwrite::IfNewer => Existing::IfNewer,
+            Overwrite::Never => Existing::Never,
+        },
+        delete: given.delete,
+        dry_run: given.dry_run,
+        verify: given.verify,
+        sparse: given.sparse,
+        numeric_ids: given.numeric_ids,
+        ..Options::new(given.target.clone())
+    })
+}
+
+fn patterns(exact: &[OsString], ignoring_case: &[OsString]) -> Result<Filter> {
+    let mut filter = Filter::new();
+    let bad = |error: crate::source::files::BadPattern| Error::usage(error.to_string());
+    for pattern in exact {
+        filter.add(pattern.as_bytes()).map_err(bad)?;
+    }
+    for pattern in ignoring_case {
+        filter.add_ignoring_case(pattern.as_bytes()).map_err(bad)?;
+    }
+    Ok(filter)
+}
+
+fn print_json(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome) {
+    app.out.object(&JsonRestore {
+        message_type: "restore",
+        snapshot: selected.snapshot.id.to_string(),
+        target: given.target.to_string_lossy().into_owned(),
+        dry_run: given.dry_run,
+        files: outcome.files,
+        directories: outcome.directories,
+        others: outcome.others,
+        links: outcome.links,
+        files_unchanged: outcome.unchanged,
+        skipped: outcome.skipped,
+        deleted: outcome.deleted,
+        written_bytes: outcome.bytes_written,
+        content_bytes: outcome.bytes,
+        verified_files: outcome.verified_files,
+        verified_bytes: outcome.verified_bytes,
+        damage: outcome.damage,
+        problem_count: outcome.problem_count,
+        problems: problems(&outcome.problems),
+        notes: outcome.notes.clone(),
+    });
+}
+
+fn print_text(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome) {
+    let target = human::name(given.target.as_os_str().as_bytes());
+    let others = human::counted(outcome.others + outcome.links, "other");
+    let mut facts = vec![
+        ("snapshot", format!("{} of {}", selected.snapshot.id.short(), human::time(selected.snapshot.time_ns))),
+        (
+            if given.dry_run { "would go" } else { "restored" },
+            format!(
+                "{}, {}, {others}, {}",
+                human::counted(outcome.files, "file"),
+                human::counted(outcome.directories, "directory"),
+                human::bytes(outcome.bytes)
+            ),
+        ),
+        ("to", target.clone()),
+        (
+            "written",
+            if given.dry_run { "nothing: this was a dry run".to_owned() } else { human::bytes(outcome.bytes_written) },
+        ),
+        ("as before", human::counted(outcome.unchanged, "file")),
+    ];
+    let optional = [(outcome.skipped, "kept", "file"), (outcome.deleted, "deleted", "entry")];
+    facts.extend(optional.iter().filter(|one| one.0 > 0).map(|(n, what, noun)| (*what, human::counted(*n, noun))));
+    if given.verify {
+        let files = human::counted(outcome.verified_files, "file");
+        facts.push(("compared", format!("{files}, {}", human::bytes(outcome.verified_bytes))));
+    }
+    if outcome.problem_count > 0 {
+        facts.push(("problems", human::count(outcome.problem_count)));
+    }
+    table::facts(&app.out, &facts);
+    outcome.notes.iter().for_each(|note| app.look.note(note));
+    conclude(app, given, selected, outcome, &target);
+}
+
+fn conclude(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome, target: &str) {
+    let id = selected.snapshot.id.short();
+    let again = format!("restore {id} --target {} --verify", human::shell_word(&given.target.to_string_lossy()));
+    if given.dry_run {
+        return app.close("the snapshot", "nothing: this was a dry run", again.trim_end_matches(" --verify"));
+    }
+    let problems = human::counted(outcome.problem_count, "entry");
+    let (safe, not_safe, next) = match (outcome.problem_count, given.verify) {
+        (1.., _) if outcome.damage => (
+            "what was restored without a problem",
+            format!("{problems} that the repository no longer has whole"),
+            "verify --all".to_owned(),
+        ),
+        (1.., _) => (
+            "the snapshot, and what was restored without a problem",
+            format!("{problems} that could not be restored"),
+            again,
+        ),
+        (0, true) => (
+            "what was restored: it was read back and compared",
+            "nothing known".to_owned(),
+            format!("snapshots --path {}", first_path(selected)),
+        ),
+        (0, false) => ("what was restored", "nothing known; the files were not read back".to_owned(), again),
+    };
+    let safe = format!("{safe}, in {target}");
+    app.close(&safe, &not_safe, &next);
+}
+
+fn first_path(selected: &Selected) -> String {
+    let path = selected.snapshot.paths.first().map(|path| String::from_utf8_lossy(&path.0).into_owned());
+    human::shell_word(&path.unwrap_or_else(|| "/".to_owned()))
+}

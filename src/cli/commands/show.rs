@@ -1,0 +1,160 @@
+//! `show`: all that is known of one snapshot.
+
+use super::filter;
+use crate::base::ids::to_hex;
+use crate::cli::app::App;
+use crate::cli::args::Show;
+use crate::cli::error::Result;
+use crate::cli::exit::Exit;
+use crate::cli::print::json::{JsonProblem, JsonSnapshot, Saved, path_pair};
+use crate::cli::print::{human, table};
+use crate::format::snapshot::{Snapshot, Stream};
+use crate::ops::select;
+use serde::Serialize;
+
+/// Problems that are shown to people; JSON has all that were kept.
+const SHOWN_PROBLEMS: usize = 20;
+
+#[derive(Serialize)]
+struct JsonShow {
+    message_type: &'static str,
+    snapshot: JsonSnapshot,
+    /// When a `verify` last read it without finding damage; null for never.
+    verified: Option<String>,
+    /// What could not be read, at most a thousand.
+    problems: Vec<JsonProblem>,
+    streams: Vec<JsonStream>,
+}
+
+#[derive(Serialize)]
+struct JsonStream {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
+    kind: String,
+    command: Vec<String>,
+    status: Option<i64>,
+    /// The end of what the command wrote to its standard error.
+    errors: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors_hex: Option<String>,
+    bytes: u64,
+}
+
+/// Shows a snapshot.
+pub fn run(app: &App, given: &Show) -> Result<Exit> {
+    let context = app.context()?;
+    let snapshot = select::select(&context, &given.snapshot, &filter(&given.filters))?.snapshot;
+    let verified = select::verified(&context)?.get(&snapshot.id).copied();
+    app.look.finish();
+    if app.out.is_json() {
+        app.out.object(&JsonShow {
+            message_type: "snapshot",
+            verified: verified.map(human::rfc3339),
+            problems: snapshot.problems.iter().map(JsonProblem::from).collect(),
+            streams: snapshot.streams.iter().map(json_stream).collect(),
+            snapshot: (&snapshot).into(),
+        });
+    } else {
+        print(app, &snapshot, verified);
+    }
+    Ok(Exit::Done)
+}
+
+fn json_stream(stream: &Stream) -> JsonStream {
+    let (path, path_hex) = path_pair(&stream.path.0);
+    let (errors, errors_hex) = match std::str::from_utf8(&stream.errors.0) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => (String::from_utf8_lossy(&stream.errors.0).into_owned(), Some(to_hex(&stream.errors.0))),
+    };
+    JsonStream {
+        path,
+        path_hex,
+        kind: stream.kind.clone(),
+        command: stream.command.clone(),
+        status: stream.status,
+        errors,
+        errors_hex,
+        bytes: stream.bytes,
+    }
+}
+
+fn print(app: &App, snapshot: &Snapshot, verified: Option<i64>) {
+    table::facts(&app.out, &facts(snapshot, verified));
+    for problem in snapshot.problems.iter().take(SHOWN_PROBLEMS) {
+        app.out.line(format!("  {}", human::name(problem.message.as_bytes())));
+    }
+    let rest = snapshot.problem_count.saturating_sub(snapshot.problems.len().min(SHOWN_PROBLEMS) as u64);
+    if rest > 0 {
+        app.out.line(format!("  and {} more", human::count(rest)));
+    }
+    let id = snapshot.id.short();
+    let not_safe = match snapshot.problem_count {
+        0 => "what changed since then".to_owned(),
+        count => format!("{} that could not be read", human::counted(count, "source")),
+    };
+    match verified {
+        Some(ns) => {
+            let safe = format!("what it holds; read and found whole at {}", human::time(ns));
+            app.close(&safe, &not_safe, &format!("restore {id} --target DIR"));
+        }
+        None => app.close("what it holds, as far as known: it was never verified", &not_safe, &format!("verify {id}")),
+    }
+}
+
+fn facts(snapshot: &Snapshot, verified: Option<i64>) -> Vec<(&'static str, String)> {
+    let totals = &snapshot.totals;
+    let saved = Saved::of(totals);
+    let bytes = human::bytes;
+    let text = |text: &str| human::name(text.as_bytes());
+    let paths: Vec<String> = snapshot.paths.iter().map(|path| human::name(&path.0)).collect();
+    let mut facts = vec![
+        ("snapshot", snapshot.id.to_string()),
+        ("time", human::time(snapshot.time_ns)),
+        ("host", text(&snapshot.host)),
+        ("user", text(&snapshot.user)),
+        ("paths", paths.join(" ")),
+        ("tags", text(&snapshot.tags.join(","))),
+        ("state", if snapshot.partial { "partial" } else { "complete" }.to_owned()),
+        ("verified", verified.map_or("never".to_owned(), human::time)),
+        ("parent", snapshot.parent.map_or("none".to_owned(), |id| id.short())),
+        (
+            "found",
+            format!(
+                "{}, {}, {}",
+                human::counted(totals.files, "file"),
+                human::counted(totals.directories, "directory"),
+                bytes(totals.bytes)
+            ),
+        ),
+        ("changes", format!("{} new, {} changed", human::count(totals.files_new), human::count(totals.files_changed))),
+        (
+            "saved",
+            format!(
+                "{} by dedup, {} by delta, {} by compression",
+                bytes(saved.dedup),
+                bytes(saved.delta),
+                bytes(saved.compression)
+            ),
+        ),
+        ("added", bytes(totals.added)),
+        ("program", text(&snapshot.program)),
+    ];
+    if !snapshot.description.is_empty() {
+        facts.push(("description", text(&snapshot.description)));
+    }
+    if !snapshot.excludes.is_empty() {
+        facts.push(("left out", text(&snapshot.excludes.join(" "))));
+    }
+    for stream in &snapshot.streams {
+        let from = if stream.command.is_empty() { stream.kind.clone() } else { stream.command.join(" ") };
+        facts.push((
+            "stream",
+            format!("{} of {} from {}", human::name(&stream.path.0), bytes(stream.bytes), text(&from)),
+        ));
+    }
+    if snapshot.problem_count > 0 {
+        facts.push(("problems", human::count(snapshot.problem_count)));
+    }
+    facts
+}

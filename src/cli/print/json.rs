@@ -1,0 +1,216 @@
+//! The JSON that `--json` prints: structs of our own, so that it stays as it is when the engine changes.
+//!
+//! Every object has a `message_type`. Commands that list many things print one object a line, then a summary; the
+//! others print one object. Sizes are in bytes, times are RFC 3339 in UTC, ids are whole. Fields may be added in
+//! later versions; none is renamed or removed.
+//!
+//! A name or path is a JSON string when it is UTF-8. When it is not, the string has U+FFFD in place of each byte that
+//! does not belong, and a field of the same name with `_hex` holds all bytes in hexadecimal digits.
+
+use super::human::rfc3339;
+use crate::base::{Problem, ids::to_hex};
+use crate::format::cbor::Bytes;
+use crate::format::snapshot::{Snapshot, StoredProblem, Totals};
+use serde::Serialize;
+
+/// A name or path: the text, and all bytes if the text is not all of it.
+pub fn path_pair(bytes: &[u8]) -> (String, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => (String::from_utf8_lossy(bytes).into_owned(), Some(to_hex(bytes))),
+    }
+}
+
+/// Several paths: the texts, and all of them in hexadecimal digits if one of them is not UTF-8.
+pub fn path_list(paths: &[Bytes]) -> (Vec<String>, Option<Vec<String>>) {
+    let texts = paths.iter().map(|path| path_pair(&path.0).0).collect();
+    let all_utf8 = paths.iter().all(|path| std::str::from_utf8(&path.0).is_ok());
+    (texts, (!all_utf8).then(|| paths.iter().map(|path| to_hex(&path.0)).collect()))
+}
+
+/// Something that went wrong without ending the run.
+#[derive(Debug, Serialize)]
+pub struct JsonProblem {
+    /// What it concerns.
+    pub subject: String,
+    /// What was tried and what came back.
+    pub message: String,
+}
+
+impl From<&Problem> for JsonProblem {
+    fn from(problem: &Problem) -> JsonProblem {
+        JsonProblem { subject: problem.subject.clone(), message: problem.message.clone() }
+    }
+}
+
+impl From<&StoredProblem> for JsonProblem {
+    fn from(problem: &StoredProblem) -> JsonProblem {
+        JsonProblem { subject: problem.subject.clone(), message: problem.message.clone() }
+    }
+}
+
+/// Problems, as a list.
+pub fn problems(problems: &[Problem]) -> Vec<JsonProblem> {
+    problems.iter().map(JsonProblem::from).collect()
+}
+
+/// What a run found and what it cost.
+#[derive(Debug, Serialize)]
+pub struct JsonTotals {
+    /// Regular files.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Symlinks, devices and the like.
+    pub others: u64,
+    /// Bytes of content of all files.
+    pub content_bytes: u64,
+    /// Files that are new since the parent.
+    pub files_new: u64,
+    /// Files that changed since the parent.
+    pub files_changed: u64,
+    /// Bytes that were read.
+    pub read_bytes: u64,
+    /// Bytes of content that were not in the repository before.
+    pub new_bytes: u64,
+    /// Bytes of those that are stored as differences to older content.
+    pub delta_bytes: u64,
+    /// Bytes read that deduplication did not have to store again.
+    pub saved_by_dedup_bytes: u64,
+    /// Bytes that differences saved beyond compression.
+    pub saved_by_delta_bytes: u64,
+    /// Bytes that compression saved.
+    pub saved_by_compression_bytes: u64,
+    /// Bytes that were added to the repository in all.
+    pub added_bytes: u64,
+}
+
+/// What was saved, and by what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// By not storing twice, in bytes of content.
+    pub dedup: u64,
+    /// By storing differences.
+    pub delta: u64,
+    /// By compression.
+    pub compression: u64,
+}
+
+impl Saved {
+    /// Splits what was saved: of the bytes that were read, those not new were saved by dedup; of the new, a whole
+    /// copy of everything compressed is what compression leaves, and the difference to what is stored is delta's.
+    pub fn of(totals: &Totals) -> Saved {
+        let whole = totals.stored_data.saturating_sub(totals.stored_delta).saturating_add(totals.whole_delta);
+        Saved {
+            dedup: totals.bytes_read.saturating_sub(totals.bytes_new),
+            delta: totals.whole_delta.saturating_sub(totals.stored_delta),
+            compression: totals.bytes_new.saturating_sub(whole),
+        }
+    }
+}
+
+impl From<&Totals> for JsonTotals {
+    fn from(totals: &Totals) -> JsonTotals {
+        let saved = Saved::of(totals);
+        JsonTotals {
+            files: totals.files,
+            directories: totals.directories,
+            others: totals.others,
+            content_bytes: totals.bytes,
+            files_new: totals.files_new,
+            files_changed: totals.files_changed,
+            read_bytes: totals.bytes_read,
+            new_bytes: totals.bytes_new,
+            delta_bytes: totals.bytes_delta,
+            saved_by_dedup_bytes: saved.dedup,
+            saved_by_delta_bytes: saved.delta,
+            saved_by_compression_bytes: saved.compression,
+            added_bytes: totals.added,
+        }
+    }
+}
+
+/// A snapshot.
+#[derive(Debug, Serialize)]
+pub struct JsonSnapshot {
+    /// Its id.
+    pub id: String,
+    /// The first digits of it.
+    pub short_id: String,
+    /// The time it stands for.
+    pub time: String,
+    /// When the run began.
+    pub begun: String,
+    /// When it was committed.
+    pub ended: String,
+    /// The host.
+    pub host: String,
+    /// The user.
+    pub user: String,
+    /// What was backed up.
+    pub paths: Vec<String>,
+    /// The same in hexadecimal digits, if a path is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paths_hex: Option<Vec<String>>,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// `files`, `command`, `db`.
+    pub kinds: Vec<String>,
+    /// What somebody wanted to say.
+    pub description: String,
+    /// The snapshot it was compared with.
+    pub parent: Option<String>,
+    /// The snapshot it is a re-tagged copy of.
+    pub original: Option<String>,
+    /// Whether something could not be read.
+    pub partial: bool,
+    /// How many problems there were.
+    pub problem_count: u64,
+    /// Which program made it.
+    pub program: String,
+    /// Patterns that were left out.
+    pub excludes: Vec<String>,
+    /// What was found and what it cost.
+    pub totals: JsonTotals,
+}
+
+impl From<&Snapshot> for JsonSnapshot {
+    fn from(snapshot: &Snapshot) -> JsonSnapshot {
+        let (paths, paths_hex) = path_list(&snapshot.paths);
+        JsonSnapshot {
+            id: snapshot.id.to_string(),
+            short_id: snapshot.id.short(),
+            time: rfc3339(snapshot.time_ns),
+            begun: rfc3339(snapshot.begun_ns),
+            ended: rfc3339(snapshot.ended_ns),
+            host: snapshot.host.clone(),
+            user: snapshot.user.clone(),
+            paths,
+            paths_hex,
+            tags: snapshot.tags.clone(),
+            kinds: snapshot.kinds.clone(),
+            description: snapshot.description.clone(),
+            parent: snapshot.parent.map(|id| id.to_string()),
+            original: snapshot.original.map(|id| id.to_string()),
+            partial: snapshot.partial,
+            problem_count: snapshot.problem_count,
+            program: snapshot.program.clone(),
+            excludes: snapshot.excludes.clone(),
+            totals: (&snapshot.totals).into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_utf8_keeps_all_its_bytes() {
+        assert_eq!(path_pair(b"plain"), ("plain".to_owned(), None));
+        assert_eq!(path_pair(b"a\xff"), ("a\u{fffd}".to_owned(), Some("61ff".to_owned())));
+        let (texts, hex) = path_list(&[Bytes(b"a".to_vec()), Bytes(b"\xff".to_vec())]);
+        assert_eq!(texts.len(), 2);
+        assert_eq!(hex, Some(vec!["61".to_owned(), "ff".to_owned()]));
+    }
+}

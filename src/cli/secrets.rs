@@ -1,0 +1,222 @@
+//! Where passwords and keys come from: a file, a command, the environment, or a person at the terminal.
+//!
+//! A password is one line: what follows the first line end does not count. It is never an argument, never printed
+//! and never echoed.
+
+use super::args::{Global, KdfCost, NewSecret};
+use super::error::{Error, Result};
+use super::print::say;
+use crate::base::{Kind, Secret};
+use crate::crypto::slots::{GuardKind, KEY_FILE_BYTES, MAX_STRETCH_KIB, StretchCost, Unlock, generate_key_file};
+use std::env;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// No password is longer; a file given by mistake is not read to its end.
+const MAX_PASSWORD_BYTES: u64 = 64 << 10;
+
+/// What opens the repository.
+enum Origin {
+    Password(Secret<Vec<u8>>),
+    PasswordFile(PathBuf),
+    PasswordCommand(String),
+    KeyFile(PathBuf),
+    Terminal,
+}
+
+/// What the user brings to open the repository.
+pub fn unlock(global: &Global) -> Result<Unlock> {
+    take(origin(global), "Password: ", false)
+}
+
+/// What the user brings to open a repository that is made now: a password is asked for twice.
+pub fn unlock_new(global: &Global) -> Result<Unlock> {
+    take(origin(global), "New password: ", true)
+}
+
+/// Whether a password or key is named, so that nobody has to be asked.
+pub fn is_given(global: &Global) -> bool {
+    !matches!(origin(global), Origin::Terminal)
+}
+
+/// A further password or key.
+pub fn another(new: &NewSecret) -> Result<Unlock> {
+    if let Some(path) = &new.generate_key_file {
+        return make_key_file(path);
+    }
+    let origin = match (&new.new_password_file, &new.new_password_command, &new.new_key_file) {
+        (Some(file), _, _) => Origin::PasswordFile(file.clone()),
+        (_, Some(command), _) => Origin::PasswordCommand(command.clone()),
+        (_, _, Some(file)) => Origin::KeyFile(file.clone()),
+        _ => Origin::Terminal,
+    };
+    take(origin, "New password: ", true)
+}
+
+/// How a slot for `unlock` is guarded.
+pub fn guard(unlock: &Unlock, cost: KdfCost) -> Result<GuardKind> {
+    let memory_kib = u32::try_from(cost.kdf_memory / 1024).unwrap_or(u32::MAX);
+    if !(8..=MAX_STRETCH_KIB).contains(&memory_kib) || !(1..=16).contains(&cost.kdf_passes) {
+        return Err(Error::usage("--kdf-memory is 8K to 64M, --kdf-passes is 1 to 16"));
+    }
+    Ok(match unlock {
+        Unlock::Passphrase(_) => GuardKind::Passphrase(StretchCost { memory_kib, passes: cost.kdf_passes, lanes: 1 }),
+        Unlock::KeyFile(_) => GuardKind::KeyFile,
+        Unlock::Identity(_) => GuardKind::Recipient,
+    })
+}
+
+/// Makes a key file that only its owner can read. A file that is there is never overwritten.
+pub fn make_key_file(path: &Path) -> Result<Unlock> {
+    let failed = |source| Error::io(format!("make key file {}", path.display()), source);
+    let key = generate_key_file();
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(key.expose().as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    Ok(Unlock::KeyFile(Secret::new(key.expose().as_bytes().to_vec())))
+}
+
+/// An argument goes before the environment; in the environment the first of them that is set.
+fn origin(global: &Global) -> Origin {
+    let flags = [
+        global.password_file.clone().map(Origin::PasswordFile),
+        global.password_command.clone().map(Origin::PasswordCommand),
+        global.key_file.clone().map(Origin::KeyFile),
+    ];
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    let environment = || {
+        set("KEEPSTONE_PASSWORD")
+            .map(|password| Origin::Password(Secret::new(password.into_vec())))
+            .or_else(|| set("KEEPSTONE_PASSWORD_FILE").map(|path| Origin::PasswordFile(path.into())))
+            .or_else(|| {
+                set("KEEPSTONE_PASSWORD_COMMAND")
+                    .map(|command| Origin::PasswordCommand(command.to_string_lossy().into_owned()))
+            })
+            .or_else(|| set("KEEPSTONE_KEY_FILE").map(|path| Origin::KeyFile(path.into())))
+    };
+    flags.into_iter().flatten().next().or_else(environment).unwrap_or(Origin::Terminal)
+}
+
+fn take(origin: Origin, prompt: &str, twice: bool) -> Result<Unlock> {
+    Ok(match origin {
+        Origin::Password(password) => Unlock::Passphrase(password),
+        Origin::PasswordFile(path) => Unlock::Passphrase(first_line(read(&path, MAX_PASSWORD_BYTES)?, &path)?),
+        Origin::PasswordCommand(command) => Unlock::Passphrase(output_of(&command)?),
+        Origin::KeyFile(path) => Unlock::KeyFile(read(&path, *KEY_FILE_BYTES.end() as u64)?),
+        Origin::Terminal => Unlock::Passphrase(ask(prompt, twice)?),
+    })
+}
+
+fn read(path: &Path, most: u64) -> Result<Secret<Vec<u8>>> {
+    let failed = |source| Error::io(format!("read {}", path.display()), source);
+    let file = File::open(path).map_err(failed)?;
+    read_all(file, most).map_err(failed)?.ok_or_else(|| {
+        Error::usage(format!("{} is larger than {most} bytes: it is no password and no key", path.display()))
+    })
+}
+
+/// At most `most` bytes; none if there are more. The room is reserved at once so that no part is left behind.
+fn read_all(from: impl Read, most: u64) -> io::Result<Option<Secret<Vec<u8>>>> {
+    let mut content = Secret::new(Vec::with_capacity(most as usize + 1));
+    from.take(most + 1).read_to_end(content.expose_mut())?;
+    Ok((content.expose().len() as u64 <= most).then_some(content))
+}
+
+fn first_line(mut content: Secret<Vec<u8>>, from: &Path) -> Result<Secret<Vec<u8>>> {
+    let bytes = content.expose_mut();
+    let end = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len());
+    bytes.truncate(end);
+    if bytes.last() == Some(&b'\r') {
+        bytes.pop();
+    }
+    match bytes.is_empty() {
+        true => Err(Error::usage(format!("the first line of {} is empty: it should be the password", from.display()))),
+        false => Ok(content),
+    }
+}
+
+fn output_of(command: &str) -> Result<Secret<Vec<u8>>> {
+    let failed = |source| Error::io("run the password command", source);
+    let mut child = Command::new("sh")
+        .arg("-c")
+        .arg(command)
+        .stdin(Stdio::inherit())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let stdout = child.stdout.take().expect("it was asked to be a pipe");
+    let content = read_all(stdout, MAX_PASSWORD_BYTES).map_err(failed);
+    let status = child.wait().map_err(failed)?;
+    if !status.success() {
+        return Err(Error::Said(Kind::Unavailable, format!("the password command failed ({status})")));
+    }
+    let content = content?.ok_or_else(|| Error::usage("the password command printed far more than a password"))?;
+    first_line(content, Path::new("what the password command printed"))
+}
+
+fn ask(prompt: &str, twice: bool) -> Result<Secret<Vec<u8>>> {
+    const NONE: &str = "no password: give --password-file, --password-command or --key-file, or set KEEPSTONE_PASSWORD";
+    if !io::stderr().is_terminal() {
+        return Err(Error::usage(format!("{NONE} (there is no terminal to ask on)")));
+    }
+    let ask = |prompt: &str| {
+        let typed = rpassword::prompt_password(prompt).map_err(|_| Error::usage(NONE))?;
+        Ok::<_, Error>(Secret::new(typed.into_bytes()))
+    };
+    loop {
+        let password = ask(prompt)?;
+        if password.expose().is_empty() {
+            return Err(Error::usage("the password is empty: nothing was done"));
+        }
+        if !twice || ask("The same again: ")?.expose() == password.expose() {
+            return Ok(password);
+        }
+        say("These were not the same; once more.");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn line_of(text: &[u8]) -> Option<Vec<u8>> {
+        let line = first_line(Secret::new(text.to_vec()), Path::new("file"));
+        line.ok().map(|line| line.expose().clone())
+    }
+
+    #[test]
+    fn a_password_is_the_first_line_without_its_end() {
+        assert_eq!(line_of(b"secret\n").unwrap(), b"secret");
+        assert_eq!(line_of(b"secret\r\nmore").unwrap(), b"secret");
+        assert_eq!(line_of(b" with spaces ").unwrap(), b" with spaces ");
+        assert_eq!(line_of(b"\nsecret"), None);
+        assert_eq!(line_of(b""), None);
+    }
+
+    #[test]
+    fn a_command_prints_the_password_and_its_failure_is_one() {
+        assert_eq!(output_of("printf 'hunter2\\nmore\\n'").unwrap().expose(), b"hunter2");
+        let error = output_of("echo hunter2; exit 3").unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert!(!error.to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_key_file_is_made_once_and_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vault.key");
+        assert!(matches!(make_key_file(&path), Ok(Unlock::KeyFile(_))));
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(make_key_file(&path).unwrap_err().kind(), Kind::Exists);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_a_password_is_not_read_to_its_end() {
+        assert!(read_all(io::repeat(1), MAX_PASSWORD_BYTES).unwrap().is_none());
+    }
+}

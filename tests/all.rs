@@ -5,13 +5,11 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod cli;
 mod crash;
 mod decoders;
 mod format_document;
 mod keep;
-mod cli;
-mod decoders;
-mod format_document;
 mod program;
 mod store_contract;
 mod tidy;

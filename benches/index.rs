@@ -59,12 +59,27 @@ fn main() {
 
 fn measured<T>(what: &str, count: u64, work: impl FnOnce() -> T) -> T {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
-    let begun = Stopwatch::start();
+    let (begun, cpu) = (Stopwatch::start(), cpu_ticks());
     let value = work();
     let seconds = begun.elapsed().as_secs_f64();
     let rate = count as f64 / seconds;
-    println!("{what:<40} {:>10.1} ms {:>12.0}/s   peak {} MB", seconds * 1e3, rate, peak_kib() / 1024);
+    let cpu = (cpu_ticks() - cpu) as f64 / 100.0;
+    let peak = peak_kib() / 1024;
+    println!("{what:<40} {:>10.1} ms {rate:>12.0}/s   CPU {cpu:.2} s   peak {peak} MB", seconds * 1e3);
     value
+}
+
+/// User and system time in hundredths of a second.
+fn cpu_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    stat.rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().unwrap())
+        .sum()
 }
 
 fn peak_kib() -> u64 {

@@ -6,8 +6,11 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
+mod crash;
 mod decoders;
 mod format_document;
+mod keep;
 mod program;
 mod store_contract;
 mod tidy;
+mod vault;

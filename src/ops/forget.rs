@@ -45,7 +45,7 @@ pub enum Selection {
     /// What a policy does not keep.
     Policy {
         /// The policy.
-        policy: Policy,
+        policy: Box<Policy>,
         /// Which snapshots it looks at.
         filter: Filter,
         /// It is applied to each group by itself.
@@ -238,7 +238,7 @@ fn apply(context: &Context, outcome: &mut Outcome) -> Result<()> {
 
 /// Removes a snapshot. What its session left goes first: without the snapshot, which says that it has ended, its mark
 /// would look like that of somebody at work.
-pub(super) fn remove(context: &Context, id: SnapshotId) -> Result<()> {
+pub fn remove(context: &Context, id: SnapshotId) -> Result<()> {
     session::clear_session(&**context.repository.store(), id)?;
     Ok(snapshots::remove(&context.repository, id)?)
 }

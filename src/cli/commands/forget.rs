@@ -81,7 +81,7 @@ fn selection(context: &Context, given: &Forget, policy: Policy) -> Result<Select
     }
     let filter = Filter { hosts: wanted.hosts, paths: wanted.paths, tags: wanted.tags };
     let group_by = given.group_by.parse().map_err(|error| Error::usage(format!("{error}")))?;
-    Ok(Selection::Policy { policy, filter, group_by })
+    Ok(Selection::Policy { policy: Box::new(policy), filter, group_by })
 }
 
 fn policy(given: &Forget) -> Result<Policy> {

@@ -13,7 +13,7 @@ use crate::base::{BlobId, Event, Kind, Monitor, Problem, Stop};
 use crate::format::snapshot::{MAX_PROBLEMS, Stream, Totals};
 use crate::format::tree::{HOLE, Node, NodeKind};
 use crate::repo::blob_reader::BlobReader;
-use crate::repo::blob_writer::{BlobWriter, Counters, Hint, PutChunk};
+use crate::repo::blob_writer::{BlobWriter, Counters, Hint, Next, PutChunk};
 use crate::repo::index::{Claim, Index, Marks};
 use crate::repo::trees::{Chunks, Content, ListBuilder, Nodes, PutBlob, TreeBuilder};
 use crate::repo::{Error as RepoError, Keyring};
@@ -58,7 +58,7 @@ impl Sink {
                 if new {
                     dry.counters.data_new.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 }
-                Ok(PutChunk { new, base: None, sure: false })
+                Ok(PutChunk { new, next: Next::Unknown })
             }
         }
     }
@@ -426,7 +426,7 @@ impl FileContent {
         let (window, at) = self.beside.window();
         let hint = Hint { window, at, first: std::mem::take(&mut self.first) };
         let put = sink.put_chunk(named.id, data, named.marks, hint)?;
-        self.beside.advance(put, reader);
+        self.beside.advance(put.next, reader);
         Ok(self.list.add(named.id, data.len() as u64, sink)?)
     }
 
@@ -480,17 +480,22 @@ impl Beside {
         (&self.window.make_contiguous()[from..to], self.at - from)
     }
 
-    /// Goes on behind the chunk that the last one was, or was stored on. One that is far away counts only if it is there
-    /// for sure; if there is none, one chunk has probably taken the place of one.
-    fn advance(&mut self, put: PutChunk, reader: &mut BlobReader) {
-        let find = |window: &VecDeque<BlobId>| put.base.and_then(|base| window.iter().position(|id| *id == base));
-        let mut place = find(&self.window);
-        if place.is_none() && put.sure {
-            self.fill(reader, FAR_AHEAD);
-            place = find(&self.window);
-        }
-        let place = place.filter(|place| put.sure || place.abs_diff(self.at) <= NEAR);
-        self.at = (place.unwrap_or(self.at) + 1).min(self.window.len());
+    /// Finds the place of the next chunk. If nobody knows it, one chunk has probably taken the place of one.
+    fn advance(&mut self, next: Next, reader: &mut BlobReader) {
+        let find = |window: &VecDeque<BlobId>, id| window.iter().position(|near| *near == id);
+        let near = |place: &usize| place.abs_diff(self.at) <= NEAR;
+        let at = match next {
+            Next::Behind(id) => {
+                if find(&self.window, id).is_none() {
+                    self.fill(reader, FAR_AHEAD);
+                }
+                find(&self.window, id).map(|place| place + 1)
+            }
+            Next::Probably(id) => find(&self.window, id).filter(near).map(|place| place + 1),
+            Next::Within(id) => find(&self.window, id).filter(near),
+            Next::Unknown => None,
+        };
+        self.at = at.unwrap_or(self.at + 1).min(self.window.len());
         let passed = self.at.saturating_sub(FAR_BEHIND);
         self.window.drain(..passed);
         self.at -= passed;

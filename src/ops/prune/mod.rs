@@ -14,8 +14,6 @@ pub mod alone;
 mod plan;
 mod repack;
 mod sweep;
-#[cfg(test)]
-mod tests;
 
 use super::record::Record;
 use super::{Context, Error, Result};
@@ -92,10 +90,10 @@ pub struct Options {
     pub dry_run: bool,
 }
 
-/// Deleting was left to the next prune.
+/// Deleting was left to the next prune: somebody began to work meanwhile who may count on what would have gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// The number of the condemned record.
+    /// The number of the condemned record, which was taken back.
     pub record: u64,
     /// Why.
     pub reason: String,
@@ -259,7 +257,11 @@ fn attempt(context: &Context, options: &Options, alone: &mut alone::Alone<'_>, o
     context.check_stop()?;
     // Whoever began since we looked may count on packs that look unneeded: better to leave them their packs.
     alone.check(context)?;
-    let Some(record) = sweep::condemn(context, &plan, &merge, own)? else { return Ok(false) };
+    let Some(record) = sweep::condemn(context, &plan, &merge, own)? else {
+        // Nobody else prunes now: it may be our own, whose answer was lost on the way.
+        sweep::settle_earlier(context, own)?;
+        return Ok(false);
+    };
     // The set of what lives has served: its place on disk is free again before things go.
     drop(plan);
     match sweep::sweep(context, &record, own)? {
@@ -269,6 +271,9 @@ fn attempt(context: &Context, options: &Options, alone: &mut alone::Alone<'_>, o
             Ok(false)
         }
         Swept::Wait(reason) => {
+            // Whoever began may count on what the record names. The next prune plans anew in any case, so the record
+            // would only hide these packs from readers until then.
+            session::close_condemned(&context.repository, record.number, own)?;
             let note = format!("deleting is left to the next prune: {reason}");
             context.monitor.event(Event::Note(&note));
             outcome.packs_deleted = 0;
@@ -307,4 +312,21 @@ fn preview(context: &Context, options: &Options) -> Result<Outcome> {
     outcome.freed_bytes = outcome.bytes_before.saturating_sub(outcome.bytes_after);
     outcome.segments_after = outcome.segments_before;
     Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_is_a_percentage_or_bytes_or_unlimited() {
+        assert_eq!("5%".parse(), Ok(MaxUnused::Percent(5.0)));
+        assert_eq!("0".parse(), Ok(MaxUnused::Bytes(0)));
+        assert_eq!("2k".parse(), Ok(MaxUnused::Bytes(2048)));
+        assert_eq!("3G".parse(), Ok(MaxUnused::Bytes(3 << 30)));
+        assert_eq!("unlimited".parse(), Ok(MaxUnused::Unlimited));
+        for text in ["", "%", "-1%", "101%", "NaN%", "M", "1.5M", "99999999999T", "5 %", "é"] {
+            assert!(text.parse::<MaxUnused>().is_err(), "{text:?}");
+        }
+    }
 }

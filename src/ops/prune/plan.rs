@@ -7,7 +7,7 @@
 use super::super::{Context, Error, Result};
 use super::{MaxUnused, Options};
 use crate::base::monitor::Event;
-use crate::base::{BlobId, PackId, SnapshotId};
+use crate::base::{BlobId, Kind, PackId, SnapshotId};
 use crate::format::pack::{BlobKind, Role};
 use crate::format::tree::{HOLE, ListPiece, TreePiece};
 use crate::repo;
@@ -25,8 +25,6 @@ const FRAMES_BYTES: usize = 16 << 20;
 const SMALL_PACKS: usize = 8;
 /// A pack is small below this part of what packs grow to.
 const SMALL_PART: u64 = 4;
-/// Rewriting a pack in order to free less than this part of it does not pay: padding may eat it up.
-const LEAST_PART: u64 = 64;
 
 /// What becomes of each pack.
 pub struct Plan<'i> {
@@ -154,7 +152,7 @@ fn mark_tree(context: &Context, reader: &mut BlobReader, live: &mut LiveSet<'_>,
             continue;
         }
         context.check_stop()?;
-        let bytes = reader.get(&id, kind)?;
+        let bytes = reader.get(&id, kind).map_err(|error| unreadable(&id, error))?;
         if kind == BlobKind::Tree {
             let piece = TreePiece::decode(&bytes).map_err(repo::Error::object(format!("tree {id}")))?;
             mark_piece(context, live, piece, &mut waiting)?;
@@ -165,6 +163,20 @@ fn mark_tree(context: &Context, reader: &mut BlobReader, live: &mut LiveSet<'_>,
         context.monitor.event(Event::Done { items: 1, bytes: 0 });
     }
     Ok(())
+}
+
+/// What a tree that cannot be read needs is unknown, whether it is damaged or its pack is gone.
+fn unreadable(id: &BlobId, error: repo::Error) -> Error {
+    match error.kind() {
+        Kind::Damaged | Kind::NotFound => Error::Repo(repo::Error::damaged(
+            format!("tree or list {id}"),
+            format!(
+                "{error}; nothing was deleted: run `keepstone verify` to see which snapshots that concerns, and forget \
+                 those that cannot be saved"
+            ),
+        )),
+        _ => error.into(),
+    }
 }
 
 fn mark_piece(
@@ -298,7 +310,8 @@ fn unused_bytes(usage: &PackUsage) -> u64 {
     (usage.pack.size_bytes as f64 * (1.0 - share.min(1.0))) as u64
 }
 
-/// The packs with the largest unused share, until what stays unused is within the bound.
+/// The packs with the largest unused share, until what stays unused is within the bound. However little of a pack is
+/// dead it may be chosen: a dead delta of a few bytes keeps its bases alive.
 fn choose_wasteful(
     options: &Options,
     total_bytes: u64,
@@ -315,7 +328,7 @@ fn choose_wasteful(
     let mut candidates: Vec<&mut Decided> = decided
         .iter_mut()
         .filter(|one| one.fate == Fate::Keep && !kept.contains(&one.usage.pack.id))
-        .filter(|one| unused_bytes(&one.usage) > one.usage.pack.size_bytes / LEAST_PART)
+        .filter(|one| one.usage.live_bytes < one.usage.total_bytes)
         .collect();
     let share = |usage: &PackUsage| unused_bytes(usage).saturating_mul(1 << 20) / usage.pack.size_bytes.max(1);
     candidates.sort_by_key(|one| (std::cmp::Reverse(share(&one.usage)), one.usage.pack.id));

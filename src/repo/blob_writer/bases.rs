@@ -7,7 +7,7 @@
 use super::super::blob_reader::BlobBytes;
 use super::super::error::Result;
 use super::super::index::{Alike, Marks, Place};
-use super::{BlobWriter, Counters, Hint};
+use super::{BlobWriter, Counters, Hint, Next};
 use crate::base::{BlobId, Kind};
 use crate::format::pack::{BlobKind, Chain, MAX_BASES};
 
@@ -18,20 +18,20 @@ const DEPTH_SPREAD: u32 = 17;
 /// The blobs to try, in the order in which they are joined. Marks that agree with each other or with the place in the
 /// parent are trusted. Marks of monotonous data (padding, zeros) are common to many blobs and agree with nothing; then,
 /// and for chunks that were cut by their size alone, the place counts more.
-fn candidates(alike: Alike, hint: Hint<'_>) -> [Option<BlobId>; 2] {
+fn candidates(alike: Alike, hint: Hint<'_>) -> ([Option<BlobId>; 2], Next) {
     let beside = hint.window.get(hint.at).copied();
     // Many files have one name; what stood at this very place is the better guess.
     let start = alike.start.filter(|_| !(hint.first && beside.is_some()));
     let place = |id: Option<BlobId>| hint.window.iter().position(|near| Some(*near) == id);
     let nth = |place: Option<usize>| place.and_then(|place| hint.window.get(place)).copied();
     match (start, alike.end, place(start), place(alike.end)) {
-        (Some(start), Some(end), _, _) if start == end => [Some(start), None],
-        (start, end, Some(_), Some(_)) => [start, end],
-        (start, _, Some(place), None) => [start, nth(Some(place + 1))],
-        (_, end, None, Some(place)) => [nth(place.checked_sub(1)), end],
-        (None, None, ..) => [beside, nth(Some(hint.at + 1))],
-        (start, end, None, None) if beside.is_none() => [start, end],
-        (start, end, None, None) => [beside, start.or(end)],
+        (Some(start), Some(end), _, _) if start == end => ([Some(start), None], Next::Behind(start)),
+        (Some(start), Some(end), Some(_), Some(_)) => ([Some(start), Some(end)], Next::Probably(end)),
+        (Some(start), _, Some(place), None) => ([Some(start), nth(Some(place + 1))], Next::Within(start)),
+        (_, Some(end), None, Some(place)) => ([nth(place.checked_sub(1)), Some(end)], Next::Probably(end)),
+        (None, None, ..) => ([beside, nth(Some(hint.at + 1))], Next::Unknown),
+        (start, end, ..) if beside.is_none() => ([start, end], Next::Unknown),
+        (start, end, ..) => ([beside, start.or(end)], Next::Unknown),
     }
 }
 
@@ -47,8 +47,8 @@ pub(in super::super) struct Chosen {
     pub delta_bytes: u64,
     /// About what a whole copy of the new blob would take.
     pub whole_bytes: u64,
-    /// Both marks agree.
-    pub sure: bool,
+    /// Where in the parent the stream goes on.
+    pub next: Next,
 }
 
 impl Chosen {
@@ -83,10 +83,8 @@ impl BlobWriter {
         if !self.deltas {
             return Ok(None);
         }
-        let alike = self.index.alike(&marks)?;
-        let sure = alike.start.is_some() && alike.start == alike.end;
-        let candidates = candidates(alike, hint);
-        let mut chosen = Chosen { ids: Vec::new(), bytes: Vec::new(), depth: 0, delta_bytes: 0, whole_bytes: 0, sure };
+        let (candidates, next) = candidates(self.index.alike(&marks)?, hint);
+        let mut chosen = Chosen { ids: Vec::new(), bytes: Vec::new(), depth: 0, delta_bytes: 0, whole_bytes: 0, next };
         let mut whole_per_byte: f64 = 0.0;
         for candidate in candidates.into_iter().flatten().take(MAX_BASES) {
             if chosen.ids.contains(&candidate) {

@@ -101,10 +101,21 @@ pub struct Hint<'w> {
 pub struct PutChunk {
     /// It was not there before.
     pub new: bool,
-    /// The last of the bases that were chosen for it.
-    pub base: Option<BlobId>,
-    /// Both marks agree on that base: it is not there by chance.
-    pub sure: bool,
+    /// Where in the parent the next chunk is to be looked for.
+    pub next: Next,
+}
+
+/// Where in the parent a stream goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Behind this blob, for sure: it is the same, or both its marks agree.
+    Behind(BlobId),
+    /// Behind this blob, if it is near.
+    Probably(BlobId),
+    /// Still in this blob: it began here and was cut elsewhere.
+    Within(BlobId),
+    /// Nobody knows.
+    Unknown,
 }
 
 /// One frame to be compressed and sealed.
@@ -230,10 +241,9 @@ impl BlobWriter {
     /// Stores a chunk unless it is there.
     pub fn put_chunk(&mut self, id: BlobId, bytes: &[u8], marks: Marks, hint: Hint<'_>) -> Result<PutChunk> {
         if self.index.claim(&id)? != Claim::Yours {
-            return Ok(PutChunk { new: false, base: Some(id), sure: true });
+            return Ok(PutChunk { new: false, next: Next::Behind(id) });
         }
-        let mut base = None;
-        let mut sure = false;
+        let mut next = Next::Unknown;
         Counters::add(&self.counters.data_new, bytes.len());
         Counters::add(&self.counters.blobs_new, 1);
         if bytes.len() < DELTA_LEAST_BYTES {
@@ -241,8 +251,7 @@ impl BlobWriter {
         } else {
             match self.choose_bases(id, bytes.len(), marks, hint)? {
                 Some(chosen) => {
-                    base = chosen.ids.last().copied();
-                    sure = chosen.sure;
+                    next = chosen.next;
                     let blobs = vec![placed(id, BlobKind::Data, 0, bytes.len(), marks)];
                     self.data.push(FrameJob { raw: bytes.to_vec(), blobs, chosen: Some(chosen) });
                 }
@@ -250,7 +259,7 @@ impl BlobWriter {
             }
         }
         self.submit_if_full(Role::Data)?;
-        Ok(PutChunk { new: true, base, sure })
+        Ok(PutChunk { new: true, next })
     }
 
     fn gather(&mut self, role: Role) -> &mut Gather {

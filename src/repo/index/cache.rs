@@ -19,10 +19,11 @@ use std::time::Duration;
 pub const FILE_NAME: &str = "index-v1.sqlite";
 /// The number of the schema below: any other is made anew.
 const SCHEMA_VERSION: i64 = 1;
-/// SQLite's page cache.
+/// SQLite's page cache; of a temporary file's, a quarter of that.
 const PAGE_CACHE_KIB: i64 = 8 << 10;
-/// How long one process waits for another's transaction; a merge of the largest level takes seconds.
-const BUSY: Duration = Duration::from_secs(60);
+/// How long one process waits for another's transaction. A merge of the largest level takes seconds, large segments
+/// from a slow store more than that.
+const BUSY: Duration = Duration::from_secs(300);
 /// How many look-ups share one read transaction: opening one costs as much as a quarter of a look-up.
 const LOOKUPS_PER_READ: u32 = 4096;
 
@@ -118,7 +119,8 @@ impl Cache {
     /// A cache that lives as long as this value.
     pub fn temporary(repository: RepositoryId) -> Result<Cache> {
         let open = || {
-            let connection = temporary_connection()?;
+            let connection = Connection::open("")?;
+            configure(&connection)?;
             prepare_schema(&connection, repository)?;
             Cache::with(connection, None)
         };
@@ -173,6 +175,11 @@ impl Cache {
         ended.map_err(|error| self.abandon(error))?;
         self.generation += 1;
         Ok(value)
+    }
+
+    /// Lets the page cache have a part of its usual bytes.
+    pub fn limit_page_cache(&self, part: i64) -> rusqlite::Result<()> {
+        self.connection.execute_batch(&format!("PRAGMA cache_size = -{}", PAGE_CACHE_KIB / part))
     }
 
     /// Lets go of the state that look-ups share.
@@ -281,10 +288,11 @@ fn remove_files(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// SQLite's own temporary database: created privately, deleted at once, on disk when it outgrows the page cache.
+/// SQLite's own temporary database: created privately, deleted at once, on disk when it outgrows its page cache.
 pub fn temporary_connection() -> rusqlite::Result<Connection> {
     let connection = Connection::open("")?;
     configure(&connection)?;
+    connection.execute_batch(&format!("PRAGMA cache_size = -{}", PAGE_CACHE_KIB / 4))?;
     Ok(connection)
 }
 

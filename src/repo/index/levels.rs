@@ -11,12 +11,10 @@ use rusqlite::{Connection, Row, Statement, params};
 use std::cmp::Ordering;
 
 /// How many rows level 0 may have; each further one has ten times as many, the last has no bound.
-const LEVEL_0_ROWS: i64 = 65_536;
+pub const LEVEL_0_ROWS: i64 = if cfg!(test) { 64 } else { 65_536 };
 const GROWTH: i64 = 10;
 /// How many levels there are.
 pub const LEVELS: usize = 4;
-/// Levels with a filter: together at most 9.1 MB.
-const FILTERED_LEVELS: usize = 3;
 /// Filters are stored in parts of this size.
 const PART_BYTES: usize = 64 << 10;
 
@@ -42,8 +40,8 @@ pub trait Family {
     const FIND: &'static str;
     /// What becomes of a row whose key is there.
     const CONFLICT: &'static str;
-    /// Whether its levels have filters.
-    const FILTERED: bool;
+    /// How many levels, from 0, have filters. Three are at most 9.1 MB, two 0.9 MB.
+    const FILTERED_LEVELS: usize;
     /// Reads a row of all columns.
     fn read(row: &Row<'_>) -> Result<Self::Row>;
     /// Inserts a row.
@@ -102,7 +100,7 @@ impl Family for Blobs {
     const KEY: &'static str = "id, frame";
     const FIND: &'static str = "id = ?";
     const CONFLICT: &'static str = "ON CONFLICT DO NOTHING";
-    const FILTERED: bool = true;
+    const FILTERED_LEVELS: usize = 3;
     fn read(row: &Row<'_>) -> Result<BlobRow> {
         Ok(BlobRow {
             id: BlobId(row.get(0)?),
@@ -172,7 +170,7 @@ impl Family for Marked {
     const CONFLICT: &'static str = "ON CONFLICT DO UPDATE SET blob = excluded.blob, frame = excluded.frame, \
                                     written_ms = excluded.written_ms \
                                     WHERE (excluded.written_ms, excluded.frame) > (written_ms, frame)";
-    const FILTERED: bool = false;
+    const FILTERED_LEVELS: usize = 0;
     fn read(row: &Row<'_>) -> Result<MarkRow> {
         Ok(MarkRow {
             mark: row.get(0)?,
@@ -210,7 +208,7 @@ impl Family for Lives {
     const KEY: &'static str = "id";
     const FIND: &'static str = "id = ?";
     const CONFLICT: &'static str = "ON CONFLICT DO NOTHING";
-    const FILTERED: bool = true;
+    const FILTERED_LEVELS: usize = 2;
     fn read(row: &Row<'_>) -> Result<BlobId> {
         Ok(BlobId(row.get(0)?))
     }
@@ -435,7 +433,7 @@ impl<F: Family> Levels<F> {
 
 fn new_run<F: Family>(connection: &Connection, level: usize, most: i64) -> Result<Run> {
     let number: i64 = connection.query_row("SELECT 1 + COALESCE(MAX(number), 0) FROM levels", [], |row| row.get(0))?;
-    let filter = (level < FILTERED_LEVELS && F::FILTERED).then(|| Filter::for_ids(most.max(0) as u64));
+    let filter = (level < F::FILTERED_LEVELS).then(|| Filter::for_ids(most.max(0) as u64));
     let run = Run::new::<F>(number, 0, filter);
     connection.execute_batch(&format!("CREATE TABLE {} ({}) WITHOUT ROWID", run.table, F::COLUMNS))?;
     Ok(run)

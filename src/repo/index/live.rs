@@ -11,7 +11,7 @@ use crate::base::{BlobId, PackId};
 use crate::format::pack::Role;
 use crate::repo::{Error, Result};
 use rusqlite::{Connection, params};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 /// Marked ids gather in memory up to this number before they are put in order on disk.
 const GATHERED_IDS: usize = 65_536;
@@ -277,20 +277,18 @@ impl LiveSet<'_> {
 
     /// How much of each pack lives, void packs included, in the order of [`Index::packs`].
     pub fn pack_usage(&self) -> Result<Vec<PackUsage>> {
-        let packs = self.index.numbered_packs()?;
-        let mut places: HashMap<i64, usize> = HashMap::new();
-        let mut usages = Vec::with_capacity(packs.len());
-        for (number, pack) in packs {
-            places.insert(number, usages.len());
-            usages.push(PackUsage { pack, live_blobs: 0, total_bytes: 0, live_bytes: 0 });
-        }
+        let packs = self.index.numbered_packs()?.into_iter();
+        let mut usages: Vec<(i64, PackUsage)> = packs
+            .map(|(number, pack)| (number, PackUsage { pack, live_blobs: 0, total_bytes: 0, live_bytes: 0 }))
+            .collect();
         self.gather_frames()?;
         let sorted = "SELECT frame, COUNT(*), SUM(length) FROM living GROUP BY frame ORDER BY frame";
         let mut sorted = self.connection.prepare(sorted).map_err(failed)?;
         let mut living = sorted.query([]).map_err(failed)?;
         let mut next = next_living(&mut living)?;
         self.index.each_frame(&mut |frame| {
-            let Some(usage) = places.get(&frame.pack).and_then(|place| usages.get_mut(*place)) else { return Ok(()) };
+            let Ok(place) = usages.binary_search_by_key(&frame.pack, |(number, _)| *number) else { return Ok(()) };
+            let usage = &mut usages[place].1;
             usage.total_bytes += u64::from(frame.length);
             while next.is_some_and(|(number, ..)| number < frame.number) {
                 next = next_living(&mut living)?;
@@ -303,7 +301,7 @@ impl LiveSet<'_> {
             }
             Ok(())
         })?;
-        Ok(usages)
+        Ok(usages.into_iter().map(|(_, usage)| usage).collect())
     }
 
     /// Writes frame and length of every living blob into the table `living`.

@@ -1,25 +1,26 @@
 //! Bringing the cache up to date: segments in, packs that no segment names out, condemned packs void.
 
+use super::add::add_all;
 use super::cache::Cache;
-use super::levels::{BlobRow, LEVELS, MarkRow, Marked};
-use super::segments::{SegmentContents, SegmentReader, segment_key};
-use crate::base::{BlobId, KeyId, Kind, PackId, Problem, SegmentId};
+use super::levels::{Family as _, LEVEL_0_ROWS, Marked};
+use super::segments::{SegmentReader, segment_key};
+use crate::base::{Kind, PackId, Problem, SegmentId};
 use crate::format::cbor::Cbor as _;
 use crate::format::envelope::ObjectKind;
-use crate::format::segment::{Entry, FrameRow, PackRow};
 use crate::format::session::Condemned;
 use crate::repo::keyring::Keyring;
 use crate::repo::{Error, Result};
 use crate::store::{Area, Key, ObjectStore};
 use rusqlite::{OptionalExtension, params};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The largest condemned record that is read.
 const MAX_CONDEMNED_BYTES: u64 = 64 << 20;
 /// How often a listing is made again because a segment in it was gone when it was to be read.
 const LISTINGS: usize = 4;
-/// The most places of one blob in one segment.
-const MAX_COPIES: usize = 4096;
+/// How many segments are added at once, and how much of each is in memory.
+const GROUP: usize = 8;
+const GROUP_WINDOW_BYTES: usize = 1 << 20;
 
 /// What came of bringing the cache up to date.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,16 +104,44 @@ fn load_missing(
     let mut missing: Vec<_> = listed.iter().filter(|(id, _)| !known.contains_key(id)).collect();
     // Large ones first: they go straight to the level where they stay.
     missing.sort_unstable_by_key(|(_, bytes)| std::cmp::Reverse(**bytes));
-    for (id, bytes) in missing {
-        let loaded = SegmentReader::open_sized(store, keyring, *id, *bytes).and_then(|reader| add(cache, *id, reader));
-        match loaded {
+    for group in missing.chunks(GROUP) {
+        match load_group(cache, store, keyring, group) {
+            Ok(()) => opened.segments_loaded += group.len() as u64,
+            Err(error) if is_damage(&error) => load_singly(cache, store, keyring, group, opened)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn load_group(
+    cache: &mut Cache,
+    store: &dyn ObjectStore,
+    keyring: &Keyring,
+    group: &[(&SegmentId, &u64)],
+) -> Result<()> {
+    let mut readers = Vec::new();
+    for (id, bytes) in group {
+        readers.push((**id, SegmentReader::open_with(store, keyring, **id, **bytes, GROUP_WINDOW_BYTES)?));
+    }
+    add_all(cache, readers)
+}
+
+/// Adds what is not damaged and says what is.
+fn load_singly(
+    cache: &mut Cache,
+    store: &dyn ObjectStore,
+    keyring: &Keyring,
+    group: &[(&SegmentId, &u64)],
+    opened: &mut Opened,
+) -> Result<()> {
+    for segment in group {
+        match load_group(cache, store, keyring, std::slice::from_ref(segment)) {
             Ok(()) => opened.segments_loaded += 1,
             Err(error) if is_damage(&error) => {
-                let subject = segment_key(*id).to_string();
-                let known = opened.damaged.iter().any(|problem| problem.subject == subject);
-                if !known {
-                    opened.damaged.push(Problem::new(subject, error, Kind::Damaged));
-                }
+                let problem = Problem::new(segment_key(*segment.0).to_string(), error, Kind::Damaged);
+                opened.damaged.retain(|known| known.subject != problem.subject);
+                opened.damaged.push(problem);
             }
             Err(error) => return Err(error),
         }
@@ -196,7 +225,7 @@ fn drop_pack(cache: &Cache, pack: i64) -> rusqlite::Result<()> {
 fn purge_if_worth_it(cache: &mut Cache) -> rusqlite::Result<()> {
     let present: i64 = cache.connection.query_row("SELECT COALESCE(SUM(blobs), 0) FROM packs", [], |row| row.get(0))?;
     let rows = cache.blobs.rows();
-    if rows < present + present / 2 + 10_000 {
+    if rows < present + present / 2 + LEVEL_0_ROWS {
         return Ok(());
     }
     let Cache { connection, blobs, marks, gone, .. } = cache;
@@ -273,7 +302,7 @@ fn change_condemned(cache: &mut Cache, records: &[Condemned], forgotten: &[u64])
 
 /// A pack is void while a condemned record names it that none of the segments naming it had seen: a segment that
 /// names it in full knowledge of the record has brought it back.
-fn update_void(cache: &Cache) -> rusqlite::Result<()> {
+pub fn update_void(cache: &Cache) -> rusqlite::Result<()> {
     cache.connection.execute_batch(
         "UPDATE packs SET void = 0 WHERE void = 1;
          UPDATE packs SET void = 1 WHERE number IN (
@@ -285,387 +314,6 @@ fn update_void(cache: &Cache) -> rusqlite::Result<()> {
                 FROM segments CROSS JOIN segment_packs ON segment = segments.number
                 WHERE segment_packs.pack = named.number))",
     )
-}
-
-/// Where the rows of a segment come from: packs, then frames, then entries by id.
-pub trait SegmentRows {
-    /// The highest condemned record that its writer had seen.
-    fn condemned_seen(&self) -> u64;
-    /// The keys that frames speak of.
-    fn keys(&self) -> Vec<KeyId>;
-    /// How many entries there will be.
-    fn entries(&self) -> u64;
-    /// The next pack.
-    fn next_pack(&mut self) -> Result<Option<PackRow>>;
-    /// The next frame.
-    fn next_frame(&mut self) -> Result<Option<FrameRow>>;
-    /// The next entry.
-    fn next_entry(&mut self) -> Result<Option<Entry>>;
-    /// Called after the last row; an error here undoes all.
-    fn finish(self) -> Result<()>;
-}
-
-impl SegmentRows for SegmentReader<'_> {
-    fn condemned_seen(&self) -> u64 {
-        self.head.condemned_seen
-    }
-    fn keys(&self) -> Vec<KeyId> {
-        self.head.keys.clone()
-    }
-    fn entries(&self) -> u64 {
-        self.head.entries
-    }
-    fn next_pack(&mut self) -> Result<Option<PackRow>> {
-        SegmentReader::next_pack(self)
-    }
-    fn next_frame(&mut self) -> Result<Option<FrameRow>> {
-        SegmentReader::next_frame(self)
-    }
-    fn next_entry(&mut self) -> Result<Option<Entry>> {
-        SegmentReader::next_entry(self)
-    }
-    fn finish(self) -> Result<()> {
-        SegmentReader::finish(self)
-    }
-}
-
-/// The rows of a segment that was just stored from memory.
-pub struct OwnRows<'a> {
-    contents: &'a SegmentContents,
-    condemned_seen: u64,
-    next: [usize; 3],
-}
-
-impl<'a> OwnRows<'a> {
-    /// The rows of sorted `contents`.
-    pub fn new(contents: &'a SegmentContents, condemned_seen: u64) -> OwnRows<'a> {
-        OwnRows { contents, condemned_seen, next: [0; 3] }
-    }
-}
-
-impl SegmentRows for OwnRows<'_> {
-    fn condemned_seen(&self) -> u64 {
-        self.condemned_seen
-    }
-    fn keys(&self) -> Vec<KeyId> {
-        self.contents.keys.clone()
-    }
-    fn entries(&self) -> u64 {
-        self.contents.entries.len() as u64
-    }
-    fn next_pack(&mut self) -> Result<Option<PackRow>> {
-        self.next[0] += 1;
-        Ok(self.contents.packs.get(self.next[0] - 1).copied())
-    }
-    fn next_frame(&mut self) -> Result<Option<FrameRow>> {
-        self.next[1] += 1;
-        Ok(self.contents.frames.get(self.next[1] - 1).cloned())
-    }
-    fn next_entry(&mut self) -> Result<Option<Entry>> {
-        self.next[2] += 1;
-        Ok(self.contents.entries.get(self.next[2] - 1).copied())
-    }
-    fn finish(self) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// Adds all rows of a segment in one transaction. A segment that is there already changes nothing.
-pub fn add(cache: &mut Cache, id: SegmentId, rows: impl SegmentRows) -> Result<()> {
-    cache.write(|cache| {
-        let known: Option<i64> = cache
-            .connection
-            .query_row("SELECT number FROM segments WHERE id = ?", [id.0], |row| row.get(0))
-            .optional()
-            .map_err(|error| cache.failed(error))?;
-        if known.is_some() { Ok(()) } else { add_rows(cache, id, rows) }
-    })
-}
-
-/// An error of SQLite on its way through code that has others too.
-struct Failed(Error);
-
-impl From<rusqlite::Error> for Failed {
-    fn from(error: rusqlite::Error) -> Failed {
-        Failed(Error::Cache { path: super::cache::FILE_NAME.to_owned(), reason: error.to_string() })
-    }
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Failed {
-        Failed(error)
-    }
-}
-
-fn add_rows(cache: &mut Cache, id: SegmentId, rows: impl SegmentRows) -> Result<()> {
-    try_add_rows(cache, id, rows).map_err(|failed| failed.0)
-}
-
-fn try_add_rows(cache: &mut Cache, id: SegmentId, mut rows: impl SegmentRows) -> Result<(), Failed> {
-    let numbers = add_packs(cache, id, &mut rows)?;
-    let frames = add_frames(cache, &mut rows, &numbers)?;
-    let counts = add_entries(cache, &mut rows, &frames, &numbers)?;
-    let mut update = cache.connection.prepare_cached("UPDATE packs SET blobs = blobs + ? WHERE number = ?")?;
-    for (pack, count) in numbers.packs.iter().zip(&counts) {
-        if *count > 0 {
-            update.execute(params![count, pack.number])?;
-        }
-    }
-    drop(update);
-    rows.finish()?;
-    if numbers.may_be_void {
-        update_void(cache)?;
-        cache.reload_dead()?;
-    }
-    Ok(())
-}
-
-/// A pack of the segment in the cache.
-#[derive(Clone, Copy)]
-struct PackNumber {
-    number: i64,
-    known: bool,
-    written_ns: i64,
-}
-
-struct Numbers {
-    packs: Vec<PackNumber>,
-    keys: Vec<i64>,
-    may_be_void: bool,
-}
-
-fn add_packs(cache: &Cache, id: SegmentId, rows: &mut impl SegmentRows) -> Result<Numbers, Failed> {
-    let connection = &cache.connection;
-    connection
-        .prepare_cached("INSERT INTO segments (id, condemned_seen) VALUES (?, ?)")?
-        .execute(params![id.0, rows.condemned_seen() as i64])?;
-    let segment = connection.last_insert_rowid();
-    let keys = rows.keys().iter().map(|key| key_number(cache, *key)).collect::<rusqlite::Result<_>>()?;
-    let mut numbers = Numbers { packs: Vec::new(), keys, may_be_void: false };
-    let mut find = connection.prepare_cached("SELECT number FROM packs WHERE id = ?")?;
-    let mut condemned = connection.prepare_cached("SELECT 1 FROM condemned_packs WHERE id = ?")?;
-    let mut insert = connection
-        .prepare_cached("INSERT INTO packs (id, size, role, written_ns, blobs, void) VALUES (?, ?, ?, ?, 0, 0)")?;
-    let mut name = connection.prepare_cached("INSERT OR IGNORE INTO segment_packs VALUES (?, ?)")?;
-    while let Some(row) = rows.next_pack()? {
-        let known: Option<i64> = find.query_row([row.id.0], |row| row.get(0)).optional()?;
-        let number = match known {
-            Some(number) => number,
-            None => {
-                insert.execute(params![row.id.0, row.size_bytes as i64, row.role.number(), row.written_ns])?;
-                connection.last_insert_rowid()
-            }
-        };
-        numbers.may_be_void |= condemned.exists([row.id.0])?;
-        name.execute(params![segment, number])?;
-        numbers.packs.push(PackNumber { number, known: known.is_some(), written_ns: row.written_ns });
-    }
-    Ok(numbers)
-}
-
-fn key_number(cache: &Cache, key: KeyId) -> rusqlite::Result<i64> {
-    let connection = &cache.connection;
-    connection.prepare_cached("INSERT OR IGNORE INTO keys (id) VALUES (?)")?.execute([key.0])?;
-    connection.prepare_cached("SELECT number FROM keys WHERE id = ?")?.query_row([key.0], |row| row.get(0))
-}
-
-/// Which frames of the cache the frames of a segment are: runs of equal distance within one pack.
-struct FrameRuns {
-    /// First number in the segment, first number in the cache, pack's number in the segment.
-    runs: Vec<(i64, i64, u32)>,
-    /// Frames from here on are new with this segment.
-    new_from: i64,
-}
-
-impl FrameRuns {
-    fn push(&mut self, in_segment: i64, in_cache: i64, pack: u32) {
-        let follows = self
-            .runs
-            .last()
-            .is_some_and(|(segment, cache, last_pack)| *last_pack == pack && in_segment - segment == in_cache - cache);
-        if !follows {
-            self.runs.push((in_segment, in_cache, pack));
-        }
-    }
-
-    /// Number in the cache and pack's number in the segment.
-    fn find(&self, in_segment: u32) -> Option<(i64, u32)> {
-        let frame = i64::from(in_segment);
-        let place = self.runs.partition_point(|(first, _, _)| *first <= frame).checked_sub(1)?;
-        let (first, cache, pack) = self.runs[place];
-        Some((cache + (frame - first), pack))
-    }
-}
-
-/// The frames of a pack that are in the cache, by block and place in it.
-type FramesByPlace = HashMap<(u64, u32), i64>;
-
-fn add_frames(cache: &Cache, rows: &mut impl SegmentRows, numbers: &Numbers) -> Result<FrameRuns, Failed> {
-    let connection = &cache.connection;
-    let new_from: i64 =
-        connection.query_row("SELECT value FROM meta WHERE name = 'next_frame'", [], |row| row.get(0))?;
-    let mut runs = FrameRuns { runs: Vec::new(), new_from };
-    let mut next = new_from;
-    let mut ranges: Vec<(i64, i64, i64)> = Vec::new();
-    let mut known: Option<(u32, FramesByPlace)> = None;
-    let mut insert = connection.prepare_cached("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
-    let mut in_segment = 0;
-    while let Some(row) = rows.next_frame()? {
-        let pack = numbers.packs.get(row.pack as usize).copied();
-        let pack = pack.ok_or_else(|| Error::Internal("a frame of a pack that is not there".to_owned()))?;
-        if pack.known && known.as_ref().is_none_or(|(number, _)| *number != row.pack) {
-            known = Some((row.pack, frames_of(cache, pack.number)?));
-        }
-        let old = match &known {
-            Some((number, frames)) if *number == row.pack => frames.get(&(row.block_offset, row.offset)).copied(),
-            _ => None,
-        };
-        let frame = match old {
-            Some(frame) => frame,
-            None => {
-                insert_frame(&mut insert, next, pack.number, numbers, &row)?;
-                match ranges.last_mut() {
-                    Some((first, count, of)) if *of == pack.number && *first + *count == next => *count += 1,
-                    _ => ranges.push((next, 1, pack.number)),
-                }
-                next += 1;
-                next - 1
-            }
-        };
-        runs.push(in_segment, frame, row.pack);
-        in_segment += 1;
-    }
-    let mut range = connection.prepare_cached("INSERT INTO pack_frames VALUES (?, ?, ?)")?;
-    for (first, count, pack) in ranges {
-        range.execute(params![first, count, pack])?;
-    }
-    connection.execute("UPDATE meta SET value = ? WHERE name = 'next_frame'", [next])?;
-    Ok(runs)
-}
-
-fn insert_frame(
-    insert: &mut rusqlite::Statement<'_>,
-    number: i64,
-    pack: i64,
-    numbers: &Numbers,
-    row: &FrameRow,
-) -> rusqlite::Result<()> {
-    let key = numbers.keys.get(row.key as usize).copied();
-    let chain = row.chain.as_ref();
-    let bases = chain.map(|chain| chain.bases.iter().flat_map(|id| id.0).collect::<Vec<u8>>());
-    insert.execute(params![
-        number,
-        pack,
-        row.block_offset as i64,
-        row.block_length,
-        key,
-        row.offset,
-        row.length,
-        row.raw_length,
-        row.encoding as u8,
-        bases,
-        chain.map(|chain| chain.depth),
-        chain.map(|chain| chain.delta_bytes as i64),
-        chain.map(|chain| chain.whole_bytes as i64),
-    ])?;
-    Ok(())
-}
-
-/// The frames of a pack that the cache has, by their places.
-fn frames_of(cache: &Cache, pack: i64) -> rusqlite::Result<HashMap<(u64, u32), i64>> {
-    let mut found = cache.connection.prepare_cached(
-        "SELECT block_offset, start, number FROM pack_frames JOIN frames ON number BETWEEN first AND first + count - 1
-         WHERE pack_frames.pack = ?",
-    )?;
-    let rows = found
-        .query_map([pack], |row| Ok(((row.get::<_, i64>(0)? as u64, row.get::<_, u32>(1)?), row.get::<_, i64>(2)?)))?;
-    rows.collect()
-}
-
-/// Adds the entries, in order of their ids; gives how many new ones each pack got.
-fn add_entries(
-    cache: &mut Cache,
-    rows: &mut impl SegmentRows,
-    frames: &FrameRuns,
-    numbers: &Numbers,
-) -> Result<Vec<i64>, Failed> {
-    let count = i64::try_from(rows.entries()).unwrap_or(i64::MAX / 2);
-    let mut counts = vec![0; numbers.packs.len()];
-    let tables: Vec<String> = cache.blobs.present().map(|run| run.table.clone()).collect();
-    let tables = if numbers.packs.iter().any(|pack| pack.known) { tables } else { Vec::new() };
-    let Cache { connection, blobs, gone, .. } = cache;
-    let mut copies = Copies { rows, ahead: None, frames, group: Vec::new() };
-    // Rows that are there already are left out: each stands in one level only, and counts stay true.
-    let mut there = Vec::with_capacity(LEVELS);
-    for table in &tables {
-        there.push(connection.prepare(&format!("SELECT 1 FROM {table} WHERE id = ? AND frame = ?"))?);
-    }
-    let mut pending = connection.prepare("INSERT INTO marks_pending VALUES (?, ?, ?, ?, ?)")?;
-    blobs.insert::<Failed>(connection, count, &|frame| gone.holds(frame), || {
-        'next: while let Some((row, pack)) = copies.next()? {
-            if row.frame < frames.new_from {
-                for find in &mut there {
-                    if find.exists(params![row.id.0.as_slice(), row.frame])? {
-                        continue 'next;
-                    }
-                }
-            }
-            counts[pack as usize] += 1;
-            for mark in MarkRow::of(&row, numbers.packs[pack as usize].written_ns) {
-                <Marked as super::levels::Family>::insert(&mut pending, &mark)?;
-            }
-            return Ok(Some(row));
-        }
-        Ok(None)
-    })?;
-    Ok(counts)
-}
-
-/// Puts the copies of each blob in the order of the cache's frame numbers, each once.
-struct Copies<'a, R> {
-    rows: &'a mut R,
-    ahead: Option<Entry>,
-    frames: &'a FrameRuns,
-    /// The copies of one blob, last first.
-    group: Vec<(BlobRow, u32)>,
-}
-
-impl<R: SegmentRows> Copies<'_, R> {
-    fn next(&mut self) -> Result<Option<(BlobRow, u32)>> {
-        if self.group.is_empty() {
-            self.gather()?;
-        }
-        Ok(self.group.pop())
-    }
-
-    fn gather(&mut self) -> Result<()> {
-        let Some(first) = self.ahead.take().map_or_else(|| self.rows.next_entry(), |entry| Ok(Some(entry)))? else {
-            return Ok(());
-        };
-        self.push(first)?;
-        while let Some(entry) = self.rows.next_entry()? {
-            if entry.id != first.id {
-                self.ahead = Some(entry);
-                break;
-            }
-            self.push(entry)?;
-        }
-        self.group.sort_unstable_by_key(|(row, _)| std::cmp::Reverse(row.frame));
-        self.group.dedup_by_key(|(row, _)| row.frame);
-        Ok(())
-    }
-
-    fn push(&mut self, entry: Entry) -> Result<()> {
-        let place = self.frames.find(entry.frame);
-        let (frame, pack) = place.filter(|_| self.group.len() < MAX_COPIES).ok_or_else(|| too_odd(entry.id))?;
-        let Entry { id, offset, length, kind, start, end, .. } = entry;
-        self.group.push((BlobRow { id, frame, offset, length, kind: kind.number(), start, end }, pack));
-        Ok(())
-    }
-}
-
-fn too_odd(id: BlobId) -> Error {
-    Error::damaged("an index segment", format!("blob {id} has no frame, or more than {MAX_COPIES} places"))
 }
 
 /// Lets the marks of finished runs be found.
@@ -681,6 +329,14 @@ pub fn apply_marks(cache: &mut Cache) -> Result<()> {
 }
 
 fn move_marks(cache: &mut Cache) -> rusqlite::Result<()> {
+    // SQLite sorts in as much memory as the page cache may have: not both at once.
+    cache.limit_page_cache(4)?;
+    let moved = sort_marks(cache);
+    cache.limit_page_cache(1)?;
+    moved
+}
+
+fn sort_marks(cache: &mut Cache) -> rusqlite::Result<()> {
     let Cache { connection, marks, gone, .. } = cache;
     let count: i64 = connection.query_row("SELECT COUNT(*) FROM marks_pending", [], |row| row.get(0))?;
     {
@@ -688,7 +344,7 @@ fn move_marks(cache: &mut Cache) -> rusqlite::Result<()> {
             connection.prepare("SELECT * FROM marks_pending ORDER BY mark, side, written_ms DESC, frame DESC")?;
         let mut rows = sorted.query([])?;
         marks.insert::<rusqlite::Error>(connection, count, &|frame| gone.holds(frame), || {
-            rows.next()?.map(<Marked as super::levels::Family>::read).transpose()
+            rows.next()?.map(Marked::read).transpose()
         })?;
     }
     connection.execute("DELETE FROM marks_pending", [])?;

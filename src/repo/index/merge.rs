@@ -6,7 +6,7 @@
 use super::cache::Cache;
 use super::levels::{Blobs, Family as _};
 use super::segments::{Origin, SegmentReader, SegmentWriter};
-use super::{Index, load};
+use super::{Index, add};
 use crate::base::{KeyId, PackId, SegmentId};
 use crate::format::pack::{BlobKind, Chain, Encoding, Role};
 use crate::format::segment::{Entry, FrameRow, PackRow};
@@ -28,7 +28,7 @@ pub fn merge_segments(
     let mut cache = Cache::temporary(keyring.repository())?;
     for segment in segments {
         let reader = SegmentReader::open(store, keyring, *segment)?;
-        load::add(&mut cache, *segment, reader)?;
+        add::add(&mut cache, *segment, reader)?;
     }
     write_segment(&mut cache, store, keyring, origin, keep)
 }

@@ -7,6 +7,7 @@
 //! A blob is *known* only when a segment in the store says where it lies, in a pack that no later condemned record
 //! names, in a block that was not found damaged.
 
+mod add;
 pub mod cache;
 mod dead;
 mod filter;
@@ -181,8 +182,8 @@ impl Index {
     /// as [`save`] left them: sorted.
     pub fn add(&self, segment: SegmentId, contents: &SegmentContents) -> Result<()> {
         let mut state = self.state();
-        let rows = load::OwnRows::new(contents, state.condemned_seen);
-        load::add(&mut state.cache, segment, rows)?;
+        let rows = add::OwnRows::new(contents, state.condemned_seen);
+        add::add(&mut state.cache, segment, rows)?;
         for entry in &contents.entries {
             state.pending.remove(&entry.id);
         }

@@ -349,6 +349,8 @@ pub struct SegmentReader<'a> {
     pack_bytes: Vec<u64>,
     frame_count: u64,
     last: Option<BlobId>,
+    size_bytes: u64,
+    /// What follows the pages, for the hash; empty for a segment that was not read whole.
     tail: Vec<u8>,
 }
 
@@ -362,6 +364,7 @@ struct Pages<'a> {
     end: u64,
     window: Vec<u8>,
     window_at: u64,
+    window_bytes: usize,
     next_at: u64,
     number: usize,
     hasher: PackHasher,
@@ -381,11 +384,23 @@ impl<'a> SegmentReader<'a> {
         id: SegmentId,
         size_bytes: u64,
     ) -> Result<SegmentReader<'a>> {
+        SegmentReader::open_with(store, keyring, id, size_bytes, WINDOW_BYTES)
+    }
+
+    /// Opens the segment `id`, whose size a listing has told, to be read `window_bytes` at a time.
+    pub fn open_with(
+        store: &'a dyn ObjectStore,
+        keyring: &Keyring,
+        id: SegmentId,
+        size_bytes: u64,
+        window_bytes: usize,
+    ) -> Result<SegmentReader<'a>> {
+        assert!(window_bytes > MAX_PAGE_BYTES + BLOCK_OVERHEAD, "a window holds any page");
         let key = segment_key(id);
         if size_bytes < (LEAD_BYTES + TRAILER_BYTES) as u64 {
             return Err(Error::damaged(&key, format!("it has only {size_bytes} bytes: truncated")));
         }
-        let whole = size_bytes <= WINDOW_BYTES as u64;
+        let whole = size_bytes <= window_bytes as u64;
         let mut window = if whole { store.get(&key, size_bytes)? } else { Vec::new() };
         if whole && window.len() as u64 != size_bytes {
             return Err(Error::damaged(&key, format!("{} bytes of {size_bytes} came back", window.len())));
@@ -395,14 +410,16 @@ impl<'a> SegmentReader<'a> {
             if whole { window.split_off(last as usize) } else { store.get_range(&key, last, TRAILER_BYTES)? };
         let (end, length) = find_directory(ObjectKind::Head, size_bytes, &trailer).map_err(Error::object(&key))?;
         let sealed = if whole { window.split_off(end as usize) } else { store.get_range(&key, end, length)? };
-        let tail = [&sealed[..], &trailer].concat();
+        // A large head is padded by up to a sixteenth of the whole: it is read again rather than kept.
+        let tail = if whole { [&sealed[..], &trailer].concat() } else { Vec::new() };
         let head: Head = keyring.load(ObjectKind::Head, sealed, &key)?;
         head.check(end).map_err(Error::object(&key))?;
-        let pages = Pages::new(store, keyring, key, head.page_key, end, window)?;
-        SegmentReader::with(pages, head, tail)
+        let mut pages = Pages::new(store, keyring, key, head.page_key, end, window)?;
+        pages.window_bytes = window_bytes;
+        SegmentReader::with(pages, head, tail, size_bytes)
     }
 
-    fn with(pages: Pages<'a>, mut head: Head, tail: Vec<u8>) -> Result<SegmentReader<'a>> {
+    fn with(pages: Pages<'a>, mut head: Head, tail: Vec<u8>, size_bytes: u64) -> Result<SegmentReader<'a>> {
         let count = |pages: &[PageRef]| pages.iter().map(|page| u64::from(page.rows)).sum::<u64>();
         let fits = |rows: u64| rows <= u64::from(u32::MAX);
         let frame_count = count(&head.frame_pages);
@@ -418,6 +435,7 @@ impl<'a> SegmentReader<'a> {
             last: None,
             pages,
             head,
+            size_bytes,
             tail,
         })
     }
@@ -461,10 +479,14 @@ impl<'a> SegmentReader<'a> {
     /// To be called when all rows have been read: compares the hash of all bytes with the name.
     pub fn finish(self) -> Result<()> {
         let mut pages = self.pages;
+        pages.read_lead()?;
         if pages.next_at != pages.end {
             return Err(pages.damaged("bytes lie between its pages and its head, or it was not read to the end"));
         }
-        pages.hasher.update(&self.tail);
+        match self.tail.is_empty() {
+            true => pages.hash_rest(self.size_bytes)?,
+            false => pages.hasher.update(&self.tail),
+        }
         let hash = SegmentId(std::mem::take(&mut pages.hasher).finish());
         if hash.to_string() == pages.key.name() {
             Ok(())
@@ -497,7 +519,7 @@ impl<'a> Pages<'a> {
         end: u64,
         window: Vec<u8>,
     ) -> Result<Pages<'a>> {
-        let mut pages = Pages {
+        let pages = Pages {
             siv: keyring.siv(page_key, ObjectKind::Page, &key)?,
             base: block_associated(ObjectKind::Page, page_key, keyring.repository()).to_vec(),
             store,
@@ -506,11 +528,11 @@ impl<'a> Pages<'a> {
             end,
             window,
             window_at: 0,
+            window_bytes: WINDOW_BYTES,
             next_at: 0,
             number: 0,
             hasher: PackHasher::new(),
         };
-        pages.lead = pages.take(LEAD_BYTES)?;
         Ok(pages)
     }
 
@@ -522,7 +544,7 @@ impl<'a> Pages<'a> {
     fn take(&mut self, length: usize) -> Result<Vec<u8>> {
         let at = (self.next_at - self.window_at) as usize;
         if self.window.len() < at + length {
-            let wanted = (self.end - self.next_at).min(WINDOW_BYTES as u64) as usize;
+            let wanted = (self.end - self.next_at).min(self.window_bytes as u64) as usize;
             if wanted < length {
                 return Err(self.damaged("a page reaches into its head"));
             }
@@ -539,6 +561,25 @@ impl<'a> Pages<'a> {
         Ok(bytes)
     }
 
+    /// Reads what stands before the pages. Not at once: the first window is read when the heads of all segments that
+    /// are read together have been decoded and their memory is free again.
+    fn read_lead(&mut self) -> Result<()> {
+        if self.lead.is_empty() {
+            self.lead = self.take(LEAD_BYTES)?;
+        }
+        Ok(())
+    }
+
+    /// Takes head and trailer into the hash.
+    fn hash_rest(&mut self, size_bytes: u64) -> Result<()> {
+        while self.next_at < size_bytes {
+            let length = (size_bytes - self.next_at).min(self.window_bytes as u64) as usize;
+            self.hasher.update(&self.store.get_range(&self.key, self.next_at, length)?);
+            self.next_at += length as u64;
+        }
+        Ok(())
+    }
+
     fn next_row<T: Row>(&mut self, table: &mut Table<T>) -> Result<Option<T>> {
         loop {
             if let Some(row) = table.rows.next() {
@@ -550,6 +591,7 @@ impl<'a> Pages<'a> {
     }
 
     fn read_page<T: Row>(&mut self, page: &PageRef) -> Result<Vec<T>> {
+        self.read_lead()?;
         if page.offset != self.next_at {
             return Err(self.damaged(format!("its page {} does not follow the one before", self.number)));
         }

@@ -1,6 +1,11 @@
 //! Stories of the index as a whole; what concerns one file stands there.
 #![allow(clippy::unwrap_used)]
 
+mod caches;
+mod living;
+mod model;
+mod pages;
+
 use super::*;
 use crate::base::{RepositoryId, SessionId};
 use crate::crypto::keys::RootKey;
@@ -160,4 +165,70 @@ fn blobs_of_condemned_packs_are_unknown_until_a_segment_brings_them_back() {
     let (index, opened) = world.open(Some(folder.path()));
     assert_eq!(opened.condemned, Vec::<u64>::new());
     assert_eq!(index.places(&id(1)).unwrap().len(), 1);
+}
+
+#[test]
+fn the_newest_blob_with_a_mark_is_found_but_never_one_of_the_current_run() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (index, _) = world.open(Some(folder.path()));
+    let marks = Marks { start: mark(1), end: mark(2) };
+    let add = |index: &Index, number: u64, written_ns: i64, start: Option<Mark>, end: Option<Mark>| {
+        let mut directory = directory(&[id(number)], written_ns);
+        (directory.blobs[0].start, directory.blobs[0].end) = (start, end);
+        let mut stored = contents(&[(pack_id(number), directory)]);
+        let segment = world.save(&mut stored);
+        index.add(segment, &stored).unwrap();
+    };
+    add(&index, 1, 5_000_000, mark(1), mark(2));
+    assert_eq!(index.alike(&marks).unwrap(), Alike::default());
+    index.finish_run().unwrap();
+    assert_eq!(index.alike(&marks).unwrap(), Alike { start: Some(id(1)), end: Some(id(1)) });
+    // A later segment with an older pack, and a newer one for one side only.
+    add(&index, 2, 4_000_000, mark(1), mark(2));
+    add(&index, 3, 6_000_000, mark(1), None);
+    assert_eq!(index.alike(&marks).unwrap(), Alike { start: Some(id(1)), end: Some(id(1)) });
+    drop(index);
+    for folder in [Some(folder.path()), None] {
+        let (index, _) = world.open(folder);
+        assert_eq!(index.alike(&marks).unwrap(), Alike { start: Some(id(3)), end: Some(id(1)) });
+        assert_eq!(index.alike(&Marks::default()).unwrap(), Alike::default());
+    }
+}
+
+#[test]
+fn blobs_of_a_damaged_block_are_stored_again_and_the_good_copy_wins() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    world.save(&mut contents(&[(pack_id(1), directory(&[id(1), id(2)], 5))]));
+    let (index, _) = world.open(Some(folder.path()));
+    index.mark_damaged(&pack_id(1), 32).unwrap();
+    assert!(!index.contains(&id(1)).unwrap() && index.contains(&id(2)).unwrap());
+    drop(index);
+    let (index, _) = world.open(Some(folder.path()));
+    assert_eq!(index.claim(&id(1)).unwrap(), Claim::Yours);
+    let mut again = contents(&[(pack_id(2), directory(&[id(1)], 6))]);
+    let segment = world.save(&mut again);
+    index.add(segment, &again).unwrap();
+    let packs: Vec<PackId> = index.places(&id(1)).unwrap().iter().map(|place| place.pack).collect();
+    assert_eq!(packs, [pack_id(2)]);
+    assert_eq!(index.last_places(&id(1)).unwrap()[0].pack, pack_id(1));
+}
+
+#[test]
+fn whole_copies_come_before_deltas_and_short_chains_before_long() {
+    let world = World::new();
+    let on = |depth: u32| {
+        let mut directory = directory(&[id(1)], 5);
+        directory.frames[0].encoding = Encoding::ZstdOnBases;
+        directory.frames[0].chain = Some(Chain { bases: vec![id(8), id(9)], depth, delta_bytes: 6, whole_bytes: 7 });
+        directory
+    };
+    world.save(&mut contents(&[(pack_id(1), on(3)), (pack_id(2), on(1)), (pack_id(3), directory(&[id(1)], 5))]));
+    let (index, opened) = world.open(None);
+    assert_eq!(opened.damaged, []);
+    let places = index.places(&id(1)).unwrap();
+    assert_eq!(places.iter().map(Place::depth).collect::<Vec<_>>(), [0, 1, 3]);
+    let chain = places[1].chain.as_ref().unwrap();
+    assert_eq!((&chain.bases[..], chain.delta_bytes, chain.whole_bytes), (&[id(8), id(9)][..], 6, 7));
 }

@@ -1,0 +1,217 @@
+//! A repository in memory with a clock that is told what time it is, and files to put into it.
+
+use keepstone::base::monitor::Silent;
+use keepstone::base::{BlobId, Clock, Secret, SnapshotId, Stop};
+use keepstone::chunk::Sizes;
+use keepstone::compress::Level;
+use keepstone::crypto::slots::{GuardKind, Unlock};
+use keepstone::format::pack::BlobKind;
+use keepstone::format::tree::{HOLE, ListPiece, TreePiece};
+use keepstone::ops::backup::{self, Parent, Source};
+use keepstone::ops::{Context, Result, prune};
+use keepstone::repo::blob_reader::BlobReader;
+use keepstone::repo::snapshots::{self, Found};
+use keepstone::repo::trees::GetBlob;
+use keepstone::repo::{Repository, SealedRepository};
+use keepstone::source::files::ScanOptions;
+use keepstone::store::{Area, Key, Memory, ObjectStore};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A repository, its clock, and a folder of files.
+pub struct Vault {
+    /// Objects.
+    pub store: Memory,
+    /// What time it is, for store and repository alike.
+    pub clock: Clock,
+    /// Files to back up.
+    pub files: tempfile::TempDir,
+}
+
+/// The key that opens it: a file, since stretching a passphrase takes time.
+pub fn key() -> Unlock {
+    Unlock::KeyFile(Secret::new(b"a key file of at least sixteen bytes".to_vec()))
+}
+
+/// Opens the repository in `store`.
+pub fn open(store: Arc<dyn ObjectStore>, clock: &Clock) -> Result<Context> {
+    let repository = SealedRepository::open(store)?.unlock(&key(), clock.clone())?;
+    Ok(Context::open(repository, None, Arc::new(Silent), Stop::new())?.0)
+}
+
+/// Bytes that do not compress, the same for the same seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut step = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..length).map(|_| step()).collect()
+}
+
+impl Vault {
+    /// An empty repository with small chunks.
+    pub fn new() -> Vault {
+        let clock = Clock::manual("2025-03-01T12:00:00Z".parse().unwrap());
+        let store = Memory::with_clock(clock.clone());
+        let sizes = Sizes::new(4 << 10, 16 << 10, 64 << 10).unwrap();
+        let shared: Arc<dyn ObjectStore> = Arc::new(store.clone());
+        Repository::create(shared, sizes, &key(), GuardKind::KeyFile, "first", clock.clone()).unwrap();
+        Vault { store, clock, files: tempfile::tempdir().unwrap() }
+    }
+
+    /// Opens it.
+    pub fn open(&self) -> Context {
+        open(Arc::new(self.store.clone()), &self.clock).unwrap()
+    }
+
+    /// Writes a file.
+    pub fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.files.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    /// Lets hours pass.
+    pub fn hours(&self, hours: u64) {
+        self.clock.advance(Duration::from_secs(hours * 3600));
+    }
+
+    /// Backs the files up, an hour later.
+    pub fn back_up(&self) -> SnapshotId {
+        self.hours(1);
+        back_up(&self.open(), self.files.path()).unwrap()
+    }
+
+    /// A second repository with the same objects.
+    pub fn copy(&self) -> (Memory, Clock) {
+        let clock = Clock::manual(self.clock.now());
+        let copy = Memory::with_clock(clock.clone());
+        for key in keys(&self.store) {
+            copy.put(&key, &self.store.get(&key, u64::MAX).unwrap()).unwrap();
+        }
+        clock.advance(Duration::from_secs(3600));
+        (copy, clock)
+    }
+}
+
+/// Backs a folder up.
+pub fn back_up(context: &Context, folder: &Path) -> Result<SnapshotId> {
+    let options = backup::Options {
+        sources: vec![Source::Path(folder.to_path_buf())],
+        scan: ScanOptions::default(),
+        exclude_texts: Vec::new(),
+        host: Some("alpha".to_owned()),
+        user: String::new(),
+        tags: Vec::new(),
+        description: String::new(),
+        time: None,
+        parent: Parent::Newest,
+        level: Level::Default,
+        deltas: true,
+        ignore_inode: false,
+        ignore_ctime: false,
+        dry_run: false,
+        base_cache_bytes: 0,
+    };
+    Ok(backup::backup(context, &options)?.snapshot.unwrap().id)
+}
+
+/// All objects.
+pub fn keys(store: &dyn ObjectStore) -> Vec<Key> {
+    let mut keys = Vec::new();
+    for area in Area::ALL {
+        store.list(area, &mut |listed| keys.push(Key::new(area, listed.name))).unwrap();
+    }
+    keys
+}
+
+/// Objects of one area.
+pub fn count(store: &dyn ObjectStore, area: Area) -> usize {
+    keys(store).iter().filter(|key| key.area() == area).count()
+}
+
+/// Bytes of one area.
+pub fn bytes(store: &dyn ObjectStore, area: Area) -> u64 {
+    let mut bytes = 0;
+    store.list(area, &mut |listed| bytes += listed.size_bytes).unwrap();
+    bytes
+}
+
+/// Reads every blob that every snapshot needs, which proves its name; gives how many there are.
+pub fn read_everything(context: &Context) -> Result<usize> {
+    let mut reader = BlobReader::new(context.repository.clone(), context.index.clone(), 8 << 20);
+    let mut seen = BTreeSet::new();
+    for id in snapshots::names(&context.repository)? {
+        if let Found::Snapshot(snapshot) = snapshots::load(&context.repository, id)? {
+            read_tree(&mut reader, &mut seen, snapshot.root)?;
+        }
+    }
+    Ok(seen.len())
+}
+
+/// Reads every blob that the index knows, needed or not: what lies in a pack that stays can be decoded, for it may
+/// become the base of something new.
+pub fn read_index(context: &Context) -> Result<usize> {
+    let mut ids = BTreeSet::new();
+    context.index.each_entry(&mut |located| {
+        ids.insert((located.id, located.place.kind));
+        Ok(())
+    })?;
+    let mut reader = BlobReader::new(context.repository.clone(), context.index.clone(), 8 << 20);
+    for (id, kind) in &ids {
+        reader.get(id, *kind)?;
+    }
+    Ok(ids.len())
+}
+
+fn read_tree(reader: &mut BlobReader, seen: &mut BTreeSet<BlobId>, id: BlobId) -> Result<()> {
+    if !seen.insert(id) {
+        return Ok(());
+    }
+    let piece = TreePiece::decode(&reader.get(&id, BlobKind::Tree)?).unwrap();
+    for child in &piece.children {
+        read_tree(reader, seen, child.piece)?;
+    }
+    for node in &piece.nodes {
+        if let Some(tree) = node.tree {
+            read_tree(reader, seen, tree)?;
+        }
+        if let Some(list) = node.list {
+            read_list(reader, seen, list)?;
+        }
+        for (chunk, _) in node.chunks() {
+            read_chunk(reader, seen, chunk)?;
+        }
+    }
+    Ok(())
+}
+
+fn read_list(reader: &mut BlobReader, seen: &mut BTreeSet<BlobId>, id: BlobId) -> Result<()> {
+    seen.insert(id);
+    let piece = ListPiece::decode(&reader.get(&id, BlobKind::List)?).unwrap();
+    for id in piece.ids.0 {
+        match piece.level {
+            0 => read_chunk(reader, seen, id)?,
+            _ => read_list(reader, seen, id)?,
+        }
+    }
+    Ok(())
+}
+
+fn read_chunk(reader: &mut BlobReader, seen: &mut BTreeSet<BlobId>, id: BlobId) -> Result<()> {
+    if id != HOLE && seen.insert(id) {
+        reader.get(&id, BlobKind::Data)?;
+    }
+    Ok(())
+}
+
+/// Prunes as thoroughly as it goes.
+pub fn prune_all(context: &Context) -> Result<prune::Outcome> {
+    let options = prune::Options { max_unused: prune::MaxUnused::Bytes(0), ..prune::Options::default() };
+    prune::prune(context, &options)
+}

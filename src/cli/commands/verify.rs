@@ -175,7 +175,11 @@ fn print_text(app: &App, depth: Depth, outcome: &Outcome) {
 }
 
 fn print_damage(app: &App, damage: &Damage) {
-    app.out.line(format!("  {}: {}", damage.object, human::name(damage.message.as_bytes())));
+    let message = human::name(damage.message.as_bytes());
+    match damage.message.contains(&damage.object) {
+        true => app.out.line(format!("  {message}")),
+        false => app.out.line(format!("  {}: {message}", damage.object)),
+    }
     for file in damage.files.iter().take(SHOWN_FILES) {
         app.out.line(format!("    touches {} in {}", human::name(&file.path), file.snapshot.short()));
     }

@@ -88,7 +88,9 @@ fn run(place: &Place, command: &str) -> (String, i32) {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let text = String::from_utf8_lossy(&output.stdout).replace(folder.to_str().unwrap(), FOLDER);
     let words = |line: &str| {
-        let words = line.split(' ').map(|word| if word.trim_end_matches(',') == host { word.replace(&host, HOST) } else { word.to_owned() });
+        let words = line
+            .split(' ')
+            .map(|word| if word.trim_end_matches(',') == host { word.replace(&host, HOST) } else { word.to_owned() });
         words.collect::<Vec<_>>().join(" ")
     };
     (text.lines().map(words).collect::<Vec<_>>().join("\n"), output.status.code().unwrap_or(-1))
@@ -96,7 +98,8 @@ fn run(place: &Place, command: &str) -> (String, i32) {
 
 /// Lines without what differs from run to run; blank lines at the end do not count.
 fn normal(lines: &[String]) -> Vec<String> {
-    let mut lines: Vec<String> = lines.iter().map(|line| line.split_whitespace().map(normal_word).collect::<Vec<_>>().join(" ")).collect();
+    let mut lines: Vec<String> =
+        lines.iter().map(|line| line.split_whitespace().map(normal_word).collect::<Vec<_>>().join(" ")).collect();
     while lines.last().is_some_and(String::is_empty) {
         lines.pop();
     }
@@ -111,7 +114,7 @@ fn normal_word(word: &str) -> String {
         && bare.bytes().all(|byte| byte.is_ascii_digit() || b"-:.,".contains(&byte));
     match bare {
         "B" | "KiB" | "MiB" | "GiB" => format!("SIZE{rest}"),
-        _ if bare.starts_with("packs/") => format!("PACK{rest}"),
+        _ if bare.contains("packs/") => format!("PACK{rest}"),
         _ if is_id => format!("ID{rest}"),
         _ if is_number => format!("N{rest}"),
         _ => word.to_owned(),

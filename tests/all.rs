@@ -11,6 +11,7 @@ mod decoders;
 mod format_document;
 mod keep;
 mod program;
+mod readme;
 mod store_contract;
 mod tidy;
 mod vault;

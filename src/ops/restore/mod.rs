@@ -38,8 +38,8 @@ use write::Shared;
 pub struct Options {
     /// The directory beneath which everything is written; it is made if need be.
     pub target: PathBuf,
-    /// A path in the snapshot whose content comes into the target itself. Without it everything comes beneath the
-    /// target with its whole path.
+    /// A path in the snapshot whose content comes into the target itself, which gets the metadata of that directory if
+    /// it has to be made. Without it everything comes beneath the target with its whole path.
     pub path: Option<Vec<u8>>,
     /// If there are patterns: only what they match. They see paths in the snapshot.
     pub includes: Filter,
@@ -169,6 +169,8 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     let path = normal(options.path.as_deref().unwrap_or(b""));
     let node = resolve(context, snapshot, &path)?;
     let subject = Subject { path, node };
+    // A directory that the user made has the metadata that he gave it.
+    let is_new = !options.target.exists() && !subject.path.is_empty();
     let target = open_target(options)?;
     let shared = Arc::new(Shared::new(context, target, options));
     context.monitor.event(Event::Phase(if options.dry_run { "comparing" } else { "restoring" }));
@@ -177,7 +179,7 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
         let items = totals.files + totals.directories + totals.others;
         context.monitor.event(Event::Total { items, bytes: totals.bytes, complete: true });
     }
-    plan::restore(context, options, &shared, &subject)?;
+    plan::restore(context, options, &shared, &subject, is_new)?;
     shared.check()?;
     if options.delete {
         after::delete(context, snapshot, options, &shared, &subject)?;

@@ -102,12 +102,19 @@ struct Planner<'c> {
     buffer: Vec<u8>,
 }
 
-/// Restores `subject`.
-pub(super) fn restore(context: &Context, options: &Options, shared: &Arc<Shared>, subject: &Subject) -> Result<()> {
+/// Restores `subject`, into a target that was made for it if it `is_new`.
+pub(super) fn restore(
+    context: &Context,
+    options: &Options,
+    shared: &Arc<Shared>,
+    subject: &Subject,
+    is_new: bool,
+) -> Result<()> {
+    let meta = (is_new && subject.node.tree.is_some()).then(|| shared.meta(&subject.node, (b"", b"")));
     let sieve = Sieve::new(options);
     let place = match &shared.target {
         Some(target) if options.dry_run => Place::Dry(Some(target.root().clone())),
-        Some(target) => Place::Made(FolderJob::top(shared, target.root().clone())),
+        Some(target) => Place::Made(FolderJob::top(shared, target.root().clone(), meta)),
         None => Place::Dry(None),
     };
     let trails = sieve.begin(if subject.node.tree.is_some() { &subject.path } else { parent_of(&subject.path) });

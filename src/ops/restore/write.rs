@@ -197,9 +197,9 @@ pub(super) struct FolderJob {
 }
 
 impl FolderJob {
-    /// The target's own directory, or one that stays as it is.
-    pub fn top(shared: &Arc<Shared>, folder: Folder) -> Arc<FolderJob> {
-        Arc::new(FolderJob { folder, shared: shared.clone(), parent: None, meta: None })
+    /// The target's own directory, with what is set at the end if it was made for this.
+    pub fn top(shared: &Arc<Shared>, folder: Folder, meta: Option<Meta>) -> Arc<FolderJob> {
+        Arc::new(FolderJob { folder, shared: shared.clone(), parent: None, meta })
     }
 
     /// Makes a directory or takes the one that is there.

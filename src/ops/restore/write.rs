@@ -243,7 +243,7 @@ impl Drop for FolderJob {
 /// Where a file's content goes.
 pub(super) enum Out {
     New(FileWriter),
-    Existing(FileUpdate),
+    Existing(Box<FileUpdate>),
 }
 
 impl Out {
@@ -279,7 +279,7 @@ impl FileJob {
         existing: Option<FileUpdate>,
         links: Option<Arc<Links>>,
     ) -> Arc<FileJob> {
-        let out = existing.map_or_else(OnceLock::new, |update| OnceLock::from(Some(Out::Existing(update))));
+        let out = existing.map_or_else(OnceLock::new, |update| OnceLock::from(Some(Out::Existing(Box::new(update)))));
         Arc::new(FileJob {
             shared: shared.clone(),
             folder: folder.clone(),

@@ -102,15 +102,9 @@ struct Planner<'c> {
     buffer: Vec<u8>,
 }
 
-/// Restores `subject`, into a target that was made for it if it `is_new`.
-pub(super) fn restore(
-    context: &Context,
-    options: &Options,
-    shared: &Arc<Shared>,
-    subject: &Subject,
-    is_new: bool,
-) -> Result<()> {
-    let meta = (is_new && subject.node.tree.is_some()).then(|| shared.meta(&subject.node, (b"", b"")));
+/// Restores `subject`.
+pub(super) fn restore(context: &Context, options: &Options, shared: &Arc<Shared>, subject: &Subject) -> Result<()> {
+    let meta = subject.target_meta(shared);
     let sieve = Sieve::new(options);
     let place = match &shared.target {
         Some(target) if options.dry_run => Place::Dry(Some(target.root().clone())),

@@ -18,7 +18,7 @@ const DEPTH_SPREAD: u32 = 17;
 /// The blobs to try, in the order in which they are joined. Marks that agree with each other or with the place in the
 /// parent are trusted. Marks of monotonous data (padding, zeros) are common to many blobs and agree with nothing; then,
 /// and for chunks that were cut by their size alone, the place counts more.
-fn candidates(alike: Alike, hint: Hint<'_>) -> ([Option<BlobId>; 2], Next) {
+fn choose(alike: Alike, hint: Hint<'_>) -> ([Option<BlobId>; 2], Next) {
     let beside = hint.window.get(hint.at).copied();
     // Many files have one name; what stood at this very place is the better guess.
     let start = alike.start.filter(|_| !(hint.first && beside.is_some()));
@@ -47,8 +47,26 @@ pub(in super::super) struct Chosen {
     pub delta_bytes: u64,
     /// About what a whole copy of the new blob would take.
     pub whole_bytes: u64,
+}
+
+/// What was found for a blob.
+pub(in super::super) struct Found {
+    /// The bases to store it on.
+    pub chosen: Option<Chosen>,
+    /// There was a base, but its chain is at its end: the blob begins a new one.
+    pub exhausted: bool,
     /// Where in the parent the stream goes on.
     pub next: Next,
+}
+
+/// One base, tried.
+enum Tried {
+    /// It may carry one more delta.
+    Fit(Place, BlobBytes),
+    /// Its chain is at its end.
+    Exhausted,
+    /// It cannot be a base.
+    Unfit,
 }
 
 impl Chosen {
@@ -72,25 +90,26 @@ impl Chosen {
 }
 
 impl BlobWriter {
-    /// Chooses and loads bases for the new blob `id`; none if nothing fits.
-    pub(super) fn choose_bases(
-        &mut self,
-        id: BlobId,
-        length: usize,
-        marks: Marks,
-        hint: Hint<'_>,
-    ) -> Result<Option<Chosen>> {
+    /// Chooses and loads bases for the new blob `id`.
+    pub(super) fn choose_bases(&mut self, id: BlobId, length: usize, marks: Marks, hint: Hint<'_>) -> Result<Found> {
+        let mut found = Found { chosen: None, exhausted: false, next: Next::Unknown };
         if !self.deltas {
-            return Ok(None);
+            return Ok(found);
         }
-        let (candidates, next) = candidates(self.index.alike(&marks)?, hint);
-        let mut chosen = Chosen { ids: Vec::new(), bytes: Vec::new(), depth: 0, delta_bytes: 0, whole_bytes: 0, next };
+        let candidates;
+        (candidates, found.next) = choose(self.index.alike(&marks)?, hint);
+        let mut chosen = Chosen { ids: Vec::new(), bytes: Vec::new(), depth: 0, delta_bytes: 0, whole_bytes: 0 };
         let mut whole_per_byte: f64 = 0.0;
         for candidate in candidates.into_iter().flatten().take(MAX_BASES) {
             if chosen.ids.contains(&candidate) {
                 continue;
             }
-            let Some((place, bytes)) = self.load_base(&candidate, depth_limit(&id, &marks))? else { continue };
+            let (place, bytes) = match self.try_base(&candidate, depth_limit(&id, &marks))? {
+                Tried::Fit(place, bytes) => (place, bytes),
+                // The other base alone would make a poor delta: better a new beginning now.
+                Tried::Exhausted => return Ok(Found { chosen: None, exhausted: true, ..found }),
+                Tried::Unfit => continue,
+            };
             chosen.depth = chosen.depth.max(depth_of(&place) + 1);
             chosen.delta_bytes = chosen.delta_bytes.max(place.chain.as_ref().map_or(0, |chain| chain.delta_bytes));
             whole_per_byte = whole_per_byte.max(whole_bytes(&place) / bytes.len().max(1) as f64);
@@ -98,28 +117,28 @@ impl BlobWriter {
             chosen.bytes.push(bytes);
         }
         chosen.whole_bytes = (whole_per_byte * length as f64) as u64;
-        Ok((!chosen.ids.is_empty()).then_some(chosen))
+        found.chosen = (!chosen.ids.is_empty()).then_some(chosen);
+        Ok(found)
     }
 
-    /// The bytes of a base that may still carry one more delta. None if its chain is at its end, if it is not a
-    /// chunk, or if it cannot be read.
-    fn load_base(&mut self, id: &BlobId, depth_limit: u32) -> Result<Option<(Place, BlobBytes)>> {
-        let Some(place) = self.index.places(id)?.into_iter().next() else { return Ok(None) };
-        if depth_of(&place) >= depth_limit || place.kind != BlobKind::Data {
-            return Ok(None);
+    /// The bytes of a base, if it may still carry one more delta and can be read.
+    fn try_base(&mut self, id: &BlobId, depth_limit: u32) -> Result<Tried> {
+        let Some(place) = self.index.places(id)?.into_iter().next() else { return Ok(Tried::Unfit) };
+        if place.kind != BlobKind::Data {
+            return Ok(Tried::Unfit);
         }
-        if place.chain.is_some()
-            && let Some(bytes) = self.base_cache.as_mut().and_then(|cache| cache.get(id))
-        {
-            return Ok(Some((place, bytes)));
+        if depth_of(&place) >= depth_limit {
+            return Ok(Tried::Exhausted);
+        }
+        if let Some(bytes) = self.base_cache.as_mut().and_then(|cache| cache.get(id)) {
+            return Ok(Tried::Fit(place, bytes));
         }
         match self.reader.read(id) {
-            Ok(bytes) => Ok(Some((place, bytes))),
+            Ok(bytes) => Ok(Tried::Fit(place, bytes)),
             Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
-                // Unknown from now on: whatever needs it is stored whole again.
-                self.index.mark_damaged(&place.pack, place.block_offset)?;
+                // The reader has told the index: unknown from now on, whatever needs it is stored whole again.
                 Counters::add(&self.counters.bases_damaged, 1);
-                Ok(None)
+                Ok(Tried::Unfit)
             }
             Err(error) => Err(error),
         }

@@ -123,6 +123,8 @@ pub(super) struct FrameJob {
     raw: Vec<u8>,
     blobs: Vec<PlacedBlob>,
     chosen: Option<Chosen>,
+    /// It is one chunk of a series that will be a base again: the base cache keeps it whole.
+    keep: bool,
 }
 
 /// Several frames that are compressed and sealed together.
@@ -159,7 +161,7 @@ impl Gather {
         if !self.blobs.is_empty() {
             let raw = std::mem::take(&mut self.raw);
             let blobs = std::mem::take(&mut self.blobs);
-            self.push(FrameJob { raw, blobs, chosen: None });
+            self.push(FrameJob { raw, blobs, chosen: None, keep: false });
         }
     }
 
@@ -249,13 +251,15 @@ impl BlobWriter {
         if bytes.len() < DELTA_LEAST_BYTES {
             self.data.add(id, BlobKind::Data, bytes, Marks::default());
         } else {
-            match self.choose_bases(id, bytes.len(), marks, hint)? {
-                Some(chosen) => {
-                    next = chosen.next;
+            let bases = self.choose_bases(id, bytes.len(), marks, hint)?;
+            next = bases.next;
+            match (bases.chosen, bases.exhausted) {
+                (None, false) => self.data.add(id, BlobKind::Data, bytes, marks),
+                // A chunk of a series has its frame to itself, so that whoever needs it as a base decodes no other.
+                (chosen, _) => {
                     let blobs = vec![placed(id, BlobKind::Data, 0, bytes.len(), marks)];
-                    self.data.push(FrameJob { raw: bytes.to_vec(), blobs, chosen: Some(chosen) });
+                    self.data.push(FrameJob { raw: bytes.to_vec(), blobs, chosen, keep: true });
                 }
-                None => self.data.add(id, BlobKind::Data, bytes, marks),
             }
         }
         self.submit_if_full(Role::Data)?;

@@ -83,7 +83,7 @@ fn seal_with(
     let mut chunks = Vec::new();
     for (number, job) in batch.frames.iter().enumerate() {
         let frame = compress(tools, counters, batch.role, job);
-        if caching && frame.chain.is_some() {
+        if caching && job.keep {
             chunks.push(base_cache::seal_chunk(repository.keyring(), &mut tools.quick, job.blobs[0].id, &job.raw)?);
         }
         if plains.last().is_some_and(|plain| plain.bytes.len() >= BLOCK_BYTES) {

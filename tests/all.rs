@@ -7,6 +7,7 @@
 
 mod cli;
 mod crash;
+mod damage;
 mod decoders;
 mod format_document;
 mod keep;

@@ -13,5 +13,6 @@ mod format_document;
 mod keep;
 mod program;
 mod store_contract;
+mod surroundings;
 mod tidy;
 mod vault;

@@ -1,8 +1,8 @@
 //! Killed at any change of the store: nothing is lost, and the next run settles what was left.
 
 use crate::vault::{
-    Files, Vault, back_up, bytes, count, files_below, key, noise, open, prune_all, read_everything, read_index, restore,
-    verify_all,
+    Files, Vault, back_up, bytes, count, files_below, key, noise, open, prune_all, read_everything, read_index,
+    restore, verify_all,
 };
 use keepstone::base::{Clock, Secret, SnapshotId};
 use keepstone::chunk::Sizes;
@@ -236,8 +236,8 @@ fn an_init_that_is_killed_at_any_change_leaves_a_repository_or_none() {
                 create(Arc::new(store.clone()), &vault.clock)
                     .unwrap_or_else(|error| panic!("{crash:?} {change}: init again: {error}"));
             }
-            let context = open(Arc::new(store), &vault.clock)
-                .unwrap_or_else(|error| panic!("{crash:?} {change}: {error}"));
+            let context =
+                open(Arc::new(store), &vault.clock).unwrap_or_else(|error| panic!("{crash:?} {change}: {error}"));
             back_up(&context, vault.files.path()).unwrap();
         }
     }

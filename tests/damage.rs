@@ -3,7 +3,9 @@
 //! Whatever is damaged, nothing panics, nothing wrong is restored without a word, what is not hurt is restored, what
 //! is hurt is named, and no command makes it worse: with the object back in place everything is there again.
 
-use crate::vault::{Files, Vault, back_up, backup_of, files_below, key, keys, noise, open, prune_all, restore, verify_all};
+use crate::vault::{
+    Files, Vault, back_up, backup_of, files_below, key, keys, noise, open, prune_all, restore, verify_all,
+};
 use keepstone::base::{Clock, Kind, Secret, SnapshotId};
 use keepstone::crypto::slots::{GuardKind, Unlock};
 use keepstone::format::pack::Role;

@@ -12,6 +12,7 @@ mod decoders;
 mod format_document;
 mod keep;
 mod program;
+mod readme;
 mod store_contract;
 mod surroundings;
 mod tidy;

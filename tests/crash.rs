@@ -58,8 +58,11 @@ fn check(store: &Memory, clock: &Clock, what: &str) {
     assert_eq!(left.packs_deleted, 0, "{what}: {left:?}");
 }
 
+/// What is stopped: it gets the store that will fail and the clock.
+type Act<'a> = &'a dyn Fn(Arc<dyn ObjectStore>, &Clock) -> Result<()>;
+
 /// Runs `act` on copies of `vault`, crashing at each of its changes in turn, in both ways.
-fn crash_everywhere(vault: &Vault, act: &dyn Fn(Arc<dyn ObjectStore>, &Clock) -> Result<()>) -> u64 {
+fn crash_everywhere(vault: &Vault, act: Act<'_>) -> u64 {
     for crash in [Crash::Before, Crash::After] {
         for change in 1.. {
             let (store, clock) = vault.copy();

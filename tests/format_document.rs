@@ -439,7 +439,7 @@ fn the_slot_in_the_document_grants_its_root_key() {
 
 /// Prints a new slot for the document: `cargo test --test all another_slot -- --ignored --nocapture`.
 #[test]
-#[ignore = "makes a new vector"]
+#[ignore = "a measurement: prints a new vector for the document"]
 fn another_slot_for_the_document() {
     let recipient = Recipient::of(&Secret::new([8; 32]));
     let root = sample_root();

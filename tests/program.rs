@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 /// The password of every repository made here.
 pub const PASSWORD: &str = "correct horse";
@@ -57,6 +58,11 @@ impl Place {
         fs::write(source.join("letters/old/bob.txt"), "Dear Bob\n".repeat(200)).unwrap();
         fs::write(source.join("numbers.bin"), noise(300_000)).unwrap();
         symlink("letters/ann.txt", source.join("newest")).unwrap();
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        for name in ["letters/ann.txt", "letters/old/bob.txt", "numbers.bin"] {
+            let file = fs::File::options().write(true).open(source.join(name)).unwrap();
+            file.set_modified(long_ago).unwrap();
+        }
     }
 
     /// Entries that programs stumble over: odd names, empty things, modes, links.
@@ -137,6 +143,14 @@ pub fn noise(length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
+/// Length and FNV-1a hash: a difference that can be read.
+fn digest(bytes: &[u8]) -> String {
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{} bytes {hash:016x}", bytes.len())
+}
+
 /// Everything that can be seen of a tree, entry by entry.
 pub fn describe(top: &Path) -> Vec<String> {
     let mut lines = Vec::new();
@@ -151,7 +165,7 @@ fn describe_into(top: &Path, path: &Path, lines: &mut Vec<String>) {
     let name = path.strip_prefix(top).unwrap();
     let content = match meta.file_type() {
         kind if kind.is_symlink() => format!("{:?}", fs::read_link(path).unwrap()),
-        kind if kind.is_file() => format!("{:?} {} links", fs::read(path).unwrap(), meta.nlink()),
+        kind if kind.is_file() => format!("{} {} links", digest(&fs::read(path).unwrap()), meta.nlink()),
         _ => String::new(),
     };
     let (mode, seconds, nanoseconds) = (meta.mode(), meta.mtime(), meta.mtime_nsec());

@@ -503,7 +503,7 @@ fn room_of(path: &str) -> &str {
 
 /// Whether a whole file is `mod tests` of the room it lies in.
 fn is_test_file(path: &str) -> bool {
-    path.ends_with("/tests.rs") || path.contains("/tests/")
+    ["/tests.rs", "/testing.rs"].iter().any(|name| path.ends_with(name)) || path.contains("/tests/")
 }
 
 /// Whether a path below `src/` begins with one of `allowed`, ending at a folder, a file or the `.rs` of one.

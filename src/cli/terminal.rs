@@ -35,7 +35,9 @@ impl Look {
     pub fn new(global: &Global, stop: Stop) -> Look {
         let drawn = io::stderr().is_terminal() && !global.quiet && !global.json && !global.no_progress;
         Look {
-            bar: drawn.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10))),
+            bar: drawn.then(|| {
+                ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10)).with_style(spinner())
+            }),
             json: global.json,
             quiet: global.quiet,
             items: AtomicU64::new(0),
@@ -96,8 +98,8 @@ impl Look {
     fn draw(&self, bar: &ProgressBar, event: &Event<'_>) {
         match event {
             Event::Phase(phase) => {
-                bar.reset();
                 bar.set_style(spinner());
+                bar.reset();
                 bar.set_prefix((*phase).to_owned());
                 bar.set_message("");
                 bar.enable_steady_tick(TICK);
@@ -113,6 +115,7 @@ impl Look {
             Event::Done { items, bytes } => {
                 self.items.fetch_add(*items, Ordering::Relaxed);
                 bar.inc(*bytes);
+                self.name(bar, "");
             }
             Event::Current(name) => self.name(bar, name),
             Event::Problem(_) | Event::Note(_) => {}

@@ -6,20 +6,30 @@
 //! - pack pages: rows of [`PackRow`]; a pack's number is the place of its row, counted over all pack pages;
 //! - frame pages: rows of [`FrameRow`]; a frame's number is the place of its row, counted likewise;
 //! - entry pages: rows of [`Entry`], sorted by blob id over all pages. One id may stand in several rows.
+//!
+//! Pages are numbered from 0 over pack, frame and entry pages, which lie in this order, each where the one before ends.
+//! A page's seal holds only in its segment and at its number ([`page_associated`]).
 
 use super::Error;
 use super::cbor::{Cbor, Reader, Writer, record};
 use super::container::LEAD_BYTES;
-use super::envelope::BLOCK_OVERHEAD;
+use super::envelope::{BLOCK_OVERHEAD, ObjectKind, block_associated};
 use super::pack::{
     BlobKind, Chain, Encoding, Frame, MAX_BLOCK_BYTES, MAX_FRAME_RAW_BYTES, Role, expect_items, read_marks,
 };
-use crate::base::{BlobId, KeyId, Mark, PackId, SegmentId, SessionId};
+use crate::base::{BlobId, KeyId, Mark, PackId, RepositoryId, SegmentId, SessionId};
 
 /// The most bytes of a page before it is sealed.
 pub const MAX_PAGE_BYTES: usize = 64 << 10;
 /// Levels of merged segments; a writer's own is 0.
 pub const MAX_LEVEL: u32 = 16;
+
+/// The first associated string of page `page` of the segment that begins with the random bytes `lead`: that of a block
+/// of kind `index page`, then `lead` (32 bytes), then the page's number (4 bytes, little-endian). Pages are never
+/// copied, and so nobody can put one in the place of another.
+pub fn page_associated(key: KeyId, repository: RepositoryId, lead: &[u8; LEAD_BYTES], page: u32) -> Vec<u8> {
+    [&block_associated(ObjectKind::Page, key, repository)[..], lead, &page.to_le_bytes()].concat()
+}
 
 /// One page: `[offset, length, rows, first id]`; the first id is null but for entry pages.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ pub mod select;
 mod spill;
 pub mod tag;
 #[cfg(test)]
-mod testing;
+mod tests;
 pub mod verify;
 mod walk;
 

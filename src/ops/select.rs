@@ -313,7 +313,7 @@ pub fn verified(context: &Context) -> Result<BTreeMap<SnapshotId, i64>> {
 mod tests {
     use super::*;
     use crate::base::SessionId;
-    use crate::ops::testing::{Depot, save_snapshot};
+    use crate::ops::tests::{Depot, save_snapshot};
 
     const DAY_NS: i64 = 86_400_000_000_000;
 

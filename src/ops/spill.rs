@@ -176,7 +176,11 @@ mod tests {
             spill.add(&record).unwrap();
         }
         let mut came = Vec::new();
-        spill.finish(&mut |record| Ok(came.push(*record))).unwrap();
+        let mut take = |record: &[u8; 4]| {
+            came.push(*record);
+            Ok(())
+        };
+        spill.finish(&mut take).unwrap();
         assert_eq!(came, expected.into_iter().collect::<Vec<_>>());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }

@@ -12,7 +12,7 @@ use crate::repo::trees::{GetBlob, Nodes};
 /// What comes next.
 pub enum Step {
     /// An entry of the innermost directory; its path is [`Walk::path`].
-    Entry(Node),
+    Entry(Box<Node>),
     /// The innermost directory has no more entries; [`Walk::path`] is its path.
     Leave,
 }
@@ -48,7 +48,7 @@ impl Walk {
             Some(node) => {
                 self.path.push(b'/');
                 self.path.extend_from_slice(&node.name.0);
-                Ok(Some(Step::Entry(node)))
+                Ok(Some(Step::Entry(Box::new(node))))
             }
             None => {
                 self.levels.pop();

@@ -78,7 +78,10 @@ impl BlobReader {
         for place in self.index.places(id)? {
             match self.read_place(&place, id, depth) {
                 Ok(blob) => return Ok(blob),
-                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => failure = error,
+                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
+                    self.index.mark_damaged(&place.pack, place.block_offset)?;
+                    failure = error;
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -230,6 +230,12 @@ fn literally(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().iter().flat_map(escape).collect()
 }
 
+/// Files that are as they were: those that were not read and those that were read and found the same.
+fn unchanged(outcome: &Outcome) -> u64 {
+    let totals = &outcome.totals;
+    totals.files.saturating_sub(totals.files_new).saturating_sub(totals.files_changed)
+}
+
 fn print_json(app: &App, options: &Options, outcome: &Outcome, verified: Option<bool>) {
     app.out.object(&JsonBackup {
         message_type: "backup",
@@ -238,7 +244,7 @@ fn print_json(app: &App, options: &Options, outcome: &Outcome, verified: Option<
         parent: outcome.parent.map(|id| id.to_string()),
         partial: outcome.problem_count > 0,
         verified,
-        files_unchanged: outcome.unchanged_files,
+        files_unchanged: unchanged(outcome),
         totals: (&outcome.totals).into(),
         problem_count: outcome.problem_count,
         problems: problems(&outcome.problems),
@@ -252,8 +258,7 @@ fn print_text(app: &App, options: &Options, outcome: &Outcome, verified: Option<
     if totals.others > 0 {
         found.push(human::counted(totals.others, "other"));
     }
-    let changes =
-        [(totals.files_new, "new"), (totals.files_changed, "changed"), (outcome.unchanged_files, "unchanged")];
+    let changes = [(totals.files_new, "new"), (totals.files_changed, "changed"), (unchanged(outcome), "unchanged")];
     let changes: Vec<String> =
         changes.iter().map(|(number, what)| format!("{} {what}", human::count(*number))).collect();
     let bytes = human::bytes;

@@ -120,13 +120,16 @@ fn print_json(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome
 
 fn print_text(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome) {
     let target = human::name(given.target.as_os_str().as_bytes());
-    let others = human::counted(outcome.others + outcome.links, "other");
+    let others = match outcome.others + outcome.links {
+        0 => String::new(),
+        others => format!(", {}", human::counted(others, "other")),
+    };
     let mut facts = vec![
         ("snapshot", format!("{} of {}", selected.snapshot.id.short(), human::time(selected.snapshot.time_ns))),
         (
             if given.dry_run { "would go" } else { "restored" },
             format!(
-                "{}, {}, {others}, {}",
+                "{}, {}{others}, {}",
                 human::counted(outcome.files, "file"),
                 human::counted(outcome.directories, "directory"),
                 human::bytes(outcome.bytes)

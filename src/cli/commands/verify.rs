@@ -145,10 +145,12 @@ fn print_text(app: &App, depth: Depth, outcome: &Outcome) {
         if outcome.damage { human::counted(outcome.damage_count, "object") } else { "none".to_owned() },
     ));
     table::facts(&app.out, &facts);
-    outcome.damages.iter().take(SHOWN_DAMAGES).for_each(|damage| print_damage(app, damage));
-    let rest = outcome.damage_count.saturating_sub(outcome.damages.len().min(SHOWN_DAMAGES) as u64);
+    // Each damage was told when it was found; what it touches is known only now.
+    let hurting = || outcome.damages.iter().filter(|damage| damage.file_count > 0);
+    hurting().take(SHOWN_DAMAGES).for_each(|damage| print_damage(app, damage));
+    let rest = hurting().count().saturating_sub(SHOWN_DAMAGES);
     if rest > 0 {
-        app.out.line(format!("  and {} more", human::counted(rest, "object")));
+        app.out.line(format!("  and files for {} more: see --json", human::counted(rest as u64, "object")));
     }
     outcome.notes.iter().for_each(|note| app.look.note(note));
     if outcome.damage {
@@ -175,7 +177,7 @@ fn print_text(app: &App, depth: Depth, outcome: &Outcome) {
 }
 
 fn print_damage(app: &App, damage: &Damage) {
-    app.out.line(format!("  {}: {}", damage.object, human::name(damage.message.as_bytes())));
+    app.out.line(format!("  {}", damage.object));
     for file in damage.files.iter().take(SHOWN_FILES) {
         app.out.line(format!("    touches {} in {}", human::name(&file.path), file.snapshot.short()));
     }

@@ -1,4 +1,4 @@
-//! Aligned columns.
+//! Tables with aligned columns, and lists of facts.
 
 use super::Output;
 

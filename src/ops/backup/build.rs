@@ -359,6 +359,8 @@ impl<'a> Builder<'a> {
 
     fn finish_file(&mut self, node: Node, before: Option<Box<Node>>) -> Result<()> {
         match before {
+            // Read because its times could not be trusted, and found the same.
+            Some(before) if *before == node => self.found.unchanged_files += 1,
             Some(_) => self.totals().files_changed += 1,
             None => self.totals().files_new += 1,
         }

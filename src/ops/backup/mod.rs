@@ -232,7 +232,7 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     };
     let root = root?;
     let outcome = outcome(found, &counters, parent.as_ref().map(|parent| parent.id));
-    refuse_nothing(&outcome)?;
+    refuse_nothing(&outcome, roots::ways(&places(&sources)).above())?;
     let Some(session) = session else { return Ok(outcome) };
     let snapshot = snapshot_of(context, options, &sources, session.id(), root, begun_ns, &outcome);
     session.commit(&snapshot)?;
@@ -404,10 +404,10 @@ fn outcome(found: Found, counters: &Counters, parent: Option<SnapshotId>) -> Out
     }
 }
 
-/// A source of which nothing could be read makes no snapshot.
-fn refuse_nothing(outcome: &Outcome) -> Result<()> {
+/// A source of which nothing could be read makes no snapshot. The directories `above` the sources are no sources.
+fn refuse_nothing(outcome: &Outcome, above: u64) -> Result<()> {
     let totals = &outcome.totals;
-    let nothing = totals.files + totals.directories + totals.others == 0;
+    let nothing = totals.files + totals.others == 0 && totals.directories <= above;
     if nothing && outcome.problem_count > 0 {
         let why = outcome.problems.first().map_or(String::new(), |problem| problem.message.clone());
         let text = format!("nothing could be read, so there is no snapshot: {why}");

@@ -29,6 +29,13 @@ pub fn absolute(path: &Path) -> Result<PathBuf> {
     }
 }
 
+impl Way {
+    /// Directories that are only on the way to a source, the top not counted.
+    pub fn above(&self) -> u64 {
+        self.beneath.values().filter(|way| way.source.is_none()).map(|way| 1 + way.above()).sum()
+    }
+}
+
 /// Joins absolute paths into one tree. A source beneath another one is part of it and left out.
 pub fn ways(paths: &[PathBuf]) -> Way {
     let mut top = Way::default();
@@ -74,6 +81,13 @@ mod tests {
         let a = &top.beneath[b"a".as_slice()];
         assert_eq!(a.beneath[b"b".as_slice()], Way { source: Some(1), beneath: BTreeMap::new() });
         assert_eq!(a.beneath[b"x".as_slice()].source, Some(2));
+    }
+
+    #[test]
+    fn directories_on_the_way_are_counted_once() {
+        let above = |paths: &[&str]| ways(&paths.iter().map(PathBuf::from).collect::<Vec<_>>()).above();
+        assert_eq!(above(&["/a/b/c", "/a/x", "/d"]), 2);
+        assert_eq!(above(&["/"]), 0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::ops::testing::{Depot, noise};
+use crate::ops::tests::{Depot, noise};
 use std::fs;
 use std::io::Read;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! A range of a pack into blobs: pure work.
 
-use super::plan::{Run, same_frame};
-use super::{Message, Shared, Wanted};
+use super::plan::{Blobs, Run, same_frame};
+use super::{Message, Shared};
 use crate::base::budget::Permit;
 use crate::compress::Decompressor;
 use crate::crypto::siv::Message as Sealed;
@@ -12,8 +12,6 @@ use crate::repo::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
-
-type Blobs<T> = Vec<(Place, Wanted<T>)>;
 
 /// Opens the blocks of `run`, whose range is `bytes`, decodes their frames and hands on what has the right name.
 pub(super) fn decode<T>(

@@ -363,14 +363,7 @@ fn take_all<T>(shared: &Shared<T>, messages: &Mutex<Receiver<Message<T>>>) {
 
 /// Looks for another copy of a blob whose first could not be read.
 fn retry<T>(shared: &Shared<T>, reader: &mut BlobReader, wanted: Wanted<T>, first: &Error) {
-    let read = reader.read(&wanted.id);
-    if let Err(error) = &read
-        && is_damage(error)
-        && let Err(error) = forget_places(&shared.index, &wanted.id)
-    {
-        return shared.fail(error);
-    }
-    match read {
+    match reader.read(&wanted.id) {
         Ok(bytes) => match fits(&wanted, bytes.len()) {
             Ok(()) => shared.sink.take(wanted.uses, Ok(&bytes)),
             Err(error) => shared.sink.take(wanted.uses, Err(&error)),
@@ -380,12 +373,4 @@ fn retry<T>(shared: &Shared<T>, reader: &mut BlobReader, wanted: Wanted<T>, firs
         Err(error) if is_damage(&error) => shared.sink.take(wanted.uses, Err(&error)),
         Err(error) => shared.fail(error),
     }
-}
-
-/// Makes a blob unknown that could be read in none of its places: the next backup stores it again.
-pub fn forget_places(index: &Index, id: &BlobId) -> Result<(), Error> {
-    for place in index.places(id)? {
-        index.mark_damaged(&place.pack, place.block_offset)?;
-    }
-    Ok(())
 }

@@ -15,6 +15,9 @@ const RUN_RAW_BYTES: usize = 8 << 20;
 /// Blobs on bases that one reader takes in a row: what is beside each other shares bases.
 const ON_BASES: usize = 48;
 
+/// Blobs with their places.
+pub(super) type Blobs<T> = Vec<(Place, Wanted<T>)>;
+
 /// Frames of one pack that are read at once.
 pub(super) struct Run<T> {
     pub pack: PackId,
@@ -22,7 +25,7 @@ pub(super) struct Run<T> {
     pub length: usize,
     pub raw_bytes: usize,
     /// The blobs, sorted by block, frame and place.
-    pub blobs: Vec<(Place, Wanted<T>)>,
+    pub blobs: Blobs<T>,
 }
 
 impl<T> Run<T> {
@@ -31,8 +34,8 @@ impl<T> Run<T> {
     }
 
     /// The blobs of each block, with where the block begins.
-    pub fn into_blocks(self) -> Vec<(u64, Vec<(Place, Wanted<T>)>)> {
-        let mut blocks: Vec<(u64, Vec<(Place, Wanted<T>)>)> = Vec::new();
+    pub fn into_blocks(self) -> Vec<(u64, Blobs<T>)> {
+        let mut blocks: Vec<(u64, Blobs<T>)> = Vec::new();
         for blob in self.blobs {
             match blocks.last_mut() {
                 Some((offset, blobs)) if *offset == blob.0.block_offset => blobs.push(blob),

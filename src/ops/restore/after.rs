@@ -49,7 +49,7 @@ fn walk(context: &Context, shared: &Shared, sieve: &Sieve<'_>, subject: &Subject
     let mut trees = reader(context);
     let mut walk = Walk::begin(tree, &subject.path, &mut trees)?;
     let mut levels = vec![Level { folder: target.root().clone(), trails: sieve.begin(&subject.path) }];
-    visit.directory(&subject.path, tree, target.root(), None, &levels[0].trails)?;
+    visit.directory(&subject.path, tree, target.root(), subject.target_meta(shared).as_ref(), &levels[0].trails)?;
     while walk.depth() > 0 {
         context.check_stop()?;
         let node = match walk.next(&mut trees) {

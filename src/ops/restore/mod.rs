@@ -23,12 +23,14 @@ use super::record::Record;
 use super::walk::show;
 use super::{Context, Result};
 use crate::base::{Event, Problem};
+use crate::format::meta::Meta;
 use crate::format::run::Outcome as RunOutcome;
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::Node;
 use crate::source::files::Filter;
 use crate::target::files::{self, Overwrite, Target};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use write::Shared;
@@ -38,8 +40,8 @@ use write::Shared;
 pub struct Options {
     /// The directory beneath which everything is written; it is made if need be.
     pub target: PathBuf,
-    /// A path in the snapshot whose content comes into the target itself. Without it everything comes beneath the
-    /// target with its whole path.
+    /// A path in the snapshot whose content comes into the target itself, which gets the metadata of that directory if
+    /// it has to be made or is the place that it came from. Without it everything comes beneath the target with its whole path.
     pub path: Option<Vec<u8>>,
     /// If there are patterns: only what they match. They see paths in the snapshot.
     pub includes: Filter,
@@ -163,12 +165,22 @@ struct Subject {
     /// Its path in the snapshot; empty for the root.
     path: Vec<u8>,
     node: Node,
+    /// The target stands for this directory and gets its metadata.
+    owns_target: bool,
+}
+
+impl Subject {
+    /// The metadata that the target itself gets, if any.
+    fn target_meta(&self, shared: &Shared) -> Option<Meta> {
+        (self.owns_target && self.node.tree.is_some()).then(|| shared.meta(&self.node, (b"", b"")))
+    }
 }
 
 fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outcome> {
     let path = normal(options.path.as_deref().unwrap_or(b""));
     let node = resolve(context, snapshot, &path)?;
-    let subject = Subject { path, node };
+    let owns_target = !path.is_empty() && stands_for(&options.target, &path);
+    let subject = Subject { path, node, owns_target };
     let target = open_target(options)?;
     let shared = Arc::new(Shared::new(context, target, options));
     context.monitor.event(Event::Phase(if options.dry_run { "comparing" } else { "restoring" }));
@@ -187,6 +199,15 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
         after::verify(context, options, &shared, &subject)?;
     }
     Ok(outcome(&shared))
+}
+
+/// Whether the target has to be made for the directory at `path`, or is the very place that it came from. Any other
+/// directory keeps the metadata that somebody gave it: a restore into a shared directory must not close it to everybody else.
+fn stands_for(target: &Path, path: &[u8]) -> bool {
+    match target.canonicalize() {
+        Ok(target) => target.as_os_str().as_bytes() == path,
+        Err(_) => !target.exists(),
+    }
 }
 
 /// A dry run makes no directory: if there is none, everything would be new.

@@ -104,10 +104,11 @@ struct Planner<'c> {
 
 /// Restores `subject`.
 pub(super) fn restore(context: &Context, options: &Options, shared: &Arc<Shared>, subject: &Subject) -> Result<()> {
+    let meta = subject.target_meta(shared);
     let sieve = Sieve::new(options);
     let place = match &shared.target {
         Some(target) if options.dry_run => Place::Dry(Some(target.root().clone())),
-        Some(target) => Place::Made(FolderJob::top(shared, target.root().clone())),
+        Some(target) => Place::Made(FolderJob::top(shared, target.root().clone(), meta)),
         None => Place::Dry(None),
     };
     let trails = sieve.begin(if subject.node.tree.is_some() { &subject.path } else { parent_of(&subject.path) });

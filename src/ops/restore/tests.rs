@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::base::{Kind, Monitor, Stop};
-use crate::ops::testing::{Depot, noise};
+use crate::ops::tests::{Depot, noise};
 use crate::store::{Area, Key};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -112,6 +112,8 @@ fn everything_comes_back_as_it_was() {
     assert_eq!(inventory(&place.source), inventory(&place.target));
     assert_eq!((outcome.files, outcome.links, outcome.others, outcome.directories), (7, 1, 2, 4));
     assert_eq!((outcome.verified_files, outcome.unchanged), (8, 0));
+    let times = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+    assert_eq!(times(&place.source), times(&place.target), "a target that was made for it is like the original");
     let names = fs::metadata(place.target.join("holes")).unwrap();
     assert!(names.blocks() * 512 < 1 << 20, "holes stay holes");
 }

@@ -197,9 +197,9 @@ pub(super) struct FolderJob {
 }
 
 impl FolderJob {
-    /// The target's own directory, or one that stays as it is.
-    pub fn top(shared: &Arc<Shared>, folder: Folder) -> Arc<FolderJob> {
-        Arc::new(FolderJob { folder, shared: shared.clone(), parent: None, meta: None })
+    /// The target's own directory, with what is set at the end if it was made for this.
+    pub fn top(shared: &Arc<Shared>, folder: Folder, meta: Option<Meta>) -> Arc<FolderJob> {
+        Arc::new(FolderJob { folder, shared: shared.clone(), parent: None, meta })
     }
 
     /// Makes a directory or takes the one that is there.
@@ -243,7 +243,7 @@ impl Drop for FolderJob {
 /// Where a file's content goes.
 pub(super) enum Out {
     New(FileWriter),
-    Existing(FileUpdate),
+    Existing(Box<FileUpdate>),
 }
 
 impl Out {
@@ -279,7 +279,7 @@ impl FileJob {
         existing: Option<FileUpdate>,
         links: Option<Arc<Links>>,
     ) -> Arc<FileJob> {
-        let out = existing.map_or_else(OnceLock::new, |update| OnceLock::from(Some(Out::Existing(update))));
+        let out = existing.map_or_else(OnceLock::new, |update| OnceLock::from(Some(Out::Existing(Box::new(update)))));
         Arc::new(FileJob {
             shared: shared.clone(),
             folder: folder.clone(),

@@ -107,7 +107,8 @@ impl Found {
         self.blobs_read.load(Ordering::Relaxed)
     }
 
-    pub fn into_outcome(&self, outcome: &mut Outcome) {
+    /// Moves everything into the outcome.
+    pub fn hand_over(&self, outcome: &mut Outcome) {
         let state = std::mem::take(&mut *self.state());
         outcome.damage_count = state.count;
         outcome.damage = state.count > 0;

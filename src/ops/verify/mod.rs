@@ -181,7 +181,7 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
         // A snapshot of which only parts were read must not count as verified.
         snapshots.iter().for_each(|snapshot| record.snapshot(snapshot.id));
     }
-    found.into_outcome(&mut outcome);
+    found.hand_over(&mut outcome);
     Ok(outcome)
 }
 

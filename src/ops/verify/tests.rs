@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::ops::select::{Filter, select};
-use crate::ops::testing::{Depot, noise};
+use crate::ops::tests::{Depot, noise};
 use crate::store::{Area, Key, ObjectStore};
 use std::ffi::OsStr;
 use std::fs;

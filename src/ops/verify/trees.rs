@@ -1,7 +1,7 @@
 //! Every tree and every list of the snapshots, each read once; every chunk that they name is marked.
 
 use super::super::browse::reader;
-use super::super::fetch::{forget_places, is_damage};
+use super::super::fetch::is_damage;
 use super::super::walk::{Step, Walk};
 use super::super::{Context, Result};
 use super::found::Found;
@@ -12,7 +12,7 @@ use crate::format::tree::{HOLE, Node};
 use crate::repo;
 use crate::repo::Error;
 use crate::repo::blob_reader::{BlobBytes, BlobReader};
-use crate::repo::index::{Index, LiveSet};
+use crate::repo::index::LiveSet;
 use crate::repo::trees::{Chunks, GetBlob};
 
 /// What was met on the way.
@@ -25,7 +25,6 @@ pub(super) struct Walked {
 /// Reads pieces and marks them; those that cannot be read are found.
 struct Marking<'m, 'i> {
     blobs: BlobReader,
-    index: &'m Index,
     live: &'m mut LiveSet<'i>,
     found: &'m Found,
     trees: u64,
@@ -34,21 +33,18 @@ struct Marking<'m, 'i> {
 impl GetBlob for Marking<'_, '_> {
     fn get(&mut self, id: &BlobId, _: BlobKind) -> repo::Result<BlobBytes> {
         self.trees += u64::from(self.live.mark(id)?);
-        let read = self.blobs.read(id);
-        if let Err(error) = &read
-            && is_damage(error)
-        {
-            self.found.blob(id, error);
-            forget_places(self.index, id)?;
-        }
-        read
+        self.blobs.read(id).inspect_err(|error| {
+            if is_damage(error) {
+                self.found.blob(id, error);
+            }
+        })
     }
 }
 
 /// Reads the trees of `snapshots` and marks in `live` all blobs that they need.
 pub(super) fn read(context: &Context, snapshots: &[Snapshot], live: &mut LiveSet<'_>, found: &Found) -> Result<Walked> {
     let mut walked = Walked::default();
-    let mut marking = Marking { blobs: reader(context), index: &context.index, live, found, trees: 0 };
+    let mut marking = Marking { blobs: reader(context), live, found, trees: 0 };
     for snapshot in snapshots {
         if !marking.live.contains(&snapshot.root)? {
             walk(context, snapshot.root, &mut marking, &mut walked)?;

@@ -4,14 +4,14 @@
 //! [`SegmentReader`] gives them back in the same order, a few MiB at a time. Neither holds more than one window of
 //! pages and the head, however many entries there are.
 
-use crate::base::{BlobId, KeyId, Kind, PackId, SegmentId, SessionId, random};
+use crate::base::{BlobId, KeyId, Kind, PackId, RepositoryId, SegmentId, SessionId, random};
 use crate::crypto::names::PackHasher;
 use crate::crypto::siv::SivKey;
 use crate::format::cbor::{Cbor, Reader, Unknown, Writer};
 use crate::format::container::{LEAD_BYTES, TRAILER_BYTES, directory_bytes, find_directory, trailer};
-use crate::format::envelope::{BLOCK_OVERHEAD, IV_BYTES, NONCE_BYTES, ObjectKind, block_associated, seal_padded};
+use crate::format::envelope::{BLOCK_OVERHEAD, IV_BYTES, NONCE_BYTES, ObjectKind, seal_padded};
 use crate::format::pack::Directory;
-use crate::format::segment::{Entry, FrameRow, Head, MAX_LEVEL, MAX_PAGE_BYTES, PackRow, PageRef};
+use crate::format::segment::{Entry, FrameRow, Head, MAX_LEVEL, MAX_PAGE_BYTES, PackRow, PageRef, page_associated};
 use crate::repo::keyring::Keyring;
 use crate::repo::{Error, Result};
 use crate::store::{self, Area, Key, ObjectStore, Upload};
@@ -146,13 +146,6 @@ pub fn save(
     writer.finish()
 }
 
-/// The associated string of a page: that of a block of its kind, the segment's first 32 bytes and the page's number
-/// (4 bytes, little-endian, counted over pack, frame and entry pages), so that no page can take another's place.
-fn page_associated(base: &[u8], lead: &[u8], page: usize) -> Vec<u8> {
-    let page = u32::try_from(page).expect("pages are counted in a head of bounded size");
-    [base, lead, &page.to_le_bytes()].concat()
-}
-
 /// Rows on their way into pages.
 #[derive(Default)]
 struct Page {
@@ -175,7 +168,6 @@ pub struct SegmentWriter<'a> {
     upload: Box<dyn Upload>,
     hasher: PackHasher,
     siv: Arc<SivKey>,
-    base: Vec<u8>,
     lead: [u8; LEAD_BYTES],
     written_bytes: u64,
     stage: Stage,
@@ -195,7 +187,6 @@ impl<'a> SegmentWriter<'a> {
             upload: store.begin()?,
             hasher: PackHasher::new(),
             siv: keyring.siv(page_key, ObjectKind::Page, &"a new index segment")?,
-            base: block_associated(ObjectKind::Page, page_key, keyring.repository()).to_vec(),
             lead: random::bytes(),
             written_bytes: 0,
             stage: Stage::Packs,
@@ -303,7 +294,8 @@ impl<'a> SegmentWriter<'a> {
         let mut text = text.finish();
         let number = self.head.pack_pages.len() + self.head.frame_pages.len() + self.head.entry_pages.len();
         let nonce: [u8; NONCE_BYTES] = random::bytes();
-        let associated = page_associated(&self.base, &self.lead, number);
+        let (key, repository) = (self.head.page_key, self.keyring.repository());
+        let associated = page_associated(key, repository, &self.lead, number as u32);
         let iv = self.siv.seal_in_place(&[&associated, &nonce], &mut text);
         let length = (text.len() + BLOCK_OVERHEAD) as u32;
         let page_ref = PageRef { offset: self.written_bytes, length, rows: page.rows, first: page.first };
@@ -359,8 +351,9 @@ struct Pages<'a> {
     store: &'a dyn ObjectStore,
     key: Key,
     siv: Arc<SivKey>,
-    base: Vec<u8>,
-    lead: Vec<u8>,
+    page_key: KeyId,
+    repository: RepositoryId,
+    lead: Option<[u8; LEAD_BYTES]>,
     end: u64,
     window: Vec<u8>,
     window_at: u64,
@@ -521,10 +514,11 @@ impl<'a> Pages<'a> {
     ) -> Result<Pages<'a>> {
         let pages = Pages {
             siv: keyring.siv(page_key, ObjectKind::Page, &key)?,
-            base: block_associated(ObjectKind::Page, page_key, keyring.repository()).to_vec(),
+            page_key,
+            repository: keyring.repository(),
             store,
             key,
-            lead: Vec::new(),
+            lead: None,
             end,
             window,
             window_at: 0,
@@ -563,11 +557,13 @@ impl<'a> Pages<'a> {
 
     /// Reads what stands before the pages. Not at once: the first window is read when the heads of all segments that
     /// are read together have been decoded and their memory is free again.
-    fn read_lead(&mut self) -> Result<()> {
-        if self.lead.is_empty() {
-            self.lead = self.take(LEAD_BYTES)?;
+    fn read_lead(&mut self) -> Result<[u8; LEAD_BYTES]> {
+        if let Some(lead) = self.lead {
+            return Ok(lead);
         }
-        Ok(())
+        let lead = self.take(LEAD_BYTES)?.try_into().expect("as many bytes as were asked for");
+        self.lead = Some(lead);
+        Ok(lead)
     }
 
     /// Takes head and trailer into the hash.
@@ -591,13 +587,13 @@ impl<'a> Pages<'a> {
     }
 
     fn read_page<T: Row>(&mut self, page: &PageRef) -> Result<Vec<T>> {
-        self.read_lead()?;
+        let lead = self.read_lead()?;
         if page.offset != self.next_at {
             return Err(self.damaged(format!("its page {} does not follow the one before", self.number)));
         }
         let mut bytes = self.take(page.length as usize)?;
         let text = bytes.split_off(BLOCK_OVERHEAD);
-        let text = self.open_page(&bytes, text)?;
+        let text = self.open_page(&lead, &bytes, text)?;
         let rows = decode_rows::<T>(&text).map_err(Error::object(&self.key))?;
         let first = rows.first().and_then(Row::sorted_by);
         if rows.len() != page.rows as usize || first != page.first {
@@ -607,10 +603,10 @@ impl<'a> Pages<'a> {
         Ok(rows)
     }
 
-    fn open_page(&self, seal: &[u8], mut text: Vec<u8>) -> Result<Vec<u8>> {
+    fn open_page(&self, lead: &[u8; LEAD_BYTES], seal: &[u8], mut text: Vec<u8>) -> Result<Vec<u8>> {
         let (nonce, iv) = seal.split_at(NONCE_BYTES);
         let iv: [u8; IV_BYTES] = iv.try_into().expect("a block's overhead is nonce and IV");
-        let associated = page_associated(&self.base, &self.lead, self.number);
+        let associated = page_associated(self.page_key, self.repository, lead, self.number as u32);
         match self.siv.open_in_place(&[&associated, nonce], &iv, &mut text) {
             Ok(()) => Ok(text),
             Err(_) => Err(self.damaged(format!("its page {} fails its authentication", self.number))),

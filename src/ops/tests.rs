@@ -1,4 +1,4 @@
-//! A repository in memory for tests of the verbs.
+//! A repository in memory, for the stories of all verbs.
 #![allow(clippy::unwrap_used)]
 
 use super::Context;

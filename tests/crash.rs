@@ -251,7 +251,7 @@ fn new_key() -> Unlock {
 }
 
 /// After a crash at any change of slots, the old secret or the new one opens.
-fn crash_key_change(vault: &Vault, act: &dyn Fn(Arc<dyn ObjectStore>, &Clock) -> Result<()>) {
+fn crash_key_change(vault: &Vault, act: impl Fn(Arc<dyn ObjectStore>, &Clock) -> Result<()>) {
     for crash in [Crash::Before, Crash::After] {
         for change in 1.. {
             let (store, clock) = vault.copy();
@@ -278,11 +278,11 @@ fn a_change_of_keys_that_is_killed_at_any_change_locks_nobody_out() {
     vault.write("file", &noise(1, 10_000));
     vault.back_up();
     let kind = GuardKind::KeyFile;
-    crash_key_change(&vault, &|store, clock| keys::add(&open(store, clock)?, &new_key(), kind, "new").map(|_| ()));
-    crash_key_change(&vault, &|store, clock| keys::passwd(&open(store, clock)?, None, &new_key(), kind).map(|_| ()));
-    crash_key_change(&vault, &|store, clock| keys::rewrap(&open(store, clock)?, None, &key(), kind).map(|_| ()));
+    crash_key_change(&vault, |store, clock| keys::add(&open(store, clock)?, &new_key(), kind, "new").map(|_| ()));
+    crash_key_change(&vault, |store, clock| keys::passwd(&open(store, clock)?, None, &new_key(), kind).map(|_| ()));
+    crash_key_change(&vault, |store, clock| keys::rewrap(&open(store, clock)?, None, &key(), kind).map(|_| ()));
     keys::add(&vault.open(), &new_key(), kind, "new").unwrap();
-    crash_key_change(&vault, &|store, clock| {
+    crash_key_change(&vault, |store, clock| {
         let context = open(store, clock)?;
         keys::remove(&context, context.repository.slot(), true).map(|_| ())
     });

@@ -7,11 +7,13 @@
 
 mod cli;
 mod crash;
+mod damage;
 mod decoders;
 mod format_document;
 mod keep;
 mod program;
 mod readme;
 mod store_contract;
+mod surroundings;
 mod tidy;
 mod vault;

@@ -1,12 +1,18 @@
 //! Killed at any change of the store: nothing is lost, and the next run settles what was left.
 
-use crate::vault::{Vault, bytes, count, noise, open, prune_all, read_everything, read_index};
-use keepstone::base::Clock;
+use crate::vault::{
+    Files, Vault, back_up, bytes, count, files_below, key, noise, open, prune_all, read_everything, read_index,
+    restore, verify_all,
+};
+use keepstone::base::{Clock, Secret, SnapshotId};
+use keepstone::chunk::Sizes;
+use keepstone::crypto::slots::{GuardKind, Unlock};
 use keepstone::ops::tag::Change;
-use keepstone::ops::{Result, forget, prune, rebuild, tag};
-use keepstone::repo::session;
+use keepstone::ops::{Result, forget, keys, prune, rebuild, tag};
+use keepstone::repo::{Repository, SealedRepository, session};
 use keepstone::store::{Area, Memory, ObjectStore};
 use keepstone::store::{Crash, Fault};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,4 +130,160 @@ fn a_tagging_that_is_killed_at_any_change_leaves_the_snapshot_under_one_name_or_
 fn a_rebuild_that_is_killed_at_any_change_leaves_an_index_that_knows_everything() {
     let vault = nights();
     crash_everywhere(&vault, &|store, clock| rebuild::rebuild_index(&open(store, clock)?).map(|_| ()));
+}
+
+/// Snapshots that are committed, and what they hold.
+type Committed = BTreeMap<SnapshotId, Files>;
+
+/// Crashes a backup of the vault's files at each of its changes in turn, in both ways.
+fn crash_backup_everywhere(vault: &Vault, committed: &Committed) {
+    let folder = vault.files.path();
+    let (whole, clock) = vault.copy();
+    back_up(&open(Arc::new(whole.clone()), &clock).unwrap(), folder).unwrap();
+    let added = bytes(&whole, Area::Packs) - bytes(&vault.store, Area::Packs);
+    let mut reused = 0;
+    for crash in [Crash::Before, Crash::After] {
+        for change in 1.. {
+            let (store, clock) = vault.copy();
+            let fault = Fault::new(store.clone());
+            fault.crash_at(change, crash);
+            let done = open(Arc::new(fault.clone()), &clock).and_then(|context| back_up(&context, folder));
+            if !fault.crashed() {
+                done.unwrap();
+                assert!(change > 6, "only {change} changes");
+                break;
+            }
+            reused += u32::from(check_backup(vault, committed, (&store, &clock), added));
+        }
+    }
+    assert!(reused >= 2, "what a killed run had stored was used again {reused} times");
+}
+
+/// Everything that was committed is whole, and the next backup completes. Whether it found packs of the killed one in
+/// the index and stored less.
+fn check_backup(vault: &Vault, committed: &Committed, (store, clock): (&Memory, &Clock), added: u64) -> bool {
+    let folder = vault.files.path();
+    let again = || open(Arc::new(store.clone()), clock).unwrap();
+    let found = verify_all(&again()).unwrap();
+    assert!(!found.damage, "{:?}", found.damages);
+    let segments = count(store, Area::Index) - count(&vault.store, Area::Index);
+    let before = bytes(store, Area::Packs);
+    clock.advance(Duration::from_secs(60));
+    let id = back_up(&again(), folder).unwrap();
+    let now = bytes(store, Area::Packs) - before;
+    if segments > 0 {
+        assert!(now * 2 < added, "{now} bytes were stored again although {segments} segments were there, of {added}");
+    }
+    let context = again();
+    let found = verify_all(&context).unwrap();
+    assert!(!found.damage, "{:?}", found.damages);
+    let mut all = committed.clone();
+    all.insert(id, files_below(folder));
+    for (id, files) in &all {
+        let (outcome, restored) = restore(&context, *id, folder).unwrap();
+        assert!(outcome.problem_count == 0 && restored == *files, "{id}: {:?}", outcome.problems);
+    }
+    segments > 0
+}
+
+#[test]
+fn a_first_backup_that_is_killed_at_any_change_is_made_good_by_the_next() {
+    let vault = Vault::new();
+    vault.write("dump.sql", &noise(1, 200_000));
+    vault.write("of/some", &noise(2, 40_000));
+    crash_backup_everywhere(&vault, &Committed::new());
+}
+
+#[test]
+fn a_later_backup_that_is_killed_at_any_change_leaves_all_earlier_snapshots_whole() {
+    let vault = Vault::new();
+    let mut committed = Committed::new();
+    let mut dump = noise(1, 300_000);
+    for night in 0..3u8 {
+        for place in 0..8 {
+            dump[place * 36_000 + usize::from(night) * 901..][..30].fill(night + 1);
+        }
+        vault.write("dump.sql", &dump);
+        vault.write("same", &noise(3, 30_000));
+        vault.write(&format!("of/{night}"), &noise(60 + u64::from(night), 70_000));
+        if night < 2 {
+            committed.insert(vault.back_up(), files_below(vault.files.path()));
+        }
+    }
+    vault.hours(1);
+    crash_backup_everywhere(&vault, &committed);
+}
+
+fn create(store: Arc<dyn ObjectStore>, clock: &Clock) -> keepstone::repo::Result<Repository> {
+    let sizes = Sizes::new(4 << 10, 16 << 10, 64 << 10).unwrap();
+    Repository::create(store, sizes, &key(), GuardKind::KeyFile, "first", clock.clone())
+}
+
+#[test]
+fn an_init_that_is_killed_at_any_change_leaves_a_repository_or_none() {
+    let vault = Vault::new();
+    vault.write("file", &noise(1, 10_000));
+    for crash in [Crash::Before, Crash::After] {
+        for change in 1.. {
+            let store = Memory::with_clock(vault.clock.clone());
+            let fault = Fault::new(store.clone());
+            fault.crash_at(change, crash);
+            let done = create(Arc::new(fault.clone()), &vault.clock);
+            if !fault.crashed() {
+                done.unwrap();
+                assert!(change > 6, "only {change} changes");
+                break;
+            }
+            if let Err(error) = SealedRepository::open(Arc::new(store.clone())) {
+                assert_eq!(error.kind(), keepstone::base::Kind::NoRepository, "{crash:?} {change}: {error}");
+                create(Arc::new(store.clone()), &vault.clock)
+                    .unwrap_or_else(|error| panic!("{crash:?} {change}: init again: {error}"));
+            }
+            let context =
+                open(Arc::new(store), &vault.clock).unwrap_or_else(|error| panic!("{crash:?} {change}: {error}"));
+            back_up(&context, vault.files.path()).unwrap();
+        }
+    }
+}
+
+fn new_key() -> Unlock {
+    Unlock::KeyFile(Secret::new(b"another key file, for the new slot".to_vec()))
+}
+
+/// After a crash at any change of slots, the old secret or the new one opens.
+fn crash_key_change(vault: &Vault, act: impl Fn(Arc<dyn ObjectStore>, &Clock) -> Result<()>) {
+    for crash in [Crash::Before, Crash::After] {
+        for change in 1.. {
+            let (store, clock) = vault.copy();
+            let fault = Fault::new(store.clone());
+            fault.crash_at(change, crash);
+            let done = act(Arc::new(fault.clone()), &clock);
+            if !fault.crashed() {
+                done.unwrap();
+                assert!(change > 3, "only {change} changes");
+                break;
+            }
+            let shared: Arc<dyn ObjectStore> = Arc::new(store.clone());
+            let opens = |unlock: &Unlock| SealedRepository::open(shared.clone()).unwrap().unlock(unlock, clock.clone());
+            let repository = opens(&key()).or_else(|_| opens(&new_key()));
+            let repository = repository.unwrap_or_else(|error| panic!("{crash:?} {change}: {error}"));
+            assert!(!keepstone::repo::snapshots::names(&repository).unwrap().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_change_of_keys_that_is_killed_at_any_change_locks_nobody_out() {
+    let vault = Vault::new();
+    vault.write("file", &noise(1, 10_000));
+    vault.back_up();
+    let kind = GuardKind::KeyFile;
+    crash_key_change(&vault, |store, clock| keys::add(&open(store, clock)?, &new_key(), kind, "new").map(|_| ()));
+    crash_key_change(&vault, |store, clock| keys::passwd(&open(store, clock)?, None, &new_key(), kind).map(|_| ()));
+    crash_key_change(&vault, |store, clock| keys::rewrap(&open(store, clock)?, None, &key(), kind).map(|_| ()));
+    keys::add(&vault.open(), &new_key(), kind, "new").unwrap();
+    crash_key_change(&vault, |store, clock| {
+        let context = open(store, clock)?;
+        keys::remove(&context, context.repository.slot(), true).map(|_| ())
+    });
 }

@@ -8,14 +8,14 @@ use keepstone::crypto::slots::{GuardKind, Unlock};
 use keepstone::format::pack::BlobKind;
 use keepstone::format::tree::{HOLE, ListPiece, TreePiece};
 use keepstone::ops::backup::{self, Parent, Source};
-use keepstone::ops::{Context, Result, prune};
+use keepstone::ops::{Context, Result, prune, restore, verify};
 use keepstone::repo::blob_reader::BlobReader;
 use keepstone::repo::snapshots::{self, Found};
 use keepstone::repo::trees::GetBlob;
 use keepstone::repo::{Repository, SealedRepository};
 use keepstone::source::files::ScanOptions;
 use keepstone::store::{Area, Key, Memory, ObjectStore};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +101,12 @@ impl Vault {
 
 /// Backs a folder up.
 pub fn back_up(context: &Context, folder: &Path) -> Result<SnapshotId> {
-    let options = backup::Options {
+    Ok(backup::backup(context, &backup_of(folder))?.snapshot.unwrap().id)
+}
+
+/// How a folder is backed up.
+pub fn backup_of(folder: &Path) -> backup::Options {
+    backup::Options {
         sources: vec![Source::Path(folder.to_path_buf())],
         scan: ScanOptions::default(),
         exclude_texts: Vec::new(),
@@ -117,8 +122,44 @@ pub fn back_up(context: &Context, folder: &Path) -> Result<SnapshotId> {
         ignore_ctime: false,
         dry_run: false,
         base_cache_bytes: 0,
+    }
+}
+
+/// Files by their path beneath a folder.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// All files beneath `folder`; none if there is no folder.
+pub fn files_below(folder: &Path) -> Files {
+    let mut files = Files::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(at) = folders.pop() {
+        for entry in std::fs::read_dir(at).into_iter().flatten() {
+            let entry = entry.unwrap();
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                let name = entry.path().strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+                files.insert(name, std::fs::read(entry.path()).unwrap());
+            }
+        }
+    }
+    files
+}
+
+/// Restores a snapshot of `folder` elsewhere; gives what came of it and the files that are there afterwards.
+pub fn restore(context: &Context, id: SnapshotId, folder: &Path) -> Result<(restore::Outcome, Files)> {
+    let Found::Snapshot(snapshot) = snapshots::load(&context.repository, id)? else {
+        panic!("{id} is no snapshot");
     };
-    Ok(backup::backup(context, &options)?.snapshot.unwrap().id)
+    let target = tempfile::tempdir().unwrap();
+    let outcome = restore::restore(context, &snapshot, &restore::Options::new(target.path().to_owned()))?;
+    Ok((outcome, files_below(&target.path().join(folder.strip_prefix("/").unwrap()))))
+}
+
+/// Reads every byte of the repository.
+pub fn verify_all(context: &Context) -> Result<verify::Outcome> {
+    verify::verify(context, &verify::Options { snapshots: Vec::new(), depth: verify::Depth::All })
 }
 
 /// All objects.

@@ -11,6 +11,7 @@ use crate::crypto::slots::{GuardKind, Unlock};
 use crate::format::run::Outcome as Ended;
 use crate::repo;
 use crate::repo::slots::{self, StoredSlot};
+use std::collections::BTreeSet;
 
 pub use crate::format::keys::GuardKind as SlotKind;
 
@@ -77,7 +78,8 @@ pub fn list(context: &Context) -> Result<Vec<SlotInfo>> {
 fn usable(context: &Context) -> Result<Vec<StoredSlot>> {
     let root = context.repository.keyring().root().key_id();
     let mut stored = slots::list(&**context.repository.store())?;
-    stored.retain(|stored| stored.root == root);
+    let mut seen = BTreeSet::new();
+    stored.retain(|stored| stored.root == root && seen.insert(stored.slot.id));
     Ok(stored)
 }
 

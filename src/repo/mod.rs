@@ -30,6 +30,8 @@ use crate::format::config::{self, ChunkerConfig, Config, StoreConfig, StoredConf
 use crate::format::envelope::{self, ObjectKind};
 use crate::format::keys::{Epoch, MAX_EPOCH_BYTES};
 use crate::store::{Area, Key, ObjectStore, Put};
+use slots::StoredSlot;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Reader features that this version has.
@@ -45,7 +47,9 @@ const COPY: &str = ".copy";
 /// A repository whose keys are not known yet.
 pub struct SealedRepository {
     store: Arc<dyn ObjectStore>,
+    /// The first of which is used, and its copy where the two differ. Which is right shows when one is unlocked.
     config: StoredConfig,
+    copy: Option<StoredConfig>,
 }
 
 /// An unlocked repository.
@@ -80,15 +84,36 @@ fn write_twice(store: &dyn ObjectStore, key: &Key, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Reads an object, or its copy when the first cannot be read or understood.
-fn read_either<T>(
+/// Reads an object and its copy: what can be read and understood, the object first; only one where both are alike. A
+/// damaged one may still be well formed, so whoever can prove what it says goes on to the next when it is not so.
+fn read_versions<T>(
     store: &dyn ObjectStore,
     key: &Key,
     limit_bytes: u64,
     decode: &dyn Fn(&[u8]) -> Result<T>,
-) -> Result<T> {
-    let read = |key: &Key| store.get(key, limit_bytes).map_err(Error::from).and_then(|bytes| decode(&bytes));
-    read(key).or_else(|first| read(&copy_of(key)).map_err(|_| first))
+) -> Result<Vec<T>> {
+    let mut objects = Vec::new();
+    let mut errors = Vec::new();
+    for key in [key.clone(), copy_of(key)] {
+        match store.get(&key, limit_bytes) {
+            Ok(bytes) if objects.contains(&bytes) => {}
+            Ok(bytes) => objects.push(bytes),
+            Err(error) => errors.push(Error::from(error)),
+        }
+    }
+    let mut versions = Vec::new();
+    for bytes in &objects {
+        match decode(bytes) {
+            Ok(version) => versions.push(version),
+            Err(error) => errors.push(error),
+        }
+    }
+    // That one of the two is missing says less than what is wrong with the other.
+    errors.sort_by_key(|error| error.kind() == crate::base::Kind::NotFound);
+    match (versions.is_empty(), errors.into_iter().next()) {
+        (true, Some(error)) => Err(error),
+        _ => Ok(versions),
+    }
 }
 
 impl SealedRepository {
@@ -96,17 +121,20 @@ impl SealedRepository {
     pub fn open(store: Arc<dyn ObjectStore>) -> Result<SealedRepository> {
         let limit = config::MAX_BYTES as u64;
         let decode = |bytes: &[u8]| config::decode(bytes).map_err(Error::object("config"));
-        let config = read_either(&*store, &config_key(), limit, &decode).map_err(|error| match error.kind() {
+        let configs = read_versions(&*store, &config_key(), limit, &decode).map_err(|error| match error.kind() {
             crate::base::Kind::NotFound => Error::NoRepository(store.location()),
             _ => error,
         })?;
-        let known = |features: &[String], ours: &[&str]| {
-            features.iter().find(|feature| !ours.contains(&feature.as_str())).cloned()
+        let unknown = |stored: &StoredConfig| {
+            let mut features = stored.config.reader_features.iter();
+            features.find(|feature| !READER_FEATURES.contains(&feature.as_str())).cloned()
         };
-        if let Some(feature) = known(&config.config.reader_features, READER_FEATURES) {
-            return Err(Error::Feature { location: store.location(), feature });
+        let feature = configs.first().and_then(unknown);
+        let mut configs = configs.into_iter().filter(|stored| unknown(stored).is_none());
+        match configs.next() {
+            Some(config) => Ok(SealedRepository { store, config, copy: configs.next() }),
+            None => Err(Error::Feature { location: store.location(), feature: feature.unwrap_or_default() }),
         }
-        Ok(SealedRepository { store, config })
     }
 
     /// The repository's id.
@@ -124,30 +152,51 @@ impl SealedRepository {
         &self.store
     }
 
-    /// Opens it with the first slot that `unlock` opens.
+    /// Opens it with the first slot that `unlock` opens. Config and slots are tried in both their copies where these
+    /// differ: damage that leaves an object well formed shows only here.
     pub fn unlock(self, unlock: &Unlock, clock: Clock) -> Result<Repository> {
-        let id = self.id();
-        let mut tried = 0;
+        let slots = slots::list(&*self.store)?;
+        let first = match self.open_slot(&self.config, &slots, unlock) {
+            Ok((root, slot)) => return unlocked(self.store, self.config, root, slot, clock),
+            Err(error) => error,
+        };
+        match self.copy.as_ref().map(|copy| self.open_slot(copy, &slots, unlock)) {
+            Some(Ok((root, slot))) => unlocked(self.store, self.copy.unwrap_or(self.config), root, slot, clock),
+            _ => Err(first),
+        }
+    }
+
+    /// The root key from the first slot that `unlock` opens, which has to prove the config too.
+    fn open_slot(&self, config: &StoredConfig, slots: &[StoredSlot], unlock: &Unlock) -> Result<(RootKey, SlotId)> {
+        let mut tried = BTreeSet::new();
         let mut broken = None;
-        for stored in slots::list(&*self.store)?.iter().filter(|stored| stored.root == self.config.root) {
-            tried += 1;
-            match slots::open(stored, id, unlock) {
-                Ok(root) => return self.unlocked(root, stored.slot.id, clock),
+        for stored in slots.iter().filter(|stored| stored.root == config.root) {
+            tried.insert(stored.slot.id);
+            match slots::open(stored, config.config.repository, unlock) {
+                Ok(root) => {
+                    config.prove(&root).map_err(Error::object("config"))?;
+                    return Ok((root, stored.slot.id));
+                }
                 Err(error) if slots::is_wrong_secret(&error) => {}
                 Err(error) => broken = Some(error),
             }
         }
-        Err(broken.unwrap_or(Error::NoSlotOpens { slots: tried, location: self.store.location() }))
+        let slots = tried.len();
+        Err(broken.unwrap_or(Error::NoSlotOpens { slots, location: self.store.location() }))
     }
+}
 
-    fn unlocked(self, root: RootKey, slot: SlotId, clock: Clock) -> Result<Repository> {
-        self.config.prove(&root).map_err(Error::object("config"))?;
-        let id = self.id();
-        let epochs = load_epochs(&*self.store, id, &root)?;
-        let keyring = Arc::new(Keyring::new(id, root, &epochs)?);
-        let config = self.config.config;
-        Ok(Repository { store: self.store, config, keyring, clock, machine: Machine::this(), slot })
-    }
+fn unlocked(
+    store: Arc<dyn ObjectStore>,
+    stored: StoredConfig,
+    root: RootKey,
+    slot: SlotId,
+    clock: Clock,
+) -> Result<Repository> {
+    let config = stored.config;
+    let epochs = load_epochs(&*store, config.repository, &root)?;
+    let keyring = Arc::new(Keyring::new(config.repository, root, &epochs)?);
+    Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot })
 }
 
 fn load_epochs(store: &dyn ObjectStore, repository: RepositoryId, root: &RootKey) -> Result<Vec<Epoch>> {
@@ -161,9 +210,8 @@ fn load_epochs(store: &dyn ObjectStore, repository: RepositoryId, root: &RootKey
     for name in names {
         let key = Key::new(Area::Epochs, &name);
         let decode = |bytes: &[u8]| open_epoch(&key, bytes, repository, root);
-        if let Some(epoch) = read_either(store, &key, MAX_EPOCH_BYTES as u64, &decode)? {
-            epochs.push(epoch);
-        }
+        // One whose header was damaged looks like that of another root; its copy does not.
+        epochs.extend(read_versions(store, &key, MAX_EPOCH_BYTES as u64, &decode)?.into_iter().flatten().next());
     }
     Ok(epochs)
 }

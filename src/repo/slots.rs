@@ -1,7 +1,7 @@
 //! Key slots in the store: made, listed, opened, removed.
 
 use super::error::{Error, Result};
-use super::{COPY, read_either, write_twice};
+use super::{COPY, read_versions, write_twice};
 use crate::base::{Clock, KeyId, Kind, RepositoryId, SlotId, random};
 use crate::crypto::keys::RootKey;
 use crate::crypto::slots::{self, Grant, GuardKind, SlotParts, Stretch, StretchCost, Unlock};
@@ -18,7 +18,8 @@ pub struct StoredSlot {
 }
 
 /// All slots, readable without any key, sorted by when they were made. Slots that cannot be read are left out when
-/// others can: one damaged slot must not lock out those who hold another.
+/// others can: one damaged slot must not lock out those who hold another. A slot whose two copies differ is there
+/// twice, since which of them is damaged shows only when it is opened.
 pub fn list(store: &dyn ObjectStore) -> Result<Vec<StoredSlot>> {
     let mut names = Vec::new();
     store.list(Area::Keys, &mut |listed| {
@@ -31,12 +32,8 @@ pub fn list(store: &dyn ObjectStore) -> Result<Vec<StoredSlot>> {
     let mut first_error = None;
     for name in names {
         let key = Key::new(Area::Keys, &name);
-        match read_either(store, &key, MAX_SLOT_BYTES as u64, &|bytes| Slot::decode(bytes).map_err(Error::object(&key)))
-        {
-            Ok((slot, root)) if slot.id.to_string() == name => found.push(StoredSlot { slot, root }),
-            Ok(_) => {
-                first_error.get_or_insert(Error::damaged(&key, "it is the slot of another name"));
-            }
+        match read_versions(store, &key, MAX_SLOT_BYTES as u64, &|bytes| decode_slot(&key, bytes)) {
+            Ok(versions) => found.extend(versions),
             Err(error) => {
                 first_error.get_or_insert(error);
             }
@@ -48,6 +45,14 @@ pub fn list(store: &dyn ObjectStore) -> Result<Vec<StoredSlot>> {
             found.sort_by_key(|stored| (stored.slot.created_ns, stored.slot.id));
             Ok(found)
         }
+    }
+}
+
+fn decode_slot(key: &Key, bytes: &[u8]) -> Result<StoredSlot> {
+    let (slot, root) = Slot::decode(bytes).map_err(Error::object(key))?;
+    match slot.id.to_string() == key.name() {
+        true => Ok(StoredSlot { slot, root }),
+        false => Err(Error::damaged(key, "it is the slot of another name")),
     }
 }
 

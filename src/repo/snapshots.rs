@@ -61,7 +61,8 @@ pub fn list(repository: &Repository) -> Result<Readable<Snapshot, SnapshotId>> {
         match load(repository, id) {
             Ok(Found::Snapshot(snapshot)) => snapshots.push(*snapshot),
             Ok(Found::Tombstone | Found::Gone) => {}
-            Err(error) if error.kind() == Kind::Damaged => damaged.push((id, error)),
+            // One of a newer version may as well be one whose header was hit; either way the others can be read.
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported) => damaged.push((id, error)),
             Err(error) => return Err(error),
         }
     }

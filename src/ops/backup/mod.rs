@@ -27,7 +27,9 @@ use crate::repo::Session;
 use crate::repo::base_cache::BaseCache;
 use crate::repo::blob_reader::BlobReader;
 use crate::repo::blob_writer::{BlobWriter, Counters, Settings};
+use crate::repo::index::Opened;
 use crate::source::files::{Scan, ScanOptions};
+use crate::store::Area;
 use build::{Builder, Dry, Found, Sink};
 use read::{Namer, Readers};
 use std::path::PathBuf;
@@ -196,6 +198,7 @@ fn figures(record: &mut Record, outcome: &Outcome) {
 fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outcome> {
     let sources = absolute_sources(options)?;
     let repository = &context.repository;
+    let mut index_whole = true;
     // A dry run stores nothing, not even its mark.
     let session = match options.dry_run {
         true => None,
@@ -203,10 +206,15 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     };
     if let Some(session) = &session {
         record.session(session.id());
-        context.index.refresh(&**repository.store(), repository.keyring())?;
+        let opened = context.index.refresh(&**repository.store(), repository.keyring())?;
+        check_records(&opened)?;
+        index_whole = opened.damaged.is_empty();
+        opened.damaged.iter().for_each(|problem| context.monitor.event(Event::Problem(problem)));
     }
     let begun_ns = repository.now_ns();
-    let parent = parent::find(context, options, &sources)?;
+    // What the parent says is stored is counted on without a look at the index. With a part of the index unreadable
+    // that could be a snapshot of files that nobody finds: everything is read, and what is not known stored again.
+    let parent = if index_whole { parent::find(context, options, &sources)? } else { None };
     let sink = match &session {
         Some(session) => Sink::Real(Box::new(begin_writer(context, options, session)?)),
         None => Sink::Dry(Dry {
@@ -230,6 +238,19 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     session.commit(&snapshot)?;
     record.snapshot(snapshot.id);
     Ok(Outcome { snapshot: Some(snapshot), ..outcome })
+}
+
+/// A condemned record that cannot be read may name any pack, so nothing that is stored can be counted on.
+fn check_records(opened: &Opened) -> Result<()> {
+    let condemned = Area::Condemned.folder();
+    match opened.damaged.iter().find(|problem| problem.subject.starts_with(condemned)) {
+        None => Ok(()),
+        Some(problem) => {
+            let reason = "an interrupted prune left it and it says which packs must not be used any more: run \
+                          `keepstone rebuild-index`, which takes it back, then back up again";
+            Err(crate::repo::Error::damaged(&problem.subject, reason).into())
+        }
+    }
 }
 
 /// The sources with absolute paths.

@@ -33,7 +33,8 @@ pub struct Opened {
     pub rebuilt: Option<String>,
     /// What the user may want to know.
     pub notes: Vec<String>,
-    /// Segments that could not be read because they are damaged: what only they know is unknown.
+    /// Segments and condemned records that could not be read because they are damaged: what only they know is
+    /// unknown.
     pub damaged: Vec<Problem>,
     /// The segments that the index was brought up to date with, damaged ones left out, ascending.
     pub segments: Vec<SegmentId>,
@@ -68,7 +69,7 @@ pub fn bring_up_to_date(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Ke
         break;
     }
     // Records after segments: of what is void we would rather know too much.
-    opened.condemned = update_condemned(cache, store, keyring)?;
+    opened.condemned = update_condemned(cache, store, keyring, &mut opened)?;
     opened.highest_condemned = opened.condemned.last().copied().unwrap_or(0);
     apply_marks(cache)?;
     Ok(opened)
@@ -235,8 +236,14 @@ fn purge_if_worth_it(cache: &mut Cache) -> rusqlite::Result<()> {
     cache.reload_dead()
 }
 
-/// Reads the condemned records that are new, forgets those that are gone, and says which there are.
-fn update_condemned(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Keyring) -> Result<Vec<u64>> {
+/// Reads the condemned records that are new, forgets those that are gone, and says which there are. A damaged one
+/// hinders nobody who reads; who stores has to refuse, since it names packs that must not be counted on.
+fn update_condemned(
+    cache: &mut Cache,
+    store: &dyn ObjectStore,
+    keyring: &Keyring,
+    opened: &mut Opened,
+) -> Result<Vec<u64>> {
     let mut listed: BTreeSet<u64> = BTreeSet::new();
     store.list(Area::Condemned, &mut |object| {
         let number = object.name.parse::<u64>().ok();
@@ -256,6 +263,9 @@ fn update_condemned(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Keyrin
             Ok(record) => records.push(record),
             // Swept between listing and reading: what it named is gone from the segments too.
             Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) if is_damage(&error) => {
+                opened.damaged.push(Problem::new(condemned_key(*number).to_string(), &error, error.kind()));
+            }
             Err(error) => return Err(error),
         }
     }

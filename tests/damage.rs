@@ -292,7 +292,9 @@ impl Case<'_> {
                     rebuild::rebuild_index(&open(Arc::new(store.clone()), &clock).unwrap()).unwrap();
                 }
                 let context = open(Arc::new(store.clone()), &clock).unwrap();
-                if !matches!(self.object.kind, "data pack" | "metadata pack") {
+                // A pack that is gone or cut short is seen by its size; what is altered within, only by reading it.
+                let hidden = matches!(self.object.kind, "data pack" | "metadata pack");
+                if !hidden || matches!(self.damage, Damage::Miss | Damage::Cut(_)) {
                     let (restored, files) = restore(&context, id, self.folder()).unwrap();
                     assert_eq!(restored.problem_count, 0, "{:?}", restored.problems);
                     assert!(files == files_below(self.folder()));

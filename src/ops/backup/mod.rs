@@ -17,7 +17,7 @@ mod walk;
 
 use super::record::{Record, stored_problem};
 use super::{Context, Error, Result};
-use crate::base::{Budget, Event, Problem, SnapshotId, Timestamp};
+use crate::base::{Budget, Event, Kind, Problem, SnapshotId, Timestamp};
 use crate::compress::Level;
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::run::Outcome as RunOutcome;
@@ -210,6 +210,7 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
         check_records(&opened)?;
         index_whole = opened.damaged.is_empty();
         opened.damaged.iter().for_each(|problem| context.monitor.event(Event::Problem(problem)));
+        index_whole &= packs_are_there(context)?;
     }
     let begun_ns = repository.now_ns();
     // What the parent says is stored is counted on without a look at the index. With a part of the index unreadable
@@ -251,6 +252,24 @@ fn check_records(opened: &Opened) -> Result<()> {
             Err(crate::repo::Error::damaged(&problem.subject, reason).into())
         }
     }
+}
+
+/// Whether every pack that the index names is in the store and nothing is known to be damaged. What is not there is
+/// stored again; the parent's word for it does not count.
+fn packs_are_there(context: &Context) -> Result<bool> {
+    let whole = context.index.check_packs(&**context.repository.store())?;
+    for pack in &whole.missing {
+        let object = format!("packs/{pack}");
+        let message = "it is gone or has another size than it should: what this backup needs of it is stored again; \
+                       run `keepstone verify --all` to see which older snapshots it hurts, then `keepstone \
+                       rebuild-index`";
+        context.monitor.event(Event::Problem(&Problem::new(object, message, Kind::Damaged)));
+    }
+    if whole.damaged && whole.missing.is_empty() {
+        let note = "damage was found earlier: everything is read, and what is damaged is stored again";
+        context.monitor.event(Event::Note(note));
+    }
+    Ok(whole.missing.is_empty() && !whole.damaged)
 }
 
 /// The sources with absolute paths.

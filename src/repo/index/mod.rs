@@ -30,11 +30,11 @@ use crate::base::{BlobId, KeyId, Mark, PackId, SegmentId};
 use crate::format::pack::{BlobKind, Chain, Encoding};
 use crate::repo::Result;
 use crate::repo::keyring::Keyring;
-use crate::store::ObjectStore;
+use crate::store::{Area, ObjectStore};
 use cache::Cache;
 use levels::{BlobRow, MarkRow};
 use rusqlite::{OptionalExtension, params};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -244,6 +244,85 @@ impl Index {
         let mut state = self.state();
         state.cache.write(|cache| mark_damaged(cache, pack, block_offset).map_err(|error| cache.failed(error)))
     }
+}
+
+impl Index {
+    /// Compares the packs that the index names with those in the store. What should lie in a pack that is gone or has
+    /// another size is unknown from now on, and so is what stands on such bases or on those found damaged earlier.
+    /// One listing, no look at content.
+    pub fn check_packs(&self, store: &dyn ObjectStore) -> Result<Whole> {
+        let mut missing: BTreeMap<PackId, u64> =
+            self.packs()?.into_iter().filter(|pack| !pack.void).map(|pack| (pack.id, pack.size_bytes)).collect();
+        store.list(Area::Packs, &mut |listed| {
+            if let Ok(id) = listed.name.parse::<PackId>()
+                && missing.get(&id) == Some(&listed.size_bytes)
+            {
+                missing.remove(&id);
+            }
+        })?;
+        let missing: Vec<PackId> = missing.into_keys().collect();
+        let mut state = self.state();
+        let damaged = state.cache.read(|cache| {
+            let any = "SELECT EXISTS (SELECT 1 FROM dead_frames WHERE damaged = 1)";
+            cache.connection.prepare_cached(any)?.query_row([], |row| row.get::<_, bool>(0))
+        })?;
+        if damaged || !missing.is_empty() {
+            state.cache.write(|cache| mark_missing(cache, &missing).map_err(|error| cache.failed(error)))?;
+        }
+        Ok(Whole { missing, damaged })
+    }
+}
+
+/// Whether what the index names is there, as far as that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// Packs that are gone or have another size.
+    pub missing: Vec<PackId>,
+    /// Something was found damaged earlier.
+    pub damaged: bool,
+}
+
+fn mark_missing(cache: &mut Cache, packs: &[PackId]) -> rusqlite::Result<()> {
+    for pack in packs {
+        let Some(number) = load::pack_number(cache, *pack)? else { continue };
+        cache.connection.execute(
+            "INSERT OR IGNORE INTO dead_frames
+             SELECT first, first + count - 1, 1 FROM pack_frames WHERE pack = ? AND count > 0",
+            params![number],
+        )?;
+    }
+    cache.reload_dead()?;
+    // A frame whose base is unknown is lost, and so in turn is what stands on it.
+    while mark_orphans(cache)? > 0 {
+        cache.reload_dead()?;
+    }
+    Ok(())
+}
+
+/// Marks the frames that stand on a blob nobody knows; says how many were new.
+fn mark_orphans(cache: &Cache) -> rusqlite::Result<usize> {
+    let mut orphans = Vec::new();
+    let on_bases = "SELECT number, bases FROM frames WHERE bases IS NOT NULL";
+    let mut frames = cache.connection.prepare_cached(on_bases)?;
+    let mut rows = frames.query([])?;
+    while let Some(row) = rows.next()? {
+        let number: i64 = row.get(0)?;
+        if cache.dead.holds(number) {
+            continue;
+        }
+        let bases = row.get_ref(1)?.as_blob()?;
+        for base in bases.chunks_exact(BlobId::SIZE).filter_map(BlobId::from_slice) {
+            if !is_known(cache, &base)? {
+                orphans.push(number);
+                break;
+            }
+        }
+    }
+    for number in &orphans {
+        let mark = "INSERT OR IGNORE INTO dead_frames VALUES (?, ?, 1)";
+        cache.connection.prepare_cached(mark)?.execute(params![number, number])?;
+    }
+    Ok(orphans.len())
 }
 
 fn newest_frame(cache: &mut Cache) -> Result<i64> {

@@ -44,7 +44,6 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli"]),
     ("fastcdc", &["chunk"]),
     ("getrandom", &["base/random.rs"]),
-    ("globset", &["source/files"]),
     ("hpke", &["crypto"]),
     ("indicatif", &["cli"]),
     // Everybody else says `base::Timestamp`.

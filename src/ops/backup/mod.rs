@@ -38,8 +38,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use walk::{Walk, walk};
 
-/// Threads that read files. More than there are processors: they wait for the disk.
-const READERS: usize = 4;
+/// Threads that read files. Many more than there are processors: small files on a cold disk are one wait each.
+const READERS: usize = 8;
 /// Bytes of files that may be read ahead.
 const READ_AHEAD_BYTES: usize = 20 << 20;
 /// Raw bytes that may be between compression and pack.

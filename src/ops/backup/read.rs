@@ -165,11 +165,12 @@ impl Readers {
     pub fn start(threads: usize, namer: &Arc<Namer>) -> std::io::Result<Readers> {
         let (jobs, queue) = sync_channel(threads);
         let queue = Arc::new(Mutex::new(queue));
+        let buffers = Arc::new(Mutex::new(Vec::new()));
         let mut readers = Readers { jobs: Some(jobs), threads: Vec::new() };
         for number in 0..threads {
-            let (queue, namer) = (queue.clone(), namer.clone());
+            let (queue, buffers, namer) = (queue.clone(), buffers.clone(), namer.clone());
             let reader = std::thread::Builder::new().name(format!("reader-{number}"));
-            readers.threads.push(reader.spawn(move || run(&queue, &namer))?);
+            readers.threads.push(reader.spawn(move || run(&queue, &buffers, &namer))?);
         }
         Ok(readers)
     }
@@ -190,14 +191,16 @@ impl Drop for Readers {
     }
 }
 
-fn run(queue: &Mutex<Receiver<Job>>, namer: &Namer) {
-    let mut buffer = Vec::new();
+fn run(queue: &Mutex<Receiver<Job>>, buffers: &Mutex<Vec<Vec<u8>>>, namer: &Namer) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         // Whoever waits for the results may have given up: then nobody misses them.
         if job.large {
+            // Permits let few large files be read at once: their buffers are shared by all readers.
+            let mut buffer = buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
             read_large(&job.files[0], namer, &job.results, &mut buffer);
+            buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
             drop(job.permit);
         } else {
             let files = job.files.iter().map(|entry| read_small(entry, namer)).collect();

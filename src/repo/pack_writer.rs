@@ -6,7 +6,7 @@ use super::{Keyring, Repository};
 use crate::base::{BlobId, KeyId, Mark, PackId, SessionId, random};
 use crate::crypto::names::PackHasher;
 use crate::format::cbor::{Bytes, Cbor, Unknown};
-use crate::format::container::{self, LEAD_BYTES, TRAILER_BYTES};
+use crate::format::container::{self, LEAD_BYTES};
 use crate::format::envelope::{self, BLOCK_OVERHEAD, IV_BYTES, NONCE_BYTES, ObjectKind};
 use crate::format::pack::{Blob, BlobKind, Block, Chain, Directory, Encoding, Frame, MAX_BLOBS, Role};
 use crate::format::segment::PackRow;
@@ -217,6 +217,3 @@ impl FilledPack {
         Ok((self.row, self.directory))
     }
 }
-
-/// The bytes of a pack besides its blocks and directory.
-pub const FIXED_BYTES: usize = LEAD_BYTES + TRAILER_BYTES;

@@ -12,8 +12,8 @@
 //! numbers. A record that has been swept or given up leaves `condemned/NUMBER.done`, so that no number ever comes
 //! twice: caches and segments know records by their numbers alone. A session ends by committing `snapshots/ID` or with `sessions/ID.end`; a writer needs no right to delete.
 
+use super::Repository;
 use super::error::{Error, Result};
-use super::{Keyring, Repository};
 use crate::base::{SessionId, random};
 use crate::format::cbor::{Cbor, Unknown};
 use crate::format::envelope::{self, ObjectKind};
@@ -24,8 +24,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The largest session object that is read.
 const MAX_SESSION_BYTES: u64 = 1 << 20;
-/// The largest condemned record that is read.
-pub(super) const MAX_CONDEMNED_BYTES: u64 = 64 << 20;
 const SEEN: &str = ".seen";
 const END: &str = ".end";
 /// What a condemned record leaves when it has been swept or given up: the same record without contents.
@@ -122,18 +120,7 @@ pub fn condemned_numbers(store: &dyn ObjectStore) -> Result<BTreeSet<u64>> {
     Ok(numbers)
 }
 
-/// The key of a condemned record: ten digits, so that names sort like numbers.
-pub fn condemned_key(number: u64) -> Key {
-    Key::new(Area::Condemned, format!("{number:010}"))
-}
-
-/// Reads a condemned record.
-pub fn load_condemned(store: &dyn ObjectStore, keyring: &Keyring, number: u64) -> Result<Condemned> {
-    let key = condemned_key(number);
-    let object = store.get(&key, MAX_CONDEMNED_BYTES)?;
-    let record: Condemned = keyring.load(ObjectKind::Condemned, object, &key)?;
-    if record.number == number { Ok(record) } else { Err(Error::damaged(&key, "it is the record of another number")) }
-}
+pub use super::index::{condemned_key, load_condemned};
 
 /// The number of the next condemned record: above all that ever were.
 pub fn next_condemned(store: &dyn ObjectStore) -> Result<u64> {

@@ -343,14 +343,13 @@ fn build(
     let (steps, to_build) = sync_channel(WAITING_STEPS);
     context.monitor.event(Event::Phase("backing up"));
     let (scan, found_roots) = start_scan(options, sources, &context.stop)?;
-    let (ignore_inode, ignore_ctime) = walk::ignored(options);
     let work = Walk {
         sources: sources.to_vec(),
         scan,
         roots: found_roots,
         parent: parent.map(|parent| walk::Parent { root: parent.root, begun_ns: parent.begun_ns, reader: blobs() }),
-        ignore_inode,
-        ignore_ctime,
+        ignore_inode: options.ignore_inode,
+        ignore_ctime: options.ignore_ctime,
         steps,
         jobs: readers.queue(),
         budget: Budget::new(READ_AHEAD_BYTES),

@@ -5,9 +5,9 @@
 //! after the job it waits for could have been handed out: announced first, handed out next, so nobody waits in a
 //! circle.
 
+use super::Source;
 use super::read::{Job, LARGE_PERMIT_BYTES, Message, Results, SMALL_BYTES, results};
 use super::roots::{Way, join};
-use super::{Options, Source};
 use crate::base::{Budget, Event, Kind, Monitor, Problem, Stop};
 use crate::crypto::names::fold_digits;
 use crate::format::cbor::{Bytes, Unknown};
@@ -456,9 +456,4 @@ fn meta_of(metadata: &std::fs::Metadata) -> Meta {
         symlink_target: Vec::new(),
         xattrs: Vec::new(),
     }
-}
-
-/// What of the options concerns the walk.
-pub fn ignored(options: &Options) -> (bool, bool) {
-    (options.ignore_inode, options.ignore_ctime)
 }

@@ -9,7 +9,7 @@ use crate::format::envelope::ObjectKind;
 use crate::format::pack::{Directory, Role};
 use crate::repo::keyring::Keyring;
 use crate::repo::{Error, Result};
-use crate::store::{Area, Key, ObjectStore};
+use crate::store::{Area, ObjectStore};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A segment is stored when it has this many entries.
@@ -32,10 +32,7 @@ pub struct Rebuilt {
     pub deleted: u64,
 }
 
-/// Where a pack lies.
-pub fn pack_key(id: PackId) -> Key {
-    Key::new(Area::Packs, id)
-}
+pub use crate::repo::pack_reader::pack_key;
 
 /// Reads trailer and directory of every pack, stores new segments that say what all packs hold, and only then deletes
 /// those that were there before. `origin` says who writes them; its `supersedes` and `condemned_seen` are filled in

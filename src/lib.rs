@@ -10,6 +10,7 @@
 //! | 1 | [`crypto`] | names, seals, key slots |
 //! | 1 | [`chunk`] | streams into chunks, with cut marks |
 //! | 1 | [`compress`] | zstd frames, alone or on bases |
+//! | 1 | [`db`] | talks with database servers |
 //! | 2 | [`format`](mod@format) | the bytes of every object; no I/O |
 //! | 3 | [`repo`] | the vault: keyring, sessions, packs, index, trees, snapshots |
 //! | 3 | [`source`] | where bytes come from |
@@ -26,6 +27,7 @@ pub mod chunk;
 pub mod cli;
 pub mod compress;
 pub mod crypto;
+pub mod db;
 pub mod format;
 pub mod ops;
 pub mod repo;

@@ -71,6 +71,30 @@ record! {
 }
 
 record! {
+    /// The dump of a database; its directory holds the rest, `manifest.json` first of all.
+    Dump {
+        /// Its directory in the tree: `/@postgres/NAME`.
+        1 => path: Bytes,
+        /// `postgres` or `mysql`.
+        2 => kind: String,
+        /// The database.
+        3 => database: String,
+        /// The server's product and version.
+        4 => server: String,
+        /// What tells the server from every other.
+        5 => identity: String,
+        /// Tables.
+        6 => tables: u64,
+        /// Rows of all tables, exactly.
+        7 => rows: u64,
+        /// Bytes of all streams.
+        8 => bytes: u64,
+        /// When the consistent moment was taken, nanoseconds since 1970.
+        9 => taken_ns: i64,
+    }
+}
+
+record! {
     /// One point in time.
     Snapshot {
         /// Its name: that of the session that committed it. Equal to the object's name.
@@ -107,7 +131,7 @@ record! {
         16 => excludes: Vec<String>,
         /// Streams in it.
         17 => streams: Vec<Stream>,
-        /// What it holds: `files`, `command`, later `db`; sorted.
+        /// What it holds: `files`, `command`, `db`; sorted.
         18 => kinds: Vec<String>,
         /// The snapshot that this one is a re-tagged copy of.
         19 => original: Option<SnapshotId>,
@@ -115,6 +139,8 @@ record! {
         20 => description: String,
         /// When the repository received it, by the store's clock where it has one.
         21 => received_ns: i64,
+        /// Dumps of databases in it.
+        22 => dumps: Vec<Dump>,
     }
 }
 

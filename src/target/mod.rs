@@ -1,3 +1,4 @@
 //! Where bytes go back to.
 
+pub mod dump;
 pub mod files;

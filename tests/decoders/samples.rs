@@ -170,6 +170,7 @@ fn snapshot() -> Snapshot {
         original: None,
         description: String::new(),
         received_ns: 4,
+        dumps: Vec::new(),
         unknown: unknown(),
     }
 }

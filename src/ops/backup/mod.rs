@@ -474,6 +474,7 @@ fn snapshot_of(
         original: None,
         description: options.description.clone(),
         received_ns: now_ns,
+        dumps: Vec::new(),
         unknown: Unknown::none(),
     }
 }

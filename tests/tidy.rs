@@ -99,6 +99,7 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
     (&["env", "::", "vars_os"], ASKS, "take it as a value"),
     (&["env", "::", "home_dir"], ASKS, "take it as a value"),
     (&["env", "::", "temp_dir"], ASKS, "take it as a value"),
+    (&["Command", "::", "new"], CHILDREN, "start a `base::child::Program`"),
     (&["async", "fn"], ASYNC, "show a plain function"),
     (&["async", "move"], ASYNC, "show a plain function"),
     (&["async", "{"], ASYNC, "show a plain function"),
@@ -109,6 +110,7 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
 ];
 
 const CLOCK: &[&str] = &["base/clock.rs"];
+const CHILDREN: &[&str] = &["base/child.rs"];
 const PRINTS: &[&str] = &["cli"];
 const ASKS: &[&str] = &["cli", "config"];
 const ASYNC: &[&str] = &["daemon", "db", "notify", "store/s3.rs"];

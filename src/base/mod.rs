@@ -1,10 +1,11 @@
 //! The ground floor: names, kinds of failure, time, progress, stopping, memory budgets and secrets.
 //!
 //! Everything here is plain vocabulary that all other rooms share. Nothing in it knows a repository, a file
-//! system tree of its own or a format; it does no I/O beyond opening directories and asking the system for the time,
-//! for random bytes and who we are.
+//! system tree of its own or a format; it does no I/O beyond opening directories, starting other programs and asking the
+//! system for the time, for random bytes and who we are.
 
 pub mod budget;
+pub mod child;
 pub mod clock;
 pub mod directory;
 pub mod error;

@@ -6,15 +6,16 @@
 use super::args::{Global, KdfCost, NewSecret};
 use super::error::{Error, Result};
 use super::print::say;
-use crate::base::{Kind, Secret};
+use crate::base::child::Program;
+use crate::base::{Kind, Secret, Stop};
 use crate::crypto::slots::{GuardKind, KEY_FILE_BYTES, MAX_STRETCH_KIB, StretchCost, Unlock, generate_key_file};
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// No password is longer; a file given by mistake is not read to its end.
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
@@ -23,7 +24,7 @@ const MAX_PASSWORD_BYTES: u64 = 64 << 10;
 enum Origin {
     Password(Secret<Vec<u8>>),
     PasswordFile(PathBuf),
-    PasswordCommand(String),
+    PasswordCommand(OsString),
     KeyFile(PathBuf),
     Terminal,
 }
@@ -50,7 +51,7 @@ pub fn another(new: &NewSecret) -> Result<Unlock> {
     }
     let origin = match (&new.new_password_file, &new.new_password_command, &new.new_key_file) {
         (Some(file), _, _) => Origin::PasswordFile(file.clone()),
-        (_, Some(command), _) => Origin::PasswordCommand(command.clone()),
+        (_, Some(command), _) => Origin::PasswordCommand(command.into()),
         (_, _, Some(file)) => Origin::KeyFile(file.clone()),
         _ => Origin::Terminal,
     };
@@ -83,7 +84,7 @@ pub fn make_key_file(path: &Path) -> Result<Unlock> {
 fn origin(global: &Global) -> Origin {
     let flags = [
         global.password_file.clone().map(Origin::PasswordFile),
-        global.password_command.clone().map(Origin::PasswordCommand),
+        global.password_command.clone().map(|command| Origin::PasswordCommand(command.into())),
         global.key_file.clone().map(Origin::KeyFile),
     ];
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
@@ -91,10 +92,7 @@ fn origin(global: &Global) -> Origin {
         set("KEEPSTONE_PASSWORD")
             .map(|password| Origin::Password(Secret::new(password.into_vec())))
             .or_else(|| set("KEEPSTONE_PASSWORD_FILE").map(|path| Origin::PasswordFile(path.into())))
-            .or_else(|| {
-                set("KEEPSTONE_PASSWORD_COMMAND")
-                    .map(|command| Origin::PasswordCommand(command.to_string_lossy().into_owned()))
-            })
+            .or_else(|| set("KEEPSTONE_PASSWORD_COMMAND").map(Origin::PasswordCommand))
             .or_else(|| set("KEEPSTONE_KEY_FILE").map(|path| Origin::KeyFile(path.into())))
     };
     flags.into_iter().flatten().next().or_else(environment).unwrap_or(Origin::Terminal)
@@ -138,22 +136,19 @@ fn first_line(mut content: Secret<Vec<u8>>, from: &Path) -> Result<Secret<Vec<u8
     }
 }
 
-fn output_of(command: &str) -> Result<Secret<Vec<u8>>> {
+/// The password that a command prints. It may ask the person at the terminal for what it needs.
+fn output_of(command: &OsStr) -> Result<Secret<Vec<u8>>> {
     let failed = |source| Error::io("run the password command", source);
-    let mut child = Command::new("sh")
-        .arg("-c")
-        .arg(command)
-        .stdin(Stdio::inherit())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let stdout = child.stdout.take().expect("it was asked to be a pipe");
-    let content = read_all(stdout, MAX_PASSWORD_BYTES).map_err(failed);
-    let status = child.wait().map_err(failed)?;
+    let mut child = Program::shell(command).at_the_terminal().start(&Stop::new()).map_err(failed)?;
+    let output = child.take_output().expect("nobody took it before");
+    let content = read_all(output, MAX_PASSWORD_BYTES).map_err(failed)?;
+    let Some(content) = content else {
+        return Err(Error::usage("the password command printed far more than a password"));
+    };
+    let status = child.finish().map_err(failed)?.status;
     if !status.success() {
         return Err(Error::Said(Kind::Unavailable, format!("the password command failed ({status})")));
     }
-    let content = content?.ok_or_else(|| Error::usage("the password command printed far more than a password"))?;
     first_line(content, Path::new("what the password command printed"))
 }
 
@@ -199,8 +194,8 @@ mod tests {
 
     #[test]
     fn a_command_prints_the_password_and_its_failure_is_one() {
-        assert_eq!(output_of("printf 'hunter2\\nmore\\n'").unwrap().expose(), b"hunter2");
-        let error = output_of("echo hunter2; exit 3").unwrap_err();
+        assert_eq!(output_of(OsStr::new("printf 'hunter2\\nmore\\n'")).unwrap().expose(), b"hunter2");
+        let error = output_of(OsStr::new("echo hunter2; exit 3")).unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable);
         assert!(!error.to_string().contains("hunter2"));
     }

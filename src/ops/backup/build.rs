@@ -382,7 +382,7 @@ impl<'a> Builder<'a> {
         let (namer, sink, reader, monitor, stop) =
             (self.namer.clone(), &mut self.sink, &mut self.reader, self.monitor, self.stop);
         let mut failed = None;
-        let ended = stream::read(kind, |input| {
+        let ended = stream::read(kind, stop, |input| {
             namer.stream(input, &mut start, &mut Vec::new(), &mut |data, named| {
                 monitor.event(Event::Done { items: 0, bytes: data.len() as u64 });
                 failed = content.chunk(data, named, sink, reader).err();

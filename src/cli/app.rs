@@ -2,14 +2,14 @@
 
 use super::args::Global;
 use super::error::{Error, Result};
+use super::location::Location;
 use super::print::{Output, human};
 use super::secrets;
 use super::terminal::{self, Look};
-use crate::base::{Clock, Kind, RepositoryId, Stop};
+use crate::base::{Clock, RepositoryId, Stop};
 use crate::crypto::slots::Unlock;
 use crate::ops::Context;
-use crate::repo::{self, Repository, SealedRepository};
-use crate::store::{Local, ObjectStore};
+use crate::repo::{Repository, SealedRepository};
 use std::env;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -41,27 +41,28 @@ impl App {
     }
 
     /// Where the repository is.
-    pub fn location(&self) -> Result<&Path> {
+    pub fn location(&self) -> Result<Location> {
         let path = self.global.repository.as_deref().filter(|path| !path.as_os_str().is_empty());
-        let path = path.ok_or_else(|| Error::usage("which repository? Give -r FOLDER or set KEEPSTONE_REPOSITORY"))?;
-        match path.to_str().and_then(|text| text.split_once(':')) {
-            Some((scheme @ ("s3" | "sftp" | "rest" | "b2" | "rclone" | "http" | "https"), _)) => {
-                Err(Error::usage(format!("this version keeps repositories in local folders, not behind {scheme}:")))
-            }
-            _ => Ok(path),
-        }
+        let path = path.ok_or_else(|| {
+            Error::usage("which repository? Give -r FOLDER, or -r s3:…, or set KEEPSTONE_REPOSITORY")
+        })?;
+        Location::parse(path, self.global.allow_plain_http)
     }
 
     /// The repository, still locked.
     pub fn sealed(&self) -> Result<SealedRepository> {
-        let path = self.location()?;
-        let store: Arc<dyn ObjectStore> = match Local::open(path) {
-            Err(error) if error.kind() == Kind::NoRepository => {
-                return Err(repo::Error::NoRepository(path.display().to_string()).into());
-            }
-            other => Arc::new(other?),
+        Ok(SealedRepository::open(self.location()?.open(self)?)?)
+    }
+
+    /// A folder for packs that are on their way to a remote store.
+    pub fn spool(&self) -> Result<PathBuf> {
+        let folder = match self.cache_top().filter(|_| !self.global.no_cache) {
+            Some(top) => top.join("spool"),
+            None => env::temp_dir(),
         };
-        Ok(SealedRepository::open(store)?)
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.map_err(|source| Error::io(format!("make {}, where packs are gathered", folder.display()), source))?;
+        Ok(folder)
     }
 
     /// The repository, opened with the user's password or key.

@@ -8,6 +8,7 @@ pub mod args;
 mod commands;
 pub mod error;
 pub mod exit;
+mod location;
 pub mod print;
 mod secrets;
 mod terminal;

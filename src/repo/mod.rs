@@ -362,7 +362,7 @@ fn probe(store: &dyn ObjectStore) -> Result<StoreConfig> {
     store.list(Area::Sessions, &mut |entry| listed |= entry.name == name)?;
     store.delete(&key)?;
     Ok(StoreConfig {
-        put_if_absent: first == Put::Stored && second == Put::Existed && kept,
+        put_if_absent: first == Put::Stored && second == Put::Existed && kept && store.puts_are_atomic(),
         list_after_write: listed,
         unknown: Unknown::none(),
     })

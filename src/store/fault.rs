@@ -341,6 +341,10 @@ impl ObjectStore for Fault {
     fn free_bytes(&self) -> Option<u64> {
         self.state().room_bytes.or_else(|| self.inner.free_bytes())
     }
+
+    fn puts_are_atomic(&self) -> bool {
+        self.inner.puts_are_atomic()
+    }
 }
 
 struct FaultUpload {

@@ -8,12 +8,14 @@ mod local;
 mod memory;
 mod record;
 mod retry;
+mod s3;
 
 pub use fault::{Crash, Damage, Fault};
 pub use local::Local;
 pub use memory::Memory;
 pub use record::{Count, Entry, Record};
 pub use retry::{Retried, Retry};
+pub use s3::{Address as S3Address, S3, Settings as S3Settings};
 
 use crate::base::{Kind, Timestamp};
 use std::fmt;
@@ -277,6 +279,12 @@ pub trait ObjectStore: Send + Sync {
 
     /// Bytes that can still be written, where the store can tell.
     fn free_bytes(&self) -> Option<u64>;
+
+    /// Whether promise 3 holds between machines. A store that only looks before it puts says no; nobody else may be
+    /// at work in it then.
+    fn puts_are_atomic(&self) -> bool {
+        true
+    }
 }
 
 impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
@@ -318,6 +326,10 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
 
     fn free_bytes(&self) -> Option<u64> {
         (**self).free_bytes()
+    }
+
+    fn puts_are_atomic(&self) -> bool {
+        (**self).puts_are_atomic()
     }
 }
 

@@ -165,6 +165,10 @@ impl ObjectStore for Record {
     fn free_bytes(&self) -> Option<u64> {
         self.inner.free_bytes()
     }
+
+    fn puts_are_atomic(&self) -> bool {
+        self.inner.puts_are_atomic()
+    }
 }
 
 /// Its bytes are counted when it is finished.

@@ -110,6 +110,21 @@ fn sleeper(stop: Stop) -> impl Fn(Duration) {
     }
 }
 
+/// Runs `request` until it succeeds, fails for good, has been tried often enough, or `stop` is raised. `tell` hears of
+/// each wait.
+pub(super) fn again<T>(
+    stop: &Stop,
+    tell: impl Fn(Duration, &Error),
+    request: impl FnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    request
+        .retry(waits())
+        .sleep(sleeper(stop.clone()))
+        .when(|error: &Error| error.kind().is_transient() && !stop.raised())
+        .notify(|error: &Error, wait: Duration| tell(wait, error))
+        .call()
+}
+
 fn waits() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(FIRST_WAIT)
@@ -174,6 +189,10 @@ impl ObjectStore for Retry {
 
     fn free_bytes(&self) -> Option<u64> {
         self.inner.free_bytes()
+    }
+
+    fn puts_are_atomic(&self) -> bool {
+        self.inner.puts_are_atomic()
     }
 }
 

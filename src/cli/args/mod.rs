@@ -58,8 +58,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 done but some sources could not be read
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The repository: a folder
-    #[arg(short = 'r', long = "repo", global = true, value_name = "FOLDER", env = "KEEPSTONE_REPOSITORY")]
+    /// The repository: a folder, s3://BUCKET/PREFIX or s3:https://HOST/BUCKET/PREFIX
+    #[arg(short = 'r', long = "repo", global = true, value_name = "PLACE", env = "KEEPSTONE_REPOSITORY")]
     pub repository: Option<PathBuf>,
     /// Read the password from the first line of a file
     #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["password_command", "key_file"])]
@@ -70,6 +70,18 @@ pub struct Global {
     /// Open the repository with a key file in place of a password
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// The region of the bucket [default: what AWS_REGION or the profile says, us-east-1 if neither does]
+    #[arg(long, global = true, value_name = "REGION", env = "KEEPSTONE_S3_REGION", help_heading = "S3 options")]
+    pub s3_region: Option<String>,
+    /// Trust the authorities of this PEM file too
+    #[arg(long, global = true, value_name = "FILE", env = "KEEPSTONE_S3_CA", help_heading = "S3 options")]
+    pub s3_ca: Option<PathBuf>,
+    /// The storage class of packs, such as STANDARD_IA
+    #[arg(long, global = true, value_name = "CLASS", env = "KEEPSTONE_S3_STORAGE_CLASS", help_heading = "S3 options")]
+    pub s3_storage_class: Option<String>,
+    /// Talk to an S3 server on another machine without encryption
+    #[arg(long, global = true, help_heading = "S3 options")]
+    pub allow_plain_http: bool,
     /// Where local caches lie [default: $XDG_CACHE_HOME/keepstone or ~/.cache/keepstone]
     #[arg(long, global = true, value_name = "FOLDER", env = "KEEPSTONE_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,

@@ -197,7 +197,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// A repository that lies in one of its sources is left out, and so is its local cache: they would change while they
 /// are read. A source that lies in the repository is refused.
 fn keep_out(app: &App, context: &Context, options: &mut Options) -> Result<()> {
-    let repository = app.location()?.canonicalize().ok();
+    let repository = app.location()?.folder().and_then(|folder| folder.canonicalize().ok());
     let cache = context.cache_dir.as_ref().and_then(|folder| folder.canonicalize().ok());
     for source in &options.sources {
         let Source::Path(path) = source else { continue };

@@ -10,9 +10,7 @@ use crate::cli::print::human;
 use crate::cli::secrets;
 use crate::crypto::slots::Unlock;
 use crate::repo::{Repository, SealedRepository};
-use crate::store::{Local, ObjectStore};
 use serde::Serialize;
-use std::sync::Arc;
 
 #[derive(Serialize)]
 struct JsonInit {
@@ -53,7 +51,7 @@ pub fn create(app: &App, given: &NewRepository) -> Result<(Repository, &'static 
         None => secrets::unlock_new(&app.global)?,
     };
     let guard = secrets::guard(&unlock, given.cost)?;
-    let store: Arc<dyn ObjectStore> = Arc::new(Local::create(location)?);
+    let store = location.create(app)?;
     let by = if matches!(unlock, Unlock::Passphrase(_)) { "a lost password" } else { "a lost key file" };
     Ok((Repository::create(store, Sizes::V1, &unlock, guard, "first", Clock::System)?, by))
 }

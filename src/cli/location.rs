@@ -1,0 +1,100 @@
+//! Where the repository is: a folder or a place in a bucket, and how its store is opened.
+
+use super::app::App;
+use super::error::{Error, Result};
+use crate::base::Kind;
+use crate::repo;
+use crate::store::{Local, ObjectStore, Retried, Retry, S3, S3Address, S3Settings};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Schemes of other tools, which people may try.
+const FOREIGN: [&str; 7] = ["sftp", "rest", "b2", "rclone", "http", "https", "gs"];
+
+/// Where a repository is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// A place in a bucket of an S3-compatible store.
+    Bucket(S3Address),
+}
+
+impl Location {
+    /// Reads what was given with `-r`.
+    pub fn parse(given: &Path, plain_http: bool) -> Result<Location> {
+        match given.to_str() {
+            Some(text) if S3Address::is_meant(text) => Ok(Location::Bucket(S3Address::parse(text, plain_http)?)),
+            Some(text) if text.split_once(':').is_some_and(|(scheme, _)| FOREIGN.contains(&scheme)) => {
+                let text = format!("{text} is not understood: a repository is a folder, s3://BUCKET/PREFIX or \
+                                    s3:https://HOST/BUCKET/PREFIX");
+                Err(Error::usage(text))
+            }
+            _ => Ok(Location::Folder(given.to_owned())),
+        }
+    }
+
+    /// The folder, if it is one.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Location::Folder(path) => Some(path),
+            Location::Bucket(_) => None,
+        }
+    }
+
+    /// Opens the store of a repository that should be there.
+    pub fn open(&self, app: &App) -> Result<Arc<dyn ObjectStore>> {
+        match self {
+            Location::Folder(path) => match Local::open(path) {
+                Err(error) if error.kind() == Kind::NoRepository => {
+                    Err(repo::Error::NoRepository(path.display().to_string()).into())
+                }
+                other => Ok(Arc::new(other?)),
+            },
+            Location::Bucket(address) => bucket(app, address),
+        }
+    }
+
+    /// Opens the store of a repository that is to be made.
+    pub fn create(&self, app: &App) -> Result<Arc<dyn ObjectStore>> {
+        match self {
+            Location::Folder(path) => Ok(Arc::new(Local::create(path)?)),
+            Location::Bucket(address) => bucket(app, address),
+        }
+    }
+}
+
+/// A store that asks again when a fault may pass, and says so.
+fn bucket(app: &App, address: &S3Address) -> Result<Arc<dyn ObjectStore>> {
+    let global = &app.global;
+    let settings = S3Settings {
+        region: global.s3_region.clone(),
+        authorities: global.s3_ca.clone(),
+        pack_class: global.s3_storage_class.clone(),
+        spool: app.spool()?,
+    };
+    let (one, other) = (app.look.clone(), app.look.clone());
+    let store = S3::open(address.clone(), &settings, app.stop.clone(), move |retried| one.note(&told(retried)))?;
+    Ok(Arc::new(Retry::new(store, app.stop.clone(), move |retried| other.note(&told(retried)))))
+}
+
+fn told(retried: &Retried<'_>) -> String {
+    let Retried { tries, wait, error, .. } = retried;
+    format!("{error}: try {} follows in {:.1} s", tries + 1, wait.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_and_buckets_are_told_apart_and_foreign_schemes_refused() {
+        let parse = |text: &str| Location::parse(Path::new(text), false);
+        assert!(matches!(parse("s3://vault/x"), Ok(Location::Bucket(_))));
+        assert!(matches!(parse("./s3/vault"), Ok(Location::Folder(_))));
+        assert!(matches!(parse("C:/vault"), Ok(Location::Folder(_))));
+        for text in ["sftp:me@host:/vault", "rest:http://host/", "gs:vault:/"] {
+            assert_eq!(parse(text).map_err(|error| error.kind()), Err(Kind::Usage), "{text}");
+        }
+    }
+}

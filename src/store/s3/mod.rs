@@ -14,6 +14,7 @@ pub use address::Address;
 use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Retried, Upload, check_limit, check_range};
 use crate::base::{Kind, Stop, Timestamp};
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::ProvideCredentials;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation};
@@ -25,7 +26,6 @@ use aws_sdk_s3::types::{Object, StorageClass};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use failure::Answer;
-use std::error::Error as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,7 +82,7 @@ impl S3 {
         stop: Stop,
         tell: impl Fn(&Retried<'_>) + Send + Sync + 'static,
     ) -> Result<S3, Error> {
-        let failed = |reason: String| Error::new(Kind::Usage, "open", &address, reason);
+        let failed = |(kind, reason): (Kind, String)| Error::new(kind, "open", &address, reason);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("s3")
@@ -98,13 +98,15 @@ impl S3 {
 }
 
 /// A client with our certificates, our time limits and no retries of its own.
-async fn client(address: &Address, settings: &Settings) -> Result<Client, String> {
+async fn client(address: &Address, settings: &Settings) -> Result<Client, (Kind, String)> {
     let mut trusted = TrustStore::default();
     if let Some(file) = &settings.authorities {
-        let pem = std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        let pem = std::fs::read(file);
+        let pem = pem.map_err(|error| (Kind::Usage, format!("cannot read {}: {error}", file.display())))?;
         trusted = trusted.with_pem_certificate(pem);
     }
-    let tls = TlsContext::builder().with_trust_store(trusted).build().map_err(|error| error.to_string())?;
+    let tls = TlsContext::builder().with_trust_store(trusted).build();
+    let tls = tls.map_err(|error| (Kind::Usage, error.to_string()))?;
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .tls_context(tls)
@@ -114,6 +116,7 @@ async fn client(address: &Address, settings: &Settings) -> Result<Client, String
         loader = loader.region(Region::new(region.clone()));
     }
     let shared = loader.load().await;
+    check_credentials(&shared).await.map_err(|reason| (Kind::Denied, reason))?;
     let times = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(ANSWER_TIMEOUT)
@@ -133,6 +136,18 @@ async fn client(address: &Address, settings: &Settings) -> Result<Client, String
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     }
     Ok(Client::from_conf(config.build()))
+}
+
+/// Without credentials every request fails, with words about whatever was looked at last.
+async fn check_credentials(shared: &aws_config::SdkConfig) -> Result<(), String> {
+    let remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE for a profile in ~/.aws";
+    let Some(provider) = shared.credentials_provider() else {
+        return Err(format!("there are no credentials: {remedy}"));
+    };
+    match provider.provide_credentials().await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("there are no credentials ({}): {remedy}", innermost(&error))),
+    }
 }
 
 impl ObjectStore for S3 {
@@ -387,7 +402,7 @@ where
 }
 
 /// The words of the innermost cause: the SDK's own only say that there was one.
-fn innermost<E: std::error::Error + 'static>(error: &SdkError<E>) -> String {
+fn innermost(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

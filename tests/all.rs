@@ -14,6 +14,7 @@ mod keep;
 mod postgres;
 mod program;
 mod readme;
+mod s3;
 mod servers;
 mod store_contract;
 mod surroundings;

@@ -128,6 +128,30 @@ held_to_the_contract!(
     memory_behind_retry_of_faults
 );
 
+/// All promises in one test: each would ask for the server again.
+#[test]
+fn a_bucket_keeps_the_promises() {
+    let Some(server) = crate::servers::seaweed::server() else { return };
+    for promise in [
+        all_or_nothing,
+        an_upload_dropped_leaves_nothing,
+        what_is_there_stays,
+        one_of_several_wins,
+        what_is_stored_is_seen_by_all,
+        reads_are_exact,
+        listings_are_complete,
+        listings_are_complete_while_others_write,
+        deleting_nothing_is_fine,
+        replacing_is_atomic,
+    ] {
+        let place = server.place();
+        promise(&Subject {
+            reopen: Box::new(move || Arc::new(patient(crate::servers::seaweed_store(&place)))),
+            _folder: None,
+        });
+    }
+}
+
 /// Says that a thread is done, also when it failed: nobody waits for it for ever.
 struct Done<'a>(&'a AtomicBool);
 

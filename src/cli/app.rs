@@ -43,9 +43,8 @@ impl App {
     /// Where the repository is.
     pub fn location(&self) -> Result<Location> {
         let path = self.global.repository.as_deref().filter(|path| !path.as_os_str().is_empty());
-        let path = path.ok_or_else(|| {
-            Error::usage("which repository? Give -r FOLDER, or -r s3:…, or set KEEPSTONE_REPOSITORY")
-        })?;
+        let path = path
+            .ok_or_else(|| Error::usage("which repository? Give -r FOLDER, or -r s3:…, or set KEEPSTONE_REPOSITORY"))?;
         Location::parse(path, self.global.allow_plain_http)
     }
 

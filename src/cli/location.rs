@@ -26,8 +26,10 @@ impl Location {
         match given.to_str() {
             Some(text) if S3Address::is_meant(text) => Ok(Location::Bucket(S3Address::parse(text, plain_http)?)),
             Some(text) if text.split_once(':').is_some_and(|(scheme, _)| FOREIGN.contains(&scheme)) => {
-                let text = format!("{text} is not understood: a repository is a folder, s3://BUCKET/PREFIX or \
-                                    s3:https://HOST/BUCKET/PREFIX");
+                let text = format!(
+                    "{text} is not understood: a repository is a folder, s3://BUCKET/PREFIX or \
+                                    s3:https://HOST/BUCKET/PREFIX"
+                );
                 Err(Error::usage(text))
             }
             _ => Ok(Location::Folder(given.to_owned())),
@@ -70,6 +72,7 @@ fn bucket(app: &App, address: &S3Address) -> Result<Arc<dyn ObjectStore>> {
     let settings = S3Settings {
         region: global.s3_region.clone(),
         authorities: global.s3_ca.clone(),
+        keys: None,
         pack_class: global.s3_storage_class.clone(),
         spool: app.spool()?,
     };

@@ -15,7 +15,7 @@ pub use local::Local;
 pub use memory::Memory;
 pub use record::{Count, Entry, Record};
 pub use retry::{Retried, Retry};
-pub use s3::{Address as S3Address, S3, Settings as S3Settings};
+pub use s3::{Address as S3Address, Keys as S3Keys, S3, Settings as S3Settings};
 
 use crate::base::{Kind, Timestamp};
 use std::fmt;

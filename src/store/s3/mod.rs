@@ -12,12 +12,13 @@ mod upload;
 pub use address::Address;
 
 use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Retried, Upload, check_limit, check_range};
-use crate::base::{Kind, Stop, Timestamp};
+use crate::base::{Kind, Secret, Stop, Timestamp};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::ProvideCredentials;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::config::{
+    BehaviorVersion, Credentials, ProvideCredentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
@@ -50,8 +51,19 @@ pub struct Settings {
     pub authorities: Option<PathBuf>,
     /// The storage class of packs, such as `STANDARD_IA`; everything else is kept in the bucket's own.
     pub pack_class: Option<String>,
+    /// The keys; none for what the environment, the profile or the machine gives.
+    pub keys: Option<Keys>,
     /// Where packs lie until they are complete; a folder on a disk with some hundred MB.
     pub spool: PathBuf,
+}
+
+/// An access key and its secret.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The name of the key.
+    pub access: String,
+    /// The secret, UTF-8.
+    pub secret: Secret<Vec<u8>>,
 }
 
 type Tell = dyn Fn(&Retried<'_>) + Send + Sync;
@@ -115,6 +127,10 @@ async fn client(address: &Address, settings: &Settings) -> Result<Client, (Kind,
     if let Some(region) = &settings.region {
         loader = loader.region(Region::new(region.clone()));
     }
+    if let Some(keys) = &settings.keys {
+        let secret = String::from_utf8_lossy(keys.secret.expose()).into_owned();
+        loader = loader.credentials_provider(Credentials::new(&keys.access, secret, None, None, "given"));
+    }
     let shared = loader.load().await;
     check_credentials(&shared).await.map_err(|reason| (Kind::Denied, reason))?;
     let times = TimeoutConfig::builder()
@@ -122,7 +138,8 @@ async fn client(address: &Address, settings: &Settings) -> Result<Client, (Kind,
         .read_timeout(ANSWER_TIMEOUT)
         .operation_attempt_timeout(REQUEST_TIMEOUT)
         .build();
-    let mut config = aws_sdk_s3::config::Builder::from(&shared).retry_config(RetryConfig::disabled()).timeout_config(times);
+    let mut config =
+        aws_sdk_s3::config::Builder::from(&shared).retry_config(RetryConfig::disabled()).timeout_config(times);
     if shared.region().is_none() {
         config = config.region(Region::new("us-east-1"));
     }
@@ -325,7 +342,8 @@ impl Place {
         let mut bytes = Vec::with_capacity(size_bytes.min(FIRST_BYTES) as usize);
         let mut body = answer.body;
         while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|error| self.odd(Operation::Get, key, &format!("the answer broke off: {error}")))?;
+            let piece =
+                piece.map_err(|error| self.odd(Operation::Get, key, &format!("the answer broke off: {error}")))?;
             if (bytes.len() + piece.len()) as u64 > size_bytes {
                 return Err(self.odd(Operation::Get, key, "more came than was announced"));
             }
@@ -355,7 +373,12 @@ impl Place {
         let request = request.set_delimiter(delimiter).set_continuation_token(from);
         let page = self.runtime.block_on(request.send()).map_err(|error| {
             let answer = answer_of(&error);
-            Error::new(answer.kind(), "list", format!("{}/{}", self.address, area.folder()), answer.reason("s3:ListBucket"))
+            Error::new(
+                answer.kind(),
+                "list",
+                format!("{}/{}", self.address, area.folder()),
+                answer.reason("s3:ListBucket"),
+            )
         })?;
         page.contents().iter().filter_map(|object| listed(area, &folder, object)).for_each(each);
         let further = page.is_truncated().unwrap_or(false);

@@ -34,7 +34,12 @@ impl S3Upload {
             let folder = place.spool.display();
             Error::new(Kind::of_io(&error), "write", folder, format_args!("{error}: packs are gathered there"))
         })?;
-        Ok(S3Upload { place: place.clone(), file: BufWriter::with_capacity(GATHER_BYTES, file), length: 0, failed: None })
+        Ok(S3Upload {
+            place: place.clone(),
+            file: BufWriter::with_capacity(GATHER_BYTES, file),
+            length: 0,
+            failed: None,
+        })
     }
 
     fn note<T>(&mut self, outcome: io::Result<T>) -> io::Result<T> {
@@ -73,7 +78,9 @@ impl Upload for S3Upload {
         let tries = Cell::new(0);
         let put = retry::again(
             &place.stop,
-            |wait, error| (place.tell)(&Retried { operation: Operation::Finish.verb(), tries: tries.get(), wait, error }),
+            |wait, error| {
+                (place.tell)(&Retried { operation: Operation::Finish.verb(), tries: tries.get(), wait, error })
+            },
             || {
                 tries.set(tries.get() + 1);
                 place.put_if_absent(key, || body(place, file, length))

@@ -345,6 +345,10 @@ impl ObjectStore for Fault {
     fn puts_are_atomic(&self) -> bool {
         self.inner.puts_are_atomic()
     }
+
+    fn puts_at_once(&self) -> usize {
+        self.inner.puts_at_once()
+    }
 }
 
 struct FaultUpload {

@@ -285,6 +285,11 @@ pub trait ObjectStore: Send + Sync {
     fn puts_are_atomic(&self) -> bool {
         true
     }
+
+    /// How many large objects are best stored at once: more than one where each waits for a network.
+    fn puts_at_once(&self) -> usize {
+        1
+    }
 }
 
 impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
@@ -330,6 +335,10 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
 
     fn puts_are_atomic(&self) -> bool {
         (**self).puts_are_atomic()
+    }
+
+    fn puts_at_once(&self) -> usize {
+        (**self).puts_at_once()
     }
 }
 

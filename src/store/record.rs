@@ -169,6 +169,10 @@ impl ObjectStore for Record {
     fn puts_are_atomic(&self) -> bool {
         self.inner.puts_are_atomic()
     }
+
+    fn puts_at_once(&self) -> usize {
+        self.inner.puts_at_once()
+    }
 }
 
 /// Its bytes are counted when it is finished.

@@ -13,16 +13,22 @@ use super::super::pack_writer::{FilledPack, PackWriter};
 use super::seal::SealedBatch;
 use super::{Counters, gone};
 use crate::base::SessionId;
-use crate::format::pack::Role;
+use crate::format::pack::{Directory, Role};
+use crate::format::segment::PackRow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// A segment is stored once this many packs wait for one …
 const SEGMENT_PACKS: usize = 8;
 /// … or this many blobs.
 const SEGMENT_BLOBS: usize = 65_536;
+
+/// How often a lane that waits for a pack looks whether another one failed.
+const LOOK_UP: Duration = Duration::from_millis(100);
 
 /// What packer and uploader need to know.
 pub(super) struct Work {
@@ -87,7 +93,7 @@ fn pack_all(work: Work, arrivals: &Receiver<Arrival>) -> Result<()> {
         let work = work.clone();
         std::thread::Builder::new()
             .name("uploader".to_owned())
-            .spawn(move || upload_all(&work, &filled))
+            .spawn(move || upload_all(&work, filled))
             .map_err(|error| super::Error::Internal(format!("cannot start a thread: {error}")))?
     };
     let packed = pack_in_order(&work, arrivals, hand_over);
@@ -158,11 +164,47 @@ fn hand_over(work: &Work, uploader: &SyncSender<FilledPack>, pack: PackWriter) -
     uploader.send(pack.fill(work.repository.keyring())?).map_err(|_| gone("uploader"))
 }
 
-fn upload_all(work: &Work, filled: &Receiver<FilledPack>) -> Result<()> {
+/// A pack that is in the store.
+type Stored = (PackRow, Directory);
+
+/// Stores packs, several at once where the store takes them so, and saves the segments that name them.
+fn upload_all(work: &Work, filled: Receiver<FilledPack>) -> Result<()> {
+    let filled = Mutex::new(filled);
+    let lanes = work.repository.store().puts_at_once().max(1);
+    let failed = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (tell, stored) = sync_channel(lanes);
+        for _ in 0..lanes {
+            let (tell, filled) = (tell.clone(), &filled);
+            scope.spawn(move || store_packs(filled, failed, &tell));
+        }
+        drop(tell);
+        save_segments(work, &stored).inspect_err(|_| failed.store(true, Ordering::Relaxed))
+    })
+}
+
+/// One lane: stores one pack after the other until there are no more or one of the lanes failed.
+fn store_packs(filled: &Mutex<Receiver<FilledPack>>, failed: &AtomicBool, tell: &SyncSender<Result<Stored>>) {
+    while !failed.load(Ordering::Relaxed) {
+        let pack = filled.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK_UP);
+        match pack {
+            Ok(pack) => {
+                let stored = pack.store();
+                failed.fetch_or(stored.is_err(), Ordering::Relaxed);
+                // If nobody hears it, somebody else has failed.
+                let _ = tell.send(stored);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn save_segments(work: &Work, stored: &Receiver<Result<Stored>>) -> Result<()> {
     let mut waiting = SegmentContents::default();
-    for pack in filled {
-        let (row, directory) = pack.store()?;
-        work.counters.added.fetch_add(row.size_bytes, std::sync::atomic::Ordering::Relaxed);
+    for pack in stored {
+        let (row, directory) = pack?;
+        work.counters.added.fetch_add(row.size_bytes, Ordering::Relaxed);
         waiting.add_pack(row.id, row.size_bytes, &directory)?;
         if waiting.packs.len() >= SEGMENT_PACKS || waiting.entries.len() >= SEGMENT_BLOBS {
             save_segment(work, std::mem::take(&mut waiting))?;
@@ -180,8 +222,6 @@ fn save_segment(work: &Work, mut contents: SegmentContents) -> Result<()> {
         written_ns: work.repository.now_ns(),
     };
     let id = segments::save(&**work.repository.store(), work.repository.keyring(), origin, &mut contents)?;
-    work.counters
-        .added
-        .fetch_add(work.repository.store().size(&segments::segment_key(id))?, std::sync::atomic::Ordering::Relaxed);
+    work.counters.added.fetch_add(work.repository.store().size(&segments::segment_key(id))?, Ordering::Relaxed);
     work.index.add(id, &contents)
 }

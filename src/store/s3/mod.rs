@@ -39,6 +39,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Until a whole request with its body is through.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1800);
+/// Packs that are sent at once.
+const UPLOADS: usize = 4;
 /// Bytes that are taken from an answer before its length is believed.
 const FIRST_BYTES: u64 = 1 << 20;
 
@@ -261,6 +263,10 @@ impl ObjectStore for S3 {
 
     fn free_bytes(&self) -> Option<u64> {
         None
+    }
+
+    fn puts_at_once(&self) -> usize {
+        UPLOADS
     }
 
     fn puts_are_atomic(&self) -> bool {

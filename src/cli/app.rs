@@ -48,6 +48,11 @@ impl App {
         Location::parse(path, self.global.allow_plain_http)
     }
 
+    /// Whether the repository is a folder of this machine.
+    pub fn is_local(&self) -> bool {
+        self.location().is_ok_and(|location| location.folder().is_some())
+    }
+
     /// The repository, still locked.
     pub fn sealed(&self) -> Result<SealedRepository> {
         Ok(SealedRepository::open(self.location()?.open(self)?)?)
@@ -134,8 +139,11 @@ impl App {
     pub fn command(&self, words: &str) -> String {
         let mut text = human::shell_word(&program());
         let from_environment = env::var_os("KEEPSTONE_REPOSITORY").map(PathBuf::from) == self.global.repository;
+        let region = self.global.s3_region.as_ref().map(PathBuf::from);
         let given = [
             ("-r", self.global.repository.as_ref().filter(|_| !from_environment)),
+            ("--s3-region", region.as_ref().filter(|_| env::var_os("KEEPSTONE_S3_REGION").is_none())),
+            ("--s3-ca", self.global.s3_ca.as_ref().filter(|_| env::var_os("KEEPSTONE_S3_CA").is_none())),
             ("--password-file", self.global.password_file.as_ref()),
             ("--key-file", self.global.key_file.as_ref()),
         ];
@@ -143,6 +151,9 @@ impl App {
             if let Some(value) = value {
                 text.push_str(&format!(" {flag} {}", human::shell_word(&value.to_string_lossy())));
             }
+        }
+        if self.global.allow_plain_http {
+            text.push_str(" --allow-plain-http");
         }
         format!("{text} {words}")
     }

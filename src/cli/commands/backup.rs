@@ -305,7 +305,8 @@ fn conclude(app: &App, outcome: &Outcome, verified: Option<bool>) {
     let safe = match verified {
         Some(true) => "everything found was stored, read back and compared",
         Some(false) => "what earlier runs stored",
-        None => "everything found was stored and is on the disk",
+        None if app.is_local() => "everything found was stored and is on the disk",
+        None => "everything found was stored and is in the bucket",
     };
     let safe = if outcome.problem_count > 0 {
         safe.replace("everything found", "everything that could be read")

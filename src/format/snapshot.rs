@@ -1,7 +1,7 @@
 //! Snapshots: one point in time, and the object that takes the place of one that must not come.
 
 use super::cbor::{Bytes, record};
-use crate::base::{BlobId, SessionId, SnapshotId};
+use crate::base::{BlobId, SegmentId, SessionId, SnapshotId};
 
 /// The most problems that a snapshot carries; `problem_count` counts them all.
 pub const MAX_PROBLEMS: usize = 1000;
@@ -115,6 +115,9 @@ record! {
         20 => description: String,
         /// When the repository received it, by the store's clock where it has one.
         21 => received_ns: i64,
+        /// Segments that were there when it was committed and that no other one there named as previous: with what these
+        /// name in turn, all that it may need.
+        23 => segments: Vec<SegmentId>,
     }
 }
 

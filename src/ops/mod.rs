@@ -24,10 +24,12 @@ mod walk;
 
 use crate::base::{Event, Kind, Monitor, Problem, Stop};
 use crate::format::session::SessionKind;
-use crate::repo::index::{Index, Opened};
+use crate::format::snapshot::Snapshot;
+use crate::repo::index::{Index, Opened, missing_segment};
 use crate::repo::{self, Repository, Session};
 use crate::source;
 use crate::target;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -75,6 +77,16 @@ impl Context {
         let opened = self.index.refresh(&**self.repository.store(), self.repository.keyring())?;
         opened.damaged.iter().for_each(|problem| self.monitor.event(Event::Problem(problem)));
         Ok((session, opened))
+    }
+
+    /// The segments that these snapshots name and that are gone; each once.
+    fn missing_segments<'s>(&self, snapshots: impl IntoIterator<Item = &'s Snapshot>) -> Result<Vec<Problem>, Error> {
+        let store = &**self.repository.store();
+        let mut missing = BTreeSet::new();
+        for snapshot in snapshots {
+            missing.extend(self.index.missing_of(store, snapshot.id, &snapshot.segments)?);
+        }
+        Ok(missing.into_iter().map(missing_segment).collect())
     }
 
     /// Ends the verb if somebody asked to stop.

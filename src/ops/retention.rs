@@ -457,6 +457,7 @@ pub(super) mod samples {
             original: None,
             description: String::new(),
             received_ns: time_ns,
+            segments: Vec::new(),
             unknown: Unknown::none(),
         }
     }

@@ -138,6 +138,7 @@ pub fn save_snapshot(depot: &Depot, time_ns: i64, change: impl FnOnce(&mut Snaps
         original: None,
         description: String::new(),
         received_ns: time_ns,
+        segments: Vec::new(),
         unknown: Unknown::none(),
     };
     change(&mut snapshot);

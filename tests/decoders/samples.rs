@@ -170,6 +170,7 @@ fn snapshot() -> Snapshot {
         original: None,
         description: String::new(),
         received_ns: 4,
+        segments: vec![SegmentId([7; 32])],
         unknown: unknown(),
     }
 }
@@ -359,6 +360,7 @@ fn head() -> Head {
         entries: 11,
         written_ns: 9,
         page_key: KeyId([1; 16]),
+        previous: vec![SegmentId([3; 32])],
         unknown: unknown(),
     }
 }

@@ -51,7 +51,8 @@ The password comes from --password-file, --password-command or --key-file; or el
 environment variable KEEPSTONE_PASSWORD, KEEPSTONE_PASSWORD_FILE, KEEPSTONE_PASSWORD_COMMAND or \
 KEEPSTONE_KEY_FILE, the first of them that is set; or else it is asked for on the terminal.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 done but some sources could not be read, 4 damage found, \
+Exit codes: 0 done, 1 failed, 2 usage, 3 done but some sources could not be read, 4 damage found (a backup \
+makes its snapshot all the same), \
 10 no repository, 11 refused, 12 wrong password or key, 130 interrupted.";
 
 /// Options of every command.

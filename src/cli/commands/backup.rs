@@ -37,6 +37,8 @@ struct JsonBackup {
     totals: JsonTotals,
     problem_count: u64,
     problems: Vec<JsonProblem>,
+    /// Damage that was met in the repository; what it hurts was stored again.
+    damages: Vec<JsonProblem>,
 }
 
 /// Backs up.
@@ -59,6 +61,7 @@ pub fn run(app: &App, given: &Backup) -> Result<Exit> {
     }
     Ok(match (whole, outcome.problem_count) {
         (Some(false), _) => Exit::Damage,
+        _ if !outcome.damages.is_empty() => Exit::Damage,
         (_, 0) => Exit::Done,
         _ => Exit::Partial,
     })
@@ -248,6 +251,7 @@ fn print_json(app: &App, options: &Options, outcome: &Outcome, verified: Option<
         totals: (&outcome.totals).into(),
         problem_count: outcome.problem_count,
         problems: problems(&outcome.problems),
+        damages: problems(&outcome.damages),
     });
 }
 
@@ -285,6 +289,10 @@ fn print_text(app: &App, options: &Options, outcome: &Outcome, verified: Option<
     if outcome.problem_count > 0 {
         facts.push(("problems", problem_line(outcome.problem_count, &outcome.problems)));
     }
+    if let Some(first) = outcome.damages.first() {
+        let first = human::name(format!("{}: {}", first.subject, first.message).as_bytes());
+        facts.push(("damage", format!("{} in the repository, the first: {first}", outcome.damages.len())));
+    }
     table::facts(&app.out, &facts);
     conclude(app, outcome, verified);
 }
@@ -314,6 +322,10 @@ fn conclude(app: &App, outcome: &Outcome, verified: Option<bool>) {
     };
     let problems = human::counted(outcome.problem_count, "source");
     let (not_safe, next) = match (verified, outcome.problem_count) {
+        (Some(true) | None, _) if !outcome.damages.is_empty() => (
+            "older snapshots that need what is damaged; this one stands on nothing known to be damaged".to_owned(),
+            "verify --all".to_owned(),
+        ),
         (Some(false), _) => ("this snapshot: what was read back is damaged".to_owned(), format!("verify {id}")),
         (_, 1..) => (format!("{problems} that could not be read"), format!("show {id}")),
         (None, 0) => ("nothing known; not read back yet".to_owned(), format!("verify {id}")),

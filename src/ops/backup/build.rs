@@ -131,6 +131,8 @@ pub struct Found {
     pub problems: Vec<Problem>,
     /// How many problems there were.
     pub problem_count: u64,
+    /// Parts of the parent that could not be read; at most [`MAX_PROBLEMS`].
+    pub damages: Vec<Problem>,
     /// Streams that ended well.
     pub streams: Vec<Stream>,
     /// Nodes of sources and what is in them.
@@ -199,6 +201,13 @@ impl<'a> Builder<'a> {
             Step::Stream(number, name, before) => self.stream(number, &name, before),
             Step::Removed => self.differs(),
             Step::Leave => self.leave(),
+            Step::Damage(problem) => {
+                self.monitor.event(Event::Problem(&problem));
+                if self.found.damages.len() < MAX_PROBLEMS {
+                    self.found.damages.push(problem);
+                }
+                Ok(())
+            }
             Step::Problem(problem) => {
                 self.problem(problem);
                 self.differs()

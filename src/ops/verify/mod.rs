@@ -150,6 +150,8 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     opened.damaged.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
     objects::check(context, &found)?;
     let snapshots = selected(context, options, &found)?;
+    let missing = context.missing_segments(&snapshots)?;
+    missing.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
     outcome.snapshots = snapshots.len() as u64;
 
     context.monitor.event(Event::Phase("reading trees"));

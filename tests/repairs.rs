@@ -1,0 +1,103 @@
+//! What is said and done when something in the repository is lost, and other mended defects, each with its story.
+
+use crate::program::{Place, noise};
+use crate::vault::{Vault, backup_of};
+use keepstone::ops::backup;
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+/// The objects of one folder of the repository.
+fn objects(place: &Place, folder: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![place.path("vault").join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
+
+fn last(run: &crate::program::Run) -> Value {
+    run.json().pop().unwrap()
+}
+
+#[test]
+fn a_backup_that_meets_damage_makes_a_whole_snapshot_and_ends_with_4() {
+    for folder in ["packs", "index"] {
+        let place = Place::with_snapshot();
+        let lost = objects(&place, folder);
+        fs::remove_file(&lost[0]).unwrap();
+        let name = lost[0].file_name().unwrap().to_string_lossy().into_owned();
+        if folder == "index" {
+            let found = last(&place.run(&["verify", "--structure", "--json"]).expect(4));
+            assert!(found.to_string().contains(&name), "{found}");
+        }
+        let backup = last(&place.run(&["backup", "--json", "source", "not-there"]).expect(4));
+        assert_eq!((&backup["partial"], backup["damages"].as_array().unwrap().len()), (&Value::Bool(true), 1));
+        let damage = &backup["damages"][0];
+        assert!(damage["subject"].as_str().unwrap().contains(&name), "{damage}");
+        assert!(damage["message"].as_str().unwrap().contains("rebuild-index"), "{damage}");
+        place.run(&["restore", "latest", "--target", "back", "--verify"]).expect(0);
+        let restored = place.path("back").join(place.path("source").strip_prefix("/").unwrap());
+        assert_eq!(fs::read(restored.join("numbers.bin")).unwrap(), noise(300_000));
+        let text = place.run(&["backup", "source"]).expect(4);
+        assert!(text.text().contains("damage") && text.text().contains("verify --all"), "{}", text.text());
+        let record = objects(&place, "runs").len();
+        assert!(record >= 3);
+        if folder == "index" {
+            place.run(&["rebuild-index"]).expect(0);
+            place.run(&["verify", "--all"]).expect(0);
+            place.run(&["backup", "source"]).expect(0);
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_knows_what_others_stored_meanwhile() {
+    let vault = Vault::new();
+    vault.write("file", &noise(100_000));
+    let context = vault.open();
+    vault.back_up();
+    let options = backup::Options { dry_run: true, ..backup_of(vault.files.path()) };
+    let outcome = backup::backup(&context, &options).unwrap();
+    assert_eq!((outcome.snapshot.is_none(), outcome.totals.bytes_new), (true, 0));
+    assert!(outcome.parent.is_some());
+}
+
+#[test]
+fn ignoring_ctime_a_file_is_trusted_whose_inode_changed_just_now() {
+    let vault = Vault::new();
+    vault.write("file", &noise(10_000));
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let file = fs::File::options().write(true).open(vault.files.path().join("file")).unwrap();
+    file.set_modified(long_ago).unwrap();
+    // The vault's clock stands in 2025, so every inode was changed after each scan.
+    vault.back_up();
+    for (ignore_ctime, read) in [(true, 0), (false, 10_000)] {
+        let options = backup::Options { ignore_ctime, ..backup_of(vault.files.path()) };
+        let outcome = backup::backup(&vault.open(), &options).unwrap();
+        assert_eq!(outcome.totals.bytes_read, read, "{ignore_ctime}");
+    }
+}
+
+#[test]
+fn no_child_sees_what_opens_the_repository() {
+    let place = Place::new();
+    place.run(&[&["init"], &crate::program::CHEAP[..]].concat()).expect(0);
+    let args = ["backup", "--stdin-filename", "env", "--stdin-from-command", "--", "env"];
+    let secrets = |command: &mut std::process::Command| {
+        command.env("KEEPSTONE_PASSWORD_FILE", "nowhere").env("KEEPSTONE_PASSWORD_COMMAND", "false");
+        command.env("KEEPSTONE_KEY_FILE", "nowhere");
+    };
+    place.run_with(&args, secrets, b"").expect(0);
+    let seen = place.run(&["dump", "latest", "/env"]).expect(0).text();
+    assert!(seen.contains("KEEPSTONE_REPOSITORY=vault"), "{seen}");
+    assert!(!seen.contains("KEEPSTONE_PASSWORD") && !seen.contains("KEEPSTONE_KEY"), "{seen}");
+    // Nor does the command that prints the password; it prints what it was given by other means.
+    let args = ["--password-command", "test -z \"$KEEPSTONE_PASSWORD\" && printf 'correct horse'", "snapshots"];
+    place.run(&args).expect(0);
+}

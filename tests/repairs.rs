@@ -4,7 +4,9 @@ use crate::program::{Place, noise};
 use crate::vault::{Vault, backup_of};
 use keepstone::ops::backup;
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -100,4 +102,57 @@ fn no_child_sees_what_opens_the_repository() {
     // Nor does the command that prints the password; it prints what it was given by other means.
     let args = ["--password-command", "test -z \"$KEEPSTONE_PASSWORD\" && printf 'correct horse'", "snapshots"];
     place.run(&args).expect(0);
+}
+
+#[test]
+fn arguments_patterns_and_names_that_are_not_utf8_survive() {
+    let place = Place::new();
+    place.make_tree();
+    let odd = OsStr::from_bytes(b"odd\xff");
+    let words = [OsStr::new("backup"), OsStr::new("--init"), OsStr::new("--exclude"), odd];
+    let cheap = crate::program::CHEAP.map(OsStr::new);
+    let missing = [OsStr::new("source"), OsStr::from_bytes(b"gone\xff")];
+    place.run(&[&words[..], &cheap, &missing].concat()).expect(3);
+    let shown = last(&place.run(&["show", "latest", "--json"]).expect(0));
+    assert_eq!(shown["snapshot"]["excludes_hex"][0], "6f6464ff");
+    let subject = shown["problems"][0]["subject_hex"].as_str().unwrap();
+    assert!(subject.ends_with("676f6e65ff"), "{subject}");
+    let command = ["backup", "--stdin-filename", "said", "--stdin-from-command", "--", "printf", "%s"].map(OsStr::new);
+    place.run(&[&command[..], &[odd]].concat()).expect(0);
+    assert_eq!(place.run(&["dump", "latest", "/said"]).expect(0).out, odd.as_bytes());
+    let shown = last(&place.run(&["show", "latest", "--json"]).expect(0));
+    assert_eq!(shown["streams"][0]["command_hex"][2], "6f6464ff");
+}
+
+#[test]
+fn an_older_config_that_was_put_back_is_refused_by_who_has_seen_a_later_one() {
+    use keepstone::repo::SealedRepository;
+    use keepstone::store::{Area, Key, ObjectStore};
+    use std::sync::Arc;
+    let vault = Vault::new();
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let sealed = SealedRepository::open(Arc::new(vault.store.clone()))?;
+        let repository = sealed.unlock(&crate::vault::key(), vault.clock.clone())?;
+        let silent = Arc::new(keepstone::base::monitor::Silent);
+        let cache = Some(folder.path().to_path_buf());
+        keepstone::ops::Context::open(repository, cache, silent, keepstone::base::Stop::new())
+            .map(|(context, _)| context)
+    };
+    let context = open().unwrap();
+    let keys = ["config", "config.copy"].map(|name| Key::new(Area::Config, name));
+    let old = vault.store.get(&keys[0], 1 << 16).unwrap();
+    let mut config = context.repository.config().clone();
+    config.revision += 1;
+    let new = keepstone::format::config::encode(&config, context.repository.keyring().root());
+    // Whoever replaces it may be stopped between the two: the later one counts.
+    vault.store.replace(&keys[1], &new).unwrap();
+    assert_eq!(open().unwrap().repository.config().revision, 2);
+    vault.store.replace(&keys[1], &old).unwrap();
+    let refused = open().err().unwrap();
+    assert_eq!(refused.kind(), keepstone::base::Kind::Refused);
+    let file = folder.path().join(keepstone::repo::remembered::FILE_NAME);
+    assert!(refused.to_string().contains(&file.display().to_string()), "{refused}");
+    fs::remove_file(file).unwrap();
+    open().unwrap();
 }

@@ -48,13 +48,17 @@ pub struct Context {
 }
 
 impl Context {
-    /// Opens the index of `repository` and brings it up to date.
+    /// Opens the index of `repository` and brings it up to date. Refuses a repository whose config is older than one
+    /// that was seen before.
     pub fn open(
         repository: Repository,
         cache_dir: Option<PathBuf>,
         monitor: Arc<dyn Monitor>,
         stop: Stop,
     ) -> Result<(Context, Opened), Error> {
+        if let Some(folder) = &cache_dir {
+            repo::remembered::check_config(&repository, folder)?;
+        }
         let repository = Arc::new(repository);
         let (index, opened) = Index::open(&**repository.store(), repository.keyring(), cache_dir.as_deref())?;
         Ok((Context { repository, index: Arc::new(index), cache_dir, monitor, stop }, opened))

@@ -11,6 +11,7 @@ pub mod index;
 pub mod keyring;
 pub mod pack_reader;
 pub mod pack_writer;
+pub mod remembered;
 pub mod runs;
 pub mod session;
 pub mod slots;
@@ -121,10 +122,13 @@ impl SealedRepository {
     pub fn open(store: Arc<dyn ObjectStore>) -> Result<SealedRepository> {
         let limit = config::MAX_BYTES as u64;
         let decode = |bytes: &[u8]| config::decode(bytes).map_err(Error::object("config"));
-        let configs = read_versions(&*store, &config_key(), limit, &decode).map_err(|error| match error.kind() {
-            crate::base::Kind::NotFound => Error::NoRepository(store.location()),
-            _ => error,
-        })?;
+        let mut configs =
+            read_versions(&*store, &config_key(), limit, &decode).map_err(|error| match error.kind() {
+                crate::base::Kind::NotFound => Error::NoRepository(store.location()),
+                _ => error,
+            })?;
+        // Who replaces it may have been stopped between the two.
+        configs.sort_by_key(|stored| std::cmp::Reverse(stored.config.revision));
         let unknown = |stored: &StoredConfig| {
             let mut features = stored.config.reader_features.iter();
             features.find(|feature| !READER_FEATURES.contains(&feature.as_str())).cloned()
@@ -347,6 +351,7 @@ fn new_config(repository: RepositoryId, created_ns: i64, sizes: Sizes, store: St
         reader_features: READER_FEATURES.iter().map(ToString::to_string).collect(),
         writer_features: WRITER_FEATURES.iter().map(ToString::to_string).collect(),
         store,
+        revision: 1,
         unknown: Unknown::none(),
     }
 }

@@ -6,7 +6,7 @@ use crate::base::{Clock, KeyId, Kind, RepositoryId, SlotId, random};
 use crate::crypto::keys::RootKey;
 use crate::crypto::slots::{self, Grant, GuardKind, SlotParts, Stretch, StretchCost, Unlock};
 use crate::format::cbor::{Bytes, Unknown};
-use crate::format::keys::{Guard, GuardKind as StoredKind, MAX_SLOT_BYTES, Slot, StoredGrant};
+use crate::format::keys::{Guard, GuardKind as StoredKind, MAX_LABEL_BYTES, MAX_SLOT_BYTES, Slot, StoredGrant};
 use crate::store::{Area, Key, ObjectStore};
 
 /// A slot as it lies in the store, and the root key that it grants.
@@ -66,6 +66,10 @@ pub fn add(
     label: &str,
     clock: &Clock,
 ) -> Result<SlotId> {
+    if label.len() > MAX_LABEL_BYTES {
+        let text = format!("a label of {} bytes is too long: {MAX_LABEL_BYTES} are the most", label.len());
+        return Err(Error::Refused(text));
+    }
     let (private, parts) = slots::create_slot(unlock, kind)?;
     let now = clock.now().as_nanosecond() as i64;
     let mut slot = Slot {

@@ -150,33 +150,35 @@ fn stream(given: &Backup) -> Result<Source> {
         true if given.paths.is_empty() => {
             return Err(Error::usage("which command? Write it after `--`: --stdin-from-command -- pg_dump shop"));
         }
-        true => StreamKind::Command(given.paths.iter().map(|word| text(word.as_os_str())).collect::<Result<_>>()?),
+        true => StreamKind::Command(given.paths.iter().map(|word| word.clone().into_os_string()).collect()),
     };
     Ok(Source::Stream { name: text(&given.stdin_filename)?, kind })
 }
 
-fn excludes(given: &Backup) -> Result<(Filter, Vec<String>)> {
+fn excludes(given: &Backup) -> Result<(Filter, Vec<Vec<u8>>)> {
     let mut filter = Filter::new();
     let mut texts = Vec::new();
     let bad = |error: BadPattern| Error::usage(error.to_string());
     for (patterns, ignoring_case) in [(&given.exclude, false), (&given.iexclude, true)] {
         for pattern in patterns {
             add(&mut filter, pattern.as_bytes(), ignoring_case).map_err(bad)?;
-            texts.push(pattern.to_string_lossy().into_owned());
+            texts.push(pattern.as_bytes().to_vec());
         }
     }
     for (files, ignoring_case) in [(&given.exclude_file, false), (&given.iexclude_file, true)] {
         for file in files {
             let lines = read(file)?;
             filter.add_lines(&lines, ignoring_case).map_err(bad)?;
-            texts.extend(String::from_utf8_lossy(&lines).lines().map(str::trim).filter(is_pattern).map(str::to_owned));
+            texts.extend(
+                lines.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(is_pattern).map(<[u8]>::to_vec),
+            );
         }
     }
     Ok((filter, texts))
 }
 
-fn is_pattern(line: &&str) -> bool {
-    !line.is_empty() && !line.starts_with('#')
+fn is_pattern(line: &&[u8]) -> bool {
+    !line.is_empty() && !line.starts_with(b"#")
 }
 
 fn add(filter: &mut Filter, pattern: &[u8], ignoring_case: bool) -> Result<(), BadPattern> {

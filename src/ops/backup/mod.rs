@@ -33,6 +33,7 @@ use crate::source::files::{Scan, ScanOptions};
 use crate::store::Area;
 use build::{Builder, Dry, Found, Sink};
 use read::{Namer, Readers};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -72,7 +73,7 @@ pub enum StreamKind {
     /// Standard input.
     Stdin,
     /// The output of a command: program and arguments.
-    Command(Vec<String>),
+    Command(Vec<OsString>),
 }
 
 /// Which snapshot the sources are compared with.
@@ -94,7 +95,7 @@ pub struct Options {
     /// What is left out.
     pub scan: ScanOptions,
     /// The patterns of `scan` as they were given, to be kept in the snapshot.
-    pub exclude_texts: Vec<String>,
+    pub exclude_texts: Vec<Vec<u8>>,
     /// The host's name; none for this machine's own.
     pub host: Option<String>,
     /// The user's name.
@@ -499,7 +500,7 @@ fn snapshot_of(
         problem_count: outcome.problem_count,
         totals: outcome.totals.clone(),
         program: machine.program.clone(),
-        excludes: options.exclude_texts.clone(),
+        excludes: options.exclude_texts.iter().cloned().map(Bytes).collect(),
         streams: outcome.streams.clone(),
         kinds,
         original: None,

@@ -171,9 +171,8 @@ impl Walker {
         match std::fs::metadata(path) {
             Ok(metadata) => Ok(Some(node_of(&meta_of(&metadata), name, &[], &[]))),
             Err(error) => {
-                let path = path.display().to_string();
-                let message = format!("cannot stat {path}: {error}");
-                self.push(Step::Problem(Problem::new(path, message, Kind::Source)))?;
+                let message = format!("cannot stat {}: {error}", path.display());
+                self.push(Step::Problem(Problem::at(path, message, Kind::Source)))?;
                 Ok(None)
             }
         }
@@ -197,7 +196,7 @@ impl Walker {
     fn entry(&mut self, entry: Entry, old: Option<Node>) -> Result<(), Gone> {
         self.items += 1;
         if entry.meta.kind == EntryKind::File {
-            self.bytes += entry.meta.size;
+            self.bytes = self.bytes.saturating_add(entry.meta.size);
         }
         if self.items.is_multiple_of(1024) {
             self.tell_total(false);
@@ -216,7 +215,7 @@ impl Walker {
     /// A new file that has a namesake in the parent: it is read, with the namesake's content as bases.
     fn file_of_other_name(&mut self, entry: Entry, namesake: Node) -> Result<(), Gone> {
         self.items += 1;
-        self.bytes += entry.meta.size;
+        self.bytes = self.bytes.saturating_add(entry.meta.size);
         self.file(entry, Some(namesake))
     }
 

@@ -204,12 +204,10 @@ impl Case<'_> {
         text.contains(short)
     }
 
-    /// Whether reading can notice: marks of others and records of the past are no part of any snapshot, and nothing
-    /// says which condemned records there were.
+    /// Whether reading can notice: nothing says which marks of others and which records there were.
     fn is_needed(&self) -> bool {
         match self.object.kind {
-            "session" | "seen" | "run" => false,
-            "condemned" | "roster" => !self.is_missing(),
+            "session" | "seen" | "run" | "condemned" | "roster" => !self.is_missing(),
             _ => true,
         }
     }

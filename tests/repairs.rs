@@ -156,3 +156,29 @@ fn an_older_config_that_was_put_back_is_refused_by_who_has_seen_a_later_one() {
     fs::remove_file(file).unwrap();
     open().unwrap();
 }
+
+#[test]
+fn a_damaged_mark_of_a_session_keeps_prune_waiting_for_a_day_and_no_longer() {
+    use keepstone::base::Kind;
+    use keepstone::format::session::SessionKind;
+    use keepstone::repo::Session;
+    use keepstone::store::{Area, ObjectStore};
+    let vault = Vault::new();
+    vault.write("file", &noise(10_000));
+    vault.back_up();
+    std::mem::forget(Session::begin(&vault.open().repository, SessionKind::Writer, "backup").unwrap());
+    let open = |key: &keepstone::store::Key| key.area() == Area::Sessions && !key.name().contains('.');
+    for key in crate::vault::keys(&vault.store).into_iter().filter(open) {
+        vault.store.replace(&key, b"not a mark at all").unwrap();
+    }
+    vault.hours(1);
+    let refused = crate::vault::prune_all(&vault.open()).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Refused);
+    assert!(refused.to_string().contains("damaged"), "{refused}");
+    let found = crate::vault::verify_all(&vault.open()).unwrap();
+    assert!(found.damages.iter().all(|damage| damage.object.starts_with("sessions/")), "{:?}", found.damages);
+    assert!(found.damage && found.damages[0].message.contains("prune a day after"), "{:?}", found.damages);
+    vault.hours(25);
+    crate::vault::prune_all(&vault.open()).unwrap();
+    assert!(!crate::vault::verify_all(&vault.open()).unwrap().damage);
+}

@@ -231,27 +231,64 @@ pub fn open_sessions(repository: &Repository) -> Result<Vec<OpenSession>> {
     Ok(open)
 }
 
+/// A session as its mark says it. One whose mark is damaged is open too: nobody knows who it is, so it counts as
+/// living until it is old.
 fn load_session(repository: &Repository, id: SessionId, stored_ns: i64, has_seen: bool) -> Result<Option<OpenSession>> {
-    let store = &**repository.store();
     let key = Key::new(Area::Sessions, id);
-    let object = match store.get(&key, limit(ObjectKind::Session)) {
+    let mark = match load_mark(repository, id) {
+        Ok(mark) => mark,
         Err(error) if error.kind() == Kind::NotFound => return Ok(None),
-        other => other?,
+        Err(error) if is_unreadable(&error) => unknown_session(id, &key),
+        Err(error) => return Err(error),
     };
-    let mark: Stored = repository.keyring().load(ObjectKind::Session, object, &key)?;
-    if mark.id != id {
-        return Err(Error::damaged(&key, "it is the mark of another session"));
-    }
-    let seen = if has_seen {
-        let key = Key::new(Area::Sessions, format!("{id}{SEEN}"));
-        let seen: Seen =
-            repository.keyring().load(ObjectKind::Seen, store.get(&key, limit(ObjectKind::Seen))?, &key)?;
-        (seen.session == id).then(|| seen.records.into_iter().collect())
-    } else {
-        None
+    let seen = match has_seen.then(|| load_seen(repository, id)) {
+        None => None,
+        Some(Ok(seen)) => Some(seen),
+        // What it has seen is not known, so nothing is swept before it ends or is fenced.
+        Some(Err(error)) if is_unreadable(&error) || error.kind() == Kind::NotFound => None,
+        Some(Err(error)) => return Err(error),
     };
     let dead = repository.machine().knows_dead(&mark.host, &mark.boot, mark.process, mark.process_began);
     Ok(Some(OpenSession { mark, seen, stored_ns, dead }))
+}
+
+fn is_unreadable(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Damaged | Kind::Unsupported)
+}
+
+fn load_mark(repository: &Repository, id: SessionId) -> Result<Stored> {
+    let key = Key::new(Area::Sessions, id);
+    let object = repository.store().get(&key, limit(ObjectKind::Session))?;
+    let mark: Stored = repository.keyring().load(ObjectKind::Session, object, &key)?;
+    match mark.id == id {
+        true => Ok(mark),
+        false => Err(Error::damaged(&key, "it is the mark of another session")),
+    }
+}
+
+fn load_seen(repository: &Repository, id: SessionId) -> Result<BTreeSet<u64>> {
+    let key = Key::new(Area::Sessions, format!("{id}{SEEN}"));
+    let object = repository.store().get(&key, limit(ObjectKind::Seen))?;
+    let seen: Seen = repository.keyring().load(ObjectKind::Seen, object, &key)?;
+    match seen.session == id {
+        true => Ok(seen.records.into_iter().collect()),
+        false => Err(Error::damaged(&key, "it is what another session has seen")),
+    }
+}
+
+fn unknown_session(id: SessionId, key: &Key) -> Stored {
+    Stored {
+        id,
+        kind: SessionKind::Writer,
+        host: String::new(),
+        process: 0,
+        boot: String::new(),
+        process_began: 0,
+        begun_ns: 0,
+        program: String::new(),
+        operation: format!("a session whose mark {key} is damaged"),
+        unknown: Unknown::none(),
+    }
 }
 
 /// Sessions that have committed, ended or been fenced and whose marks still lie there.
@@ -285,13 +322,11 @@ pub fn clear_session(store: &dyn ObjectStore, id: SessionId) -> Result<()> {
 
 /// Whether the process of a session is known to be gone. False when its mark cannot tell.
 pub fn is_gone(repository: &Repository, id: SessionId) -> Result<bool> {
-    let key = Key::new(Area::Sessions, id);
-    let object = match repository.store().get(&key, limit(ObjectKind::Session)) {
-        Err(error) if error.kind() == Kind::NotFound => return Ok(false),
-        other => other?,
-    };
-    let mark = repository.keyring().load::<Stored>(ObjectKind::Session, object, &key);
-    Ok(mark.is_ok_and(|mark| repository.machine().knows_dead(&mark.host, &mark.boot, mark.process, mark.process_began)))
+    match load_mark(repository, id) {
+        Ok(mark) => Ok(repository.machine().knows_dead(&mark.host, &mark.boot, mark.process, mark.process_began)),
+        Err(error) if is_unreadable(&error) || error.kind() == Kind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a tombstone lies where the session's snapshot would.

@@ -182,3 +182,72 @@ fn a_damaged_mark_of_a_session_keeps_prune_waiting_for_a_day_and_no_longer() {
     crate::vault::prune_all(&vault.open()).unwrap();
     assert!(!crate::vault::verify_all(&vault.open()).unwrap().damage);
 }
+
+#[test]
+fn copies_of_keys_and_config_are_mended_and_a_key_opens_by_its_command() {
+    let place = Place::with_snapshot();
+    let command = "printf 'a key that nobody guesses'";
+    place.run(&["key", "add", "--command", command, "--label", "safe"]).expect(0);
+    let run = |args: &[&str]| {
+        let open = |process: &mut std::process::Command| {
+            process.env_remove("KEEPSTONE_PASSWORD");
+        };
+        place.run_with(&[&["--key-command", command], args].concat(), open, b"")
+    };
+    run(&["snapshots"]).expect(0);
+    run(&["verify", "--structure"]).expect(0);
+    assert!(place.run(&["--key-command", "false", "snapshots"]).expect(1).err.contains("key command failed"));
+    place.run(&["--key-command", "printf 'some other key here'", "snapshots"]).expect(12);
+    let listed = last(&run(&["key", "list", "--json"]).expect(0));
+    let keys = listed["keys"].as_array().unwrap();
+    assert_eq!((&keys[1]["kind"], &keys[1]["current"], keys.len()), (&Value::from("command"), &Value::Bool(true), 2));
+
+    let slot = |number: usize, ending: &str| {
+        place.path("vault/keys").join(format!("{}{ending}", keys[number]["id"].as_str().unwrap()))
+    };
+    let flip = |path: &std::path::Path, from_end: usize| {
+        let mut bytes = fs::read(path).unwrap();
+        let at = bytes.len() - from_end;
+        bytes[at] ^= 1;
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    let whole = [fs::read(slot(0, "")).unwrap(), fs::read(slot(1, "")).unwrap()];
+    // Sealed bytes of the password's slot, which only the password can tell from good ones; the other's copy is gone;
+    // of the config the copy is damaged.
+    flip(&slot(0, ""), 40);
+    fs::remove_file(slot(1, ".copy")).unwrap();
+    flip(&place.path("vault/config.copy"), 3);
+    let found = last(&run(&["verify", "--structure", "--json"]).expect(4));
+    assert_eq!(found["damages"].as_array().unwrap().len(), 3, "{found}");
+    assert!(found["damages"][0]["message"].as_str().unwrap().contains("key repair"), "{found}");
+    let listed = last(&run(&["key", "list", "--json"]).expect(0));
+    let copies: Vec<_> = listed["keys"].as_array().unwrap().iter().map(|key| key["copies"].as_str().unwrap()).collect();
+    assert_eq!(copies, ["first", "second", "alone"]);
+    assert!(run(&["key", "list"]).expect(0).text().contains("key repair"));
+
+    let repaired = last(&run(&["key", "repair", "--json"]).expect(4));
+    assert_eq!((repaired["written"].as_array().unwrap().len(), repaired["left"].as_array().unwrap().len()), (2, 1));
+    assert_eq!(fs::read(slot(1, ".copy")).unwrap(), whole[1]);
+    place.run(&["key", "repair"]).expect(0);
+    for ending in ["", ".copy"] {
+        assert_eq!(fs::read(slot(0, ending)).unwrap(), whole[0]);
+    }
+    assert!(place.run(&["key", "repair"]).expect(0).text().contains("alike"));
+    place.run(&["verify", "--structure"]).expect(0);
+    let long = "x".repeat(1025);
+    place.run(&["key", "add", "--command", command, "--label", &long]).expect(2);
+}
+
+#[test]
+fn a_key_whose_first_copy_is_damaged_is_wrapped_anew_all_the_same() {
+    let place = Place::with_snapshot();
+    let slot = objects(&place, "keys").into_iter().find(|path| path.extension().is_none()).unwrap();
+    let mut bytes = fs::read(&slot).unwrap();
+    let at = bytes.len() - 40;
+    bytes[at] ^= 1;
+    fs::remove_file(&slot).unwrap();
+    fs::write(&slot, bytes).unwrap();
+    place.run(&[&["key", "rewrap"], &crate::program::CHEAP[..]].concat()).expect(0);
+    place.run(&["verify", "--structure"]).expect(0);
+}

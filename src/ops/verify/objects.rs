@@ -15,6 +15,8 @@ use crate::store::{Area, Key};
 
 /// What the second copy of an object is called besides.
 const COPY: &str = ".copy";
+/// What mends one copy with the other.
+const REPAIR: &str = ": run `keepstone key repair`";
 
 /// Reads config, slots and epochs.
 pub(super) fn check(context: &Context, found: &Found) -> Result<()> {
@@ -102,7 +104,7 @@ fn check_area(context: &Context, area: Area, found: &Found, limit_bytes: usize, 
         };
         if !names.contains(&missing) {
             let key = Key::new(area, &missing);
-            found.object(&key.to_string(), &format!("{key} is not there: only the other copy is left"));
+            found.object(&key.to_string(), &format!("{key} is not there: only the other copy is left{REPAIR}"));
         } else if !name.ends_with(COPY) {
             compare(context, &Key::new(area, name), &Key::new(area, &missing), found, limit_bytes as u64)?;
         }
@@ -116,7 +118,8 @@ fn compare(context: &Context, key: &Key, copy: &Key, found: &Found, limit_bytes:
     // What cannot be read has been told already.
     let (Ok(first), Ok(second)) = (store.get(key, limit_bytes), store.get(copy, limit_bytes)) else { return Ok(()) };
     if first != second {
-        found.object(&key.to_string(), &format!("{key} and {copy} differ: one of them is damaged, the other is used"));
+        let message = format!("{key} and {copy} differ: one of them is damaged, the other is used{REPAIR}");
+        found.object(&key.to_string(), &message);
     }
     Ok(())
 }
@@ -130,7 +133,7 @@ fn check_one(context: &Context, key: &Key, found: &Found, limit_bytes: usize, ch
         Ok(()) => Ok(()),
         // A newer version is what a damaged header looks like: those who wrote it would have raised the config's.
         Err(error) if super::super::fetch::is_damage(&error) || error.kind() == Kind::Unsupported => {
-            found.object(&key.to_string(), &error.to_string());
+            found.object(&key.to_string(), &format!("{error}{REPAIR}"));
             Ok(())
         }
         Err(error) => Err(error.into()),

@@ -13,6 +13,8 @@ mod format_document;
 mod keep;
 mod program;
 mod readme;
+mod repairs;
+mod roster;
 mod store_contract;
 mod surroundings;
 mod tidy;

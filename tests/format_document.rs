@@ -148,6 +148,7 @@ fn every_limit_stands_in_the_document() {
         envelope::MAX_WRAP_BYTES,
         keys::MAX_SLOT_BYTES,
         keys::MAX_EPOCH_BYTES,
+        keys::MAX_LABEL_BYTES,
         keys::SEALED_PRIVATE_BYTES,
         keys::SEALED_KEY_BYTES,
         pack::MAX_FRAME_RAW_BYTES,
@@ -166,6 +167,7 @@ fn every_limit_stands_in_the_document() {
         tree::MAX_NAME_BYTES,
         tree::MAX_LEVEL,
         tree::MAX_PIECE_BYTES,
+        tree::MAX_PIECE_ITEMS,
     ];
     for (name, value) in limits {
         let row = format!("\n| `{name}` | {value} |");
@@ -215,6 +217,7 @@ fn sample_config() -> Config {
         reader_features: vec!["v1-draft".into()],
         writer_features: vec!["v1-draft".into()],
         store: StoreConfig { put_if_absent: true, list_after_write: true, unknown: none() },
+        revision: 1,
         unknown: none(),
     }
 }

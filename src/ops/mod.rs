@@ -24,10 +24,12 @@ mod walk;
 
 use crate::base::{Event, Kind, Monitor, Problem, Stop};
 use crate::format::session::SessionKind;
-use crate::repo::index::{Index, Opened};
+use crate::format::snapshot::Snapshot;
+use crate::repo::index::{Index, Opened, missing_segment};
 use crate::repo::{self, Repository, Session};
 use crate::source;
 use crate::target;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -46,13 +48,17 @@ pub struct Context {
 }
 
 impl Context {
-    /// Opens the index of `repository` and brings it up to date.
+    /// Opens the index of `repository` and brings it up to date. Refuses a repository whose config is older than one
+    /// that was seen before.
     pub fn open(
         repository: Repository,
         cache_dir: Option<PathBuf>,
         monitor: Arc<dyn Monitor>,
         stop: Stop,
     ) -> Result<(Context, Opened), Error> {
+        if let Some(folder) = &cache_dir {
+            repo::remembered::check_config(&repository, folder)?;
+        }
         let repository = Arc::new(repository);
         let (index, opened) = Index::open(&**repository.store(), repository.keyring(), cache_dir.as_deref())?;
         Ok((Context { repository, index: Arc::new(index), cache_dir, monitor, stop }, opened))
@@ -75,6 +81,16 @@ impl Context {
         let opened = self.index.refresh(&**self.repository.store(), self.repository.keyring())?;
         opened.damaged.iter().for_each(|problem| self.monitor.event(Event::Problem(problem)));
         Ok((session, opened))
+    }
+
+    /// The segments that these snapshots name and that are gone; each once.
+    fn missing_segments<'s>(&self, snapshots: impl IntoIterator<Item = &'s Snapshot>) -> Result<Vec<Problem>, Error> {
+        let store = &**self.repository.store();
+        let mut missing = BTreeSet::new();
+        for snapshot in snapshots {
+            missing.extend(self.index.missing_of(store, snapshot.id, &snapshot.segments)?);
+        }
+        Ok(missing.into_iter().map(missing_segment).collect())
     }
 
     /// Ends the verb if somebody asked to stop.

@@ -139,6 +139,7 @@ pub fn save_snapshot(depot: &Depot, time_ns: i64, change: impl FnOnce(&mut Snaps
         description: String::new(),
         received_ns: time_ns,
         dumps: Vec::new(),
+        segments: Vec::new(),
         unknown: Unknown::none(),
     };
     change(&mut snapshot);

@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use crate::base::BlobId;
 use crate::format::cbor::{Bytes, Cbor, Unknown, Writer};
 use crate::format::pack::BlobKind;
-use crate::format::tree::{Child, Ids, ListPiece, NODE_CHUNKS, Node, Owner, TreePiece};
+use crate::format::tree::{Child, Ids, ListPiece, MAX_PIECE_ITEMS, NODE_CHUNKS, Node, Owner, TreePiece};
 use std::collections::BTreeMap;
 
 /// No cut before a piece has this many bytes.
@@ -67,7 +67,7 @@ impl TreeBuilder {
         self.count += 1;
         remember(&mut self.users, node.uid, user);
         remember(&mut self.groups, node.gid, group);
-        let full = self.nodes.len() >= PIECE_MOST_BYTES;
+        let full = self.nodes.len() >= PIECE_MOST_BYTES || self.count >= MAX_PIECE_ITEMS;
         if full || (self.nodes.len() >= PIECE_LEAST_BYTES && ends_piece(&node.name.0)) {
             self.close_piece(blobs)?;
         }
@@ -233,7 +233,7 @@ fn put_list(level: u32, items: &[(BlobId, u64)], blobs: &mut dyn PutBlob) -> Res
         lengths: items.iter().map(|(_, length)| *length).collect(),
         unknown: Unknown::none(),
     };
-    let total = items.iter().map(|(_, length)| length).sum();
+    let total = items.iter().fold(0, |sum: u64, (_, length)| sum.saturating_add(*length));
     Ok((blobs.put(BlobKind::List, piece.to_cbor())?, total))
 }
 

@@ -47,11 +47,12 @@ Examples:
   keepstone snapshots
   keepstone restore latest --target ./restored
 
-The password comes from --password-file, --password-command or --key-file; or else from the \
-environment variable KEEPSTONE_PASSWORD, KEEPSTONE_PASSWORD_FILE, KEEPSTONE_PASSWORD_COMMAND or \
-KEEPSTONE_KEY_FILE, the first of them that is set; or else it is asked for on the terminal.
+The password comes from --password-file, --password-command, --key-file or --key-command; or else \
+from the environment variable KEEPSTONE_PASSWORD, KEEPSTONE_PASSWORD_FILE, \
+KEEPSTONE_PASSWORD_COMMAND, KEEPSTONE_KEY_FILE or KEEPSTONE_KEY_COMMAND, the first of them that is set; or else it is asked for on the terminal.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 done but some sources could not be read, 4 damage found, \
+Exit codes: 0 done, 1 failed, 2 usage, 3 done but some sources could not be read, 4 damage found (a backup \
+makes its snapshot all the same), \
 10 no repository, 11 refused, 12 wrong password or key, 130 interrupted.";
 
 /// Options of every command.
@@ -70,6 +71,10 @@ pub struct Global {
     /// Open the repository with a key file in place of a password
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// Open the repository with a key that a shell command prints, all of its output
+    #[arg(long, global = true, value_name = "COMMAND",
+          conflicts_with_all = ["password_file", "password_command", "key_file"])]
+    pub key_command: Option<String>,
     /// Where local caches lie [default: $XDG_CACHE_HOME/keepstone or ~/.cache/keepstone]
     #[arg(long, global = true, value_name = "FOLDER", env = "KEEPSTONE_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,

@@ -37,6 +37,8 @@ struct JsonBackup {
     totals: JsonTotals,
     problem_count: u64,
     problems: Vec<JsonProblem>,
+    /// Damage that was met in the repository; what it hurts was stored again.
+    damages: Vec<JsonProblem>,
 }
 
 /// Backs up.
@@ -59,6 +61,7 @@ pub fn run(app: &App, given: &Backup) -> Result<Exit> {
     }
     Ok(match (whole, outcome.problem_count) {
         (Some(false), _) => Exit::Damage,
+        _ if !outcome.damages.is_empty() => Exit::Damage,
         (_, 0) => Exit::Done,
         _ => Exit::Partial,
     })
@@ -147,33 +150,35 @@ fn stream(given: &Backup) -> Result<Source> {
         true if given.paths.is_empty() => {
             return Err(Error::usage("which command? Write it after `--`: --stdin-from-command -- pg_dump shop"));
         }
-        true => StreamKind::Command(given.paths.iter().map(|word| text(word.as_os_str())).collect::<Result<_>>()?),
+        true => StreamKind::Command(given.paths.iter().map(|word| word.clone().into_os_string()).collect()),
     };
     Ok(Source::Stream { name: text(&given.stdin_filename)?, kind })
 }
 
-fn excludes(given: &Backup) -> Result<(Filter, Vec<String>)> {
+fn excludes(given: &Backup) -> Result<(Filter, Vec<Vec<u8>>)> {
     let mut filter = Filter::new();
     let mut texts = Vec::new();
     let bad = |error: BadPattern| Error::usage(error.to_string());
     for (patterns, ignoring_case) in [(&given.exclude, false), (&given.iexclude, true)] {
         for pattern in patterns {
             add(&mut filter, pattern.as_bytes(), ignoring_case).map_err(bad)?;
-            texts.push(pattern.to_string_lossy().into_owned());
+            texts.push(pattern.as_bytes().to_vec());
         }
     }
     for (files, ignoring_case) in [(&given.exclude_file, false), (&given.iexclude_file, true)] {
         for file in files {
             let lines = read(file)?;
             filter.add_lines(&lines, ignoring_case).map_err(bad)?;
-            texts.extend(String::from_utf8_lossy(&lines).lines().map(str::trim).filter(is_pattern).map(str::to_owned));
+            texts.extend(
+                lines.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(is_pattern).map(<[u8]>::to_vec),
+            );
         }
     }
     Ok((filter, texts))
 }
 
-fn is_pattern(line: &&str) -> bool {
-    !line.is_empty() && !line.starts_with('#')
+fn is_pattern(line: &&[u8]) -> bool {
+    !line.is_empty() && !line.starts_with(b"#")
 }
 
 fn add(filter: &mut Filter, pattern: &[u8], ignoring_case: bool) -> Result<(), BadPattern> {
@@ -248,6 +253,7 @@ fn print_json(app: &App, options: &Options, outcome: &Outcome, verified: Option<
         totals: (&outcome.totals).into(),
         problem_count: outcome.problem_count,
         problems: problems(&outcome.problems),
+        damages: problems(&outcome.damages),
     });
 }
 
@@ -285,6 +291,10 @@ fn print_text(app: &App, options: &Options, outcome: &Outcome, verified: Option<
     if outcome.problem_count > 0 {
         facts.push(("problems", problem_line(outcome.problem_count, &outcome.problems)));
     }
+    if let Some(first) = outcome.damages.first() {
+        let first = human::name(format!("{}: {}", first.subject, first.message).as_bytes());
+        facts.push(("damage", format!("{} in the repository, the first: {first}", outcome.damages.len())));
+    }
     table::facts(&app.out, &facts);
     conclude(app, outcome, verified);
 }
@@ -314,6 +324,10 @@ fn conclude(app: &App, outcome: &Outcome, verified: Option<bool>) {
     };
     let problems = human::counted(outcome.problem_count, "source");
     let (not_safe, next) = match (verified, outcome.problem_count) {
+        (Some(true) | None, _) if !outcome.damages.is_empty() => (
+            "older snapshots that need what is damaged; this one stands on nothing known to be damaged".to_owned(),
+            "verify --all".to_owned(),
+        ),
         (Some(false), _) => ("this snapshot: what was read back is damaged".to_owned(), format!("verify {id}")),
         (_, 1..) => (format!("{problems} that could not be read"), format!("show {id}")),
         (None, 0) => ("nothing known; not read back yet".to_owned(), format!("verify {id}")),

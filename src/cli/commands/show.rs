@@ -6,8 +6,9 @@ use crate::cli::app::App;
 use crate::cli::args::Show;
 use crate::cli::error::Result;
 use crate::cli::exit::Exit;
-use crate::cli::print::json::{JsonProblem, JsonSnapshot, Saved, path_pair};
+use crate::cli::print::json::{JsonProblem, JsonSnapshot, Saved, path_list, path_pair};
 use crate::cli::print::{human, table};
+use crate::format::cbor::Bytes;
 use crate::format::snapshot::{Snapshot, Stream};
 use crate::ops::select;
 use serde::Serialize;
@@ -33,6 +34,8 @@ struct JsonStream {
     path_hex: Option<String>,
     kind: String,
     command: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command_hex: Option<Vec<String>>,
     status: Option<i64>,
     /// The end of what the command wrote to its standard error.
     errors: String,
@@ -63,6 +66,7 @@ pub fn run(app: &App, given: &Show) -> Result<Exit> {
 
 fn json_stream(stream: &Stream) -> JsonStream {
     let (path, path_hex) = path_pair(&stream.path.0);
+    let (command, command_hex) = path_list(&stream.command);
     let (errors, errors_hex) = match std::str::from_utf8(&stream.errors.0) {
         Ok(text) => (text.to_owned(), None),
         Err(_) => (String::from_utf8_lossy(&stream.errors.0).into_owned(), Some(to_hex(&stream.errors.0))),
@@ -71,7 +75,8 @@ fn json_stream(stream: &Stream) -> JsonStream {
         path,
         path_hex,
         kind: stream.kind.clone(),
-        command: stream.command.clone(),
+        command,
+        command_hex,
         status: stream.status,
         errors,
         errors_hex,
@@ -100,6 +105,10 @@ fn print(app: &App, snapshot: &Snapshot, verified: Option<i64>) {
         }
         None => app.close("what it holds, as far as known: it was never verified", &not_safe, &format!("verify {id}")),
     }
+}
+
+fn joined(words: &[Bytes]) -> Vec<u8> {
+    words.iter().map(|word| &*word.0).collect::<Vec<_>>().join(&b' ')
 }
 
 fn facts(snapshot: &Snapshot, verified: Option<i64>) -> Vec<(&'static str, String)> {
@@ -144,13 +153,13 @@ fn facts(snapshot: &Snapshot, verified: Option<i64>) -> Vec<(&'static str, Strin
         facts.push(("description", text(&snapshot.description)));
     }
     if !snapshot.excludes.is_empty() {
-        facts.push(("left out", text(&snapshot.excludes.join(" "))));
+        facts.push(("left out", human::name(&joined(&snapshot.excludes))));
     }
     for stream in &snapshot.streams {
-        let from = if stream.command.is_empty() { stream.kind.clone() } else { stream.command.join(" ") };
+        let from = if stream.command.is_empty() { stream.kind.clone().into_bytes() } else { joined(&stream.command) };
         facts.push((
             "stream",
-            format!("{} of {} from {}", human::name(&stream.path.0), bytes(stream.bytes), text(&from)),
+            format!("{} of {} from {}", human::name(&stream.path.0), bytes(stream.bytes), human::name(&from)),
         ));
     }
     if snapshot.problem_count > 0 {

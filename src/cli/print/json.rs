@@ -21,7 +21,7 @@ pub fn path_pair(bytes: &[u8]) -> (String, Option<String>) {
     }
 }
 
-/// Several paths: the texts, and all of them in hexadecimal digits if one of them is not UTF-8.
+/// Several paths or other byte strings: the texts, and all of them in hexadecimal digits if one of them is not UTF-8.
 pub fn path_list(paths: &[Bytes]) -> (Vec<String>, Option<Vec<String>>) {
     let texts = paths.iter().map(|path| path_pair(&path.0).0).collect();
     let all_utf8 = paths.iter().all(|path| std::str::from_utf8(&path.0).is_ok());
@@ -33,19 +33,24 @@ pub fn path_list(paths: &[Bytes]) -> (Vec<String>, Option<Vec<String>>) {
 pub struct JsonProblem {
     /// What it concerns.
     pub subject: String,
+    /// The same in hexadecimal digits, if it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject_hex: Option<String>,
     /// What was tried and what came back.
     pub message: String,
 }
 
 impl From<&Problem> for JsonProblem {
     fn from(problem: &Problem) -> JsonProblem {
-        JsonProblem { subject: problem.subject.clone(), message: problem.message.clone() }
+        let (subject, subject_hex) = path_pair(problem.exact_subject());
+        JsonProblem { subject, subject_hex, message: problem.message.clone() }
     }
 }
 
 impl From<&StoredProblem> for JsonProblem {
     fn from(problem: &StoredProblem) -> JsonProblem {
-        JsonProblem { subject: problem.subject.clone(), message: problem.message.clone() }
+        let (subject, subject_hex) = path_pair(&problem.subject.0);
+        JsonProblem { subject, subject_hex, message: problem.message.clone() }
     }
 }
 
@@ -170,6 +175,9 @@ pub struct JsonSnapshot {
     pub program: String,
     /// Patterns that were left out.
     pub excludes: Vec<String>,
+    /// The same in hexadecimal digits, if one is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub excludes_hex: Option<Vec<String>>,
     /// What was found and what it cost.
     pub totals: JsonTotals,
 }
@@ -177,6 +185,7 @@ pub struct JsonSnapshot {
 impl From<&Snapshot> for JsonSnapshot {
     fn from(snapshot: &Snapshot) -> JsonSnapshot {
         let (paths, paths_hex) = path_list(&snapshot.paths);
+        let (excludes, excludes_hex) = path_list(&snapshot.excludes);
         JsonSnapshot {
             id: snapshot.id.to_string(),
             short_id: snapshot.id.short(),
@@ -195,7 +204,8 @@ impl From<&Snapshot> for JsonSnapshot {
             partial: snapshot.partial,
             problem_count: snapshot.problem_count,
             program: snapshot.program.clone(),
-            excludes: snapshot.excludes.clone(),
+            excludes,
+            excludes_hex,
             totals: (&snapshot.totals).into(),
         }
     }

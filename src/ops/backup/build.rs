@@ -131,6 +131,8 @@ pub struct Found {
     pub problems: Vec<Problem>,
     /// How many problems there were.
     pub problem_count: u64,
+    /// Parts of the parent that could not be read; at most [`MAX_PROBLEMS`].
+    pub damages: Vec<Problem>,
     /// Streams that ended well.
     pub streams: Vec<Stream>,
     /// Nodes of sources and what is in them.
@@ -199,6 +201,13 @@ impl<'a> Builder<'a> {
             Step::Stream(number, name, before) => self.stream(number, &name, before),
             Step::Removed => self.differs(),
             Step::Leave => self.leave(),
+            Step::Damage(problem) => {
+                self.monitor.event(Event::Problem(&problem));
+                if self.found.damages.len() < MAX_PROBLEMS {
+                    self.found.damages.push(problem);
+                }
+                Ok(())
+            }
             Step::Problem(problem) => {
                 self.problem(problem);
                 self.differs()
@@ -219,7 +228,7 @@ impl<'a> Builder<'a> {
         match node.kind {
             NodeKind::File => {
                 self.totals().files += 1;
-                self.totals().bytes += bytes;
+                add(&mut self.totals().bytes, bytes);
                 self.found.unchanged_files += u64::from(same);
             }
             _ => self.totals().others += 1,
@@ -345,14 +354,14 @@ impl<'a> Builder<'a> {
     }
 
     fn read_node(&mut self, entry: &Entry, seen: &Seen) -> Node {
-        self.totals().bytes_read += seen.bytes;
+        add(&mut self.totals().bytes_read, seen.bytes);
         let mut node = node_of(&seen.meta, entry.name(), &seen.xattrs, &[]);
         node.size = seen.bytes;
         node.changed = seen.changed;
         if seen.changed {
-            let path = entry.path().display().to_string();
-            let message = format!("{path} changed while it was read: its content may be a mixture");
-            self.problem(Problem::new(path, message, Kind::Source));
+            let path = entry.path();
+            let message = format!("{} changed while it was read: its content may be a mixture", path.display());
+            self.problem(Problem::at(path, message, Kind::Source));
         }
         node
     }
@@ -365,7 +374,7 @@ impl<'a> Builder<'a> {
             None => self.totals().files_new += 1,
         }
         self.totals().files += 1;
-        self.totals().bytes += node.size;
+        add(&mut self.totals().bytes, node.size);
         self.found.nodes += 1;
         let bytes = if node.inline.0.is_empty() && node.chunks.0.len() > 1 { 0 } else { node.size };
         self.monitor.event(Event::Done { items: 1, bytes });
@@ -398,11 +407,16 @@ impl<'a> Builder<'a> {
         let mut stream = ended?;
         stream.path.0 = [b"/", name].concat();
         node.size = stream.bytes;
-        self.totals().bytes_read += stream.bytes;
+        add(&mut self.totals().bytes_read, stream.bytes);
         self.found.streams.push(stream);
         content.finish(&mut node, &mut self.sink)?;
         self.finish_file(node, before)
     }
+}
+
+/// Sparse files may come to more bytes than there are numbers.
+fn add(sum: &mut u64, bytes: u64) {
+    *sum = sum.saturating_add(bytes);
 }
 
 fn add_to(builder: &mut TreeBuilder, node: &Node, accounts: &Accounts, sink: &mut Sink) -> Result<()> {

@@ -28,10 +28,12 @@ use crate::repo::base_cache::BaseCache;
 use crate::repo::blob_reader::BlobReader;
 use crate::repo::blob_writer::{BlobWriter, Counters, Settings};
 use crate::repo::index::Opened;
+use crate::repo::snapshots;
 use crate::source::files::{Scan, ScanOptions};
 use crate::store::Area;
 use build::{Builder, Dry, Found, Sink};
 use read::{Namer, Readers};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -71,7 +73,7 @@ pub enum StreamKind {
     /// Standard input.
     Stdin,
     /// The output of a command: program and arguments.
-    Command(Vec<String>),
+    Command(Vec<OsString>),
 }
 
 /// Which snapshot the sources are compared with.
@@ -93,7 +95,7 @@ pub struct Options {
     /// What is left out.
     pub scan: ScanOptions,
     /// The patterns of `scan` as they were given, to be kept in the snapshot.
-    pub exclude_texts: Vec<String>,
+    pub exclude_texts: Vec<Vec<u8>>,
     /// The host's name; none for this machine's own.
     pub host: Option<String>,
     /// The user's name.
@@ -133,6 +135,8 @@ pub struct Outcome {
     pub problems: Vec<Problem>,
     /// How many problems there were.
     pub problem_count: u64,
+    /// Damage that it met in the repository. It did not rely on what is damaged: the snapshot has all that was found.
+    pub damages: Vec<Problem>,
     /// What it was compared with.
     pub parent: Option<SnapshotId>,
     /// Streams that ended well.
@@ -169,13 +173,22 @@ pub fn backup(context: &Context, options: &Options) -> Result<Outcome> {
         Err(error) => record.save_failure(context, error),
         Ok(_) if options.dry_run => {}
         Ok(outcome) => {
-            let partial = outcome.problem_count > 0;
             figures(&mut record, outcome);
+            record.problems(&outcome.damages);
             record.problems(&outcome.problems);
-            record.save(context, if partial { RunOutcome::Partial } else { RunOutcome::Done })?;
+            record.save(context, ended(outcome))?;
         }
     }
     done
+}
+
+/// Damage in the repository outranks a source that could not be read: it hurts what was thought to be safe.
+fn ended(outcome: &Outcome) -> RunOutcome {
+    match (outcome.damages.is_empty(), outcome.problem_count) {
+        (false, _) => RunOutcome::Damage,
+        (true, 0) => RunOutcome::Done,
+        (true, _) => RunOutcome::Partial,
+    }
 }
 
 fn figures(record: &mut Record, outcome: &Outcome) {
@@ -190,6 +203,7 @@ fn figures(record: &mut Record, outcome: &Outcome) {
         ("delta_bytes", totals.bytes_delta),
         ("added_bytes", totals.added),
         ("problems", outcome.problem_count),
+        ("damages", outcome.damages.len() as u64),
     ] {
         record.figure(name, value);
     }
@@ -198,7 +212,6 @@ fn figures(record: &mut Record, outcome: &Outcome) {
 fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outcome> {
     let sources = absolute_sources(options)?;
     let repository = &context.repository;
-    let mut index_whole = true;
     // A dry run stores nothing, not even its mark.
     let session = match options.dry_run {
         true => None,
@@ -206,16 +219,19 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     };
     if let Some(session) = &session {
         record.session(session.id());
-        let opened = context.index.refresh(&**repository.store(), repository.keyring())?;
-        check_records(&opened)?;
-        index_whole = opened.damaged.is_empty();
-        opened.damaged.iter().for_each(|problem| context.monitor.event(Event::Problem(problem)));
-        index_whole &= packs_are_there(context)?;
     }
+    let opened = context.index.refresh(&**repository.store(), repository.keyring())?;
+    check_records(&opened)?;
+    let (snapshots, _) = snapshots::list(repository)?;
+    let mut damages = opened.damaged;
+    damages.extend(context.missing_segments(&snapshots)?);
+    let trusted = packs_are_there(context, &mut damages)?;
+    damages.iter().for_each(|problem| context.monitor.event(Event::Problem(problem)));
     let begun_ns = repository.now_ns();
     // What the parent says is stored is counted on without a look at the index. With a part of the index unreadable
     // that could be a snapshot of files that nobody finds: everything is read, and what is not known stored again.
-    let parent = if index_whole { parent::find(context, options, &sources)? } else { None };
+    let parent = if trusted { parent::find(context, options, &sources, &snapshots)? } else { None };
+    drop(snapshots);
     let sink = match &session {
         Some(session) => Sink::Real(Box::new(begin_writer(context, options, session)?)),
         None => Sink::Dry(Dry {
@@ -232,10 +248,13 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
         Sink::Dry(dry) => dry.counters,
     };
     let root = root?;
-    let outcome = outcome(found, &counters, parent.as_ref().map(|parent| parent.id));
+    let mut outcome = outcome(found, &counters, parent.as_ref().map(|parent| parent.id));
+    outcome.damages.splice(0..0, damages);
+    outcome.damages.extend(damaged_bases(context, &counters));
     refuse_nothing(&outcome, roots::ways(&places(&sources)).above())?;
     let Some(session) = session else { return Ok(outcome) };
-    let snapshot = snapshot_of(context, options, &sources, session.id(), root, begun_ns, &outcome);
+    let mut snapshot = snapshot_of(context, options, &sources, session.id(), root, begun_ns, &outcome);
+    snapshot.segments = context.index.newest_segments()?;
     session.commit(&snapshot)?;
     record.snapshot(snapshot.id);
     Ok(Outcome { snapshot: Some(snapshot), ..outcome })
@@ -244,7 +263,9 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
 /// A condemned record that cannot be read may name any pack, so nothing that is stored can be counted on.
 fn check_records(opened: &Opened) -> Result<()> {
     let condemned = Area::Condemned.folder();
-    match opened.damaged.iter().find(|problem| problem.subject.starts_with(condemned)) {
+    // A roster, which ends in `.done`, names nothing that must not be used.
+    let is_record = |problem: &&Problem| problem.subject.starts_with(condemned) && !problem.subject.ends_with(".done");
+    match opened.damaged.iter().find(is_record) {
         None => Ok(()),
         Some(problem) => {
             let reason = "an interrupted prune left it and it says which packs must not be used any more: run \
@@ -254,22 +275,32 @@ fn check_records(opened: &Opened) -> Result<()> {
     }
 }
 
-/// Whether every pack that the index names is in the store and nothing is known to be damaged. What is not there is
-/// stored again; the parent's word for it does not count.
-fn packs_are_there(context: &Context) -> Result<bool> {
-    let whole = context.index.check_packs(&**context.repository.store())?;
+/// Whether the index is whole, every pack that it names in the store, and nothing known to be damaged. What is not there
+/// is stored again; the parent's word for it does not count. Packs that are gone are added to `damages`.
+fn packs_are_there(context: &Context, damages: &mut Vec<Problem>) -> Result<bool> {
+    let index_whole = damages.is_empty();
+    let whole = context.index.check_packs(&**context.repository.store(), index_whole)?;
     for pack in &whole.missing {
         let object = format!("packs/{pack}");
         let message = "it is gone or has another size than it should: what this backup needs of it is stored again; \
                        run `keepstone verify --all` to see which older snapshots it hurts, then `keepstone \
                        rebuild-index`";
-        context.monitor.event(Event::Problem(&Problem::new(object, message, Kind::Damaged)));
+        damages.push(Problem::new(object, message, Kind::Damaged));
     }
-    if whole.damaged && whole.missing.is_empty() {
+    if whole.damaged && damages.is_empty() {
         let note = "damage was found earlier: everything is read, and what is damaged is stored again";
         context.monitor.event(Event::Note(note));
     }
-    Ok(whole.missing.is_empty() && !whole.damaged)
+    Ok(damages.is_empty() && !whole.damaged)
+}
+
+/// What to say of bases that could not be read.
+fn damaged_bases(context: &Context, counters: &Counters) -> Option<Problem> {
+    let count = counters.bases_damaged.load(Ordering::Relaxed);
+    let message = "could not be read: what they were to be bases of was stored whole; run `keepstone verify --all` to \
+                   see which snapshots that hurts";
+    let problem = (count > 0).then(|| Problem::new(format!("{count} stored chunks"), message, Kind::Damaged));
+    problem.inspect(|problem| context.monitor.event(Event::Problem(problem)))
 }
 
 /// The sources with absolute paths.
@@ -417,6 +448,7 @@ fn outcome(found: Found, counters: &Counters, parent: Option<SnapshotId>) -> Out
         unchanged_files: found.unchanged_files,
         problems: found.problems,
         problem_count: found.problem_count,
+        damages: found.damages,
         parent,
         streams: found.streams,
     }
@@ -468,13 +500,14 @@ fn snapshot_of(
         problem_count: outcome.problem_count,
         totals: outcome.totals.clone(),
         program: machine.program.clone(),
-        excludes: options.exclude_texts.clone(),
+        excludes: options.exclude_texts.iter().cloned().map(Bytes).collect(),
         streams: outcome.streams.clone(),
         kinds,
         original: None,
         description: options.description.clone(),
         received_ns: now_ns,
         dumps: Vec::new(),
+        segments: Vec::new(),
         unknown: Unknown::none(),
     }
 }

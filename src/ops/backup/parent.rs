@@ -24,29 +24,28 @@ impl From<&Snapshot> for Found {
     }
 }
 
-/// Finds the parent; none if there is none or none is wanted.
-pub fn find(context: &Context, options: &Options, sources: &[Source]) -> Result<Option<Found>> {
+/// Finds the parent among all `snapshots`, oldest first; none if there is none or none is wanted.
+pub fn find(context: &Context, options: &Options, sources: &[Source], snapshots: &[Snapshot]) -> Result<Option<Found>> {
     match options.parent {
         Parent::None => Ok(None),
         Parent::Given(id) => match snapshots::load(&context.repository, id)? {
             Stored::Snapshot(snapshot) => Ok(Some(Found::from(&*snapshot))),
             Stored::Tombstone | Stored::Gone => Err(Error::NotFound(format!("there is no snapshot {id}"))),
         },
-        Parent::Newest => newest(context, options, sources),
+        Parent::Newest => Ok(newest(context, options, sources, snapshots)),
     }
 }
 
-fn newest(context: &Context, options: &Options, sources: &[Source]) -> Result<Option<Found>> {
+fn newest(context: &Context, options: &Options, sources: &[Source], snapshots: &[Snapshot]) -> Option<Found> {
     let host = options.host.as_ref().unwrap_or(&context.repository.machine().host);
     let wanted = sorted(places(sources).iter().map(|path| path.as_os_str().as_bytes().to_vec()));
-    let (snapshots, _) = snapshots::list(&context.repository)?;
     let of_host = || snapshots.iter().rev().filter(|snapshot| snapshot.host == *host);
     let paths = |snapshot: &Snapshot| sorted(snapshot.paths.iter().map(|path| path.0.clone()));
     let same = of_host().find(|snapshot| paths(snapshot) == wanted);
     // A dump often carries the date in its name: then the parent helps to find bases.
     let folded = |paths: &[Vec<u8>]| sorted(paths.iter().map(|path| fold_digits(path)));
     let alike = || of_host().find(|snapshot| folded(&paths(snapshot)) == folded(&wanted));
-    Ok(same.or_else(alike).map(Found::from))
+    same.or_else(alike).map(Found::from)
 }
 
 fn sorted(paths: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {

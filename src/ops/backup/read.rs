@@ -210,8 +210,8 @@ fn run(queue: &Mutex<Receiver<Job>>, buffers: &Mutex<Vec<Vec<u8>>>, namer: &Name
 }
 
 fn problem(entry: &Entry, what: &str, error: &std::io::Error) -> Problem {
-    let path = entry.path().display().to_string();
-    Problem::new(path.clone(), format!("cannot {what} {path}: {error}"), crate::base::Kind::Source)
+    let path = entry.path();
+    Problem::at(&path, format!("cannot {what} {}: {error}", path.display()), crate::base::Kind::Source)
 }
 
 fn read_small(entry: &Entry, namer: &Namer) -> Result<Small, Problem> {

@@ -7,7 +7,9 @@ use crate::format::cbor::{Bytes, Unknown};
 use crate::format::meta::{EntryKind, Meta};
 use crate::format::snapshot::Stream;
 use crate::format::tree::Node;
+use std::ffi::{OsStr, OsString};
 use std::io::{Read, stdin};
+use std::os::unix::ffi::OsStrExt;
 
 use super::super::{Error, Result};
 
@@ -56,7 +58,7 @@ pub fn read(
         }
         StreamKind::Command(command) => {
             stream.kind = "command".to_owned();
-            stream.command.clone_from(command);
+            stream.command = command.iter().map(|word| Bytes(word.as_bytes().to_vec())).collect();
             run(command, &mut stream, stop, consume)?;
         }
     }
@@ -64,12 +66,12 @@ pub fn read(
 }
 
 fn run(
-    command: &[String],
+    command: &[OsString],
     stream: &mut Stream,
     stop: &Stop,
     mut consume: impl FnMut(&mut dyn Read) -> std::io::Result<u64>,
 ) -> Result<()> {
-    let name = command.join(" ");
+    let name = command.join(OsStr::new(" ")).to_string_lossy().into_owned();
     let failed = |what: &str| {
         let what = format!("{what} `{name}`");
         move |source| Error::Io { what, source }

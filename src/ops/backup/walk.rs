@@ -50,6 +50,8 @@ pub enum Step {
     Leave,
     /// Something could not be read.
     Problem(Problem),
+    /// A part of the parent could not be read.
+    Damage(Problem),
 }
 
 /// The parent snapshot, as far as the walk needs it.
@@ -169,9 +171,8 @@ impl Walker {
         match std::fs::metadata(path) {
             Ok(metadata) => Ok(Some(node_of(&meta_of(&metadata), name, &[], &[]))),
             Err(error) => {
-                let path = path.display().to_string();
-                let message = format!("cannot stat {path}: {error}");
-                self.push(Step::Problem(Problem::new(path, message, Kind::Source)))?;
+                let message = format!("cannot stat {}: {error}", path.display());
+                self.push(Step::Problem(Problem::at(path, message, Kind::Source)))?;
                 Ok(None)
             }
         }
@@ -195,7 +196,7 @@ impl Walker {
     fn entry(&mut self, entry: Entry, old: Option<Node>) -> Result<(), Gone> {
         self.items += 1;
         if entry.meta.kind == EntryKind::File {
-            self.bytes += entry.meta.size;
+            self.bytes = self.bytes.saturating_add(entry.meta.size);
         }
         if self.items.is_multiple_of(1024) {
             self.tell_total(false);
@@ -214,20 +215,21 @@ impl Walker {
     /// A new file that has a namesake in the parent: it is read, with the namesake's content as bases.
     fn file_of_other_name(&mut self, entry: Entry, namesake: Node) -> Result<(), Gone> {
         self.items += 1;
-        self.bytes += entry.meta.size;
+        self.bytes = self.bytes.saturating_add(entry.meta.size);
         self.file(entry, Some(namesake))
     }
 
     fn is_unchanged(&self, meta: &Meta, old: Option<&Node>) -> bool {
         let Some(old) = old else { return false };
         let ctime_ns = old.mtime_ns.wrapping_add(old.ctime_after_ns);
+        let changed_ns = if self.walk.ignore_ctime { meta.mtime_ns } else { meta.mtime_ns.max(meta.ctime_ns) };
         old.kind.number() == meta.kind as u8
             && !old.changed
             && (old.size == meta.size || meta.kind != EntryKind::File)
             && old.mtime_ns == meta.mtime_ns
             && (self.walk.ignore_ctime || ctime_ns == meta.ctime_ns)
             && (self.walk.ignore_inode || old.inode == meta.inode)
-            && meta.mtime_ns.max(meta.ctime_ns) < self.trusted_before_ns
+            && changed_ns < self.trusted_before_ns
     }
 
     fn directory(&mut self, entry: &Entry, old: Option<Node>) -> Result<(), Gone> {
@@ -350,34 +352,39 @@ impl Walker {
         if let (Some(tree), Some(parent)) = (tree, &mut self.walk.parent) {
             match Nodes::open(tree, &mut parent.reader) {
                 Ok(nodes) => before.nodes = Some(nodes),
-                Err(error) => self.cannot_read_parent(&error),
+                Err(error) => self.cannot_read_parent(&error)?,
             }
         }
-        self.turn(&mut before);
+        self.turn(&mut before)?;
         Ok(before)
     }
 
-    fn cannot_read_parent(&self, error: &crate::repo::Error) {
-        let note = format!("cannot use the parent snapshot here ({error}): reading everything");
-        self.walk.monitor.event(Event::Note(&note));
+    fn cannot_read_parent(&mut self, error: &crate::repo::Error) -> Result<(), Gone> {
+        let text = format!("cannot use the parent snapshot here ({error}): everything is read and stored again");
+        if matches!(error.kind(), Kind::Damaged | Kind::NotFound) {
+            let text = format!("{text}; run `keepstone verify --all` to see what else that hurts");
+            return self.push(Step::Damage(Problem::new("the parent snapshot", text, Kind::Damaged)));
+        }
+        self.walk.monitor.event(Event::Note(&text));
+        Ok(())
     }
 
-    fn turn(&mut self, before: &mut Before) {
-        let (Some(nodes), Some(parent)) = (&mut before.nodes, &mut self.walk.parent) else { return };
-        before.next = match nodes.next(&mut parent.reader) {
-            Ok(node) => node,
+    fn turn(&mut self, before: &mut Before) -> Result<(), Gone> {
+        let (Some(nodes), Some(parent)) = (&mut before.nodes, &mut self.walk.parent) else { return Ok(()) };
+        match nodes.next(&mut parent.reader) {
+            Ok(node) => before.next = node,
             Err(error) => {
-                self.cannot_read_parent(&error);
-                before.nodes = None;
-                None
+                (before.nodes, before.next) = (None, None);
+                self.cannot_read_parent(&error)?;
             }
-        };
+        }
+        Ok(())
     }
 
     /// The parent's node called `name`; those before it are gone.
     fn take_before(&mut self, before: &mut Before, name: &[u8]) -> Result<Option<Node>, Gone> {
         while let Some(node) = before.next.take_if(|node| node.name.0.as_slice() <= name) {
-            self.turn(before);
+            self.turn(before)?;
             if node.name.0 == name {
                 return Ok(Some(node));
             }

@@ -88,7 +88,7 @@ fn dump_directory(
         match added.map_err(failed(path))? {
             true => {
                 dumped.entries += 1;
-                dumped.bytes += node.size;
+                dumped.bytes = dumped.bytes.saturating_add(node.size);
             }
             false => dumped.left_out += 1,
         }

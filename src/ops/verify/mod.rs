@@ -2,7 +2,7 @@
 //!
 //! | depth | what is read |
 //! | --- | --- |
-//! | structure | config, slots, epochs, segments, snapshots; every tree and list; every chunk is in the index, its pack there and of the right size |
+//! | structure | config, slots, epochs, records, segments, snapshots; every tree and list; every chunk is in the index, its pack there and of the right size |
 //! | content | also every chunk that the snapshots need: opened, decoded, named |
 //! | sample | the same in some packs, chosen by lot |
 //! | all | also every pack in full: its own name, its directory against the index, blobs that nobody needs |
@@ -149,7 +149,10 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     context.monitor.event(Event::Phase("checking objects"));
     opened.damaged.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
     objects::check(context, &found)?;
+    objects::records(context, &found)?;
     let snapshots = selected(context, options, &found)?;
+    let missing = context.missing_segments(&snapshots)?;
+    missing.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
     outcome.snapshots = snapshots.len() as u64;
 
     context.monitor.event(Event::Phase("reading trees"));

@@ -172,10 +172,12 @@ fn upload_all(work: &Work, filled: &Receiver<FilledPack>) -> Result<()> {
 }
 
 fn save_segment(work: &Work, mut contents: SegmentContents) -> Result<()> {
+    let previous = work.index.newest_segments()?;
     let origin = Origin {
         session: work.session,
         level: 0,
         supersedes: Vec::new(),
+        previous: previous.clone(),
         condemned_seen: work.condemned_seen,
         written_ns: work.repository.now_ns(),
     };
@@ -183,5 +185,5 @@ fn save_segment(work: &Work, mut contents: SegmentContents) -> Result<()> {
     work.counters
         .added
         .fetch_add(work.repository.store().size(&segments::segment_key(id))?, std::sync::atomic::Ordering::Relaxed);
-    work.index.add(id, &contents)
+    work.index.add_after(id, &contents, previous)
 }

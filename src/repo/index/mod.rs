@@ -16,14 +16,17 @@ pub mod live;
 mod load;
 mod merge;
 pub mod rebuild;
+mod roster;
 pub mod segments;
 #[cfg(test)]
 mod tests;
 
 pub use live::{LiveSet, Located, PackSummary, PackUsage};
-pub use load::{Opened, condemned_key, list_segments, load_condemned};
+pub use load::{
+    Opened, condemned_key, done_key, list_condemned, list_segments, load_condemned, load_condemned_at, missing_segment,
+};
 pub use merge::merge_segments;
-pub use rebuild::rebuild_from_packs;
+pub use rebuild::{delete_replaced, rebuild_from_packs};
 pub use segments::{Origin, SegmentContents, SegmentReader, SegmentWriter, save};
 
 use crate::base::{BlobId, KeyId, Mark, PackId, SegmentId};
@@ -181,8 +184,13 @@ impl Index {
     /// Records what a segment that this process has just stored says; its blobs are known from now on. `contents` are
     /// as [`save`] left them: sorted.
     pub fn add(&self, segment: SegmentId, contents: &SegmentContents) -> Result<()> {
+        self.add_after(segment, contents, Vec::new())
+    }
+
+    /// The same, of a segment that names predecessors.
+    pub fn add_after(&self, segment: SegmentId, contents: &SegmentContents, previous: Vec<SegmentId>) -> Result<()> {
         let mut state = self.state();
-        let rows = add::OwnRows::new(contents, state.condemned_seen);
+        let rows = add::OwnRows::new(contents, state.condemned_seen, previous);
         add::add(&mut state.cache, segment, rows)?;
         for entry in &contents.entries {
             state.pending.remove(&entry.id);
@@ -248,9 +256,9 @@ impl Index {
 
 impl Index {
     /// Compares the packs that the index names with those in the store. What should lie in a pack that is gone or has
-    /// another size is unknown from now on, and so is what stands on such bases or on those found damaged earlier.
-    /// One listing, no look at content.
-    pub fn check_packs(&self, store: &dyn ObjectStore) -> Result<Whole> {
+    /// another size is unknown from now on, and so is what stands on such bases, on those found damaged earlier, or, if
+    /// the index is not `whole`, on those that only a lost segment knew. One listing, no look at content.
+    pub fn check_packs(&self, store: &dyn ObjectStore, whole: bool) -> Result<Whole> {
         let mut missing: BTreeMap<PackId, u64> =
             self.packs()?.into_iter().filter(|pack| !pack.void).map(|pack| (pack.id, pack.size_bytes)).collect();
         store.list(Area::Packs, &mut |listed| {
@@ -262,16 +270,24 @@ impl Index {
         })?;
         let missing: Vec<PackId> = missing.into_keys().collect();
         let mut state = self.state();
-        let damaged = state.cache.read(|cache| {
-            let any = "SELECT EXISTS (SELECT 1 FROM dead_frames WHERE damaged = 1)";
-            cache.connection.prepare_cached(any)?.query_row([], |row| row.get::<_, bool>(0))
-        })?;
-        if damaged || !missing.is_empty() {
+        let any_of = |state: &mut State, why: i64| {
+            state.cache.read(|cache| {
+                let any = "SELECT EXISTS (SELECT 1 FROM dead_frames WHERE damaged = ?)";
+                cache.connection.prepare_cached(any)?.query_row([why], |row| row.get::<_, bool>(0))
+            })
+        };
+        let damaged = any_of(&mut state, FOUND_DAMAGED)?;
+        if damaged || !missing.is_empty() || !whole || any_of(&mut state, INFERRED)? {
             state.cache.write(|cache| mark_missing(cache, &missing).map_err(|error| cache.failed(error)))?;
         }
         Ok(Whole { missing, damaged })
     }
 }
+
+/// Why frames are dead, as the cache says it: somebody could not read them, which lasts; or what they need was not
+/// there when the packs were compared last, which is found anew each time.
+const FOUND_DAMAGED: i64 = 1;
+const INFERRED: i64 = 2;
 
 /// Whether what the index names is there, as far as that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -283,12 +299,13 @@ pub struct Whole {
 }
 
 fn mark_missing(cache: &mut Cache, packs: &[PackId]) -> rusqlite::Result<()> {
+    cache.connection.execute("DELETE FROM dead_frames WHERE damaged = ?", [INFERRED])?;
     for pack in packs {
         let Some(number) = load::pack_number(cache, *pack)? else { continue };
         cache.connection.execute(
             "INSERT OR IGNORE INTO dead_frames
-             SELECT first, first + count - 1, 1 FROM pack_frames WHERE pack = ? AND count > 0",
-            params![number],
+             SELECT first, first + count - 1, ? FROM pack_frames WHERE pack = ? AND count > 0",
+            params![INFERRED, number],
         )?;
     }
     cache.reload_dead()?;
@@ -319,8 +336,8 @@ fn mark_orphans(cache: &Cache) -> rusqlite::Result<usize> {
         }
     }
     for number in &orphans {
-        let mark = "INSERT OR IGNORE INTO dead_frames VALUES (?, ?, 1)";
-        cache.connection.prepare_cached(mark)?.execute(params![number, number])?;
+        let mark = "INSERT OR IGNORE INTO dead_frames VALUES (?, ?, ?)";
+        cache.connection.prepare_cached(mark)?.execute(params![number, number, INFERRED])?;
     }
     Ok(orphans.len())
 }

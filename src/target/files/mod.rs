@@ -117,7 +117,7 @@ impl Error {
         let subject = match self {
             Error::BadName { directory: path, .. } | Error::InTheWay { path, .. } | Error::Failed { path, .. } => path,
         };
-        Problem::new(subject.display().to_string(), self, self.kind())
+        Problem::at(subject, self, self.kind())
     }
 }
 

@@ -3,9 +3,9 @@
 //! Everything here reads piece by piece: a directory of a million entries or a snapshot of a hundred million costs no
 //! more memory than a small one. A directory that cannot be read is a problem; what is beside it is shown.
 
+mod ahead;
 mod archive;
 mod cat;
-mod content;
 mod diff;
 mod dump;
 mod stats;

@@ -12,7 +12,8 @@ use crate::format::meta::Meta;
 use crate::format::tree::INLINE_BYTES;
 use crate::repo::Keyring;
 use crate::repo::index::Marks;
-use crate::source::files::{Entry, changed_while_read, data_ranges};
+use crate::source::files::{Entry, OpenFile, changed_while_read, data_ranges};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -24,6 +25,8 @@ use std::thread::JoinHandle;
 pub const SMALL_BYTES: u64 = 1 << 20;
 /// Chunks of a large file that may wait.
 const WAITING_CHUNKS: usize = 2;
+/// Small files that one reader has open at a time.
+const OPEN_AHEAD: usize = 16;
 /// What a large file takes while it is read: the cutter's buffer and the chunks that wait or are in hand.
 pub const LARGE_PERMIT_BYTES: usize = (4 << 20) + (WAITING_CHUNKS + 2) * (1 << 20);
 
@@ -203,7 +206,7 @@ fn run(queue: &Mutex<Receiver<Job>>, buffers: &Mutex<Vec<Vec<u8>>>, namer: &Name
             buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
             drop(job.permit);
         } else {
-            let files = job.files.iter().map(|entry| read_small(entry, namer)).collect();
+            let files = read_all(&job.files, namer);
             let _ = job.results.send(Message::Small(files, job.permit));
         }
     }
@@ -214,8 +217,29 @@ fn problem(entry: &Entry, what: &str, error: &std::io::Error) -> Problem {
     Problem::new(path.clone(), format!("cannot {what} {path}: {error}"), crate::base::Kind::Source)
 }
 
-fn read_small(entry: &Entry, namer: &Namer) -> Result<Small, Problem> {
-    let mut open = entry.open().map_err(|error| error.problem())?;
+/// Reads small files in order, the next few open and asked for while one is read: a disk that is asked for many at
+/// once answers sooner, and the kernel waits and wakes once for several.
+fn read_all(files: &[Entry], namer: &Namer) -> Vec<Result<Small, Problem>> {
+    let mut ahead = VecDeque::with_capacity(OPEN_AHEAD);
+    let mut coming = files.iter();
+    let mut read = Vec::with_capacity(files.len());
+    for entry in files {
+        while ahead.len() < OPEN_AHEAD
+            && let Some(next) = coming.next()
+        {
+            let open = next.open();
+            if let Ok(open) = &open {
+                open.ask_for_all();
+            }
+            ahead.push_back(open);
+        }
+        let open = ahead.pop_front().expect("opened above");
+        read.push(open.map_err(|error| error.problem()).and_then(|open| read_small(entry, open, namer)));
+    }
+    read
+}
+
+fn read_small(entry: &Entry, mut open: OpenFile, namer: &Namer) -> Result<Small, Problem> {
     let mut data = Vec::with_capacity(open.meta_now.size.min(SMALL_BYTES) as usize + 1);
     // A file that grew beyond a large one's size meanwhile is cut short and said to have changed.
     (&mut open.file).take(4 * SMALL_BYTES).read_to_end(&mut data).map_err(|error| problem(entry, "read", &error))?;

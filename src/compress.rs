@@ -197,6 +197,16 @@ impl Compressor {
     /// Compresses `raw` by itself. `out` is replaced by the stored bytes, which are `raw` itself when zstd saves
     /// less than 3 %. No caller has more than [`MAX_FRAME_RAW`]: nobody could read it back.
     pub fn compress(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Encoding {
+        let encoding = self.try_compress(raw, out);
+        if encoding == Encoding::Raw {
+            out.extend_from_slice(raw);
+        }
+        encoding
+    }
+
+    /// As [`Compressor::compress`], but leaves `out` empty when `raw` itself is what is to be stored: whoever has it
+    /// at hand need not copy it.
+    pub fn try_compress(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Encoding {
         assert!(raw.len() <= MAX_FRAME_RAW, "a frame of {} raw bytes could not be read back", raw.len());
         let smaller = match self.level {
             None => false,
@@ -206,7 +216,6 @@ impl Compressor {
             return Encoding::Zstd;
         }
         out.clear();
-        out.extend_from_slice(raw);
         Encoding::Raw
     }
 

@@ -5,7 +5,7 @@
 //! jobs takes for each of them, in their order, so that the job everybody waits for always has its own.
 
 use crate::base::budget::Permit;
-use crate::base::{BlobId, Problem};
+use crate::base::{BlobId, Buffers, Problem};
 use crate::chunk::{Chunker, Cutter, Piece};
 use crate::crypto::names::{MarkKey, NamingKey};
 use crate::format::meta::Meta;
@@ -25,6 +25,8 @@ use std::thread::JoinHandle;
 pub const SMALL_BYTES: u64 = 1 << 20;
 /// Chunks of a large file that may wait.
 const WAITING_CHUNKS: usize = 2;
+/// Chunks whose bytes wait to be used again.
+const KEPT_CHUNKS: usize = 8;
 /// Small files that one reader has open at a time.
 const OPEN_AHEAD: usize = 16;
 /// What a large file takes while it is read: the cutter's buffer and the chunks that wait or are in hand.
@@ -103,6 +105,8 @@ impl Job {
 
 /// Cuts and names.
 pub struct Namer {
+    /// Where the bytes of large files' chunks come from and go to.
+    pub chunks: Buffers,
     chunker: Chunker,
     keyring: Arc<Keyring>,
     marks: MarkKey,
@@ -111,7 +115,8 @@ pub struct Namer {
 impl Namer {
     /// With the repository's chunker and keys.
     pub fn new(chunker: Chunker, keyring: Arc<Keyring>) -> Namer {
-        Namer { chunker, marks: keyring.marks(), keyring }
+        let chunks = Buffers::new(KEPT_CHUNKS, 0);
+        Namer { chunks, chunker, marks: keyring.marks(), keyring }
     }
 
     fn naming(&self) -> &NamingKey {
@@ -292,7 +297,11 @@ fn send_stream(
     buffer: &mut Vec<u8>,
     start: &mut Option<crate::base::Mark>,
 ) -> std::io::Result<u64> {
-    namer.stream(reader, start, buffer, &mut |data, named| results.send(Message::Chunk(data.to_vec(), named)).is_ok())
+    namer.stream(reader, start, buffer, &mut |data, named| {
+        let mut chunk = namer.chunks.take();
+        chunk.extend_from_slice(data);
+        results.send(Message::Chunk(chunk, named)).is_ok()
+    })
 }
 
 /// Reads the parts of a sparse file that hold data, and says how long the holes between them are.

@@ -148,13 +148,7 @@ struct Gather {
 
 impl Gather {
     fn new(buffers: &Arc<Buffers>) -> Gather {
-        Gather {
-            buffers: buffers.clone(),
-            raw: Vec::new(),
-            blobs: Vec::new(),
-            frames: Vec::new(),
-            frames_bytes: 0,
-        }
+        Gather { buffers: buffers.clone(), raw: Vec::new(), blobs: Vec::new(), frames: Vec::new(), frames_bytes: 0 }
     }
 
     /// Adds a blob to the frame being gathered.

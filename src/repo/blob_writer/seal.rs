@@ -214,11 +214,7 @@ fn seal_blocks(repository: &Repository, role: Role, plains: &mut [Plain]) -> Res
 
 fn message(block: &mut [u8]) -> Message<'_> {
     let (seal, text) = block.split_at_mut(BLOCK_OVERHEAD);
-    Message {
-        nonce: seal[..16].try_into().expect("16 bytes"),
-        iv: seal[16..].try_into().expect("16 bytes"),
-        text,
-    }
+    Message { nonce: seal[..16].try_into().expect("16 bytes"), iv: seal[16..].try_into().expect("16 bytes"), text }
 }
 
 /// Opens a copy of the sealed blocks, decodes every frame and names every blob again.

@@ -135,12 +135,24 @@ impl Sealer {
         });
         let encoding = match on_bases {
             Some(_) => Encoding::ZstdOnBases,
+            None if is_hopeless(tools, job) => Encoding::Raw,
             None => tools.compressor.try_compress(&job.raw, &mut tools.scratch),
         };
         let stored = if encoding == Encoding::Raw { job.raw.len() } else { tools.scratch.len() };
         count(&self.counters, role, job, on_bases.is_some(), stored);
         (encoding, on_bases)
     }
+}
+
+/// Whether every blob of a frame is large and looks as if nothing could be saved. Small ones are too many kinds of
+/// things to be judged by samples.
+fn is_hopeless(tools: &mut Tools, job: &FrameJob) -> bool {
+    let hopeless = job.blobs.iter().all(|blob| {
+        let start = blob.offset as usize;
+        tools.compressor.finds_nothing(&job.raw[start..start + blob.length as usize], &mut tools.scratch)
+    });
+    tools.scratch.clear();
+    hopeless
 }
 
 /// The frames that a job becomes, with their stored bytes: one, unless it is stored as it is. Then nothing keeps its

@@ -24,10 +24,10 @@ struct JsonTableDifference {
     table: String,
     /// `added`, `removed`, `changed`.
     change: &'static str,
-    rows_before: Option<u64>,
-    rows_after: Option<u64>,
-    bytes_before: Option<u64>,
-    bytes_after: Option<u64>,
+    before_rows: Option<u64>,
+    after_rows: Option<u64>,
+    before_bytes: Option<u64>,
+    after_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -37,10 +37,10 @@ struct JsonDatabaseDifference {
     dump: String,
     /// `added`, `removed`, `compared`.
     change: &'static str,
-    rows_before: Option<u64>,
-    rows_after: Option<u64>,
-    tables_before: Option<u64>,
-    tables_after: Option<u64>,
+    before_rows: Option<u64>,
+    after_rows: Option<u64>,
+    before_tables: Option<u64>,
+    after_tables: Option<u64>,
 }
 
 /// Compares the databases that lie beneath the paths that are compared.
@@ -102,10 +102,10 @@ fn print_json(app: &App, place: &[u8], before: Option<&Manifest>, after: Option<
                 (_, None) => "removed",
                 _ => "changed",
             },
-            rows_before: change.before.map(|size| size.rows),
-            rows_after: change.after.map(|size| size.rows),
-            bytes_before: change.before.map(|size| size.bytes),
-            bytes_after: change.after.map(|size| size.bytes),
+            before_rows: change.before.map(|size| size.rows),
+            after_rows: change.after.map(|size| size.rows),
+            before_bytes: change.before.map(|size| size.bytes),
+            after_bytes: change.after.map(|size| size.bytes),
         });
     }
     app.out.object(&JsonDatabaseDifference {
@@ -116,10 +116,10 @@ fn print_json(app: &App, place: &[u8], before: Option<&Manifest>, after: Option<
             (_, None) => "removed",
             _ => "compared",
         },
-        rows_before: before.map(Manifest::rows),
-        rows_after: after.map(Manifest::rows),
-        tables_before: before.map(|manifest| manifest.tables.len() as u64),
-        tables_after: after.map(|manifest| manifest.tables.len() as u64),
+        before_rows: before.map(Manifest::rows),
+        after_rows: after.map(Manifest::rows),
+        before_tables: before.map(|manifest| manifest.tables.len() as u64),
+        after_tables: after.map(|manifest| manifest.tables.len() as u64),
     });
 }
 

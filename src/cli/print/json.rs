@@ -230,7 +230,7 @@ pub struct JsonDump {
     /// Rows of all tables, exactly.
     pub rows: u64,
     /// Bytes of all streams.
-    pub bytes: u64,
+    pub content_bytes: u64,
     /// The moment that it stands for.
     pub taken: String,
 }
@@ -244,7 +244,7 @@ impl From<&Dump> for JsonDump {
             server: dump.server.clone(),
             tables: dump.tables,
             rows: dump.rows,
-            bytes: dump.bytes,
+            content_bytes: dump.bytes,
             taken: rfc3339(dump.taken_ns),
         }
     }

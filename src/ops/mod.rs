@@ -112,6 +112,9 @@ pub enum Error {
     /// A target failed as a whole.
     #[error(transparent)]
     Target(#[from] target::files::Error),
+    /// A talk with a database server failed.
+    #[error(transparent)]
+    Database(#[from] crate::db::Error),
     /// The request cannot be carried out as it stands.
     #[error("{0}")]
     Usage(String),
@@ -144,6 +147,7 @@ impl Error {
             Error::Repo(error) => error.kind(),
             Error::Source(error) => error.kind(),
             Error::Target(error) => error.kind(),
+            Error::Database(error) => error.kind(),
             Error::Usage(_) => Kind::Usage,
             Error::NotFound(_) => Kind::NotFound,
             Error::Refused(_) => Kind::Refused,

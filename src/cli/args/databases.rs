@@ -2,6 +2,7 @@
 
 use super::values::named;
 use clap::Args;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const HEADING: &str = "Databases and commands";
@@ -36,6 +37,12 @@ pub struct Databases {
     /// Try a database whose failure may pass so often
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one, help_heading = HEADING)]
     pub attempts: u32,
+    /// Wait so long for a table that somebody else has locked
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = HEADING)]
+    pub lock_timeout: Duration,
+    /// The folder of the servers' client programs [default: found by themselves]
+    #[arg(long, value_name = "FOLDER", help_heading = HEADING)]
+    pub programs: Option<PathBuf>,
     /// What of the databases is taken.
     #[command(flatten)]
     pub parts: Parts,
@@ -53,6 +60,9 @@ pub struct Parts {
     /// All tables but those that match (may be repeated)
     #[arg(long, value_name = "PATTERN", help_heading = PARTS)]
     pub exclude_table: Vec<String>,
+    /// Of tables that match only the definition (may be repeated)
+    #[arg(long, value_name = "PATTERN", help_heading = PARTS)]
+    pub exclude_table_data: Vec<String>,
     /// Only schemas that match (may be repeated)
     #[arg(long, value_name = "PATTERN", help_heading = PARTS)]
     pub schema: Vec<String>,
@@ -65,6 +75,9 @@ pub struct Parts {
     /// Rows, and no definitions
     #[arg(long, help_heading = PARTS)]
     pub data_only: bool,
+    /// No roles, tablespaces, users and grants of the server
+    #[arg(long, help_heading = PARTS)]
+    pub no_globals: bool,
     /// Read tables in the order of their primary keys: slower, and smaller differences from night to night where rows
     /// move about
     #[arg(long, help_heading = PARTS)]

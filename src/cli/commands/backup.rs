@@ -4,7 +4,7 @@ use super::init;
 use crate::base::{Kind, Problem};
 use crate::cli::app::App;
 use crate::cli::args::Backup;
-use crate::cli::databases;
+use crate::cli::databases::Wanted;
 use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::json::{JsonDump, JsonProblem, JsonSnapshot, JsonStream, JsonTotals, Saved, problems};
@@ -57,7 +57,9 @@ struct JsonDumped {
 /// Backs up.
 pub fn run(app: &App, given: &Backup) -> Result<Exit> {
     let mut options = options(app, given)?;
+    let wanted = Wanted::parse(&given.databases)?;
     let context = open(app, given)?;
+    options.sources.extend(wanted.sources(&context, &given.databases, &options.limits)?);
     keep_out(app, &context, &mut options)?;
     if let Some(parent) = &given.parent {
         options.parent = Parent::Given(select::select(&context, parent, &Snapshots::default())?.snapshot.id);
@@ -104,7 +106,7 @@ fn open(app: &App, given: &Backup) -> Result<Context> {
 fn options(app: &App, given: &Backup) -> Result<Options> {
     let (excludes, exclude_texts) = excludes(given)?;
     Ok(Options {
-        sources: sources(app, given)?,
+        sources: sources(given)?,
         scan: ScanOptions {
             excludes,
             one_file_system: given.one_file_system,
@@ -145,12 +147,11 @@ fn user() -> String {
     named.map_or_else(number, |name| name.to_string_lossy().into_owned())
 }
 
-fn sources(app: &App, given: &Backup) -> Result<Vec<Source>> {
+fn sources(given: &Backup) -> Result<Vec<Source>> {
     let mut sources = match given.stdin || given.stdin_from_command {
         true => vec![stream(given)?],
         false => paths(given)?,
     };
-    sources.extend(databases::sources(app, &given.databases)?);
     let commands = given.databases.command.iter();
     sources.extend(commands.map(|(name, command)| Source::Command { name: name.clone(), command: command.clone() }));
     Ok(sources)

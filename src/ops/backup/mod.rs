@@ -25,7 +25,7 @@ mod stream;
 mod walk;
 
 pub use gather::Dumped;
-pub use limits::Limits;
+pub use limits::{Limits, rest};
 
 use super::record::{Record, stored_problem};
 use super::{Context, Error, Result};

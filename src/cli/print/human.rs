@@ -97,7 +97,9 @@ fn is_deceiving(character: char) -> bool {
 pub fn dump(dump: &crate::format::snapshot::Dump) -> String {
     let place = name(dump.path.0.strip_prefix(b"/").unwrap_or(&dump.path.0));
     let (tables, rows) = (counted(dump.tables, "table"), counted(dump.rows, "row"));
-    format!("{place} ({}): {tables}, {rows}, {}", name(dump.server.as_bytes()), bytes(dump.bytes))
+    // `15.18 (Debian 15.18-0+deb12u1)`: who packed it matters less.
+    let server = dump.server.split(" (").next().unwrap_or_default();
+    format!("{place} ({}): {tables}, {rows}, {}", name(server.as_bytes()), bytes(dump.bytes))
 }
 
 /// A table with its schema where there is one.

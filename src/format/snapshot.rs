@@ -55,7 +55,7 @@ record! {
 record! {
     /// A stream that came from a process.
     Stream {
-        /// Its place in the tree.
+        /// Its place in the tree, unless it is a command that failed.
         1 => path: Bytes,
         /// `stdin` or `command`.
         2 => kind: String,
@@ -129,7 +129,7 @@ record! {
         15 => program: String,
         /// Patterns that were left out.
         16 => excludes: Vec<Bytes>,
-        /// Streams in it.
+        /// Streams in it, and commands that failed.
         17 => streams: Vec<Stream>,
         /// What it holds: `files`, `command`, `db`; sorted.
         18 => kinds: Vec<String>,

@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod browse;
+pub mod dumps;
 mod fetch;
 pub mod forget;
 pub mod info;
@@ -111,6 +112,9 @@ pub enum Error {
     /// A target failed as a whole.
     #[error(transparent)]
     Target(#[from] target::files::Error),
+    /// A talk with a database server failed.
+    #[error(transparent)]
+    Database(#[from] crate::db::Error),
     /// The request cannot be carried out as it stands.
     #[error("{0}")]
     Usage(String),
@@ -143,6 +147,7 @@ impl Error {
             Error::Repo(error) => error.kind(),
             Error::Source(error) => error.kind(),
             Error::Target(error) => error.kind(),
+            Error::Database(error) => error.kind(),
             Error::Usage(_) => Kind::Usage,
             Error::NotFound(_) => Kind::NotFound,
             Error::Refused(_) => Kind::Refused,

@@ -14,9 +14,11 @@ mod plain;
 mod prune;
 mod rebuild_index;
 mod restore;
+mod rows;
 mod show;
 mod snapshots;
 mod stats;
+mod tables;
 mod tag;
 mod verify;
 

@@ -29,6 +29,7 @@ export LC_ALL=C
 "$programs/initdb" -D data -U postgres --pwfile "$password" --auth-local=trust --auth-host=scram-sha-256 -E UTF8 --locale=C \
     --no-sync >log 2>&1 || { cat log; exit 1; }
 tls=off
+ldd "$programs/postgres" | grep -q libssl &&
 openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
     -keyout data/server.key -out data/server.crt >>log 2>&1 && chmod 600 data/server.key && tls=on
 "$programs/postgres" -D data -k "$folder" -p "$port" -h 127.0.0.1 -c ssl=$tls -c fsync=off -c full_page_writes=off \
@@ -121,9 +122,10 @@ impl Server {
     }
 }
 
-/// Nobody in particular at home nowhere, with the `PATH` that the tests have.
+/// Nobody in particular at home nowhere, with the `PATH` that the tests have and the server's own programs first.
 pub fn surroundings() -> Surroundings {
     let path = std::env::var("PATH").unwrap_or_default();
+    let path = programs().map_or(path.clone(), |folder| format!("{}:{path}", folder.display()));
     Surroundings { user: Some("nobody".into()), ..Surroundings::default() }.with("PATH", path)
 }
 
@@ -137,8 +139,11 @@ pub fn watch_with(monitor: Arc<dyn Monitor>) -> Watch {
     Watch { stop: Stop::new(), monitor }
 }
 
-/// The newest version that is installed with its server.
+/// The folder that `KEEPSTONE_POSTGRES` names, or that of the newest version that is installed with its server.
 fn programs() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("KEEPSTONE_POSTGRES") {
+        return Some(folder.into());
+    }
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<(u32, PathBuf)> = versions
         .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))

@@ -1,9 +1,11 @@
-//! What the environment says about databases.
+//! What the environment says about databases, and where files may lie for a moment.
 
+use super::error::{Error, Result};
+use crate::base::Scratch;
 use crate::db::Surroundings;
 use crate::source::files::Accounts;
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What the names of variables begin with that concern databases.
 const PREFIXES: [&str; 5] = ["PG", "MYSQL", "MARIADB", "DATABASE_URL", "PATH"];
@@ -26,4 +28,12 @@ fn user() -> Option<String> {
     let named = Accounts::of_this_machine().user_name(number).map(str::to_owned);
     let variable = |name: &str| env::var(name).ok().filter(|name| !name.is_empty());
     named.or_else(|| variable("USER")).or_else(|| variable("LOGNAME"))
+}
+
+/// A folder for a moment that only we can read, in `parent` or else where the system keeps such things.
+pub fn scratch(parent: Option<&Path>) -> Result<Scratch> {
+    let parent = parent.map_or_else(env::temp_dir, Path::to_owned);
+    Scratch::new(&parent).map_err(|source| {
+        Error::io(format!("make a folder for a moment in {} (--temp-dir names another)", parent.display()), source)
+    })
 }

@@ -5,7 +5,9 @@
 
 pub mod backup;
 pub mod browse;
+pub mod drill;
 pub mod dumps;
+pub mod export;
 mod fetch;
 pub mod forget;
 pub mod info;
@@ -14,6 +16,7 @@ pub mod prune;
 pub mod rebuild;
 pub mod record;
 pub mod restore;
+pub mod restore_database;
 pub mod retention;
 pub mod select;
 mod spill;

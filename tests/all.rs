@@ -13,6 +13,7 @@ mod format_document;
 mod keep;
 mod program;
 mod readme;
+mod servers_mysql;
 mod store_contract;
 mod surroundings;
 mod tidy;

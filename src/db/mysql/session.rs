@@ -83,8 +83,13 @@ impl Session {
     /// text `NULL`. Statements that may fail on their own are asked for on their own: the first failure ends it.
     pub fn query(&self, sql: &str) -> Result<Vec<Vec<String>>> {
         let program = self.client().args(["--batch", "--skip-column-names", "--quick"]);
-        let answer = self.run(program, sql)?;
-        Ok(answer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(columns).collect())
+        Ok(rows(&self.run(program, sql)?))
+    }
+
+    /// The same, going on behind statements that fail: their rows are missing.
+    pub fn query_each(&self, sql: &str) -> Result<Vec<Vec<String>>> {
+        let program = self.client().args(["--batch", "--skip-column-names", "--quick", "--force"]);
+        Ok(rows(&self.run(program, sql)?))
     }
 
     /// The first column of each row.
@@ -191,6 +196,10 @@ impl Session {
     pub fn otherwise(&self) -> Kind {
         self.otherwise
     }
+}
+
+fn rows(answer: &[u8]) -> Vec<Vec<String>> {
+    answer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(columns).collect()
 }
 
 /// A line of the client program's batch output: columns between tabs, with `\t`, `\n`, `\0` and `\\` written so.

@@ -24,6 +24,7 @@ pub(super) struct Moment {
     chosen: Vec<TableFacts>,
     before: Definitions,
     has_users: bool,
+    unknown_users: Vec<String>,
     streams: Vec<Planned>,
     parts: Vec<Part>,
     taken_ns: i64,
@@ -61,6 +62,7 @@ impl Moment {
         let users = if wants_users { users::read(&session, facts.server.family())? } else { None };
         let mut moment = Moment {
             has_users: users.is_some() || !wants_users,
+            unknown_users: users.as_ref().map(|users| users.unknown.clone()).unwrap_or_default(),
             session,
             facts,
             options,
@@ -71,7 +73,7 @@ impl Moment {
             taken_ns: 0,
             state: Mutex::default(),
         };
-        moment.plan(users);
+        moment.plan(users.map(|users| users.script));
         moment.start()?;
         Ok(moment)
     }
@@ -274,6 +276,7 @@ impl Moment {
             _ => None,
         });
         note(elsewhere.collect(), "without rows, since their engine keeps them elsewhere");
+        note(self.unknown_users.clone(), "accounts that the server lists and does not know");
         if !self.has_users {
             let user = &self.facts.server.user;
             notes.push(format!("without users and grants: {user} may not read them (GRANT SELECT ON mysql.*)"));

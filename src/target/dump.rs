@@ -28,6 +28,10 @@ pub trait DumpTarget: Debug + Send + Sync {
     fn database(&self) -> &str;
     /// Whether a database that is there may be dropped for it.
     fn may_drop(&self) -> bool;
+    /// Whether a stream of the dump will be read, by its path; only those are verified first.
+    fn reads(&self, _manifest: &Manifest, _path: &str) -> bool {
+        true
+    }
     /// Looks whether the dump can be restored as it was asked for: versions, programs, rights, roles, what is there
     /// already. Changes nothing.
     fn check(&self, stored: &dyn StoredDump, watch: &Watch) -> Result<Checked>;

@@ -20,12 +20,14 @@ pub struct Error {
     /// `Unavailable` if it may pass by itself, `Source` or `Target` for what the server refuses, `Denied`, `NotFound`,
     /// `Unsupported`, `Refused`, `Usage`, `Interrupted`.
     pub kind: Kind,
+    /// What the server calls the failure, if it came from there: an SQLSTATE such as `42501`, or a number.
+    pub code: Option<String>,
 }
 
 impl Error {
     /// A failure of a whole server.
     pub fn new(server: impl Into<String>, kind: Kind, message: impl Into<String>) -> Error {
-        Error { server: server.into(), database: None, object: None, message: message.into(), kind }
+        Error { server: server.into(), database: None, object: None, message: message.into(), kind, code: None }
     }
 
     /// The same, of a database.
@@ -38,6 +40,23 @@ impl Error {
     #[must_use]
     pub fn object(self, object: impl Into<String>) -> Error {
         Error { object: Some(object.into()), ..self }
+    }
+
+    /// The same, with the server's own name of the failure.
+    #[must_use]
+    pub fn code(self, code: impl Into<String>) -> Error {
+        Error { code: Some(code.into()), ..self }
+    }
+
+    /// The same, of another kind: what a source refuses is something else than what a target refuses.
+    #[must_use]
+    pub fn of_kind(self, kind: Kind) -> Error {
+        Error { kind, ..self }
+    }
+
+    /// Whether the server called it `code`.
+    pub fn is(&self, code: &str) -> bool {
+        self.code.as_deref() == Some(code)
     }
 
     /// What retry, exit code and alarm need to know.

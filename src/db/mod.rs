@@ -1,8 +1,11 @@
 //! What talks to database servers: errors that name the thing, and the watch that ends a talk.
 
 mod error;
+pub mod postgres;
+mod surroundings;
 
 pub use error::{Error, Result};
+pub use surroundings::Surroundings;
 
 use crate::base::{Monitor, Stop};
 use std::sync::Arc;

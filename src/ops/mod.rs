@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod browse;
+pub mod dumps;
 mod fetch;
 pub mod forget;
 pub mod info;

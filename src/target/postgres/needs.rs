@@ -38,18 +38,29 @@ pub fn needs<'e>(entries: impl IntoIterator<Item = &'e Entry>, owners: bool, gra
         }
         if is_grant && grants {
             roles_of_grants(&entry.definition).iter().for_each(|role| needs.role(role, Reason::Grant, entry));
-        } else if entry.is("POLICY") {
-            roles_of_policy(&entry.definition).iter().for_each(|role| needs.role(role, Reason::Named, entry));
-        } else if entry.is("USER MAPPING") {
-            role_of_mapping(&entry.definition).iter().for_each(|role| needs.role(role, Reason::Named, entry));
         } else if entry.is("EXTENSION") {
             needs.extensions.insert(text(&entry.tag));
+        }
+        for role in named_roles(entry) {
+            needs.role(role.as_bytes(), Reason::Named, entry);
         }
         if let Some(tablespace) = entry.tablespace.as_deref().filter(|name| !name.is_empty()) {
             needs.tablespaces.insert(text(tablespace));
         }
     }
     needs
+}
+
+/// The roles without which a policy or a user mapping cannot be made; of other entries none.
+pub fn named_roles(entry: &Entry) -> Vec<String> {
+    let roles = if entry.is("POLICY") {
+        roles_of_policy(&entry.definition)
+    } else if entry.is("USER MAPPING") {
+        role_of_mapping(&entry.definition).into_iter().collect()
+    } else {
+        BTreeSet::new()
+    };
+    roles.iter().map(|role| text(role)).collect()
 }
 
 impl Needs {

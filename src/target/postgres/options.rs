@@ -95,6 +95,8 @@ pub struct Options {
     pub jobs: usize,
     /// Gather statistics for the planner afterwards.
     pub analyze: bool,
+    /// Leave out what a drill cannot make or must not: policies of roles that the server lacks, subscriptions.
+    pub is_drill: bool,
     /// Where files lie for a moment: a folder that only we can read.
     pub temp_dir: PathBuf,
 }
@@ -112,6 +114,7 @@ impl Options {
             globals: false,
             jobs: 2,
             analyze: true,
+            is_drill: false,
             temp_dir,
         }
     }

@@ -3,6 +3,8 @@
 //! Enough to find where a statement ends, whom a grant names and which table an index belongs to; not enough, and not
 //! meant, to understand a query. Works on bytes: in every encoding that a server can have, ASCII means itself.
 
+use crate::db::postgres::identifier;
+
 /// A word of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word<'s> {
@@ -209,22 +211,20 @@ pub fn first_qualified(text: &[u8], after: Option<&str>) -> Option<(Vec<u8>, Vec
     })
 }
 
-/// A name as SQL takes it, always in quotes.
-pub fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// `schema.name` as SQL takes it.
-pub fn qualified(schema: &str, name: &str) -> String {
-    format!("{}.{}", quoted(schema), quoted(name))
-}
-
-/// A string constant.
-pub fn literal(text: &str) -> String {
-    let escaped = text.replace('\'', "''");
-    match escaped.contains('\\') {
-        true => format!("E'{}'", escaped.replace('\\', "\\\\")),
-        false => format!("'{escaped}'"),
+/// A statement with another database in the place of `from`, where the word `DATABASE` comes before it; none if it
+/// does not name `from` so.
+pub fn with_database(statement: &[u8], from: &str, to: &str) -> Option<Vec<u8>> {
+    let mut reader = Reader { text: statement, at: 0 };
+    let mut after_keyword = false;
+    loop {
+        reader.skip_blanks();
+        let begin = reader.at;
+        let word = reader.next()?;
+        if after_keyword && word.name() == Some(from.as_bytes()) {
+            let name = identifier(to);
+            return Some([&statement[..begin], name.as_bytes(), &statement[reader.at..]].concat());
+        }
+        after_keyword = word.is("DATABASE");
     }
 }
 
@@ -270,9 +270,12 @@ mod tests {
     }
 
     #[test]
-    fn names_and_strings_are_quoted() {
-        assert_eq!(qualified("a\"b", "c.d"), "\"a\"\"b\".\"c.d\"");
-        assert_eq!(literal("it's"), "'it''s'");
-        assert_eq!(literal("a\\'b"), "E'a\\\\''b'");
+    fn a_statement_is_turned_to_another_database() {
+        let turned = |text: &str| {
+            with_database(text.as_bytes(), "shop", "x\"y").map(|text| String::from_utf8_lossy(&text).into_owned())
+        };
+        assert_eq!(turned("ALTER DATABASE shop SET a TO 'shop'").unwrap(), "ALTER DATABASE \"x\"\"y\" SET a TO 'shop'");
+        assert_eq!(turned("ALTER ROLE shop IN DATABASE \"shop\" SET a TO 1").unwrap(), "ALTER ROLE shop IN DATABASE \"x\"\"y\" SET a TO 1");
+        assert_eq!(turned("ALTER DATABASE shop2 SET a TO 1"), None);
     }
 }

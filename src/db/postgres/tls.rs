@@ -3,11 +3,12 @@
 use super::address::{Address, Tls};
 use crate::base::Kind;
 use crate::db::Result;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,18 +36,11 @@ pub(super) fn connector(address: &Address) -> Result<MakeRustlsConnect> {
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(format!("TLS cannot be used: {error}")))?;
-    let builder = match address.tls {
-        Tls::VerifyFull => builder.with_root_certificates(roots(address)?),
-        Tls::VerifyCa => {
-            let verifier = WebPkiServerVerifier::builder_with_provider(roots(address)?.into(), provider)
-                .build()
-                .map_err(|error| unusable(format!("cannot trust the authorities: {error}")))?;
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyName(verifier)))
-        }
-        Tls::Disable | Tls::Prefer | Tls::Unverified => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-        }
+    let verifier: Arc<dyn ServerCertVerifier> = match address.tls {
+        Tls::VerifyFull | Tls::VerifyCa => Arc::new(verifier(address, provider)?),
+        Tls::Disable | Tls::Prefer | Tls::Unverified => Arc::new(Anybody(provider)),
     };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let config = match &address.client_certificate {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
@@ -61,21 +55,24 @@ pub(super) fn connector(address: &Address) -> Result<MakeRustlsConnect> {
     Ok(MakeRustlsConnect::new(config))
 }
 
-/// The authorities of the file that was named, or the system's.
-fn roots(address: &Address) -> Result<RootCertStore> {
+/// Trusts the authorities of the file that was named, or the system's.
+fn verifier(address: &Address, provider: Arc<CryptoProvider>) -> Result<Trusted> {
     let unusable = |message: String| address.error(Kind::Usage, message);
-    let found = match &address.root_certificate {
+    let certificates = match &address.root_certificate {
         Some(file) => certificates(file).map_err(&unusable)?,
         None => rustls_native_certs::load_native_certs().certs,
     };
     let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(found);
+    let (usable, _) = roots.add_parsable_certificates(certificates.clone());
     if usable == 0 {
         return Err(unusable(
             "no trusted authority is known: name a file with sslrootcert=FILE, or install ca-certificates".to_owned(),
         ));
     }
-    Ok(roots)
+    let by_authority = WebPkiServerVerifier::builder_with_provider(roots.into(), provider)
+        .build()
+        .map_err(|error| unusable(format!("cannot trust the authorities: {error}")))?;
+    Ok(Trusted { by_authority, certificates, any_name: address.tls == Tls::VerifyCa })
 }
 
 fn certificates(file: &Path) -> std::result::Result<Vec<CertificateDer<'static>>, String> {
@@ -83,11 +80,17 @@ fn certificates(file: &Path) -> std::result::Result<Vec<CertificateDer<'static>>
     CertificateDer::pem_file_iter(file).map_err(cannot)?.collect::<Result<_, _>>().map_err(cannot)
 }
 
-/// Trusts whoever an authority has signed, for whatever name: `verify-ca`.
+/// Trusts whom an authority has signed, and a server whose very certificate is among the trusted ones: people make
+/// such certificates with one command, and they count as authorities of their own.
 #[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
+struct Trusted {
+    by_authority: Arc<WebPkiServerVerifier>,
+    certificates: Vec<CertificateDer<'static>>,
+    /// `verify-ca`: the name of the host does not matter.
+    any_name: bool,
+}
 
-impl ServerCertVerifier for AnyName {
+impl ServerCertVerifier for Trusted {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -96,13 +99,20 @@ impl ServerCertVerifier for AnyName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        use CertificateError::{NotValidForName, NotValidForNameContext, Other};
+        use rustls::Error::InvalidCertificate;
+        match self.by_authority.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // The name is looked at last: everything else was right.
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            result => result,
+            Err(InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) if self.any_name => {}
+            // "An authority is no server." Dates were looked at before, with errors of their own.
+            Err(InvalidCertificate(Other(_))) if self.certificates.iter().any(|known| known == end_entity) => {
+                if !self.any_name {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                }
+            }
+            result => return result,
         }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -111,7 +121,7 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+        self.by_authority.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -120,11 +130,11 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+        self.by_authority.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.by_authority.supported_verify_schemes()
     }
 }
 

@@ -1,0 +1,3 @@
+//! PostgreSQL, with a real server.
+
+mod connection;

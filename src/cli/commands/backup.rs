@@ -110,6 +110,7 @@ fn options(app: &App, given: &Backup) -> Result<Options> {
         ignore_ctime: given.ignore_ctime,
         dry_run: given.dry_run,
         base_cache_bytes: if app.global.no_cache { 0 } else { given.base_cache },
+        limits: backup::Limits::default(),
     })
 }
 

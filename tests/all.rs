@@ -9,6 +9,7 @@ mod cli;
 mod crash;
 mod damage;
 mod decoders;
+mod dumps;
 mod format_document;
 mod keep;
 mod program;

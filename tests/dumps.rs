@@ -1,6 +1,7 @@
 //! Databases and commands as sources of a backup: consistent, parallel, alone in their failures.
 
 mod fake;
+mod program;
 
 use crate::vault::{
     Vault, backup_of, bytes, files_below, noise, open, prune_all, read_everything, restore, verify_all,

@@ -6,6 +6,7 @@
 mod app;
 pub mod args;
 mod commands;
+mod databases;
 pub mod error;
 pub mod exit;
 pub mod print;

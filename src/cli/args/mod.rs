@@ -4,12 +4,14 @@
 //! are never arguments: an argument stands in the process list.
 
 mod backup;
+mod databases;
 mod keep;
 mod restore;
 mod see;
 pub mod values;
 
 pub use backup::{Backup, Compression};
+pub use databases::{Databases, Named, Parts};
 pub use keep::{
     Completions, Forget, Init, KdfCost, Key, KeyCommand, NewRepository, NewSecret, Prune, RebuildIndex, Tag,
 };
@@ -95,7 +97,7 @@ pub struct Global {
 pub enum Command {
     /// Make a new repository
     Init(Init),
-    /// Back up files, directories, standard input or the output of a command
+    /// Back up files, directories, databases, standard input or the output of commands
     Backup(Backup),
     /// List snapshots
     Snapshots(Snapshots),

@@ -14,6 +14,7 @@ mod plain;
 mod prune;
 mod rebuild_index;
 mod restore;
+mod rows;
 mod show;
 mod snapshots;
 mod stats;

@@ -11,6 +11,7 @@ pub mod error;
 pub mod exit;
 pub mod print;
 mod secrets;
+mod surroundings;
 mod terminal;
 
 use crate::base::clock::Stopwatch;

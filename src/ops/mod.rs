@@ -7,6 +7,7 @@ pub mod backup;
 pub mod browse;
 pub mod drill;
 pub mod dumps;
+pub mod export;
 mod fetch;
 pub mod forget;
 pub mod info;

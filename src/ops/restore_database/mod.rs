@@ -142,18 +142,27 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     Ok(outcome)
 }
 
-/// The dump that is meant.
-pub fn find(context: &Context, snapshot: &Snapshot, kind: DumpKind, name: Option<&str>) -> Result<DumpEntry> {
-    let id = snapshot.id.short();
+/// The dump of one family that is meant.
+fn find(context: &Context, snapshot: &Snapshot, kind: DumpKind, name: Option<&str>) -> Result<DumpEntry> {
     let mut entries = dumps::dumps_of(context, snapshot)?;
     entries.retain(|entry| entry.manifest.kind == kind);
+    let what = match kind {
+        DumpKind::Postgres => " of PostgreSQL",
+        DumpKind::Mysql => " of MySQL or MariaDB",
+    };
+    pick(snapshot, entries, name, what)
+}
+
+/// The dump of any family that is meant.
+pub(super) fn find_any(context: &Context, snapshot: &Snapshot, name: Option<&str>) -> Result<DumpEntry> {
+    pick(snapshot, dumps::dumps_of(context, snapshot)?, name, " of a database")
+}
+
+fn pick(snapshot: &Snapshot, mut entries: Vec<DumpEntry>, name: Option<&str>, what: &str) -> Result<DumpEntry> {
+    let id = snapshot.id.short();
     let names: Vec<String> = entries.iter().map(dump_name).collect();
     if entries.is_empty() {
-        let what = match kind {
-            DumpKind::Postgres => "PostgreSQL",
-            DumpKind::Mysql => "MySQL or MariaDB",
-        };
-        return Err(Error::NotFound(format!("snapshot {id} holds no dump of {what}: see `keepstone show {id}`")));
+        return Err(Error::NotFound(format!("snapshot {id} holds no dump{what}: see `keepstone show {id}`")));
     }
     if let Some(name) = name {
         let is_meant = |entry: &DumpEntry| {

@@ -128,7 +128,7 @@ fn a_lost_connection_says_why() {
     assert_eq!(error.kind(), Kind::Unavailable);
     assert!(error.to_string().contains("administrator command"), "{error}");
 
-    let dying = another().unwrap();
+    let dying = another(&[]).unwrap();
     let mut connection = Connection::connect(&dying.address("postgres"), None, &watch()).unwrap();
     let mut copy = connection.copy_out("COPY (SELECT generate_series(1, 100000000)) TO STDOUT").unwrap();
     copy.read_exact(&mut [0; 100]).unwrap();

@@ -19,29 +19,31 @@ pub const SUPERUSER: &str = "postgres";
 /// See [`SUPERUSER`]. Odd enough that a search for it finds nothing else.
 pub const PASSWORD: &str = "Gpw:7@q/secret";
 
-/// What the shell does: `$1` the folder, `$2` the programs, `$3` the port, `$4` the password file.
+/// What the shell does: `$1` the folder, `$2` the programs, `$3` the port, `$4` the password file; settings follow.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
-cd "$1" || exit 1
+folder=$1 programs=$2 port=$3 password=$4
+shift 4
+cd "$folder" || exit 1
 export LC_ALL=C
-"$2/initdb" -D data -U postgres --pwfile "$4" --auth-local=trust --auth-host=scram-sha-256 -E UTF8 --locale=C \
+"$programs/initdb" -D data -U postgres --pwfile "$password" --auth-local=trust --auth-host=scram-sha-256 -E UTF8 --locale=C \
     --no-sync >log 2>&1 || { cat log; exit 1; }
 tls=off
 openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
     -keyout data/server.key -out data/server.crt >>log 2>&1 && chmod 600 data/server.key && tls=on
-"$2/postgres" -D data -k "$1" -p "$3" -h 127.0.0.1 -c ssl=$tls -c fsync=off -c full_page_writes=off \
-    -c synchronous_commit=off -c shared_buffers=32MB -c max_connections=90 >>log 2>&1 &
+"$programs/postgres" -D data -k "$folder" -p "$port" -h 127.0.0.1 -c ssl=$tls -c fsync=off -c full_page_writes=off \
+    -c synchronous_commit=off -c shared_buffers=32MB -c max_connections=90 "$@" >>log 2>&1 &
 server=$!
 for i in $(seq 200); do
-    "$2/pg_isready" -q -h "$1" -p "$3" && break
+    "$programs/pg_isready" -q -h "$folder" -p "$port" && break
     kill -0 $server 2>/dev/null || { cat log; exit 1; }
     sleep 0.05
 done
-echo ready $server
+echo ready
 cat >/dev/null
 kill -QUIT $server
 wait $server
-cd / && rm -rf "$1"
+cd / && rm -rf "$folder"
 "#;
 
 /// A running cluster.
@@ -52,8 +54,6 @@ pub struct Server {
     pub port: u16,
     /// The folder of its programs.
     pub programs: PathBuf,
-    /// The process of the server itself.
-    pub process: u32,
     /// Ends the server when it closes, that is with us.
     _lifeline: ChildStdin,
 }
@@ -61,16 +61,16 @@ pub struct Server {
 /// The cluster that all tests share, or none if PostgreSQL is not installed; the reason is printed then.
 pub fn server() -> Option<&'static Server> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
-    let server = SERVER.get_or_init(|| programs().map(|programs| start(&programs))).as_ref();
+    let server = SERVER.get_or_init(|| programs().map(|programs| start(&programs, &[]))).as_ref();
     if server.is_none() {
         println!("skipped: no server of PostgreSQL is installed");
     }
     server
 }
 
-/// A cluster of its own, for a test that ends it.
-pub fn another() -> Option<Server> {
-    server().map(|server| start(&server.programs))
+/// A cluster of its own with some settings, for a test that ends it.
+pub fn another(settings: &[&str]) -> Option<Server> {
+    server().map(|server| start(&server.programs, settings))
 }
 
 impl Server {
@@ -148,7 +148,7 @@ fn programs() -> Option<PathBuf> {
     found.pop().map(|(_, folder)| folder)
 }
 
-fn start(programs: &Path) -> Server {
+fn start(programs: &Path, settings: &[&str]) -> Server {
     // Short, since the path of a socket has at most 107 bytes.
     let folder = tempfile::Builder::new().prefix("ks-pg").tempdir().unwrap().keep();
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -168,13 +168,14 @@ fn start(programs: &Path) -> Server {
     };
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     command.arg(&folder).arg(programs).arg(port.to_string()).arg(&password);
+    command.args(settings.iter().flat_map(|setting| ["-c", setting]));
     let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut said = String::new();
     for line in BufReader::new(keeper.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
-        if let Some(process) = line.strip_prefix("ready ") {
-            let (process, lifeline) = (process.parse().unwrap(), keeper.stdin.take().unwrap());
-            return Server { folder, port, programs: programs.to_owned(), process, _lifeline: lifeline };
+        if line == "ready" {
+            let lifeline = keeper.stdin.take().unwrap();
+            return Server { folder, port, programs: programs.to_owned(), _lifeline: lifeline };
         }
         said.push_str(&line);
         said.push('\n');

@@ -2,6 +2,7 @@
 
 mod error;
 pub mod mysql;
+pub mod postgres;
 mod surroundings;
 
 pub use error::{Error, Result};

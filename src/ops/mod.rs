@@ -5,6 +5,9 @@
 
 pub mod backup;
 pub mod browse;
+pub mod drill;
+pub mod dumps;
+pub mod export;
 mod fetch;
 pub mod forget;
 pub mod info;
@@ -13,6 +16,7 @@ pub mod prune;
 pub mod rebuild;
 pub mod record;
 pub mod restore;
+pub mod restore_database;
 pub mod retention;
 pub mod select;
 mod spill;
@@ -95,6 +99,9 @@ pub enum Error {
     /// A target failed as a whole.
     #[error(transparent)]
     Target(#[from] target::files::Error),
+    /// A talk with a database server failed.
+    #[error(transparent)]
+    Database(#[from] crate::db::Error),
     /// The request cannot be carried out as it stands.
     #[error("{0}")]
     Usage(String),
@@ -127,6 +134,7 @@ impl Error {
             Error::Repo(error) => error.kind(),
             Error::Source(error) => error.kind(),
             Error::Target(error) => error.kind(),
+            Error::Database(error) => error.kind(),
             Error::Usage(_) => Kind::Usage,
             Error::NotFound(_) => Kind::NotFound,
             Error::Refused(_) => Kind::Refused,

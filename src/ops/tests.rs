@@ -68,6 +68,7 @@ impl Depot {
             ignore_ctime: false,
             dry_run: false,
             base_cache_bytes: 0,
+            limits: backup::Limits::default(),
         };
         backup(&self.context, &options).unwrap().snapshot.unwrap()
     }

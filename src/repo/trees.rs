@@ -173,10 +173,16 @@ pub enum Content {
 }
 
 /// A list of chunks in the making.
-#[derive(Default)]
 pub struct ListBuilder {
     chunks: Vec<(BlobId, u64)>,
     pieces: Vec<(BlobId, u64)>,
+    node_chunks: usize,
+}
+
+impl Default for ListBuilder {
+    fn default() -> ListBuilder {
+        ListBuilder::with_node_chunks(NODE_CHUNKS)
+    }
 }
 
 impl ListBuilder {
@@ -185,11 +191,17 @@ impl ListBuilder {
         ListBuilder::default()
     }
 
+    /// An empty list that lies in its node up to `node_chunks` chunks only, at most [`NODE_CHUNKS`]: for who keeps
+    /// many nodes in memory.
+    pub fn with_node_chunks(node_chunks: usize) -> ListBuilder {
+        ListBuilder { chunks: Vec::new(), pieces: Vec::new(), node_chunks: node_chunks.min(NODE_CHUNKS) }
+    }
+
     /// Adds a chunk.
     pub fn add(&mut self, id: BlobId, length: u64, blobs: &mut dyn PutBlob) -> Result<()> {
         self.chunks.push((id, length));
         // Until it is known that the list is too long for its node, nothing is stored.
-        if self.pieces.is_empty() && self.chunks.len() <= NODE_CHUNKS {
+        if self.pieces.is_empty() && self.chunks.len() <= self.node_chunks {
             return Ok(());
         }
         while let Some(end) = list_cut(&self.chunks) {
@@ -202,7 +214,7 @@ impl ListBuilder {
 
     /// Stores what is left and gives the content.
     pub fn finish(mut self, blobs: &mut dyn PutBlob) -> Result<Content> {
-        if self.pieces.is_empty() && self.chunks.len() <= NODE_CHUNKS {
+        if self.pieces.is_empty() && self.chunks.len() <= self.node_chunks {
             return Ok(Content::Chunks(self.chunks));
         }
         if !self.chunks.is_empty() {

@@ -3,3 +3,4 @@
 pub mod dump;
 pub mod files;
 pub mod mysql;
+pub mod postgres;

@@ -4,17 +4,21 @@
 //! are never arguments: an argument stands in the process list.
 
 mod backup;
+mod databases;
 mod keep;
 mod restore;
 mod see;
 pub mod values;
+mod ways_back;
 
 pub use backup::{Backup, Compression};
+pub use databases::{Databases, Named, Parts};
 pub use keep::{
     Completions, Forget, Init, KdfCost, Key, KeyCommand, NewRepository, NewSecret, Prune, RebuildIndex, Tag,
 };
-pub use restore::{Dump, DumpFormat, Overwrite, Restore, Verify};
+pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify};
 pub use see::{Cat, Diff, Filters, Find, Info, Ls, Show, SnapshotKind, Snapshots, Stats};
+pub use ways_back::{Drill, Phase, ToDatabase};
 
 use super::exit::Exit;
 use super::print::say;
@@ -95,7 +99,7 @@ pub struct Global {
 pub enum Command {
     /// Make a new repository
     Init(Init),
-    /// Back up files, directories, standard input or the output of a command
+    /// Back up files, directories, databases, standard input or the output of commands
     Backup(Backup),
     /// List snapshots
     Snapshots(Snapshots),
@@ -107,10 +111,12 @@ pub enum Command {
     Find(Find),
     /// Compare two snapshots
     Diff(Diff),
-    /// Write one file, or a directory as an archive, to standard output
+    /// Write one file, a directory as an archive, or a database as one stream, to standard output
     Dump(Dump),
     /// Restore a snapshot or parts of it
     Restore(Restore),
+    /// Prove that a snapshot comes back: restore it for a moment and compare
+    Drill(Drill),
     /// Check that what is stored is whole and can be restored
     #[command(visible_alias = "check")]
     Verify(Verify),
@@ -150,6 +156,7 @@ impl Command {
             Command::Diff(_) => "diff",
             Command::Dump(_) => "dump",
             Command::Restore(_) => "restore",
+            Command::Drill(_) => "drill",
             Command::Verify(_) => "verify",
             Command::Stats(_) => "stats",
             Command::Info(_) => "info",

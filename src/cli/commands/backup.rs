@@ -4,12 +4,13 @@ use super::init;
 use crate::base::{Kind, Problem};
 use crate::cli::app::App;
 use crate::cli::args::Backup;
+use crate::cli::databases;
 use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
-use crate::cli::print::json::{JsonProblem, JsonSnapshot, JsonTotals, Saved, problems};
+use crate::cli::print::json::{JsonDump, JsonProblem, JsonSnapshot, JsonStream, JsonTotals, Saved, problems};
 use crate::cli::print::{human, table};
 use crate::format::snapshot::Snapshot;
-use crate::ops::backup::{self, Options, Outcome, Parent, Source, StreamKind};
+use crate::ops::backup::{self, Dumped, Limits, Options, Outcome, Parent, Source, StreamKind};
 use crate::ops::select::{self, Filter as Snapshots};
 use crate::ops::{Context, verify};
 use crate::source::files::{Accounts, BadPattern, Filter, Marker, ScanOptions, paths_from_lines, paths_from_raw};
@@ -35,8 +36,20 @@ struct JsonBackup {
     verified: Option<bool>,
     files_unchanged: u64,
     totals: JsonTotals,
+    dumps: Vec<JsonDumped>,
+    streams: Vec<JsonStream>,
     problem_count: u64,
     problems: Vec<JsonProblem>,
+}
+
+#[derive(Serialize)]
+struct JsonDumped {
+    #[serde(flatten)]
+    dump: JsonDump,
+    streams: u64,
+    streams_unchanged: u64,
+    /// Bytes of content that were not in the repository before.
+    new_bytes: u64,
 }
 
 /// Backs up.
@@ -88,7 +101,7 @@ fn open(app: &App, given: &Backup) -> Result<Context> {
 fn options(app: &App, given: &Backup) -> Result<Options> {
     let (excludes, exclude_texts) = excludes(given)?;
     Ok(Options {
-        sources: sources(given)?,
+        sources: sources(app, given)?,
         scan: ScanOptions {
             excludes,
             one_file_system: given.one_file_system,
@@ -110,6 +123,13 @@ fn options(app: &App, given: &Backup) -> Result<Options> {
         ignore_ctime: given.ignore_ctime,
         dry_run: given.dry_run,
         base_cache_bytes: if app.global.no_cache { 0 } else { given.base_cache },
+        limits: Limits {
+            max_parallel: given.databases.max_parallel as usize,
+            attempts: given.databases.attempts,
+            source_timeout: given.databases.source_timeout,
+            timeout: given.databases.timeout,
+            ..Limits::default()
+        },
     })
 }
 
@@ -122,10 +142,18 @@ fn user() -> String {
     named.map_or_else(number, |name| name.to_string_lossy().into_owned())
 }
 
-fn sources(given: &Backup) -> Result<Vec<Source>> {
-    if given.stdin || given.stdin_from_command {
-        return Ok(vec![stream(given)?]);
-    }
+fn sources(app: &App, given: &Backup) -> Result<Vec<Source>> {
+    let mut sources = match given.stdin || given.stdin_from_command {
+        true => vec![stream(given)?],
+        false => paths(given)?,
+    };
+    sources.extend(databases::sources(app, &given.databases)?);
+    let commands = given.databases.command.iter();
+    sources.extend(commands.map(|(name, command)| Source::Command { name: name.clone(), command: command.clone() }));
+    Ok(sources)
+}
+
+fn paths(given: &Backup) -> Result<Vec<Source>> {
     let mut paths = given.paths.clone();
     for list in &given.files_from {
         paths.extend(paths_from_lines(&read(list)?));
@@ -246,9 +274,34 @@ fn print_json(app: &App, options: &Options, outcome: &Outcome, verified: Option<
         verified,
         files_unchanged: unchanged(outcome),
         totals: (&outcome.totals).into(),
+        dumps: outcome.dumps.iter().map(json_dumped).collect(),
+        streams: outcome.streams.iter().map(JsonStream::from).collect(),
         problem_count: outcome.problem_count,
         problems: problems(&outcome.problems),
     });
+}
+
+fn json_dumped(dumped: &Dumped) -> JsonDumped {
+    JsonDumped {
+        dump: (&dumped.record).into(),
+        streams: dumped.streams,
+        streams_unchanged: dumped.unchanged,
+        new_bytes: dumped.new_bytes,
+    }
+}
+
+/// One line for each database and each command.
+fn fed(outcome: &Outcome) -> Vec<(&'static str, String)> {
+    let dumps = outcome.dumps.iter().map(|dumped| {
+        let new = human::bytes(dumped.new_bytes);
+        ("database", format!("{}, of which {new} had not been stored before", human::dump(&dumped.record)))
+    });
+    let ended_well = outcome.streams.iter().filter(|stream| stream.status == Some(0));
+    let commands = ended_well.map(|stream| {
+        let place = human::name(stream.path.0.strip_prefix(b"/").unwrap_or(&stream.path.0));
+        ("command", format!("{place}: {}", human::bytes(stream.bytes)))
+    });
+    dumps.chain(commands).collect()
 }
 
 fn print_text(app: &App, options: &Options, outcome: &Outcome, verified: Option<bool>) {
@@ -262,14 +315,15 @@ fn print_text(app: &App, options: &Options, outcome: &Outcome, verified: Option<
     let changes: Vec<String> =
         changes.iter().map(|(number, what)| format!("{} {what}", human::count(*number))).collect();
     let bytes = human::bytes;
-    let mut facts = vec![
+    let mut facts = fed(outcome);
+    facts.extend([
         ("found", format!("{}, {}", found.join(", "), bytes(totals.bytes))),
         ("files", changes.join(", ")),
         (
             "read",
             format!("{}, of which {} had not been stored before", bytes(totals.bytes_read), bytes(totals.bytes_new)),
         ),
-    ];
+    ]);
     if options.dry_run {
         facts.push(("stored", "nothing: this was a dry run".to_owned()));
     } else {

@@ -1,15 +1,18 @@
 //! `show`: all that is known of one snapshot.
 
-use super::filter;
-use crate::base::ids::to_hex;
+use super::{filter, tell};
+use crate::base::{Kind, Problem};
 use crate::cli::app::App;
 use crate::cli::args::Show;
 use crate::cli::error::Result;
 use crate::cli::exit::Exit;
-use crate::cli::print::json::{JsonProblem, JsonSnapshot, Saved, path_pair};
+use crate::cli::print::json::{JsonProblem, JsonSnapshot, JsonStream, Saved, path_pair};
+use crate::cli::print::table::Table;
 use crate::cli::print::{human, table};
-use crate::format::snapshot::{Snapshot, Stream};
-use crate::ops::select;
+use crate::format::dump::Manifest;
+use crate::format::snapshot::Snapshot;
+use crate::ops::dumps::{self, DumpEntry};
+use crate::ops::{Context, select};
 use serde::Serialize;
 
 /// Problems that are shown to people; JSON has all that were kept.
@@ -24,21 +27,14 @@ struct JsonShow {
     /// What could not be read, at most a thousand.
     problems: Vec<JsonProblem>,
     streams: Vec<JsonStream>,
+    dumps: Vec<JsonManifest>,
 }
 
 #[derive(Serialize)]
-struct JsonStream {
+struct JsonManifest {
     path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path_hex: Option<String>,
-    kind: String,
-    command: Vec<String>,
-    status: Option<i64>,
-    /// The end of what the command wrote to its standard error.
-    errors: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errors_hex: Option<String>,
-    bytes: u64,
+    /// All that is known of the dump: `manifest.json`.
+    manifest: Manifest,
 }
 
 /// Shows a snapshot.
@@ -46,41 +42,42 @@ pub fn run(app: &App, given: &Show) -> Result<Exit> {
     let context = app.context()?;
     let snapshot = select::select(&context, &given.snapshot, &filter(&given.filters))?.snapshot;
     let verified = select::verified(&context)?.get(&snapshot.id).copied();
+    let (dumps, damaged) = dumps(&context, &snapshot)?;
     app.look.finish();
     if app.out.is_json() {
+        let manifest = |entry: DumpEntry| JsonManifest { path: path_pair(&entry.path).0, manifest: entry.manifest };
         app.out.object(&JsonShow {
             message_type: "snapshot",
             verified: verified.map(human::rfc3339),
             problems: snapshot.problems.iter().map(JsonProblem::from).collect(),
-            streams: snapshot.streams.iter().map(json_stream).collect(),
+            streams: snapshot.streams.iter().map(JsonStream::from).collect(),
+            dumps: dumps.into_iter().map(manifest).collect(),
             snapshot: (&snapshot).into(),
         });
     } else {
-        print(app, &snapshot, verified);
+        print(app, &snapshot, verified, &dumps);
     }
-    Ok(Exit::Done)
+    Ok(tell(app, &damaged))
 }
 
-fn json_stream(stream: &Stream) -> JsonStream {
-    let (path, path_hex) = path_pair(&stream.path.0);
-    let (errors, errors_hex) = match std::str::from_utf8(&stream.errors.0) {
-        Ok(text) => (text.to_owned(), None),
-        Err(_) => (String::from_utf8_lossy(&stream.errors.0).into_owned(), Some(to_hex(&stream.errors.0))),
-    };
-    JsonStream {
-        path,
-        path_hex,
-        kind: stream.kind.clone(),
-        command: stream.command.clone(),
-        status: stream.status,
-        errors,
-        errors_hex,
-        bytes: stream.bytes,
+/// The dumps with their manifests, and those whose manifest cannot be read.
+fn dumps(context: &Context, snapshot: &Snapshot) -> Result<(Vec<DumpEntry>, Vec<Problem>)> {
+    let (mut entries, mut damaged) = (Vec::new(), Vec::new());
+    for dump in &snapshot.dumps {
+        match dumps::manifest_of(context, snapshot, &dump.path.0) {
+            Ok(manifest) => entries.push(DumpEntry { path: dump.path.0.clone(), manifest }),
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound | Kind::Unsupported) => {
+                damaged.push(Problem::new(human::name(&dump.path.0), &error, error.kind()));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
+    Ok((entries, damaged))
 }
 
-fn print(app: &App, snapshot: &Snapshot, verified: Option<i64>) {
+fn print(app: &App, snapshot: &Snapshot, verified: Option<i64>, dumps: &[DumpEntry]) {
     table::facts(&app.out, &facts(snapshot, verified));
+    dumps.iter().for_each(|entry| print_dump(app, entry));
     for problem in snapshot.problems.iter().take(SHOWN_PROBLEMS) {
         app.out.line(format!("  {}", human::name(problem.message.as_bytes())));
     }
@@ -99,6 +96,44 @@ fn print(app: &App, snapshot: &Snapshot, verified: Option<i64>) {
             app.close(&safe, &not_safe, &format!("restore {id} --target DIR"));
         }
         None => app.close("what it holds, as far as known: it was never verified", &not_safe, &format!("verify {id}")),
+    }
+}
+
+/// One database with its tables.
+fn print_dump(app: &App, entry: &DumpEntry) {
+    let manifest = &entry.manifest;
+    let text = |text: &str| human::name(text.as_bytes());
+    let place = match (manifest.server.host.as_str(), manifest.server.port) {
+        ("", _) => String::new(),
+        (host, 0) => format!(" at {}", text(host)),
+        (host, port) => format!(" at {}:{port}", text(host)),
+    };
+    app.out.line("");
+    app.out.line(format!(
+        "{}: {}{place}, {}",
+        human::name(&entry.path),
+        text(&manifest.database),
+        text(&manifest.client)
+    ));
+    if let Some(position) = &manifest.position {
+        app.out.line(format!("  log position {}", text(position)));
+    }
+    if !manifest.selection.is_empty() {
+        app.out.line(format!("  not all of it: {}", text(&manifest.selection.join(" "))));
+    }
+    manifest.notes.iter().for_each(|note| app.out.line(format!("  {}", text(note))));
+    let mut table = Table::new(&["Table", ">Rows", ">Size", ">Seconds", "Note"]);
+    for one in &manifest.tables {
+        table.row(vec![
+            human::table(&one.schema, &one.name),
+            human::count(one.rows),
+            human::bytes(one.bytes),
+            format!("{:.1}", one.duration_ms as f64 / 1000.0),
+            text(&one.note),
+        ]);
+    }
+    if !manifest.tables.is_empty() {
+        table.print(&app.out);
     }
 }
 
@@ -148,10 +183,18 @@ fn facts(snapshot: &Snapshot, verified: Option<i64>) -> Vec<(&'static str, Strin
     }
     for stream in &snapshot.streams {
         let from = if stream.command.is_empty() { stream.kind.clone() } else { stream.command.join(" ") };
+        let failed = match (stream.kind.as_str(), stream.status) {
+            ("command", Some(0)) | ("stdin", _) => String::new(),
+            (_, Some(status)) => format!(", failed with status {status} and is not in the snapshot"),
+            (_, None) => ", was ended and is not in the snapshot".to_owned(),
+        };
         facts.push((
             "stream",
-            format!("{} of {} from {}", human::name(&stream.path.0), bytes(stream.bytes), text(&from)),
+            format!("{} of {} from {}{failed}", human::name(&stream.path.0), bytes(stream.bytes), text(&from)),
         ));
+    }
+    for dump in &snapshot.dumps {
+        facts.push(("database", format!("{}, taken {}", human::dump(dump), human::time(dump.taken_ns))));
     }
     if snapshot.problem_count > 0 {
         facts.push(("problems", human::count(snapshot.problem_count)));

@@ -10,7 +10,7 @@
 use super::human::rfc3339;
 use crate::base::{Problem, ids::to_hex};
 use crate::format::cbor::Bytes;
-use crate::format::snapshot::{Snapshot, StoredProblem, Totals};
+use crate::format::snapshot::{Dump, Snapshot, StoredProblem, Stream, Totals};
 use serde::Serialize;
 
 /// A name or path: the text, and all bytes if the text is not all of it.
@@ -166,6 +166,8 @@ pub struct JsonSnapshot {
     pub partial: bool,
     /// How many problems there were.
     pub problem_count: u64,
+    /// Dumps of databases in it.
+    pub dumps: Vec<JsonDump>,
     /// Which program made it.
     pub program: String,
     /// Patterns that were left out.
@@ -194,9 +196,86 @@ impl From<&Snapshot> for JsonSnapshot {
             original: snapshot.original.map(|id| id.to_string()),
             partial: snapshot.partial,
             problem_count: snapshot.problem_count,
+            dumps: snapshot.dumps.iter().map(JsonDump::from).collect(),
             program: snapshot.program.clone(),
             excludes: snapshot.excludes.clone(),
             totals: (&snapshot.totals).into(),
+        }
+    }
+}
+
+/// The dump of a database.
+#[derive(Clone, Debug, Serialize)]
+pub struct JsonDump {
+    /// Its directory in the snapshot.
+    pub path: String,
+    /// `postgres` or `mysql`.
+    pub kind: String,
+    /// The database.
+    pub database: String,
+    /// The server's product and version.
+    pub server: String,
+    /// Tables.
+    pub tables: u64,
+    /// Rows of all tables, exactly.
+    pub rows: u64,
+    /// Bytes of all streams.
+    pub bytes: u64,
+    /// The moment that it stands for.
+    pub taken: String,
+}
+
+impl From<&Dump> for JsonDump {
+    fn from(dump: &Dump) -> JsonDump {
+        JsonDump {
+            path: path_pair(&dump.path.0).0,
+            kind: dump.kind.clone(),
+            database: dump.database.clone(),
+            server: dump.server.clone(),
+            tables: dump.tables,
+            rows: dump.rows,
+            bytes: dump.bytes,
+            taken: rfc3339(dump.taken_ns),
+        }
+    }
+}
+
+/// A stream that came from a process.
+#[derive(Debug, Serialize)]
+pub struct JsonStream {
+    /// Its place in the snapshot; a command that failed is not there.
+    pub path: String,
+    /// The same in hexadecimal digits, if it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_hex: Option<String>,
+    /// `stdin` or `command`.
+    pub kind: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// The exit status; null if there was none.
+    pub status: Option<i64>,
+    /// The end of what the command wrote to its standard error.
+    pub errors: String,
+    /// The same in hexadecimal digits, if it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errors_hex: Option<String>,
+    /// Bytes that came.
+    pub bytes: u64,
+}
+
+impl From<&Stream> for JsonStream {
+    fn from(stream: &Stream) -> JsonStream {
+        let (path, path_hex) = path_pair(&stream.path.0);
+        let (errors, errors_hex) = path_pair(&stream.errors.0);
+        JsonStream {
+            path,
+            path_hex,
+            kind: stream.kind.clone(),
+            command: stream.command.clone(),
+            status: stream.status,
+            errors,
+            errors_hex,
+            bytes: stream.bytes,
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::base::budget::Permit;
 use crate::base::{BlobId, Problem};
-use crate::chunk::{Chunker, Cutter, Piece};
+use crate::chunk::{Chunker, Cutter, Piece, least_buffer_bytes};
 use crate::crypto::names::{MarkKey, NamingKey};
 use crate::format::meta::Meta;
 use crate::format::tree::INLINE_BYTES;
@@ -120,6 +120,16 @@ impl Namer {
         let end = piece.end_window().map(|window| self.marks.mark(window));
         let marks = Marks { start: std::mem::replace(start, end), end };
         Named { id: self.naming().blob_id(piece.data), marks }
+    }
+
+    /// A buffer for a stream that is read beside many others: as small as can be.
+    pub fn stream_buffer(&self) -> Vec<u8> {
+        vec![0; least_buffer_bytes(&self.chunker)]
+    }
+
+    /// What such a stream takes while it is read: the buffer and a chunk in hand.
+    pub fn stream_bytes(&self) -> usize {
+        least_buffer_bytes(&self.chunker) + self.chunker.sizes().max()
     }
 
     /// The mark of the start of a stream.

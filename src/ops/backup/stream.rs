@@ -13,10 +13,19 @@ use super::super::{Error, Result};
 
 /// The node of a stream: a file of the user who runs us, made now.
 pub fn node(name: &[u8], now_ns: i64) -> Node {
+    made_now(name, EntryKind::File, 0o600, now_ns)
+}
+
+/// The node of a directory for streams, without its tree.
+pub fn directory(name: &[u8], now_ns: i64) -> Node {
+    made_now(name, EntryKind::Directory, 0o700, now_ns)
+}
+
+fn made_now(name: &[u8], kind: EntryKind, mode: u32, now_ns: i64) -> Node {
     let (uid, gid) = crate::base::machine::acting_as();
     let meta = Meta {
-        kind: EntryKind::File,
-        mode: 0o600,
+        kind,
+        mode,
         uid,
         gid,
         mtime_ns: now_ns,

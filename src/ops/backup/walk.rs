@@ -5,9 +5,9 @@
 //! after the job it waits for could have been handed out: announced first, handed out next, so nobody waits in a
 //! circle.
 
-use super::Source;
 use super::read::{Job, LARGE_PERMIT_BYTES, Message, Results, SMALL_BYTES, results};
 use super::roots::{Way, join};
+use super::sources::Walked;
 use crate::base::{Budget, Event, Kind, Monitor, Problem, Stop};
 use crate::crypto::names::fold_digits;
 use crate::format::cbor::{Bytes, Unknown};
@@ -38,6 +38,8 @@ pub enum Step {
     Enter(Box<Node>, Option<Box<Node>>),
     /// A complete node; the flag says that it is the parent's own, at the parent's place.
     Node(Box<Node>, bool),
+    /// A directory that was gathered from databases or commands, complete and counted; the flag as before.
+    Gathered(Box<Node>, bool),
     /// Results of the next files come from here.
     Job(Results),
     /// A file whose content comes from the current job, and its node in the parent.
@@ -65,11 +67,13 @@ pub struct Parent {
 /// Everything that a walk needs.
 pub struct Walk {
     /// The sources, by number.
-    pub sources: Vec<Source>,
+    pub sources: Vec<Walked>,
     /// The scan, and for each path among the sources its root.
     pub scan: Scan,
     /// The roots by source number; none for streams.
     pub roots: Vec<Option<Result<Entry, crate::source::files::Error>>>,
+    /// Directories for the top that come from elsewhere, sorted by name.
+    pub gathered: VecDeque<Node>,
     /// The parent.
     pub parent: Option<Parent>,
     /// Inode numbers do not count.
@@ -132,20 +136,56 @@ pub fn walk(walk: Walk, ways: &Way) -> Result<(), Gone> {
 
 impl Walker {
     fn top(&mut self, ways: &Way, root: Option<crate::base::BlobId>) -> Result<(), Gone> {
-        match ways.source {
-            None => self.ways_beneath(ways, Path::new("/"), root),
-            Some(number) => match self.walk.roots[number].take() {
-                Some(Ok(entry)) => self.listed(&entry, root),
-                Some(Err(error)) => self.push(Step::Problem(error.problem())),
-                None => Ok(()),
-            },
+        let gathered = std::mem::take(&mut self.walk.gathered);
+        let number = match ways.source {
+            None => return self.ways_beneath(ways, Path::new("/"), root, gathered),
+            Some(number) => number,
+        };
+        match self.walk.roots[number].take() {
+            Some(Ok(entry)) => self.listed(&entry, root, gathered),
+            Some(Err(error)) => {
+                self.push(Step::Problem(error.problem()))?;
+                self.ways_beneath(&Way::default(), Path::new("/"), root, gathered)
+            }
+            None => Ok(()),
         }
     }
 
+    /// What was gathered and comes before `name`. Whether `name` itself is taken by it.
+    fn gathered_before(
+        &mut self,
+        gathered: &mut VecDeque<Node>,
+        name: Option<&[u8]>,
+        before: &mut Before,
+    ) -> Result<bool, Gone> {
+        let mut taken = false;
+        while !taken && let Some(node) = gathered.pop_front_if(|node| name.is_none_or(|name| *node.name.0 <= *name)) {
+            taken = name == Some(&node.name.0);
+            let old = self.take_before(before, &node.name.0)?;
+            let same = old.is_some_and(|old| old == node);
+            self.push(Step::Gathered(Box::new(node), same))?;
+        }
+        if let (true, Some(name)) = (taken, name) {
+            let path = format!("/{}", String::from_utf8_lossy(name));
+            let message = format!("{path} was not backed up: its place is that of databases and commands");
+            self.push(Step::Problem(Problem::new(path, message, Kind::Source)))?;
+        }
+        Ok(taken)
+    }
+
     /// A directory that is only on the way to sources.
-    fn ways_beneath(&mut self, way: &Way, path: &Path, tree: Option<crate::base::BlobId>) -> Result<(), Gone> {
+    fn ways_beneath(
+        &mut self,
+        way: &Way,
+        path: &Path,
+        tree: Option<crate::base::BlobId>,
+        mut gathered: VecDeque<Node>,
+    ) -> Result<(), Gone> {
         let mut before = self.before(tree)?;
         for (name, way) in &way.beneath {
+            if self.gathered_before(&mut gathered, Some(name), &mut before)? {
+                continue;
+            }
             let old = self.take_before(&mut before, name)?;
             let path = join(path, name);
             match way.source {
@@ -157,11 +197,12 @@ impl Walker {
                     let Some(node) = self.node_on_the_way(&path, name)? else { continue };
                     let tree = old.as_ref().and_then(|old| old.tree);
                     self.push(Step::Enter(Box::new(node), old.map(Box::new)))?;
-                    self.ways_beneath(way, &path, tree)?;
+                    self.ways_beneath(way, &path, tree, VecDeque::new())?;
                     self.push(Step::Leave)?;
                 }
             }
         }
+        self.gathered_before(&mut gathered, None, &mut before)?;
         self.rest_is_removed(&mut before)
     }
 
@@ -178,7 +219,7 @@ impl Walker {
     }
 
     fn source(&mut self, number: usize, name: &[u8], old: Option<Node>, namesake: Option<Node>) -> Result<(), Gone> {
-        if let Source::Stream { .. } = self.walk.sources[number] {
+        if let Walked::Stream(..) = self.walk.sources[number] {
             self.close_group()?;
             return self.push(Step::Stream(number, name.to_vec(), old.or(namesake).map(Box::new)));
         }
@@ -244,17 +285,23 @@ impl Walker {
         };
         let tree = old.as_ref().and_then(|old| old.tree);
         self.push(Step::Enter(Box::new(node), old.map(Box::new)))?;
-        self.listed(entry, tree)?;
+        self.listed(entry, tree, VecDeque::new())?;
         self.push(Step::Leave)
     }
 
-    /// Everything in a directory of the scan.
-    fn listed(&mut self, entry: &Entry, tree: Option<crate::base::BlobId>) -> Result<(), Gone> {
+    /// Everything in a directory of the scan, and what was gathered for it.
+    fn listed(
+        &mut self,
+        entry: &Entry,
+        tree: Option<crate::base::BlobId>,
+        mut gathered: VecDeque<Node>,
+    ) -> Result<(), Gone> {
         let listing = match self.walk.scan.list(entry) {
             Ok(listing) => listing,
             Err(error) => {
                 self.push(Step::Problem(error.problem()))?;
                 let mut before = self.before(tree)?;
+                self.gathered_before(&mut gathered, None, &mut before)?;
                 return self.rest_is_removed(&mut before);
             }
         };
@@ -265,6 +312,9 @@ impl Walker {
             }
             match child {
                 Ok(child) => {
+                    if self.gathered_before(&mut gathered, Some(child.name()), &mut before)? {
+                        continue;
+                    }
                     let old = self.take_before(&mut before, child.name())?;
                     let new_file = old.is_none() && child.meta.kind == EntryKind::File;
                     let namesake = if new_file { before.namesake(child.name()) } else { None };
@@ -276,6 +326,7 @@ impl Walker {
                 Err(error) => self.push(Step::Problem(error.problem()))?,
             }
         }
+        self.gathered_before(&mut gathered, None, &mut before)?;
         self.rest_is_removed(&mut before)
     }
 

@@ -149,6 +149,17 @@ fn snapshot(snapshot: &Snapshot) -> Value {
             "status": stream.status,
             "bytes": stream.bytes,
         })).collect::<Vec<_>>(),
+        "dumps": snapshot.dumps.iter().map(|dump| json!({
+            "path": text(&dump.path.0),
+            "kind": dump.kind,
+            "database": dump.database,
+            "server": dump.server,
+            "identity": dump.identity,
+            "tables": dump.tables,
+            "rows": dump.rows,
+            "bytes": dump.bytes,
+            "taken_ns": dump.taken_ns,
+        })).collect::<Vec<_>>(),
     })
 }
 

@@ -11,6 +11,7 @@ mod dump;
 mod stats;
 
 pub use cat::{Cat, KINDS as CAT_KINDS, cat};
+pub(super) use content::{Content, repo_error};
 pub use diff::{Change, DiffTotals, Difference, diff};
 pub use dump::{Archive, Dumped, dump};
 pub use stats::{AreaStats, SnapshotStats, repository_stats, stats};

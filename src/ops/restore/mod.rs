@@ -176,7 +176,8 @@ impl Subject {
     }
 }
 
-fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outcome> {
+/// Restores without a session and without a record of its own.
+pub(super) fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outcome> {
     let path = normal(options.path.as_deref().unwrap_or(b""));
     let node = resolve(context, snapshot, &path)?;
     let owns_target = !path.is_empty() && stands_for(&options.target, &path);

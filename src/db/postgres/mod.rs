@@ -1,0 +1,22 @@
+//! Talks with PostgreSQL servers: addresses, connections that block, facts, client programs, temporary databases.
+//!
+//! Everything asynchronous stays in here; who uses it sees plain functions that wait and that a raised
+//! [`Stop`](crate::base::Stop) ends.
+
+pub mod address;
+pub mod connection;
+pub mod copy;
+mod explain;
+pub mod facts;
+mod lookup;
+pub mod quote;
+pub mod temporary;
+mod tls;
+pub mod tools;
+
+pub use address::{Address, Tls};
+pub use connection::{Canceller, Connection, Row};
+pub use copy::{CopyIn, CopyOut};
+pub use quote::{identifier, literal, qualified};
+pub use temporary::TemporaryDatabase;
+pub use tools::{Tool, Tools};

@@ -1,0 +1,161 @@
+//! Databases for a while: made for a drill, dropped in every case.
+//!
+//! Their names begin with [`PREFIX`] and end with 16 random hexadecimal digits. Whoever made one holds an advisory
+//! lock of those digits as long as it lives; one whose lock is free was left behind by a run that was killed.
+
+use super::address::Address;
+use super::connection::Connection;
+use super::facts::Values;
+use super::quote::{identifier, literal};
+use crate::base::{Kind, Stop, random};
+use crate::db::{Result, Watch};
+use std::collections::BTreeMap;
+
+/// How the names of temporary databases begin.
+pub const PREFIX: &str = "keepstone_drill_";
+/// The database that is there on every server, from where others are made and dropped.
+const MAINTENANCE: &str = "postgres";
+
+/// A database that is dropped when this is.
+pub struct TemporaryDatabase {
+    address: Address,
+    /// Holds the advisory lock.
+    keeper: Connection,
+    watch: Watch,
+    dropped: bool,
+}
+
+impl TemporaryDatabase {
+    /// Makes one at the server of `address`, with `properties` of a dump's manifest (`encoding`, `collate`, `ctype`,
+    /// `provider`, `locale`, `icu_rules`), from `template0`.
+    pub fn create(
+        address: &Address,
+        properties: &BTreeMap<String, String>,
+        watch: &Watch,
+    ) -> Result<TemporaryDatabase> {
+        let digits = u64::from_le_bytes(random::bytes());
+        let name = format!("{PREFIX}{digits:016x}");
+        let mut keeper = Connection::connect(address, Some(MAINTENANCE), watch)?.as_target();
+        let version = keeper.value("SELECT pg_catalog.current_setting('server_version_num')")?;
+        let version = version.and_then(|version| version.parse().ok()).unwrap_or(0);
+        keeper.query(&format!("SELECT pg_catalog.pg_advisory_lock({})", digits.cast_signed()))?;
+        keeper.execute(&create_statement(&name, properties, version))?;
+        Ok(TemporaryDatabase { address: address.with_database(name), keeper, watch: watch.clone(), dropped: false })
+    }
+
+    /// Its address.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.address.database
+    }
+
+    /// Drops it and tells whether that worked; dropping the value does the same silently.
+    pub fn remove(mut self) -> Result<()> {
+        self.dropped = true;
+        match drop_with(&mut self.keeper, &self.address.database) {
+            // The keeper may be gone, or deaf since somebody asked to stop.
+            Err(_) => drop_anew(&self.address, &self.watch),
+            done => done,
+        }
+    }
+}
+
+impl Drop for TemporaryDatabase {
+    fn drop(&mut self) {
+        if !self.dropped && drop_anew(&self.address, &self.watch).is_err() {
+            // The next drill finds what is left.
+            let _ = drop_with(&mut self.keeper, &self.address.database);
+        }
+    }
+}
+
+/// `CREATE DATABASE` from `template0` for what the properties of a manifest say. The owner is left to the caller.
+pub fn create_statement(name: &str, properties: &BTreeMap<String, String>, version_number: u32) -> String {
+    let mut sql = format!("CREATE DATABASE {} TEMPLATE template0", identifier(name));
+    let mut option = |word: &str, property: &str| {
+        if let Some(value) = properties.get(property) {
+            sql.push_str(&format!(" {word} {}", literal(value)));
+        }
+    };
+    option("ENCODING", "encoding");
+    option("LC_COLLATE", "collate");
+    option("LC_CTYPE", "ctype");
+    let provider = properties.get("provider").map_or("libc", String::as_str);
+    if version_number >= 150_000 && provider != "libc" {
+        option("LOCALE_PROVIDER", "provider");
+        option(if provider == "icu" { "ICU_LOCALE" } else { "BUILTIN_LOCALE" }, "locale");
+        option("ICU_RULES", "icu_rules");
+    } else if version_number >= 150_000 {
+        option("LOCALE_PROVIDER", "provider");
+    }
+    sql
+}
+
+/// Temporary databases whose makers are gone.
+pub fn leftovers(address: &Address, watch: &Watch) -> Result<Vec<String>> {
+    let mut connection = Connection::connect(address, Some(MAINTENANCE), watch)?.as_target();
+    let sql = format!(
+        "SELECT datname FROM pg_catalog.pg_database WHERE pg_catalog.strpos(datname, {}) = 1 ORDER BY 1",
+        literal(PREFIX)
+    );
+    let mut left = Vec::new();
+    for name in connection.query(&sql)?.into_iter().map(|row| Values(row).text(0)) {
+        let Ok(digits) = u64::from_str_radix(&name[PREFIX.len()..], 16) else { continue };
+        let lock = format!("pg_catalog.pg_try_advisory_lock({})", digits.cast_signed());
+        if connection.value(&format!("SELECT {lock}"))?.as_deref() == Some("t") {
+            connection.query(&format!("SELECT pg_catalog.pg_advisory_unlock({})", digits.cast_signed()))?;
+            left.push(name);
+        }
+    }
+    Ok(left)
+}
+
+/// Drops a temporary database by name, and whoever is logged in to it; refuses any other.
+pub fn drop_leftover(address: &Address, name: &str, watch: &Watch) -> Result<()> {
+    drop_anew(&address.with_database(name), watch)
+}
+
+/// Over a connection of its own, even when somebody has asked to stop.
+fn drop_anew(address: &Address, watch: &Watch) -> Result<()> {
+    let watch = Watch { stop: Stop::new(), monitor: watch.monitor.clone() };
+    let mut connection = Connection::connect(address, Some(MAINTENANCE), &watch)?.as_target();
+    drop_with(&mut connection, &address.database)
+}
+
+fn drop_with(connection: &mut Connection, name: &str) -> Result<()> {
+    if !name.starts_with(PREFIX) {
+        let message = format!("{name} is no temporary database: its name does not begin with {PREFIX}");
+        return Err(connection.address().error(Kind::Refused, message));
+    }
+    // FORCE came with version 13; this works everywhere.
+    connection.query(&format!(
+        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
+         WHERE datname = {} AND pid <> pg_catalog.pg_backend_pid()",
+        literal(name)
+    ))?;
+    connection.execute(&format!("DROP DATABASE IF EXISTS {}", identifier(name)))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_made_as_the_manifest_says_and_the_server_understands() {
+        let properties = |provider: &str| {
+            [("encoding", "UTF8"), ("collate", "C"), ("ctype", "C"), ("provider", provider), ("locale", "de")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into()
+        };
+        let old = create_statement("a\"b", &properties("libc"), 140_000);
+        assert_eq!(old, "CREATE DATABASE \"a\"\"b\" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'");
+        assert!(create_statement("a", &properties("icu"), 150_000).ends_with("LOCALE_PROVIDER 'icu' ICU_LOCALE 'de'"));
+        let builtin = create_statement("a", &properties("builtin"), 170_000);
+        assert!(builtin.ends_with("LOCALE_PROVIDER 'builtin' BUILTIN_LOCALE 'de'"));
+    }
+}

@@ -1,0 +1,5 @@
+//! PostgreSQL, with a real server.
+
+mod connection;
+mod dump;
+mod taken;

@@ -1,0 +1,190 @@
+//! A PostgreSQL cluster for all tests of a run, on a socket and a TCP port of its own.
+//!
+//! A shell of the user that runs the server stands beside it: it waits at a pipe that closes when the test program
+//! ends, even if that is killed, then stops the server and removes the cluster.
+
+use keepstone::base::{Monitor, Silent, Stop};
+use keepstone::db::postgres::{Address, Connection, identifier};
+use keepstone::db::{Surroundings, Watch};
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// The superuser and its password; it is asked for over TCP and not over the socket.
+pub const SUPERUSER: &str = "postgres";
+/// See [`SUPERUSER`]. Odd enough that a search for it finds nothing else.
+pub const PASSWORD: &str = "Gpw:7@q/secret";
+
+/// What the shell does: `$1` the folder, `$2` the programs, `$3` the port, `$4` the password file; settings follow.
+const SCRIPT: &str = r#"
+trap '' INT TERM HUP
+folder=$1 programs=$2 port=$3 password=$4
+shift 4
+cd "$folder" || exit 1
+export LC_ALL=C
+"$programs/initdb" -D data -U postgres --pwfile "$password" --auth-local=trust --auth-host=scram-sha-256 -E UTF8 --locale=C \
+    --no-sync >log 2>&1 || { cat log; exit 1; }
+tls=off
+openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+    -keyout data/server.key -out data/server.crt >>log 2>&1 && chmod 600 data/server.key && tls=on
+"$programs/postgres" -D data -k "$folder" -p "$port" -h 127.0.0.1 -c ssl=$tls -c fsync=off -c full_page_writes=off \
+    -c synchronous_commit=off -c shared_buffers=32MB -c max_connections=90 "$@" >>log 2>&1 &
+server=$!
+for i in $(seq 200); do
+    "$programs/pg_isready" -q -h "$folder" -p "$port" && break
+    kill -0 $server 2>/dev/null || { cat log; exit 1; }
+    sleep 0.05
+done
+echo ready
+cat >/dev/null
+kill -QUIT $server
+wait $server
+cd / && rm -rf "$folder"
+"#;
+
+/// A running cluster.
+pub struct Server {
+    /// The folder of its socket and its data.
+    pub folder: PathBuf,
+    /// Its port.
+    pub port: u16,
+    /// The folder of its programs.
+    pub programs: PathBuf,
+    /// Ends the server when it closes, that is with us.
+    _lifeline: ChildStdin,
+}
+
+/// The cluster that all tests share, or none if PostgreSQL is not installed; the reason is printed then.
+pub fn server() -> Option<&'static Server> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    let server = SERVER.get_or_init(|| programs().map(|programs| start(&programs, &[]))).as_ref();
+    if server.is_none() {
+        println!("skipped: no server of PostgreSQL is installed");
+    }
+    server
+}
+
+/// A cluster of its own with some settings, for a test that ends it.
+pub fn another(settings: &[&str]) -> Option<Server> {
+    server().map(|server| start(&server.programs, settings))
+}
+
+impl Server {
+    /// A URL over TCP with user and password.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgresql://{SUPERUSER}:{}@127.0.0.1:{}/{database}", escaped(PASSWORD), self.port)
+    }
+
+    /// A URL over the socket, where no password is asked for.
+    pub fn socket_url(&self, database: &str) -> String {
+        format!("postgresql://{SUPERUSER}@{}:{}/{database}", escaped(self.folder.to_str().unwrap()), self.port)
+    }
+
+    /// The address that [`Server::url`] means.
+    pub fn address(&self, database: &str) -> Address {
+        Address::parse(&self.url(database), &surroundings()).unwrap()
+    }
+
+    /// A new database in which `sql` was run, of a name that no other test has.
+    pub fn create(&self, sql: &str) -> Address {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        self.create_named(&format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed)), sql)
+    }
+
+    /// The same with a name; it must be unused.
+    pub fn create_named(&self, name: &str, sql: &str) -> Address {
+        let statement = format!("CREATE DATABASE {} TEMPLATE template0 STRATEGY file_copy", identifier(name));
+        self.connect("postgres").execute(&statement).unwrap();
+        let address = self.address("").with_database(name);
+        if !sql.is_empty() {
+            Connection::connect(&address, None, &watch()).unwrap().execute(sql).unwrap();
+        }
+        address
+    }
+
+    /// A session of the superuser.
+    pub fn connect(&self, database: &str) -> Connection {
+        let address = Address::parse(&self.socket_url(""), &surroundings()).unwrap();
+        Connection::connect(&address, Some(database), &watch()).unwrap()
+    }
+
+    /// A client program, ready to talk to a database: `psql`, `pg_dump`, `pgbench`.
+    pub fn program(&self, name: &str, database: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command.env("PGHOST", &self.folder).env("PGPORT", self.port.to_string()).env("PGUSER", SUPERUSER);
+        command.env("PGDATABASE", database).stdin(Stdio::null());
+        command
+    }
+}
+
+/// Nobody in particular at home nowhere, with the `PATH` that the tests have.
+pub fn surroundings() -> Surroundings {
+    let path = std::env::var("PATH").unwrap_or_default();
+    Surroundings { user: Some("nobody".into()), ..Surroundings::default() }.with("PATH", path)
+}
+
+/// Nobody looks on and nobody asks to stop.
+pub fn watch() -> Watch {
+    watch_with(Arc::new(Silent))
+}
+
+/// `monitor` looks on and nobody asks to stop.
+pub fn watch_with(monitor: Arc<dyn Monitor>) -> Watch {
+    Watch { stop: Stop::new(), monitor }
+}
+
+/// The newest version that is installed with its server.
+fn programs() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found: Vec<(u32, PathBuf)> = versions
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .filter(|(_, folder): &(u32, PathBuf)| folder.join("initdb").exists())
+        .collect();
+    found.sort();
+    found.pop().map(|(_, folder)| folder)
+}
+
+fn start(programs: &Path, settings: &[&str]) -> Server {
+    // Short, since the path of a socket has at most 107 bytes.
+    let folder = tempfile::Builder::new().prefix("ks-pg").tempdir().unwrap().keep();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let password = folder.join("password");
+    std::fs::write(&password, PASSWORD).unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    let mut command = if is_root {
+        let owned = Command::new("chown").args(["-R", "nobody:nogroup"]).arg(&folder).status().unwrap();
+        assert!(owned.success());
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "sh", "-c", SCRIPT, "sh"]);
+        command
+    } else {
+        let mut command = Command::new("sh");
+        command.args(["-c", SCRIPT, "sh"]);
+        command
+    };
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    command.arg(&folder).arg(programs).arg(port.to_string()).arg(&password);
+    command.args(settings.iter().flat_map(|setting| ["-c", setting]));
+    let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    for line in BufReader::new(keeper.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if line == "ready" {
+            let lifeline = keeper.stdin.take().unwrap();
+            return Server { folder, port, programs: programs.to_owned(), _lifeline: lifeline };
+        }
+        said.push_str(&line);
+        said.push('\n');
+    }
+    panic!("the server did not start:\n{said}");
+}
+
+fn escaped(text: &str) -> String {
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}

@@ -5,11 +5,11 @@
 
 use super::tools::Family;
 use super::{Address, Tls};
-use crate::base::{Kind, Secret, random};
+use crate::base::{Kind, Scratch, Secret};
 use crate::db::Result;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use zeroize::Zeroize;
 
@@ -20,45 +20,26 @@ const SYSTEM_AUTHORITIES: [&str; 3] =
 const CONNECT_SECONDS: u32 = 15;
 
 /// An option file, removed when dropped.
-pub(super) struct Login {
-    folder: PathBuf,
-}
+pub(super) struct Login(Scratch);
 
 impl Login {
     /// Writes one for the programs of `family`.
     pub fn write(address: &Address, family: Family) -> Result<Login> {
-        let folder = address.scratch.join(format!("keepstone-{}", hexadecimal(&random::bytes::<12>())));
         let cannot = |error: std::io::Error| {
-            let place = folder.display();
-            address.error(
-                Kind::of_io(&error),
-                format!("cannot write the option file for the client program below {place}: {error}"),
-            )
+            let place = address.scratch.display();
+            let message = format!("cannot write the option file for the client program in {place}: {error}");
+            address.error(Kind::of_io(&error), message)
         };
-        DirBuilder::new().mode(0o700).create(&folder).map_err(cannot)?;
-        let login = Login { folder: folder.clone() };
-        let mut file: File =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(login.path()).map_err(cannot)?;
-        file.write_all(options(address, family).expose().as_bytes()).map_err(cannot)?;
+        let login = Login(Scratch::new(&address.scratch).map_err(cannot)?);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(login.path());
+        file.and_then(|mut file| file.write_all(options(address, family).expose().as_bytes())).map_err(cannot)?;
         Ok(login)
     }
 
     /// Where it lies.
     pub fn path(&self) -> PathBuf {
-        self.folder.join("client.cnf")
+        self.0.path().join("client.cnf")
     }
-}
-
-impl Drop for Login {
-    fn drop(&mut self) {
-        // It may be gone already with all that lay in the folder of temporary files.
-        let _ = fs::remove_file(self.path());
-        let _ = fs::remove_dir(&self.folder);
-    }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The text of the file: first what the user's own file says, then what we know better.
@@ -161,6 +142,7 @@ fn quoted(value: &str) -> String {
 mod tests {
     use super::*;
     use crate::db::Surroundings;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
@@ -174,7 +156,7 @@ mod tests {
         let address = Address { scratch: scratch.path().into(), ..address("mysql://u:p%22%23%5C@h/d") };
         let login = Login::write(&address, Family::MariaDb).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&login.folder), mode(&login.path())), (0o700, 0o600));
+        assert_eq!((mode(login.0.path()), mode(&login.path())), (0o700, 0o600));
         let text = fs::read_to_string(login.path()).unwrap();
         assert!(text.contains(r##"password="p\"#\\""##), "{text}");
         drop(login);

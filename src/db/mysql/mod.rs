@@ -9,12 +9,14 @@
 //! | [`tools`] | which client programs there are |
 //! | [`session`] | asking a server and starting the programs on it |
 //! | [`facts`] | what a server and a database are, and what we may do there |
+//! | [`feed`] | SQL into the client program |
 //! | [`run`] | the rows of tables, as one run of the dump program gives them |
 //! | [`rows`] | the rows of a dump as its bytes come |
 //! | [`script`] | SQL texts cut into statements |
 
 pub mod address;
 mod explain;
+pub mod feed;
 pub mod facts;
 mod login;
 pub mod quote;

@@ -7,6 +7,9 @@ use super::quote;
 use super::rows::is_sandbox_line;
 use std::ops::Range;
 
+/// The last line of a dump begins so.
+pub const TRAILER: &str = "-- Dump completed\n";
+
 /// A statement of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement<'a> {
@@ -179,6 +182,76 @@ pub fn object(statement: &str) -> Option<String> {
     Some(format!("{kind} {name}"))
 }
 
+/// A text without the statements that are not wanted; what stands between statements stays.
+pub fn retain(text: &str, wanted: impl Fn(&Statement<'_>) -> bool) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut from = 0;
+    for statement in statements(text) {
+        if !wanted(&statement) {
+            kept.push_str(&text[from..statement.place.start]);
+            from = statement.place.end;
+        }
+    }
+    kept.push_str(&text[from..]);
+    kept
+}
+
+/// A text without the line that switches on the sandbox of MariaDB's client, which other clients stumble over. Whoever
+/// feeds the text to a client lets it run no commands of its own instead.
+pub fn without_sandbox_line(text: &str) -> &str {
+    match is_sandbox_line(text.as_bytes()) {
+        true => text.split_once('\n').map_or("", |(_, rest)| rest),
+        false => text,
+    }
+}
+
+/// Whether a text ends with the last line of a dump: else it was cut off.
+pub fn is_complete(text: &[u8]) -> bool {
+    let text = text.trim_ascii_end();
+    let last = text.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    last.starts_with(TRAILER.trim_ascii_end().as_bytes())
+}
+
+/// The table that a statement makes a trigger for.
+pub fn table_of_trigger(statement: &str) -> Option<String> {
+    let mut tokens = tokens(statement);
+    tokens.next().filter(|first| first.is("CREATE"))?;
+    tokens.find(|token| token.is("TRIGGER"))?;
+    let mut name = tokens.next()?;
+    while name.is("IF") || name.is("NOT") || name.is("EXISTS") {
+        name = tokens.next()?;
+    }
+    tokens.find(|token| token.is("ON"))?;
+    quote::unquoted(tokens.next()?.text).map(|(name, _)| name)
+}
+
+/// A sequence and where a text of counters puts it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counter {
+    /// Its name.
+    pub name: String,
+    /// The value.
+    pub value: i64,
+    /// Whether that was given out already.
+    pub is_used: bool,
+}
+
+/// The sequences of a text of counters, sorted by name: from ``DO SETVAL(`s`, 5010, 0);``.
+pub fn sequences(counters: &str) -> Vec<Counter> {
+    let mut found: Vec<Counter> = statements(counters).iter().filter_map(|statement| counter(statement.text)).collect();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+fn counter(statement: &str) -> Option<Counter> {
+    let (_, arguments) = statement.split_once("SETVAL(")?;
+    let (name, rest) = quote::unquoted(arguments)?;
+    let mut numbers = rest.trim_end_matches(')').split(',').skip(1).map(|number| number.trim().parse::<i64>());
+    let value = numbers.next()?.ok()?;
+    let is_used = numbers.next().is_none_or(|flag| flag.is_ok_and(|flag| flag != 0));
+    Some(Counter { name, value, is_used })
+}
+
 /// Definitions without what changes by itself: where counters and sequences stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
@@ -333,6 +406,28 @@ mod tests {
         let expected = before.replace(" AUTO_INCREMENT=502", "").replace("DO SETVAL(`s`, 5010, 0);\n", "");
         assert_eq!(settled.definitions, expected);
         assert_eq!(settle(&expected).definitions, expected);
+    }
+
+    #[test]
+    fn statements_can_be_left_out() {
+        let kept = retain(ROUTINES, |statement| object(statement.text).is_none());
+        assert!(!kept.contains("FUNCTION `f1`(") && kept.contains("DROP FUNCTION") && kept.ends_with("SET a=1;\n-- end\n"));
+        assert!(without_sandbox_line(ROUTINES).starts_with("-- MariaDB dump\n"));
+        let trigger = "/*!50003 CREATE*/ /*!50017 DEFINER=`r`@`h`*/ /*!50003 trigger `on` before insert on `c``d` for each row set @a=1 */";
+        assert_eq!(table_of_trigger(trigger).as_deref(), Some("c`d"));
+    }
+
+    #[test]
+    fn a_text_that_was_cut_off_is_noticed() {
+        assert!(is_complete(b"x;\n-- Dump completed\n") && is_complete(b"-- Dump completed on 2026-01-01\n\n"));
+        assert!(!is_complete(b"x;\n") && !is_complete(b"") && !is_complete(b"-- Dump completed\nx"));
+    }
+
+    #[test]
+    fn sequences_are_read_from_where_they_are_set() {
+        let found = sequences("ALTER TABLE `t` AUTO_INCREMENT=3;\nDO SETVAL(`s``x`, 5010, 0);\nDO SETVAL(`a`, -7, 1);\n");
+        let shown: Vec<_> = found.iter().map(|found| (found.name.as_str(), found.value, found.is_used)).collect();
+        assert_eq!(shown, [("a", -7, true), ("s`x", 5010, false)]);
     }
 
     #[test]

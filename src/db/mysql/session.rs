@@ -139,7 +139,12 @@ impl Session {
 
     /// Starts a program made by [`Session::client`] or [`Session::dumper`].
     pub fn start(&self, program: Program) -> Result<Child> {
-        program.start(&self.stop).map_err(|error| {
+        self.start_with(program, &self.stop)
+    }
+
+    /// The same with another flag that ends every wait.
+    pub fn start_with(&self, program: Program, stop: &Stop) -> Result<Child> {
+        program.start(stop).map_err(|error| {
             let missing = error.kind() == std::io::ErrorKind::NotFound;
             let kind = if missing { Kind::Unsupported } else { Kind::Unavailable };
             self.address.error(

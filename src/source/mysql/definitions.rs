@@ -95,10 +95,14 @@ fn objects(text: &str) -> BTreeMap<String, &str> {
 
 /// What a dump of `facts` is about to take: patterns with `*` and `?` over names of tables.
 pub(super) fn chosen(facts: &Facts, include: &[String], exclude: &[String]) -> Vec<TableFacts> {
-    let fits = |patterns: &[String], name: &str| patterns.iter().any(|pattern| is_like(pattern, name));
     let wanted =
         |table: &&TableFacts| (include.is_empty() || fits(include, &table.name)) && !fits(exclude, &table.name);
     facts.tables.iter().filter(wanted).cloned().collect()
+}
+
+/// Whether one of the patterns covers a name.
+pub(super) fn fits(patterns: &[String], name: &str) -> bool {
+    patterns.iter().any(|pattern| is_like(pattern, name))
 }
 
 /// Whether a pattern with `*` and `?` covers a name.

@@ -36,6 +36,8 @@ pub struct Options {
     pub include: Vec<String>,
     /// Not those that one of these covers.
     pub exclude: Vec<String>,
+    /// Of these the definitions only.
+    pub exclude_data: Vec<String>,
     /// Definitions without rows.
     pub schema_only: bool,
     /// Rows without definitions.
@@ -46,7 +48,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { include: Vec::new(), exclude: Vec::new(), schema_only: false, data_only: false, users: true }
+        Options { include: Vec::new(), exclude: Vec::new(), exclude_data: Vec::new(), schema_only: false, data_only: false, users: true }
     }
 }
 
@@ -61,6 +63,7 @@ impl Options {
         let mut words: Vec<String> = Vec::new();
         words.extend(self.include.iter().map(|pattern| format!("--include-table {pattern}")));
         words.extend(self.exclude.iter().map(|pattern| format!("--exclude-table {pattern}")));
+        words.extend(self.exclude_data.iter().map(|pattern| format!("--exclude-table-data {pattern}")));
         words.extend(self.schema_only.then(|| "--schema-only".to_owned()));
         words.extend(self.data_only.then(|| "--data-only".to_owned()));
         words
@@ -92,6 +95,11 @@ impl Source {
     #[must_use]
     pub fn named(self, name: impl Into<String>) -> Source {
         Source { name: name.into(), ..self }
+    }
+
+    /// What is taken.
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Where the server is.

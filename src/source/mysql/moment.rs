@@ -1,10 +1,10 @@
 //! A consistent moment of a database, and what is read of it.
 
-use super::definitions::{Definitions, chosen};
+use super::definitions::{self, Definitions, chosen};
 use super::reader::{Reader, Taken};
 use super::{Options, users};
 use crate::base::{Clock, Kind};
-use crate::db::mysql::quote::{self, file_name};
+use crate::db::mysql::quote::file_name;
 use crate::db::mysql::{Facts, Family, Run, Session, Step, TableFacts, TableKind, script};
 use crate::db::{Error, Result};
 use crate::format::dump::{DumpKind, Manifest, Sequence, Server, StreamEntry, StreamRole, Table, VERSION};
@@ -86,7 +86,7 @@ impl Moment {
             self.plan_text("users.sql", StreamRole::Globals, users.unwrap_or_default());
         }
         if !self.options.schema_only {
-            let tables: Vec<usize> = (0..self.chosen.len()).filter(|at| self.chosen[*at].has_rows()).collect();
+            let tables: Vec<usize> = (0..self.chosen.len()).filter(|at| self.wants_rows(&self.chosen[*at])).collect();
             for (place, table) in tables.into_iter().enumerate() {
                 let facts = &self.chosen[table];
                 let path = format!("data/{}.sql", file_name(&facts.name));
@@ -96,6 +96,10 @@ impl Moment {
             self.streams.push(Planned { path: "counters.sql".to_owned(), bytes: self.before.counters.len() as u64 });
             self.parts.push(Part::Counters);
         }
+    }
+
+    fn wants_rows(&self, table: &TableFacts) -> bool {
+        table.has_rows() && !definitions::fits(&self.options.exclude_data, &table.name)
     }
 
     fn plan_text(&mut self, path: &str, role: StreamRole, text: String) {
@@ -369,35 +373,21 @@ fn listed(names: &[String]) -> String {
     listed
 }
 
-/// From ``DO SETVAL(`s`, 5010, 0);``.
 fn sequences(counters: &str) -> Vec<Sequence> {
-    let mut sequences: Vec<Sequence> =
-        script::statements(counters).into_iter().filter_map(|statement| sequence(statement.text)).collect();
-    sequences.sort_by(|a, b| a.name.cmp(&b.name));
-    sequences
-}
-
-fn sequence(statement: &str) -> Option<Sequence> {
-    let (_, arguments) = statement.split_once("SETVAL(")?;
-    let (name, rest) = quote::unquoted(arguments)?;
-    let mut numbers = rest.trim_end_matches(')').split(',').skip(1).map(|number| number.trim().parse::<i64>());
-    let last_value = numbers.next()?.ok()?;
-    let is_called = numbers.next().is_none_or(|flag| flag.is_ok_and(|flag| flag != 0));
-    Some(Sequence { schema: String::new(), name, last_value, is_called })
+    let found = script::sequences(counters).into_iter();
+    found
+        .map(|found| Sequence {
+            schema: String::new(),
+            name: found.name,
+            last_value: found.value,
+            is_called: found.is_used,
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sequences_are_read_from_where_they_are_set() {
-        let found =
-            sequences("ALTER TABLE `t` AUTO_INCREMENT=3;\nDO SETVAL(`s``x`, 5010, 0);\nDO SETVAL(`a`, -7, 1);\n");
-        let shown: Vec<_> =
-            found.iter().map(|found| (found.name.as_str(), found.last_value, found.is_called)).collect();
-        assert_eq!(shown, [("a", -7, true), ("s`x", 5010, false)]);
-    }
 
     #[test]
     fn a_long_list_is_cut() {

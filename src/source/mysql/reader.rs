@@ -3,6 +3,7 @@
 use super::layout::Layout;
 use crate::base::Kind;
 use crate::base::clock::Stopwatch;
+use crate::db::mysql::script::TRAILER;
 use crate::db::mysql::{Run, Step, identifier};
 use crate::db::{Error, Result};
 use std::io::{self, Read};
@@ -10,8 +11,6 @@ use std::io::{self, Read};
 /// What stands before the rows: as the dump programs have it, so that the stream can be loaded by hand.
 pub(super) const PRELUDE: &str = "/*!40101 SET NAMES utf8mb4 */;\n/*!40103 SET TIME_ZONE='+00:00' */;\n\
     /*!40014 SET UNIQUE_CHECKS=0, FOREIGN_KEY_CHECKS=0 */;\n/*!40101 SET SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */;\n";
-/// What stands behind them: a stream without it was cut off.
-pub(super) const TRAILER: &str = "-- Dump completed\n";
 /// How much is made ready at once.
 const READY_BYTES: usize = 64 << 10;
 

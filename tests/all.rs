@@ -18,6 +18,7 @@ mod readme;
 mod repairs;
 mod roster;
 mod servers;
+mod servers_mysql;
 mod store_contract;
 mod surroundings;
 mod tidy;

@@ -1,6 +1,7 @@
 //! Databases and commands as sources of a backup: consistent, parallel, alone in their failures.
 
 mod fake;
+mod mysql;
 mod postgres;
 mod program;
 

@@ -179,7 +179,8 @@ fn every_limit_stands_in_the_document() {
         let room = path.file_stem().unwrap().to_str().unwrap();
         for line in code.lines().filter_map(|line| line.strip_prefix("pub const ")) {
             let name = format!("{room}::{}", line.split(':').next().unwrap_or_default());
-            let elsewhere = ["mod::VERSION", "mod::MAGIC", "tree::HOLE", "dump::MANIFEST_NAME"].contains(&name.as_str());
+            let elsewhere =
+                ["mod::VERSION", "mod::MAGIC", "tree::HOLE", "dump::MANIFEST_NAME"].contains(&name.as_str());
             assert!(elsewhere || limits.iter().any(|(known, _)| *known == name), "{name} is in no table");
         }
     }

@@ -114,11 +114,7 @@ fn target(app: &App, given: &ToDatabase, scratch: &Scratch) -> Result<Box<dyn Du
         },
         tables: given.table.clone(),
         schemas: given.schema.clone(),
-        phases: Phases {
-            pre_data: phase(Phase::PreData),
-            data: phase(Phase::Data),
-            post_data: phase(Phase::PostData),
-        },
+        phases: Phases { pre_data: phase(Phase::PreData), data: phase(Phase::Data), post_data: phase(Phase::PostData) },
         owners: !given.no_owner,
         grants: !given.no_acl,
         globals: given.globals,
@@ -215,7 +211,11 @@ fn conclude(app: &App, snapshot: &Snapshot, given: &ToDatabase, options: &Option
     if options.validate_only {
         // Without the URL: it may hold a password.
         let next = format!("restore {id}{name} --to-postgres URL, without --validate-only");
-        return app.close("the dump: every byte that is needed was read and proven", "nothing: nothing was written", &next);
+        return app.close(
+            "the dump: every byte that is needed was read and proven",
+            "nothing: nothing was written",
+            &next,
+        );
     }
     let safe = format!("{label}: every row was counted by the server");
     let not_safe = match outcome.failed_hooks.is_empty() {

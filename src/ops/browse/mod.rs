@@ -6,6 +6,7 @@
 mod ahead;
 mod archive;
 mod cat;
+mod content;
 mod diff;
 mod dump;
 mod stats;

@@ -144,6 +144,8 @@ fn every_limit_stands_in_the_document() {
         envelope::HEADER_BYTES,
         envelope::NONCE_BYTES,
         envelope::IV_BYTES,
+        dump::VERSION,
+        dump::MAX_MANIFEST_BYTES,
         envelope::BLOCK_OVERHEAD,
         envelope::ENVELOPE_OVERHEAD,
         envelope::LENGTH_BYTES,

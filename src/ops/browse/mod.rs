@@ -11,8 +11,8 @@ mod diff;
 mod dump;
 mod stats;
 
+pub(super) use ahead::repo_error;
 pub use cat::{Cat, KINDS as CAT_KINDS, cat};
-pub(super) use content::{Content, repo_error};
 pub use diff::{Change, DiffTotals, Difference, diff};
 pub use dump::{Archive, Dumped, dump};
 pub use stats::{AreaStats, SnapshotStats, repository_stats, stats};

@@ -6,7 +6,6 @@
 mod ahead;
 mod archive;
 mod cat;
-mod content;
 mod diff;
 mod dump;
 mod stats;

@@ -161,7 +161,9 @@ impl Walker {
         before: &mut Before,
     ) -> Result<bool, Gone> {
         let mut taken = false;
-        while !taken && let Some(node) = gathered.pop_front_if(|node| name.is_none_or(|name| *node.name.0 <= *name)) {
+        let comes = |node: &Node| name.is_none_or(|name| *node.name.0 <= *name);
+        while !taken && gathered.front().is_some_and(comes) {
+            let Some(node) = gathered.pop_front() else { break };
             taken = name == Some(&node.name.0);
             let old = self.take_before(before, &node.name.0)?;
             let same = old.is_some_and(|old| old == node);

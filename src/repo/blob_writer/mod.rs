@@ -34,13 +34,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Raw bytes that a frame gathers.
 const FRAME_BYTES: usize = 1 << 20;
 /// Raw bytes that are sealed together: enough for several messages side by side.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 2 << 20;
 /// The most frames in a batch.
 const BATCH_FRAMES: usize = 32;
 /// Blobs smaller than this are not worth a base.
 pub const DELTA_LEAST_BYTES: usize = 16 << 10;
 /// Blocks whose bytes wait to be used again.
-const KEPT_BLOCKS: usize = 16;
+const KEPT_BLOCKS: usize = 8;
 /// Decoded frames kept for bases that are not in the base cache.
 const BASE_FRAMES_BYTES: usize = 12 << 20;
 

@@ -88,11 +88,20 @@ impl Counters {
     }
 }
 
+/// A chunk of the parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Near {
+    /// Its name.
+    pub id: BlobId,
+    /// Its marks.
+    pub marks: Marks,
+}
+
 /// What is known about where a chunk comes from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hint<'w> {
     /// What stands about its place in the parent.
-    pub window: &'w [BlobId],
+    pub window: &'w [Near],
     /// Its place in the window; the window's length if that is not known.
     pub at: usize,
     /// It begins its stream: its start mark is only a name, which others may have too.

@@ -214,6 +214,33 @@ fn a_table_that_somebody_has_locked_is_named_with_who_it_is() {
 }
 
 #[test]
+fn somebody_who_waits_to_alter_a_table_is_named_by_who_wants_to_read_it() {
+    let Some(server) = server() else { return };
+    let address = server.create("CREATE TABLE busy (n int)");
+    let impatient = Options { lock_timeout: Duration::from_millis(200), ..options() };
+    let dump = source(&address, impatient).begin(&watch()).unwrap();
+    let (mut other, mut look) = (server.connect(&address.database), server.connect(&address.database));
+    let process = other.backend().unwrap();
+    let altered = thread::spawn(move || other.execute("ALTER TABLE busy ADD m int").unwrap());
+    let waits = format!("SELECT 1 FROM pg_locks WHERE pid = {process} AND NOT granted");
+    while look.value(&waits).unwrap().is_none() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let read = |path: &str| {
+        let at = dump.streams().iter().position(|stream| stream.path == path).unwrap();
+        dump.read(at, &mut |reader| std::io::copy(reader, &mut std::io::sink())).unwrap_err()
+    };
+    let error = read("tables/public.busy.copy");
+    assert_eq!(error.kind(), Kind::Unavailable);
+    assert!(error.message.contains(&format!("by process {process} (user postgres, active")), "{error}");
+    let error = read("pre-data.dump");
+    assert_eq!(error.kind(), Kind::Unavailable);
+    assert!(error.message.contains("somebody waits to alter a table"), "{error}");
+    drop(dump);
+    altered.join().unwrap();
+}
+
+#[test]
 fn who_may_not_read_a_table_or_all_its_rows_is_told_which() {
     let Some(server) = server() else { return };
     let name = "clerk_of_dumps";

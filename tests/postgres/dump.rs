@@ -16,7 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-const ODD: &str = include_str!("odd.sql");
+/// A database full of odd objects, as far as the server was built for them.
+fn odd(server: &Server) -> String {
+    let has_xml = server.connect("postgres").query("SELECT '<a/>'::xml").is_ok();
+    include_str!("odd.sql").replace("n xml", if has_xml { "n xml" } else { "n text" })
+}
 
 fn table<'m>(manifest: &'m Manifest, schema: &str, name: &str) -> &'m Table {
     let found = manifest.tables.iter().find(|table| (table.schema.as_str(), table.name.as_str()) == (schema, name));
@@ -68,7 +72,7 @@ fn bring_back(server: &Server, taken: &Taken, database: &str) {
 #[test]
 fn a_database_full_of_odd_objects_comes_back_as_it_was() {
     let Some(server) = server() else { return };
-    let address = server.create(ODD);
+    let address = server.create(&odd(server));
     let taken = take(&source(&address, options()));
     let manifest = &taken.manifest;
     assert_eq!(table(manifest, "public", "we\"ird\nname").rows, 4);
@@ -134,7 +138,7 @@ fn rows_of_another_encoding_come_as_the_server_keeps_them() {
 #[test]
 fn what_is_chosen_is_what_comes() {
     let Some(server) = server() else { return };
-    let address = server.create(ODD);
+    let address = server.create(&odd(server));
     let tables = |options: Options| {
         let taken = take(&source(&address, options));
         let names = taken.manifest.tables.iter().map(|table| table.name.clone()).collect::<Vec<_>>();

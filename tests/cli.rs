@@ -61,7 +61,7 @@ fn every_command_explains_itself_with_an_example() {
             "{help}"
         );
     }
-    for command in ["list", "add", "remove", "passwd", "rewrap"] {
+    for command in ["list", "add", "remove", "passwd", "rewrap", "repair"] {
         assert!(place.run(&["key", command, "--help"]).expect(0).text().contains("Example"));
     }
 }

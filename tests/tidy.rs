@@ -38,7 +38,7 @@ const FLOORS: &[(&str, u8)] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("aes", &["crypto"]),
     ("argon2", &["crypto"]),
-    ("backon", &["store/retry"]),
+    ("backon", &["ops/backup/limits", "store/retry"]),
     ("blake3", &["crypto"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),

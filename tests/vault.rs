@@ -122,6 +122,7 @@ pub fn backup_of(folder: &Path) -> backup::Options {
         ignore_ctime: false,
         dry_run: false,
         base_cache_bytes: 0,
+        limits: backup::Limits::default(),
     }
 }
 

@@ -6,10 +6,12 @@
 mod app;
 pub mod args;
 mod commands;
+mod databases;
 pub mod error;
 pub mod exit;
 pub mod print;
 mod secrets;
+mod surroundings;
 mod terminal;
 
 use crate::base::clock::Stopwatch;

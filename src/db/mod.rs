@@ -1,6 +1,7 @@
 //! What talks to database servers: errors that name the thing, and the watch that ends a talk.
 
 mod error;
+pub mod mysql;
 pub mod postgres;
 mod surroundings;
 

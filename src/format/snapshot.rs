@@ -1,7 +1,7 @@
 //! Snapshots: one point in time, and the object that takes the place of one that must not come.
 
 use super::cbor::{Bytes, record};
-use crate::base::{BlobId, SessionId, SnapshotId};
+use crate::base::{BlobId, SegmentId, SessionId, SnapshotId};
 
 /// The most problems that a snapshot carries; `problem_count` counts them all.
 pub const MAX_PROBLEMS: usize = 1000;
@@ -9,8 +9,8 @@ pub const MAX_PROBLEMS: usize = 1000;
 record! {
     /// Something that could not be read.
     StoredProblem {
-        /// What it concerns.
-        1 => subject: String,
+        /// What it concerns: a path, an object or a command.
+        1 => subject: Bytes,
         /// What came back.
         2 => message: String,
     }
@@ -55,12 +55,12 @@ record! {
 record! {
     /// A stream that came from a process.
     Stream {
-        /// Its place in the tree.
+        /// Its place in the tree, unless it is a command that failed.
         1 => path: Bytes,
         /// `stdin` or `command`.
         2 => kind: String,
-        /// The command, without secrets.
-        3 => command: Vec<String>,
+        /// The command, program and arguments.
+        3 => command: Vec<Bytes>,
         /// Its exit status, where there was one.
         4 => status: Option<i64>,
         /// The end of what it wrote to its standard error.
@@ -128,8 +128,8 @@ record! {
         /// The program and its version.
         15 => program: String,
         /// Patterns that were left out.
-        16 => excludes: Vec<String>,
-        /// Streams in it.
+        16 => excludes: Vec<Bytes>,
+        /// Streams in it, and commands that failed.
         17 => streams: Vec<Stream>,
         /// What it holds: `files`, `command`, `db`; sorted.
         18 => kinds: Vec<String>,
@@ -141,6 +141,9 @@ record! {
         21 => received_ns: i64,
         /// Dumps of databases in it.
         22 => dumps: Vec<Dump>,
+        /// Segments that were there when it was committed and that no other one there named as previous: with what these
+        /// name in turn, all that it may need.
+        23 => segments: Vec<SegmentId>,
     }
 }
 

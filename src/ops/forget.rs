@@ -151,7 +151,8 @@ fn run(context: &Context, options: &Options) -> Result<Outcome> {
     outcome.kept = outcome.groups.iter().map(|group| group.kept.len() as u64).sum();
     outcome.removed = outcome.groups.iter().map(|group| group.removed.len() as u64).sum();
     outcome.remaining = present.saturating_sub(outcome.removed);
-    outcome.added_bytes = outcome.groups.iter().flat_map(|group| &group.removed).map(|one| one.totals.added).sum();
+    let removed = outcome.groups.iter().flat_map(|group| &group.removed);
+    outcome.added_bytes = removed.fold(0, |sum, one| sum.saturating_add(one.totals.added));
     Ok(outcome)
 }
 

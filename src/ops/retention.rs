@@ -458,6 +458,7 @@ pub(super) mod samples {
             description: String::new(),
             received_ns: time_ns,
             dumps: Vec::new(),
+            segments: Vec::new(),
             unknown: Unknown::none(),
         }
     }

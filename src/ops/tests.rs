@@ -68,6 +68,7 @@ impl Depot {
             ignore_ctime: false,
             dry_run: false,
             base_cache_bytes: 0,
+            limits: backup::Limits::default(),
         };
         backup(&self.context, &options).unwrap().snapshot.unwrap()
     }
@@ -139,6 +140,7 @@ pub fn save_snapshot(depot: &Depot, time_ns: i64, change: impl FnOnce(&mut Snaps
         description: String::new(),
         received_ns: time_ns,
         dumps: Vec::new(),
+        segments: Vec::new(),
         unknown: Unknown::none(),
     };
     change(&mut snapshot);

@@ -254,7 +254,8 @@ pub trait ObjectStore: Send + Sync {
     /// Begins an object whose name is known only when all is written.
     fn begin(&self) -> Result<Box<dyn Upload>, Error>;
 
-    /// Puts `bytes` in the place of whatever is at `key`. Only for the `config` objects.
+    /// Puts `bytes` in the place of whatever is at `key`. Only for the `config` objects, and to mend an object that has
+    /// two copies with the bytes of the other.
     fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error>;
 
     /// Reads a whole object of at most `limit_bytes`.

@@ -71,6 +71,7 @@ fn config() -> Config {
         reader_features: vec!["one".into()],
         writer_features: vec!["one".into(), "two".into()],
         store: StoreConfig { put_if_absent: true, list_after_write: true, unknown: unknown() },
+        revision: 3,
         unknown: unknown(),
     }
 }
@@ -111,7 +112,7 @@ fn epoch() -> Epoch {
 }
 
 fn problem() -> StoredProblem {
-    StoredProblem { subject: "/etc/shadow".into(), message: "permission denied".into(), unknown: none() }
+    StoredProblem { subject: Bytes(b"/etc/shadow\xff".to_vec()), message: "permission denied".into(), unknown: none() }
 }
 
 fn totals() -> Totals {
@@ -139,7 +140,7 @@ fn stream() -> Stream {
     Stream {
         path: Bytes(b"/dump.sql".to_vec()),
         kind: "command".into(),
-        command: vec!["pg_dump".into(), "shop".into()],
+        command: vec![Bytes(b"pg_dump".to_vec()), Bytes(b"shop\xff".to_vec())],
         status: Some(-9),
         errors: Bytes(b"terminated".to_vec()),
         bytes: 100,
@@ -164,13 +165,14 @@ fn snapshot() -> Snapshot {
         problem_count: 1,
         totals: totals(),
         program: "keepstone 0.1.0".into(),
-        excludes: vec!["*.o".into()],
+        excludes: vec![Bytes(b"*.o".to_vec()), Bytes(b"\xff".to_vec())],
         streams: vec![stream()],
         kinds: vec!["command".into(), "files".into()],
         original: None,
         description: String::new(),
         received_ns: 4,
         dumps: Vec::new(),
+        segments: vec![SegmentId([7; 32])],
         unknown: unknown(),
     }
 }
@@ -360,6 +362,7 @@ fn head() -> Head {
         entries: 11,
         written_ns: 9,
         page_key: KeyId([1; 16]),
+        previous: vec![SegmentId([3; 32])],
         unknown: unknown(),
     }
 }

@@ -3,6 +3,7 @@
 mod backup;
 mod cat;
 mod diff;
+mod drill;
 mod dump;
 mod entry;
 mod forget;
@@ -14,9 +15,12 @@ mod plain;
 mod prune;
 mod rebuild_index;
 mod restore;
+mod restore_database;
+mod rows;
 mod show;
 mod snapshots;
 mod stats;
+mod tables;
 mod tag;
 mod verify;
 
@@ -41,6 +45,7 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Diff(given) => diff::run(app, given),
         Command::Dump(given) => dump::run(app, given),
         Command::Restore(given) => restore::run(app, given),
+        Command::Drill(given) => drill::run(app, given),
         Command::Verify(given) => verify::run(app, given),
         Command::Stats(given) => stats::run(app, given),
         Command::Cat(given) => cat::run(app, given),

@@ -7,16 +7,27 @@ use crate::format::cbor::{Bytes, Unknown};
 use crate::format::meta::{EntryKind, Meta};
 use crate::format::snapshot::Stream;
 use crate::format::tree::Node;
+use std::ffi::{OsStr, OsString};
 use std::io::{Read, stdin};
+use std::os::unix::ffi::OsStrExt;
 
 use super::super::{Error, Result};
 
 /// The node of a stream: a file of the user who runs us, made now.
 pub fn node(name: &[u8], now_ns: i64) -> Node {
+    made_now(name, EntryKind::File, 0o600, now_ns)
+}
+
+/// The node of a directory for streams, without its tree.
+pub fn directory(name: &[u8], now_ns: i64) -> Node {
+    made_now(name, EntryKind::Directory, 0o700, now_ns)
+}
+
+fn made_now(name: &[u8], kind: EntryKind, mode: u32, now_ns: i64) -> Node {
     let (uid, gid) = crate::base::machine::acting_as();
     let meta = Meta {
-        kind: EntryKind::File,
-        mode: 0o600,
+        kind,
+        mode,
         uid,
         gid,
         mtime_ns: now_ns,
@@ -56,7 +67,7 @@ pub fn read(
         }
         StreamKind::Command(command) => {
             stream.kind = "command".to_owned();
-            stream.command.clone_from(command);
+            stream.command = command.iter().map(|word| Bytes(word.as_bytes().to_vec())).collect();
             run(command, &mut stream, stop, consume)?;
         }
     }
@@ -64,12 +75,12 @@ pub fn read(
 }
 
 fn run(
-    command: &[String],
+    command: &[OsString],
     stream: &mut Stream,
     stop: &Stop,
     mut consume: impl FnMut(&mut dyn Read) -> std::io::Result<u64>,
 ) -> Result<()> {
-    let name = command.join(" ");
+    let name = command.join(OsStr::new(" ")).to_string_lossy().into_owned();
     let failed = |what: &str| {
         let what = format!("{what} `{name}`");
         move |source| Error::Io { what, source }

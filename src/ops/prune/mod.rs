@@ -17,6 +17,7 @@ mod sweep;
 
 use super::record::Record;
 use super::{Context, Error, Result};
+use crate::base::Problem;
 use crate::base::monitor::Event;
 use crate::format::run::Outcome as Ended;
 use crate::repo;
@@ -208,13 +209,12 @@ fn begin_outcome(context: &Context, options: &Options) -> Result<Outcome> {
 /// Brings the index up to date. A segment that cannot be read makes packs look unneeded that are not.
 fn refresh(context: &Context) -> Result<()> {
     let opened = context.index.refresh(&**context.repository.store(), context.repository.keyring())?;
-    match opened.damaged.first() {
-        None => Ok(()),
-        Some(problem) => Err(Error::Repo(repo::Error::damaged(
-            &problem.subject,
-            format!("{}; nothing was deleted: run `keepstone rebuild-index` first", problem.message),
-        ))),
-    }
+    opened.damaged.first().map_or(Ok(()), |problem| Err(index_damaged(problem)))
+}
+
+fn index_damaged(problem: &Problem) -> Error {
+    let reason = format!("{}; nothing was deleted: run `keepstone rebuild-index` first", problem.message);
+    Error::Repo(repo::Error::damaged(&problem.subject, reason))
 }
 
 fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outcome> {

@@ -133,6 +133,9 @@ fn mark_snapshots(context: &Context, live: &mut LiveSet<'_>) -> Result<(BTreeSet
             Found::Snapshot(snapshot) => {
                 seen.insert(id);
                 count += 1;
+                if let Some(missing) = context.missing_segments([&*snapshot])?.first() {
+                    return Err(super::index_damaged(missing));
+                }
                 mark_tree(context, &mut reader, live, snapshot.root)?;
             }
             Found::Tombstone => {

@@ -99,7 +99,14 @@ impl<'c> Copier<'c> {
         let written_ns = context.repository.now_ns();
         Ok(Copier {
             context,
-            origin: Origin { session, level: 0, supersedes: Vec::new(), condemned_seen, written_ns },
+            origin: Origin {
+                session,
+                level: 0,
+                supersedes: Vec::new(),
+                previous: Vec::new(),
+                condemned_seen,
+                written_ns,
+            },
             target_bytes: pack_writer::target_bytes(context.index.stored_bytes()?),
             compressor: Compressor::new(Level::Default),
             decompressor: Decompressor::new(),

@@ -72,6 +72,7 @@ pub fn merge(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_s
             session,
             level: level.min(MAX_LEVEL),
             supersedes: merge.replaced.clone(),
+            previous: Vec::new(),
             condemned_seen,
             written_ns: context.repository.now_ns(),
         };

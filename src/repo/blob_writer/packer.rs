@@ -12,7 +12,7 @@ use super::super::index::segments::{self, Origin, SegmentContents};
 use super::super::pack_writer::{FilledPack, PackWriter};
 use super::seal::SealedBatch;
 use super::{Counters, gone};
-use crate::base::SessionId;
+use crate::base::{Buffers, SessionId};
 use crate::format::pack::Role;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +33,8 @@ pub(super) struct Work {
     pub condemned_seen: u64,
     pub target_bytes: u64,
     pub chunk_log: Option<ChunkLog>,
+    /// Where the bytes of blocks come from and go to.
+    pub blocks: Arc<Buffers>,
 }
 
 /// A batch with its place in the order.
@@ -137,7 +139,7 @@ impl OpenPacks<'_> {
                 *open = Some(begin_pack(self.work, batch.role)?);
             }
             let pack = open.as_mut().expect("begun above");
-            pack.add(block)?;
+            self.work.blocks.give(pack.add(block)?);
         }
         Ok(())
     }
@@ -172,10 +174,12 @@ fn upload_all(work: &Work, filled: &Receiver<FilledPack>) -> Result<()> {
 }
 
 fn save_segment(work: &Work, mut contents: SegmentContents) -> Result<()> {
+    let previous = work.index.newest_segments()?;
     let origin = Origin {
         session: work.session,
         level: 0,
         supersedes: Vec::new(),
+        previous: previous.clone(),
         condemned_seen: work.condemned_seen,
         written_ns: work.repository.now_ns(),
     };
@@ -183,5 +187,5 @@ fn save_segment(work: &Work, mut contents: SegmentContents) -> Result<()> {
     work.counters
         .added
         .fetch_add(work.repository.store().size(&segments::segment_key(id))?, std::sync::atomic::Ordering::Relaxed);
-    work.index.add(id, &contents)
+    work.index.add_after(id, &contents, previous)
 }

@@ -37,6 +37,8 @@ pub struct Origin {
     pub level: u32,
     /// The segments that it replaces.
     pub supersedes: Vec<SegmentId>,
+    /// The segments that were there and that no other one named: see [`super::Index::newest_segments`].
+    pub previous: Vec<SegmentId>,
     /// The highest condemned record that the writer has seen; 0 for none.
     pub condemned_seen: u64,
     /// When, nanoseconds since 1970.
@@ -203,6 +205,7 @@ impl<'a> SegmentWriter<'a> {
                 entries: 0,
                 written_ns: origin.written_ns,
                 page_key,
+                previous: origin.previous,
                 unknown: Unknown::none(),
             },
             packs: 0,

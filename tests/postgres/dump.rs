@@ -436,6 +436,7 @@ fn the_password_is_on_no_command_line_and_in_no_word_we_say() {
         }
     });
     assert!(seen > 0, "no program was seen");
+    assert_eq!(taken.manifest.notes, [""; 0], "the programs had nothing to mention");
     assert!(!String::from_utf8(taken.manifest.encode()).unwrap().contains("secret"));
     assert!(!format!("{:?} {:?}", remember.notes.lock().unwrap(), source(&address, options())).contains("secret"));
     let wrong = Address { database: "no_such".into(), ..address };

@@ -29,8 +29,11 @@ const WINDOW_USES: usize = 16 << 10;
 const WINDOW_OPEN_FILES: usize = 128;
 /// Existing files of a window: they are open from the beginning, while several windows wait.
 const WINDOW_EXISTING: usize = 24;
-/// Files whose content lies in their nodes are handed over so many at a time.
+/// Files whose content lies in their nodes are handed over at the end of a directory when there are so many: threads
+/// that make files in the same directory wait for each other.
 const GIVEN_FILES: usize = 64;
+/// … and at the latest when there are so many.
+const GIVEN_MOST_FILES: usize = 1024;
 /// Zeros are compared and written in pieces of this size.
 const ZEROS: &[u8] = &[0; 128 << 10];
 
@@ -402,12 +405,20 @@ impl Planner<'_> {
             file.came(node.size);
         } else {
             // Also the file of no bytes is made by the threads that take.
-            self.given.push((vec![Use { file: file.clone(), offset: 0 }], bytes.clone()));
-            if self.given.len() >= GIVEN_FILES {
+            let one = Use { file: file.clone(), offset: 0 };
+            if self.is_enough_given(&one) {
                 self.fetch.give(std::mem::take(&mut self.given))?;
             }
+            self.given.push((vec![one], bytes.clone()));
         }
         Ok(())
+    }
+
+    /// Whether what was gathered is handed over before `next` joins it.
+    fn is_enough_given(&self, next: &Use) -> bool {
+        let last = self.given.last().and_then(|(uses, _)| uses.last());
+        let same_folder = last.is_some_and(|last| last.file.is_beside(&next.file));
+        self.given.len() >= if same_folder { GIVEN_MOST_FILES } else { GIVEN_FILES }
     }
 
     /// One chunk: there already, a hole, or to be read.

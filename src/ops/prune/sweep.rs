@@ -8,6 +8,7 @@
 //! | new segments | two places for what was copied: the next prune keeps one |
 //! | the condemned record | packs that nobody relies on any more and that still lie there: the next prune takes the record back and plans again |
 //! | some old segments deleted | the merged segment says what they said of packs that stay |
+//! | all of them, flushed | the same; without the flush a crash of the machine could bring segments back whose packs are gone |
 //! | some packs deleted | no segment names them any more; the rest are packs without a segment |
 //! | the record closed | nothing to do |
 
@@ -23,6 +24,7 @@ use crate::repo::index::{Origin, SegmentReader, list_segments, merge_segments, s
 use crate::repo::pack_reader::pack_key;
 use crate::repo::session;
 use crate::repo::snapshots::{self, Found};
+use crate::store::Area;
 use std::collections::BTreeSet;
 
 /// More segments than this are merged into one.
@@ -125,6 +127,8 @@ pub fn prove(context: &Context, plan: &Plan<'_>) -> Result<()> {
 /// Stores the record of what goes; none if its number was taken.
 pub fn condemn(context: &Context, plan: &Plan<'_>, merge: &Merge, session: SessionId) -> Result<Option<Condemned>> {
     let repository = &context.repository;
+    // A forgotten snapshot that came back after a crash of the machine would need what is condemned here.
+    repository.store().flush(Area::Snapshots)?;
     let record = Condemned {
         number: session::next_condemned(&**repository.store())?,
         session,
@@ -153,10 +157,12 @@ pub fn sweep(context: &Context, record: &Condemned, own: SessionId) -> Result<Sw
     for segment in &record.segments {
         store.delete(&segments::segment_key(*segment))?;
     }
+    store.flush(Area::Index)?;
     for pack in &record.packs {
         store.delete(&pack_key(*pack))?;
         context.monitor.event(Event::Done { items: 1, bytes: 0 });
     }
+    store.flush(Area::Packs)?;
     session::close_condemned(&context.repository, record.number, own)?;
     Ok(Swept::Done)
 }

@@ -4,13 +4,15 @@
 //! alone   a session of our own; dead ones are fenced, living ones make us refuse
 //! plan    which blobs live, what becomes of each pack
 //! repack  what lives in packs that go is copied into new ones, with a segment
-//! sweep   a merged segment; the proof; the condemned record; then segments go, then packs, then the record
+//! merge   new segments in the place of those that name packs that go, and of those of a level that is too full
+//! sweep   the proof; the condemned record; then segments go, then packs, then the record
 //! ```
 //!
 //! Build from the ground up, take down from the roof: at every moment each needed blob lies in a pack that a segment
 //! names. An interrupted prune leaves nothing that the next one does not settle.
 
 pub mod alone;
+mod merge;
 mod plan;
 mod repack;
 mod sweep;
@@ -249,7 +251,7 @@ fn attempt(context: &Context, options: &Options, alone: &mut alone::Alone<'_>, o
     let condemned_seen = session::next_condemned(&**context.repository.store())? - 1;
     let repacked = repack::repack(context, &plan, own, condemned_seen)?;
     outcome.packs_written += repacked.packs;
-    let merge = sweep::merge(context, &plan, own, condemned_seen)?;
+    let merge = merge::merge(context, &plan, own, condemned_seen)?;
     if plan.going().next().is_none() && merge.replaced.is_empty() {
         return Ok(true);
     }

@@ -131,6 +131,9 @@ pub struct Outcome {
     pub freed_bytes: u64,
     /// Bytes inside kept packs that nobody needs, about.
     pub unused_bytes: u64,
+    /// Bytes in kept packs, about, that only differences hang on which nobody needs. They count as unused when it is
+    /// decided what is rewritten.
+    pub pinned_bytes: u64,
     /// Segments before.
     pub segments_before: u64,
     /// Segments after.
@@ -169,6 +172,7 @@ fn save(context: &Context, mut record: Record, outcome: &Outcome) -> Result<()> 
         ("packs_written", outcome.packs_written),
         ("freed_bytes", outcome.freed_bytes),
         ("unused_bytes", outcome.unused_bytes),
+        ("pinned_bytes", outcome.pinned_bytes),
         ("sessions_fenced", outcome.sessions_fenced),
     ] {
         record.figure(name, value);
@@ -293,6 +297,7 @@ fn describe(plan: &Plan<'_>, outcome: &mut Outcome) {
     outcome.packs_repacked = plan.repacked.len() as u64;
     outcome.packs_orphaned = plan.orphaned.len() as u64;
     outcome.unused_bytes = plan.unused_bytes;
+    outcome.pinned_bytes = plan.pinned_bytes;
 }
 
 /// What a prune would do. It leaves no mark and fences nobody, so what others do meanwhile may change the answer.

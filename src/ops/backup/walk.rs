@@ -52,6 +52,8 @@ pub enum Step {
     Leave,
     /// Something could not be read.
     Problem(Problem),
+    /// A directory that was entered could not be listed.
+    Unlisted(Problem),
     /// A part of the parent could not be read.
     Damage(Problem),
 }
@@ -303,7 +305,7 @@ impl Walker {
         let listing = match self.walk.scan.list(entry) {
             Ok(listing) => listing,
             Err(error) => {
-                self.push(Step::Problem(error.problem()))?;
+                self.push(Step::Unlisted(error.problem()))?;
                 let mut before = self.before(tree)?;
                 self.gathered_before(&mut gathered, None, &mut before)?;
                 return self.rest_is_removed(&mut before);

@@ -446,3 +446,29 @@ fn rows_alone_and_another_encoding_come_back() {
     assert!(sql.windows(6).any(|bytes| bytes == b"\xc4rger\n"));
     drop_database(server, &to);
 }
+
+#[test]
+fn a_role_that_is_no_superuser_brings_back_what_it_may() {
+    let Some(server) = server() else { return };
+    let sql = "CREATE TABLE t (n int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE SEQUENCE s; SELECT nextval('s'); \
+               CREATE VIEW v AS SELECT n FROM t; SELECT lo_from_bytea(0, 'x')";
+    let taken = take(&source(&server.create(sql), how()));
+    let mut admin = server.connect("postgres");
+    admin.execute("CREATE ROLE back_maker LOGIN CREATEDB PASSWORD 'pw'; CREATE ROLE back_guest LOGIN PASSWORD 'pw'").unwrap();
+    let to = unused(server);
+    let as_role = |role: &str| {
+        let password = Some(keepstone::base::Secret::new("pw".to_owned()));
+        let address = Address { user: role.into(), password, ..to.clone() };
+        back(&address, |options| {
+            options.destination = Destination::Create;
+            (options.owners, options.grants) = (false, false);
+        })
+    };
+    refused(as_role("back_guest").target.check(&taken, &watch()).unwrap_err(), Kind::Denied, &["CREATEDB", "back_guest"]);
+    let restored = as_role("back_maker").target.restore(&taken, &watch()).unwrap();
+    assert_eq!((restored.rows, restored.sequences), (1, 1));
+    let owner = "SELECT tableowner FROM pg_tables WHERE tablename = 't'";
+    assert_eq!(server.connect(&to.database).value(owner).unwrap().as_deref(), Some("back_maker"));
+    drop_database(server, &to);
+    admin.execute("DROP ROLE back_maker; DROP ROLE back_guest").unwrap();
+}

@@ -351,7 +351,8 @@ mod tests {
         drop(child);
         // It is killed; the kernel closes what it held a moment later.
         assert_eq!(output.read(&mut [0; 16]).unwrap(), 0);
-        assert!(!runs(number));
+        // What it held is closed a moment before it counts as ended.
+        assert!((0..1_000_000).any(|_| !runs(number)), "{number} still runs");
     }
 
     #[test]

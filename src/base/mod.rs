@@ -5,6 +5,7 @@
 //! system for the time, for random bytes and who we are.
 
 pub mod budget;
+pub mod buffers;
 pub mod child;
 pub mod clock;
 pub mod directory;
@@ -20,6 +21,7 @@ pub mod stop;
 pub mod xattrs;
 
 pub use budget::Budget;
+pub use buffers::Buffers;
 pub use clock::{Clock, TimeZone, Timestamp};
 pub use error::Kind;
 pub use ids::*;

@@ -3,7 +3,8 @@
 //! A manifest is read whole, within [`MAX_MANIFEST_BYTES`]; streams are read on threads of their own, a few chunks
 //! ahead of whoever takes them. Nothing here opens a session or verifies: that is the verb's to do first.
 
-use super::browse::{self, Content, normal, reader, repo_error};
+use super::browse::{self, normal, reader, repo_error};
+use super::content::Content;
 use super::walk::show;
 use super::{Context, Error, Result};
 use crate::base::BlobId;

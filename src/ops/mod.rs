@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod browse;
+mod content;
 pub mod drill;
 pub mod dumps;
 pub mod export;

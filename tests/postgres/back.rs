@@ -153,7 +153,9 @@ fn a_database_that_is_there_must_be_empty() {
     let taken = take(&source(&server.create(ODD), how()));
     let full = server.create("CREATE TABLE mine (n int); INSERT INTO mine VALUES (1)");
     let back_to_full = back(&full, |_| {});
-    for done in [back_to_full.target.check(&taken, &watch()).map(drop), back_to_full.target.restore(&taken, &watch()).map(drop)] {
+    for done in
+        [back_to_full.target.check(&taken, &watch()).map(drop), back_to_full.target.restore(&taken, &watch()).map(drop)]
+    {
         refused(done.unwrap_err(), Kind::Refused, &["table public.mine", "--create", &full.database]);
     }
     let empty = server.create("");
@@ -197,11 +199,8 @@ fn the_phases_of_a_restore_can_be_taken_one_by_one() {
     let taken = take(&source(&address, how()));
     let to = server.create("");
     let none = Phases { pre_data: false, data: false, post_data: false };
-    for phases in [
-        Phases { pre_data: true, ..none },
-        Phases { post_data: true, ..none },
-        Phases { data: true, ..none },
-    ] {
+    for phases in [Phases { pre_data: true, ..none }, Phases { post_data: true, ..none }, Phases { data: true, ..none }]
+    {
         let part = back(&to, |options| options.phases = phases);
         let restored = part.target.restore(&taken, &watch()).unwrap();
         assert_eq!(restored.rows > 0, phases.data);
@@ -346,7 +345,8 @@ fn a_drill_sees_what_is_there_and_leaves_nothing() {
     none_left(server, "keepstone\\_drill%");
 
     let tricky = Tricky { taken: &taken, table: "log_rest", trick: &|| panic!("as if there were no such stream") };
-    let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drill.try_out(&tricky, &|_| false, &watch())));
+    let broken =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drill.try_out(&tricky, &|_| false, &watch())));
     assert!(broken.is_err());
     none_left(server, "keepstone\\_drill%");
 
@@ -426,7 +426,10 @@ fn rows_alone_and_another_encoding_come_back() {
     let Some(server) = server() else { return };
     let mut admin = server.connect("postgres");
     admin.execute("CREATE DATABASE back_latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'").unwrap();
-    server.connect("back_latin").execute("CREATE TABLE \"é\" (\"ü\" text); INSERT INTO \"é\" VALUES ('Ärger')").unwrap();
+    server
+        .connect("back_latin")
+        .execute("CREATE TABLE \"é\" (\"ü\" text); INSERT INTO \"é\" VALUES ('Ärger')")
+        .unwrap();
     let address = server.address("back_latin");
     let taken = take(&source(&address, how()));
     let to = unused(server);

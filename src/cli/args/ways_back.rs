@@ -83,18 +83,8 @@ pub struct ToDatabase {
 }
 
 /// Arguments that only mean something for files.
-const FOR_FILES: [&str; 10] = [
-    "include",
-    "iinclude",
-    "exclude",
-    "iexclude",
-    "overwrite",
-    "delete",
-    "dry_run",
-    "verify",
-    "sparse",
-    "numeric_ids",
-];
+const FOR_FILES: [&str; 10] =
+    ["include", "iinclude", "exclude", "iexclude", "overwrite", "delete", "dry_run", "verify", "sparse", "numeric_ids"];
 
 /// Prove that a snapshot comes back: restore it for a moment and compare.
 #[derive(Debug, Args)]

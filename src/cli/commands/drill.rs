@@ -216,7 +216,10 @@ fn print_text(app: &App, snapshot: &Snapshot, given: &Drill, outcome: &Outcome) 
     if let Some(files) = &outcome.files {
         let (count, all) = (human::count(files.files), human::counted(files.of_files, "file"));
         let bytes = human::bytes(files.bytes);
-        facts.push(("files", format!("{count} of {all} restored and compared, {bytes}, in {}", seconds(files.duration_ms))));
+        facts.push((
+            "files",
+            format!("{count} of {all} restored and compared, {bytes}, in {}", seconds(files.duration_ms)),
+        ));
     }
     if outcome.databases.is_empty() && outcome.files.is_none() {
         facts.push(("tried", "nothing: the snapshot holds neither databases nor files".to_owned()));
@@ -260,9 +263,10 @@ fn name_of(drill: &DatabaseDrill) -> String {
 }
 
 fn print_differences(app: &App, outcome: &Outcome) {
-    let of_databases = outcome.databases.iter().flat_map(|drill| {
-        drill.compared.differences.iter().map(|one| (drill.database.as_str(), one))
-    });
+    let of_databases = outcome
+        .databases
+        .iter()
+        .flat_map(|drill| drill.compared.differences.iter().map(|one| (drill.database.as_str(), one)));
     let of_files = outcome.files.iter().flat_map(|files| files.differences.iter().map(|one| ("files", one)));
     let all: Vec<(&str, &Difference)> = of_databases.chain(of_files).collect();
     if all.is_empty() {
@@ -284,11 +288,20 @@ fn conclude(app: &App, snapshot: &Snapshot, given: &Drill, outcome: &Outcome) {
     let compared = if given.full { "all of it was" } else { "a sample of its content was" };
     match whole(outcome) {
         "same" => {
-            let not_safe = if given.full { "nothing known" } else { "content outside the sample, which was not compared" };
+            let not_safe =
+                if given.full { "nothing known" } else { "content outside the sample, which was not compared" };
             let next = if given.full { "snapshots".to_owned() } else { format!("drill {id} --server URL --full") };
             app.close(&format!("the snapshot: it came back, and {compared} compared"), not_safe, &next);
         }
-        "different" => app.close("nothing of what differs", "the snapshot: what came back is not what was promised", &format!("verify {id}")),
-        _ => app.close("the snapshot as far as it is known", "a restore: at least one database did not come back", &format!("verify {id}")),
+        "different" => app.close(
+            "nothing of what differs",
+            "the snapshot: what came back is not what was promised",
+            &format!("verify {id}"),
+        ),
+        _ => app.close(
+            "the snapshot as far as it is known",
+            "a restore: at least one database did not come back",
+            &format!("verify {id}"),
+        ),
     }
 }

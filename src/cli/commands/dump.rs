@@ -98,13 +98,7 @@ pub fn run(app: &App, given: &Dump) -> Result<Exit> {
 }
 
 /// The dump of a database as one stream.
-fn database(
-    app: &App,
-    given: &Dump,
-    context: &Context,
-    selected: &Selected,
-    format: DatabaseFormat,
-) -> Result<Exit> {
+fn database(app: &App, given: &Dump, context: &Context, selected: &Selected, format: DatabaseFormat) -> Result<Exit> {
     if format == DatabaseFormat::Archive && io::stdout().is_terminal() {
         return Err(Error::usage("an archive is nothing for a terminal: write `> FILE` behind it"));
     }

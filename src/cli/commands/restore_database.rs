@@ -114,11 +114,7 @@ fn target(app: &App, given: &ToDatabase, scratch: &Scratch) -> Result<Box<dyn Du
         },
         tables: given.table.clone(),
         schemas: given.schema.clone(),
-        phases: Phases {
-            pre_data: phase(Phase::PreData),
-            data: phase(Phase::Data),
-            post_data: phase(Phase::PostData),
-        },
+        phases: Phases { pre_data: phase(Phase::PreData), data: phase(Phase::Data), post_data: phase(Phase::PostData) },
         owners: !given.no_owner,
         grants: !given.no_acl,
         globals: given.globals,

@@ -337,6 +337,7 @@ impl<'a> Builder<'a> {
                 Message::Chunk(data, named) => {
                     content.chunk(&data, named, &mut self.sink, &mut self.reader)?;
                     self.monitor.event(Event::Done { items: 0, bytes: data.len() as u64 });
+                    self.namer.chunks.give(data);
                 }
                 Message::Hole(bytes) => content.hole(bytes, &mut self.sink)?,
                 Message::End(seen) => break *seen,

@@ -451,7 +451,9 @@ impl Sending<'_> {
             self.short = data.to_vec();
             return Ok(());
         }
-        let message = Message::Chunk(self.id, data.to_vec(), named);
+        let mut chunk = self.attempt.feed.namer.chunks.take();
+        chunk.extend_from_slice(data);
+        let message = Message::Chunk(self.id, chunk, named);
         self.attempt.sender.send(message).map_err(|_| io::Error::other("nobody takes what is read any more"))
     }
 

@@ -158,7 +158,11 @@ impl Gather<'_, '_> {
                 self.parts[source].paths = paths;
                 Ok(())
             }
-            Message::Chunk(id, data, named) => self.chunk(id, &data, named),
+            Message::Chunk(id, data, named) => {
+                self.chunk(id, &data, named)?;
+                self.builder.namer.chunks.give(data);
+                Ok(())
+            }
             Message::End(id, bytes, inline) => self.end(id, bytes, inline),
             Message::Ended(source, ending) => {
                 self.ended += 1;

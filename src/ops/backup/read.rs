@@ -5,14 +5,15 @@
 //! jobs takes for each of them, in their order, so that the job everybody waits for always has its own.
 
 use crate::base::budget::Permit;
-use crate::base::{BlobId, Problem};
+use crate::base::{BlobId, Buffers, Problem};
 use crate::chunk::{Chunker, Cutter, Piece, least_buffer_bytes};
 use crate::crypto::names::{MarkKey, NamingKey};
 use crate::format::meta::Meta;
 use crate::format::tree::INLINE_BYTES;
 use crate::repo::Keyring;
 use crate::repo::index::Marks;
-use crate::source::files::{Entry, changed_while_read, data_ranges};
+use crate::source::files::{Entry, OpenFile, changed_while_read, data_ranges};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -24,6 +25,10 @@ use std::thread::JoinHandle;
 pub const SMALL_BYTES: u64 = 1 << 20;
 /// Chunks of a large file that may wait.
 const WAITING_CHUNKS: usize = 2;
+/// Chunks whose bytes wait to be used again.
+const KEPT_CHUNKS: usize = 8;
+/// Small files that one reader has open at a time.
+const OPEN_AHEAD: usize = 16;
 /// What a large file takes while it is read: the cutter's buffer and the chunks that wait or are in hand.
 pub const LARGE_PERMIT_BYTES: usize = (4 << 20) + (WAITING_CHUNKS + 2) * (1 << 20);
 
@@ -100,6 +105,8 @@ impl Job {
 
 /// Cuts and names.
 pub struct Namer {
+    /// Where the bytes of large files' chunks come from and go to.
+    pub chunks: Buffers,
     chunker: Chunker,
     keyring: Arc<Keyring>,
     marks: MarkKey,
@@ -108,7 +115,8 @@ pub struct Namer {
 impl Namer {
     /// With the repository's chunker and keys.
     pub fn new(chunker: Chunker, keyring: Arc<Keyring>) -> Namer {
-        Namer { chunker, marks: keyring.marks(), keyring }
+        let chunks = Buffers::new(KEPT_CHUNKS, 0);
+        Namer { chunks, chunker, marks: keyring.marks(), keyring }
     }
 
     fn naming(&self) -> &NamingKey {
@@ -213,7 +221,7 @@ fn run(queue: &Mutex<Receiver<Job>>, buffers: &Mutex<Vec<Vec<u8>>>, namer: &Name
             buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
             drop(job.permit);
         } else {
-            let files = job.files.iter().map(|entry| read_small(entry, namer)).collect();
+            let files = read_all(&job.files, namer);
             let _ = job.results.send(Message::Small(files, job.permit));
         }
     }
@@ -224,8 +232,29 @@ fn problem(entry: &Entry, what: &str, error: &std::io::Error) -> Problem {
     Problem::at(&path, format!("cannot {what} {}: {error}", path.display()), crate::base::Kind::Source)
 }
 
-fn read_small(entry: &Entry, namer: &Namer) -> Result<Small, Problem> {
-    let mut open = entry.open().map_err(|error| error.problem())?;
+/// Reads small files in order, the next few open and asked for while one is read: a disk that is asked for many at
+/// once answers sooner, and the kernel waits and wakes once for several.
+fn read_all(files: &[Entry], namer: &Namer) -> Vec<Result<Small, Problem>> {
+    let mut ahead = VecDeque::with_capacity(OPEN_AHEAD);
+    let mut coming = files.iter();
+    let mut read = Vec::with_capacity(files.len());
+    for entry in files {
+        while ahead.len() < OPEN_AHEAD
+            && let Some(next) = coming.next()
+        {
+            let open = next.open();
+            if let Ok(open) = &open {
+                open.ask_for_all();
+            }
+            ahead.push_back(open);
+        }
+        let open = ahead.pop_front().expect("opened above");
+        read.push(open.map_err(|error| error.problem()).and_then(|open| read_small(entry, open, namer)));
+    }
+    read
+}
+
+fn read_small(entry: &Entry, mut open: OpenFile, namer: &Namer) -> Result<Small, Problem> {
     let mut data = Vec::with_capacity(open.meta_now.size.min(SMALL_BYTES) as usize + 1);
     // A file that grew beyond a large one's size meanwhile is cut short and said to have changed.
     (&mut open.file).take(4 * SMALL_BYTES).read_to_end(&mut data).map_err(|error| problem(entry, "read", &error))?;
@@ -278,7 +307,11 @@ fn send_stream(
     buffer: &mut Vec<u8>,
     start: &mut Option<crate::base::Mark>,
 ) -> std::io::Result<u64> {
-    namer.stream(reader, start, buffer, &mut |data, named| results.send(Message::Chunk(data.to_vec(), named)).is_ok())
+    namer.stream(reader, start, buffer, &mut |data, named| {
+        let mut chunk = namer.chunks.take();
+        chunk.extend_from_slice(data);
+        results.send(Message::Chunk(chunk, named)).is_ok()
+    })
 }
 
 /// Reads the parts of a sparse file that hold data, and says how long the holes between them are.

@@ -85,8 +85,7 @@ fn tables(manifest: &Manifest, seen: &[Table], compared: &mut Compared) {
 }
 
 fn sequences(promised: &[Sequence], seen: &[Sequence], compared: &mut Compared) {
-    let there: BTreeMap<_, _> =
-        seen.iter().map(|sequence| ((&sequence.schema, &sequence.name), sequence)).collect();
+    let there: BTreeMap<_, _> = seen.iter().map(|sequence| ((&sequence.schema, &sequence.name), sequence)).collect();
     for before in promised {
         let object = format!("sequence {}", full_name(&before.schema, &before.name));
         match there.get(&(&before.schema, &before.name)) {
@@ -98,7 +97,10 @@ fn sequences(promised: &[Sequence], seen: &[Sequence], compared: &mut Compared) 
                         true => format!("{}, given out", one.last_value),
                         false => format!("{}, not given out yet", one.last_value),
                     };
-                    compared.differs(object, format!("it should stand at {} and stands at {}", stand(before), stand(after)));
+                    compared.differs(
+                        object,
+                        format!("it should stand at {} and stands at {}", stand(before), stand(after)),
+                    );
                 }
             }
         }
@@ -171,14 +173,17 @@ mod tests {
         };
         let compared = compare(&manifest, &seen);
         let objects: Vec<&str> = compared.differences.iter().map(|one| one.object.as_str()).collect();
-        assert_eq!(objects, [
-            "table public.a",
-            "table public.gone",
-            "table public.sum",
-            "table public.more",
-            "sequence public.s",
-            "sequence public.lost"
-        ]);
+        assert_eq!(
+            objects,
+            [
+                "table public.a",
+                "table public.gone",
+                "table public.sum",
+                "table public.more",
+                "sequence public.s",
+                "sequence public.lost"
+            ]
+        );
         assert!(compared.differences[0].message.contains("3 rows were promised, 2"));
     }
 }

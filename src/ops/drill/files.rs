@@ -57,7 +57,8 @@ pub fn drill(context: &Context, snapshot: &Snapshot, sample: Sample, temp_dir: &
     if draw.files == 0 {
         return Ok(drill);
     }
-    let scratch = Scratch::new(temp_dir).map_err(|source| Error::Io { what: "make a folder for a moment".into(), source })?;
+    let scratch =
+        Scratch::new(temp_dir).map_err(|source| Error::Io { what: "make a folder for a moment".into(), source })?;
     let mut options = Options { verify: true, no_owner: true, ..Options::new(scratch.path().join("files")) };
     let expected = match sample {
         Sample::Full => {

@@ -13,10 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
-/// Opens the blocks of `run`, whose range is `bytes`, decodes their frames and hands on what has the right name.
+/// Opens the blocks of `run`, which lie in `bytes` from `range_offset` of the pack on, decodes their frames and hands on
+/// what has the right name.
 pub(super) fn decode<T>(
     shared: &Shared<T>,
     run: Run<T>,
+    range_offset: u64,
     mut bytes: Vec<u8>,
     permit: &Arc<Permit>,
     to_takers: &Sender<Message<T>>,
@@ -24,7 +26,6 @@ pub(super) fn decode<T>(
     if shared.is_abandoned() {
         return;
     }
-    let range_offset = run.offset;
     let blocks = run.into_blocks();
     let places: Vec<Place> = blocks.iter().map(|(_, blobs)| blobs[0].0.clone()).collect();
     let opened = open_blocks(shared, &places, range_offset, &mut bytes);

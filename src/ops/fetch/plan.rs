@@ -7,7 +7,7 @@ use crate::repo::pack_reader::needs_bases;
 use crate::repo::{Error, Result};
 
 /// A gap that is read rather than left out: cheaper than another request.
-const GAP_BYTES: u64 = 64 << 10;
+pub(super) const GAP_BYTES: u64 = 64 << 10;
 /// Stored bytes of one read, unless a single block is longer.
 const RUN_BYTES: u64 = 2 << 20;
 /// Decoded bytes of one read.
@@ -29,7 +29,8 @@ pub(super) struct Run<T> {
 }
 
 impl<T> Run<T> {
-    fn end(&self) -> u64 {
+    /// Where they end in the pack.
+    pub fn end(&self) -> u64 {
         self.offset + self.length as u64
     }
 
@@ -45,13 +46,14 @@ impl<T> Run<T> {
         blocks
     }
 
-    fn begin(place: &Place) -> Run<T> {
+    /// A read that begins with the block of `place`; nothing is in it yet.
+    pub fn begin(place: &Place) -> Run<T> {
         let (offset, length) = (place.block_offset, place.block_length as usize);
         Run { pack: place.pack, offset, length, raw_bytes: 0, blobs: Vec::new() }
     }
 
     /// Whether the block of `place` is read together with what is here.
-    fn takes(&self, place: &Place) -> bool {
+    pub fn takes(&self, place: &Place) -> bool {
         let last = self.blobs.last().map(|(last, _)| last);
         if last.is_some_and(|last| same_block(last, place)) {
             return true;
@@ -65,7 +67,8 @@ impl<T> Run<T> {
             && self.raw_bytes < RUN_RAW_BYTES
     }
 
-    fn add(&mut self, place: Place, wanted: Wanted<T>) {
+    /// Takes in a blob that [`Run::takes`] or that it began with.
+    pub fn add(&mut self, place: Place, wanted: Wanted<T>) {
         let is_new_frame = self.blobs.last().is_none_or(|(last, _)| !same_frame(last, &place));
         if is_new_frame {
             self.raw_bytes += place.raw_length as usize;

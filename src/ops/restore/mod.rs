@@ -7,9 +7,10 @@
 //!                -> remove what does not belong there; compare     (`after`)
 //! ```
 //!
-//! A file gets its name when every byte of it was written and proven by its blob's name. A file that needs a blob
-//! that cannot be read is named as a problem, and what was there before stays. Nothing is removed unless all that was
-//! asked for was restored.
+//! A file gets its name when every byte of it was written and proven by its blob's name; in a directory that this
+//! restore made, which is closed to others until it is finished, when every byte was proven and is about to be written.
+//! A file that needs a blob that cannot be read is named as a problem, and what was there before stays. Nothing is removed
+//! unless all that was asked for was restored.
 
 mod after;
 mod plan;

@@ -78,17 +78,21 @@ mod tests {
 
     #[test]
     fn patterns_match_whole_names_whatever_the_case() {
-        for (pattern, name) in [("*prod*", "shop_PROD_1"), ("prod", "Prod"), ("a?c*", "abcd"), ("*", ""), ("*a*b*c", "xaybzc")] {
+        for (pattern, name) in
+            [("*prod*", "shop_PROD_1"), ("prod", "Prod"), ("a?c*", "abcd"), ("*", ""), ("*a*b*c", "xaybzc")]
+        {
             assert!(matches(pattern, name), "{pattern} {name}");
         }
-        for (pattern, name) in [("*prod*", "staging"), ("prod", "prod2"), ("a?c", "ac"), ("", "a"), ("*a*b*c", "abcd")] {
+        for (pattern, name) in [("*prod*", "staging"), ("prod", "prod2"), ("a?c", "ac"), ("", "a"), ("*a*b*c", "abcd")]
+        {
             assert!(!matches(pattern, name), "{pattern} {name}");
         }
     }
 
     #[test]
     fn a_protected_name_must_be_said_once_more() {
-        let with = |confirmed: Option<&str>| Protection { confirmed: confirmed.map(str::to_owned), ..Protection::default() };
+        let with =
+            |confirmed: Option<&str>| Protection { confirmed: confirmed.map(str::to_owned), ..Protection::default() };
         assert!(with(None).objection("shop", false).is_none());
         assert!(with(None).objection("shop_prod", false).is_some_and(|why| why.contains("*prod*")));
         assert!(with(None).objection("shop", true).is_some());

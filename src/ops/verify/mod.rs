@@ -13,6 +13,7 @@
 
 mod content;
 mod found;
+mod full;
 mod hurt;
 mod objects;
 mod packs;
@@ -163,17 +164,22 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     context.monitor.event(Event::Phase("checking packs"));
     let listed = packs::list(context)?;
     packs::compare(context, &listed, &live, &found)?;
-    if options.depth != Depth::Structure {
-        context.monitor.event(Event::Phase("reading content"));
-        let read = content::read(context, options.depth, &listed, &live, &found)?;
+    let read = match options.depth {
+        Depth::Structure => None,
+        Depth::All => {
+            context.monitor.event(Event::Phase("reading packs in full"));
+            Some(full::read(context, &listed, &found)?)
+        }
+        depth => {
+            context.monitor.event(Event::Phase("reading content"));
+            Some(content::read(context, depth, &listed, &live, &found)?)
+        }
+    };
+    if let Some(read) = read {
         outcome.packs = read.packs;
         outcome.bytes_read = read.figures.stored_bytes;
         outcome.bytes_raw = read.figures.raw_bytes;
         outcome.blobs_read = found.blobs_read();
-    }
-    if options.depth == Depth::All {
-        context.monitor.event(Event::Phase("reading packs in full"));
-        packs::read_all(context, &listed, &found)?;
     }
     drop(live);
     if found.any_blob() {

@@ -23,7 +23,7 @@ use super::index::{Claim, Index, Marks};
 use super::pack_writer::{self, PlacedBlob};
 use super::trees::PutBlob;
 use crate::base::budget::Permit;
-use crate::base::{BlobId, Budget, SessionId};
+use crate::base::{BlobId, Budget, Buffers, SessionId};
 use crate::compress::Level;
 use crate::format::pack::{BlobKind, Role};
 use bases::Chosen;
@@ -39,6 +39,8 @@ const BATCH_BYTES: usize = 4 << 20;
 const BATCH_FRAMES: usize = 32;
 /// Blobs smaller than this are not worth a base.
 pub const DELTA_LEAST_BYTES: usize = 16 << 10;
+/// Blocks whose bytes wait to be used again.
+const KEPT_BLOCKS: usize = 16;
 /// Decoded frames kept for bases that are not in the base cache.
 const BASE_FRAMES_BYTES: usize = 12 << 20;
 
@@ -136,8 +138,8 @@ pub(super) struct Batch {
 }
 
 /// Frames of one role on their way into a batch.
-#[derive(Default)]
 struct Gather {
+    buffers: Arc<Buffers>,
     raw: Vec<u8>,
     blobs: Vec<PlacedBlob>,
     frames: Vec<FrameJob>,
@@ -145,12 +147,17 @@ struct Gather {
 }
 
 impl Gather {
+    fn new(buffers: &Arc<Buffers>) -> Gather {
+        Gather { buffers: buffers.clone(), raw: Vec::new(), blobs: Vec::new(), frames: Vec::new(), frames_bytes: 0 }
+    }
+
     /// Adds a blob to the frame being gathered.
     fn add(&mut self, id: BlobId, kind: BlobKind, bytes: &[u8], marks: Marks) {
         if !self.raw.is_empty() && self.raw.len() + bytes.len() > FRAME_BYTES {
             self.close_frame();
         }
         if self.raw.is_empty() {
+            self.raw = self.buffers.take();
             self.raw.reserve(FRAME_BYTES.max(bytes.len()));
         }
         self.blobs.push(placed(id, kind, self.raw.len(), bytes.len(), marks));
@@ -195,6 +202,8 @@ pub struct BlobWriter {
     packer: Packer,
     reader: BlobReader,
     base_cache: Option<BaseCache>,
+    frames: Arc<Buffers>,
+    blocks: Arc<Buffers>,
 }
 
 impl BlobWriter {
@@ -208,6 +217,8 @@ impl BlobWriter {
         base_cache: Option<BaseCache>,
     ) -> Result<BlobWriter> {
         let counters = Arc::new(Counters::default());
+        let frames = Arc::new(Buffers::new(settings.in_flight_bytes / FRAME_BYTES, FRAME_BYTES));
+        let blocks = Arc::new(Buffers::new(KEPT_BLOCKS, 0));
         let target_bytes = pack_writer::target_bytes(settings.repository_bytes);
         let work = packer::Work {
             repository: repository.clone(),
@@ -217,6 +228,7 @@ impl BlobWriter {
             condemned_seen,
             target_bytes,
             chunk_log: base_cache.as_ref().map(BaseCache::log),
+            blocks: blocks.clone(),
         };
         Ok(BlobWriter {
             reader: BlobReader::new(repository.clone(), index.clone(), BASE_FRAMES_BYTES),
@@ -225,10 +237,12 @@ impl BlobWriter {
             // Without a past there is nothing to be alike.
             deltas: settings.deltas && !index.is_empty()?,
             budget: Budget::new(settings.in_flight_bytes),
-            data: Gather::default(),
-            metadata: Gather::default(),
+            data: Gather::new(&frames),
+            metadata: Gather::new(&frames),
             sequence: 0,
             base_cache,
+            frames,
+            blocks,
             repository,
             index,
             counters,
@@ -290,11 +304,18 @@ impl BlobWriter {
         let permit = self.budget.take(bytes);
         let batch = Batch { sequence: self.sequence, role, frames, permit };
         self.sequence += 1;
-        let (repository, counters) = (self.repository.clone(), self.counters.clone());
-        let (level, caching, packer) = (self.level, self.base_cache.is_some(), self.packer.entrance());
+        let sealer = seal::Sealer {
+            repository: self.repository.clone(),
+            counters: self.counters.clone(),
+            level: self.level,
+            caching: self.base_cache.is_some(),
+            frames: self.frames.clone(),
+            blocks: self.blocks.clone(),
+        };
+        let packer = self.packer.entrance();
         rayon::spawn(move || {
             let sequence = batch.sequence;
-            let sealed = seal::seal(&repository, &counters, level, caching, batch);
+            let sealed = sealer.seal(batch);
             // If the packer is gone, `check` will say why; what is dropped here gives its memory back.
             let _ = packer.send((sequence, sealed));
         });

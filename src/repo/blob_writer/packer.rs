@@ -12,7 +12,7 @@ use super::super::index::segments::{self, Origin, SegmentContents};
 use super::super::pack_writer::{FilledPack, PackWriter};
 use super::seal::SealedBatch;
 use super::{Counters, gone};
-use crate::base::SessionId;
+use crate::base::{Buffers, SessionId};
 use crate::format::pack::Role;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +33,8 @@ pub(super) struct Work {
     pub condemned_seen: u64,
     pub target_bytes: u64,
     pub chunk_log: Option<ChunkLog>,
+    /// Where the bytes of blocks come from and go to.
+    pub blocks: Arc<Buffers>,
 }
 
 /// A batch with its place in the order.
@@ -137,7 +139,7 @@ impl OpenPacks<'_> {
                 *open = Some(begin_pack(self.work, batch.role)?);
             }
             let pack = open.as_mut().expect("begun above");
-            pack.add(block)?;
+            self.work.blocks.give(pack.add(block)?);
         }
         Ok(())
     }

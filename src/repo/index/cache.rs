@@ -11,6 +11,7 @@ use super::dead::Dead;
 use super::levels::{self, Blobs, Levels, Marked};
 use crate::base::RepositoryId;
 use crate::repo::{Error, Result};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -304,6 +305,9 @@ pub fn temporary_connection() -> rusqlite::Result<Connection> {
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // Otherwise SQLite plans a statement anew each time one of its values changes, if there was an index that might
+    // have been of use for some value: half the time of a verify went into parsing.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // NORMAL: a power cut may take the last transactions but never leaves half of one. A file in WAL mode that
     // stays large after a merge is cut back at the next checkpoint.
     connection.execute_batch(&format!(

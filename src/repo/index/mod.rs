@@ -14,6 +14,7 @@ mod filter;
 mod levels;
 pub mod live;
 mod load;
+mod members;
 mod merge;
 pub mod rebuild;
 mod roster;
@@ -196,6 +197,28 @@ impl Index {
             state.pending.remove(&entry.id);
         }
         Ok(())
+    }
+
+    /// Whether the blob is known, and all that is known of it agrees that it has `length` bytes. Quicker than
+    /// [`Index::places`].
+    pub fn is_known_with(&self, id: &BlobId, length: u64) -> Result<bool> {
+        self.state().cache.read(|cache| {
+            let mut found = false;
+            for run in cache.blobs.present().filter(|run| run.may_hold(id)) {
+                let mut find = cache.connection.prepare_cached(&run.find_rows)?;
+                let mut rows = find.query([id.0.as_slice()])?;
+                while let Some(row) = rows.next()? {
+                    let blob = <levels::Blobs as levels::Family>::read(row)?;
+                    if !cache.dead.holds(blob.frame) {
+                        found = u64::from(blob.length) == length;
+                        if !found {
+                            return Ok(false);
+                        }
+                    }
+                }
+            }
+            Ok(found)
+        })
     }
 
     /// Where the blob lies, best first: whole copies before those on bases, short chains before long ones. Void packs
@@ -381,20 +404,29 @@ fn places(cache: &Cache, id: &BlobId, dead: bool) -> rusqlite::Result<Vec<Place>
 
 /// Where a blob lies; `None` when its frame is gone, or when it could not lie there.
 fn place(cache: &Cache, blob: &BlobRow) -> rusqlite::Result<Option<Place>> {
+    Ok(frame_place(cache, blob.frame)?.and_then(|frame| in_frame(&frame, blob)))
+}
+
+/// Where a frame lies, as the place of a blob of no bytes in it.
+fn frame_place(cache: &Cache, frame: i64) -> rusqlite::Result<Option<Place>> {
     let mut find = cache.connection.prepare_cached(
         "SELECT packs.id, block_offset, block_length, keys.id, start, length, raw_length, encoding,
                 bases, depth, delta_bytes, whole_bytes
          FROM frames CROSS JOIN packs ON packs.number = pack CROSS JOIN keys ON keys.number = key
          WHERE frames.number = ?",
     )?;
-    let place = find.query_row([blob.frame], |row| read_place(row, blob)).optional()?.flatten();
-    Ok(place.filter(|place| u64::from(place.offset) + u64::from(place.length) <= u64::from(place.raw_length)))
+    Ok(find.query_row([frame], read_frame).optional()?.flatten())
 }
 
-fn read_place(row: &rusqlite::Row<'_>, blob: &BlobRow) -> rusqlite::Result<Option<Place>> {
-    let (encoding, kind) = (Encoding::try_from(row.get::<_, u8>(7)?).ok(), BlobKind::from_number(u64::from(blob.kind)));
-    let (Some(encoding), Some(kind)) = (encoding, kind) else { return Ok(None) };
-    let chain = merge::read_chain(row, 8)?;
+/// The place of `blob` in a frame, unless it could not lie there.
+fn in_frame(frame: &Place, blob: &BlobRow) -> Option<Place> {
+    let kind = BlobKind::from_number(u64::from(blob.kind))?;
+    let fits = u64::from(blob.offset) + u64::from(blob.length) <= u64::from(frame.raw_length);
+    fits.then(|| Place { offset: blob.offset, length: blob.length, kind, ..frame.clone() })
+}
+
+fn read_frame(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Place>> {
+    let Ok(encoding) = Encoding::try_from(row.get::<_, u8>(7)?) else { return Ok(None) };
     Ok(Some(Place {
         pack: PackId(row.get(0)?),
         block_offset: row.get::<_, i64>(1)? as u64,
@@ -404,10 +436,10 @@ fn read_place(row: &rusqlite::Row<'_>, blob: &BlobRow) -> rusqlite::Result<Optio
         frame_length: row.get(5)?,
         raw_length: row.get(6)?,
         encoding,
-        chain,
-        offset: blob.offset,
-        length: blob.length,
-        kind,
+        chain: merge::read_chain(row, 8)?,
+        offset: 0,
+        length: 0,
+        kind: BlobKind::Data,
     }))
 }
 

@@ -191,7 +191,9 @@ impl Archive {
             return Err(bad("it does not begin with PGDMP"));
         }
         if major != 1 || !(OLDEST_MINOR..=NEWEST_MINOR).contains(&minor) {
-            return Err(bad(&format!("version {major}.{minor} of the archive format is unknown: use a newer keepstone")));
+            return Err(bad(&format!(
+                "version {major}.{minor} of the archive format is unknown: use a newer keepstone"
+            )));
         }
         if format != CUSTOM || !(1..=8).contains(&integer_bytes) || !(1..=8).contains(&offset_bytes) {
             return Err(bad("it is not an archive in custom format"));
@@ -571,7 +573,8 @@ mod tests {
         assert_eq!(bytes[6..15], [0, 4, 0, 0, 0, b'1', b'\t', b'2', b'\n']);
         assert_eq!(bytes[bytes.len() - 5..], [0, 0, 0, 0, 0]);
 
-        let block = [&[3, 0, 5, 0, 0, 0][..], &[0, 1, 0, 0, 0xf0], &[0, 2, 0, 0, 0, b'h', b'i'], &[0; 5], &[0; 5]].concat();
+        let block =
+            [&[3, 0, 5, 0, 0, 0][..], &[0, 1, 0, 0, 0xf0], &[0, 2, 0, 0, 0, b'h', b'i'], &[0; 5], &[0; 5]].concat();
         let mut copied = Vec::new();
         let count = archive.copy_objects(&mut &block[..], &archive, &|id| id + 1, &mut copied).unwrap();
         assert_eq!(count, 2);

@@ -156,7 +156,12 @@ mod tests {
                 entry("DEFAULT", "s", "t a", "ALTER TABLE ONLY s.t ALTER COLUMN a SET DEFAULT 1;"),
                 entry("COMMENT", "s", "COLUMN t.a", "COMMENT ON COLUMN s.t.a IS 'x';"),
                 entry("ACL", "s", "TABLE t2", "GRANT SELECT ON TABLE s.t2 TO x;"),
-                entry("FK CONSTRAINT", "s", "t2 fk", "ALTER TABLE ONLY s.t2 ADD CONSTRAINT fk FOREIGN KEY (a) REFERENCES s.t(a);"),
+                entry(
+                    "FK CONSTRAINT",
+                    "s",
+                    "t2 fk",
+                    "ALTER TABLE ONLY s.t2 ADD CONSTRAINT fk FOREIGN KEY (a) REFERENCES s.t(a);",
+                ),
                 entry("INDEX", "s", "i", "CREATE INDEX i ON s.t USING btree (a);"),
                 entry("STATISTICS", "s", "st", "CREATE STATISTICS s.st ON a, b FROM s.t;"),
                 entry("PUBLICATION TABLE", "s", "p t", "ALTER PUBLICATION p ADD TABLE ONLY s.t;"),

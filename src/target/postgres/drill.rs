@@ -4,9 +4,9 @@
 //! out as far as the server lacks them: owners and grants, and policies and mappings that name such roles. Subscriptions
 //! are left out always: a copy must not take part in anybody's replication.
 
+use super::measure::Look;
 use super::place::connect_for_databases;
 use super::plan::Plan;
-use super::measure::Look;
 use super::{Destination, Options, Programs, restore};
 use crate::base::clock::Stopwatch;
 use crate::db::postgres::facts::ServerFacts;

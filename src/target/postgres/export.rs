@@ -63,9 +63,8 @@ impl<'s> Source<'s> {
     }
 
     fn open(&self, stream: &str) -> Result<Box<dyn Read + Send + 's>> {
-        let unreadable = |error: io::Error| {
-            self.error(Kind::of_io(&error), format!("stream {stream} cannot be read: {error}"))
-        };
+        let unreadable =
+            |error: io::Error| self.error(Kind::of_io(&error), format!("stream {stream} cannot be read: {error}"));
         self.stored.open(stream).map_err(unreadable)
     }
 
@@ -87,7 +86,8 @@ impl<'s> Source<'s> {
 /// Writes the dump as SQL that `psql` loads into an empty database.
 pub fn sql(stored: &dyn StoredDump, programs: &Programs, out: &mut dyn Write, watch: &Watch) -> Result<Exported> {
     let source = Source { stored, watch };
-    let tools = Tools::find(client_version(source.manifest()), programs.folder.as_deref(), &programs.surroundings, watch)?;
+    let tools =
+        Tools::find(client_version(source.manifest()), programs.folder.as_deref(), &programs.surroundings, watch)?;
     let written = sql_parts(&source, &tools, out);
     if written.is_err() {
         // It may be the output itself that failed.
@@ -297,7 +297,9 @@ impl<'s> Whole<'s> {
             .entries
             .iter()
             .filter(|entry| entry.is("TABLE") || entry.is("SEQUENCE"))
-            .map(|entry| ((entry.schema.clone().unwrap_or_default(), entry.tag.clone()), (entry.id, entry.owner.clone())))
+            .map(|entry| {
+                ((entry.schema.clone().unwrap_or_default(), entry.tag.clone()), (entry.id, entry.owner.clone()))
+            })
             .collect();
         let belonging = |entry: Entry, schema: &str, name: &str| {
             let (needs, owner) = match defined.get(&(schema.as_bytes().to_vec(), name.as_bytes().to_vec())) {
@@ -307,7 +309,8 @@ impl<'s> Whole<'s> {
             Entry { schema: Some(schema.as_bytes().to_vec()), needs, owner, ..entry }
         };
         for (table, _) in source.tables() {
-            let mut entry = belonging(Entry::new(next(), "TABLE DATA", &table.name, Section::Data), &table.schema, &table.name);
+            let mut entry =
+                belonging(Entry::new(next(), "TABLE DATA", &table.name, Section::Data), &table.schema, &table.name);
             entry.has_data = true;
             let name = qualified(&table.schema, &table.name);
             entry.copy = Some(format!("COPY {name}{} FROM stdin;\n", columns(table)).into_bytes());

@@ -46,7 +46,9 @@ pub fn restore(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch) -> Resul
             return Err(plan.error(Kind::of_io(&error), message));
         }
         Ok(length) if length as u64 > MAX_GLOBALS_BYTES => {
-            return Err(plan.error(Kind::Unsupported, format!("{} is longer than {MAX_GLOBALS_BYTES} bytes", stream.path)));
+            return Err(
+                plan.error(Kind::Unsupported, format!("{} is longer than {MAX_GLOBALS_BYTES} bytes", stream.path))
+            );
         }
         Ok(_) => {}
     }
@@ -138,7 +140,8 @@ mod tests {
         assert_eq!(mean("GRANT ann TO bob WITH ADMIN OPTION GRANTED BY postgres"), Meaning::Membership);
         assert_eq!(mean("GRANT ALL ON TABLESPACE fast TO ann"), Meaning::Membership);
         assert_eq!(mean("SET standard_conforming_strings = on"), Meaning::Setting);
-        for foreign in ["DROP ROLE ann", "GRANT ALL ON DATABASE x TO ann", "DO $$ $$", "CREATE TABLE x ()", "SELECT 1"] {
+        for foreign in ["DROP ROLE ann", "GRANT ALL ON DATABASE x TO ann", "DO $$ $$", "CREATE TABLE x ()", "SELECT 1"]
+        {
             assert_eq!(mean(foreign), Meaning::Foreign, "{foreign}");
         }
     }

@@ -117,9 +117,8 @@ impl Look<'_> {
             return Ok(table);
         }
         let count = connection.value(&format!("SELECT pg_catalog.count(*) FROM ONLY {name}{condition}"))?;
-        table.rows = count
-            .and_then(|count| count.parse().ok())
-            .ok_or_else(|| connection.strange("count(*) is no number"))?;
+        table.rows =
+            count.and_then(|count| count.parse().ok()).ok_or_else(|| connection.strange("count(*) is no number"))?;
         Ok(table)
     }
 
@@ -159,8 +158,9 @@ impl Look<'_> {
             let sql = format!("SELECT last_value, is_called FROM {}", qualified(&schema, &name));
             let row = connection.query(&sql)?.into_iter().next().unwrap_or_default();
             let [Some(last_value), Some(is_called)] = &row[..] else { continue };
-            let last_value =
-                last_value.parse().map_err(|_| connection.strange("a sequence stands at something that is no number"))?;
+            let last_value = last_value
+                .parse()
+                .map_err(|_| connection.strange("a sequence stands at something that is no number"))?;
             found.push(Sequence { schema, name, last_value, is_called: is_called == "t" });
         }
         Ok(found)

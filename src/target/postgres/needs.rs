@@ -198,24 +198,35 @@ mod tests {
                 "GRANT SELECT ON TABLE public.x TO audit;\nGRANT SELECT(a),UPDATE ON TABLE public.x TO \"odd \"\"role\", PUBLIC WITH \
                  GRANT OPTION;\nSET SESSION AUTHORIZATION boss;\nREVOKE ALL ON TABLE x FROM gone;\nRESET SESSION AUTHORIZATION;",
             ),
-            entry("DEFAULT ACL", "", "ALTER DEFAULT PRIVILEGES FOR ROLE maker IN SCHEMA s GRANT SELECT ON TABLES TO reader;"),
-            entry("POLICY", "sales", "CREATE POLICY p ON public.x FOR SELECT TO audit, watch USING ((a = 'TO x'::text));"),
+            entry(
+                "DEFAULT ACL",
+                "",
+                "ALTER DEFAULT PRIVILEGES FOR ROLE maker IN SCHEMA s GRANT SELECT ON TABLES TO reader;",
+            ),
+            entry(
+                "POLICY",
+                "sales",
+                "CREATE POLICY p ON public.x FOR SELECT TO audit, watch USING ((a = 'TO x'::text));",
+            ),
             entry("POLICY", "sales", "CREATE POLICY p ON public.x USING (true);"),
             entry("USER MAPPING", "sales", "CREATE USER MAPPING FOR mapped SERVER s;"),
         ];
         use Reason::{Grant, Named, Owner};
         let all = needs(&entries, true, true);
-        assert_eq!(roles(&all), [
-            ("audit", Named),
-            ("boss", Grant),
-            ("gone", Grant),
-            ("maker", Grant),
-            ("mapped", Named),
-            ("odd \"role", Grant),
-            ("reader", Grant),
-            ("sales", Owner),
-            ("watch", Named),
-        ]);
+        assert_eq!(
+            roles(&all),
+            [
+                ("audit", Named),
+                ("boss", Grant),
+                ("gone", Grant),
+                ("maker", Grant),
+                ("mapped", Named),
+                ("odd \"role", Grant),
+                ("reader", Grant),
+                ("sales", Owner),
+                ("watch", Named),
+            ]
+        );
         let few = needs(&entries, false, false);
         assert_eq!(roles(&few), [("audit", Named), ("mapped", Named), ("watch", Named)]);
     }

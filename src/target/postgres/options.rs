@@ -49,7 +49,9 @@ impl TableName {
             }
         }
         match <[String; 2]>::try_from(parts) {
-            Ok([schema, name]) if !in_quotes && !schema.is_empty() && !name.is_empty() => Ok(TableName { schema, name }),
+            Ok([schema, name]) if !in_quotes && !schema.is_empty() && !name.is_empty() => {
+                Ok(TableName { schema, name })
+            }
             Err(mut parts) if parts.len() == 1 && !in_quotes && !parts[0].is_empty() => {
                 Ok(TableName { schema: "public".to_owned(), name: parts.remove(0) })
             }

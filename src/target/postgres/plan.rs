@@ -146,15 +146,15 @@ impl<'p> Plan<'p> {
             _ => HashSet::from(["public".to_owned()]),
         };
         if self.pre_data.is_none() && (self.options.phases.pre_data || self.options.phases.post_data) {
-            let message = "the dump holds rows and no definitions: restore them into tables that are there, with --phase data";
+            let message =
+                "the dump holds rows and no definitions: restore them into tables that are there, with --phase data";
             return Err(self.error(Kind::Usage, message));
         }
         let nothing = Archive::empty();
         let pre_data = self.pre_data.as_ref().unwrap_or(&nothing);
         let choice = Choice::new(&self.options, pre_data, &|schema| schemas.contains(schema));
         for table in &self.options.tables {
-            let is_there =
-                self.manifest.tables.iter().any(|one| one.schema == table.schema && one.name == table.name);
+            let is_there = self.manifest.tables.iter().any(|one| one.schema == table.schema && one.name == table.name);
             let is_defined = pre_data.entries.iter().any(|entry| {
                 entry.schema.as_deref() == Some(table.schema.as_bytes()) && entry.tag == table.name.as_bytes()
             });
@@ -172,8 +172,7 @@ impl<'p> Plan<'p> {
             }
         }
         let sequences = self.manifest.sequences.iter();
-        self.sequences =
-            sequences.filter(|one| choice.takes_sequence(&one.schema, &one.name)).cloned().collect();
+        self.sequences = sequences.filter(|one| choice.takes_sequence(&one.schema, &one.name)).cloned().collect();
         let tables = self.manifest.tables.iter().enumerate();
         self.tables = tables
             .filter(|(_, table)| table.stream.is_some() && self.options.wants(&table.schema, &table.name))
@@ -224,11 +223,11 @@ impl<'p> Plan<'p> {
         }
         let archives = [(phases.pre_data, &self.pre_data), (phases.post_data, &self.post_data)];
         let entries = archives.into_iter().filter(|(wanted, _)| *wanted).filter_map(|(_, archive)| archive.as_ref());
-        let entries = entries.flat_map(|archive| &archive.entries).filter(|entry| !is_of_database(&entry.tag, &entry.kind));
+        let entries =
+            entries.flat_map(|archive| &archive.entries).filter(|entry| !is_of_database(&entry.tag, &entry.kind));
         let needs = needs(entries, self.options.owners, self.options.grants);
         self.roles(&needs, &roles)?;
-        let available: HashSet<String> =
-            column(connection, "SELECT name FROM pg_catalog.pg_available_extensions")?;
+        let available: HashSet<String> = column(connection, "SELECT name FROM pg_catalog.pg_available_extensions")?;
         let missing: Vec<&String> = needs.extensions.iter().filter(|name| !available.contains(*name)).collect();
         if !missing.is_empty() {
             let message = format!(

@@ -84,7 +84,8 @@ impl PgRestore<'_> {
     }
 
     fn program(&self, section: Option<&str>) -> Program {
-        let mut program = self.tools.program(Tool::Restore, self.address, &self.address.database).arg("--exit-on-error");
+        let mut program =
+            self.tools.program(Tool::Restore, self.address, &self.address.database).arg("--exit-on-error");
         if let Some(section) = section {
             program = program.arg(format!("--section={section}"));
         }
@@ -114,7 +115,10 @@ impl PgRestore<'_> {
         // If the program ended early, that is why it could not be fed, unless what feeds it failed first.
         match fed {
             Some(Err(cause)) if cause.kind() != io::ErrorKind::BrokenPipe => {
-                return Err(error(Kind::of_io(&cause), format!("pg_restore could not be fed from the snapshot: {cause}")));
+                return Err(error(
+                    Kind::of_io(&cause),
+                    format!("pg_restore could not be fed from the snapshot: {cause}"),
+                ));
             }
             _ => {}
         }
@@ -140,7 +144,12 @@ fn explain(words: &str, error: impl Fn(Kind, String) -> Error, status: &str) -> 
         (Some(said), None) => said,
         (None, _) => words.trim().to_owned(),
     };
-    let lost = ["server closed the connection", "terminating connection", "connection to server", "no connection to the server"];
+    let lost = [
+        "server closed the connection",
+        "terminating connection",
+        "connection to server",
+        "no connection to the server",
+    ];
     let kind = match () {
         () if lost.iter().any(|sign| words.contains(sign)) => Kind::Unavailable,
         () if words.contains("No space left") || words.contains("disk full") => Kind::Full,

@@ -12,12 +12,12 @@
 
 use super::Destination;
 use super::archive::Archive;
+use super::globals;
 use super::place::NewDatabase;
 use super::plan::{Plan, is_of_database};
 use super::programs::{From, PgRestore, file_in};
 use super::rows::{Loading, session};
 use super::statements::{statements, with_database};
-use super::globals;
 use crate::base::clock::Stopwatch;
 use crate::base::{Event, Kind};
 use crate::db::postgres::{Address, Connection, identifier, literal, qualified};
@@ -261,7 +261,8 @@ pub fn set_sequence(sequence: &Sequence) -> String {
 /// Gathers statistics. What fails is a note: everything is there all the same.
 fn analyze(plan: &Plan<'_>, address: &Address, watch: &Watch) -> Result<Vec<String>> {
     let wanted = plan.manifest.tables.iter().filter(|table| plan.options.wants(&table.schema, &table.name));
-    let queue: Mutex<VecDeque<String>> = Mutex::new(wanted.map(|table| qualified(&table.schema, &table.name)).collect());
+    let queue: Mutex<VecDeque<String>> =
+        Mutex::new(wanted.map(|table| qualified(&table.schema, &table.name)).collect());
     let notes: Mutex<Vec<String>> = Mutex::default();
     let work = || -> Result<()> {
         let mut connection: Option<Connection> = None;
@@ -283,7 +284,9 @@ fn analyze(plan: &Plan<'_>, address: &Address, watch: &Watch) -> Result<Vec<Stri
     thread::scope(|scope| {
         let workers: Vec<_> = (0..plan.options.jobs).map(|_| scope.spawn(work)).collect();
         let ended = workers.into_iter().map(|worker| {
-            worker.join().unwrap_or_else(|_| Err(plan.error(Kind::Internal, "a thread that gathers statistics panicked")))
+            worker
+                .join()
+                .unwrap_or_else(|_| Err(plan.error(Kind::Internal, "a thread that gathers statistics panicked")))
         });
         ended.fold(Ok(()), Result::and)
     })?;

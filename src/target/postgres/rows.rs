@@ -5,7 +5,7 @@
 //! table that was made a moment ago, so nobody can see rows too early.
 
 use crate::base::{Event, Kind};
-use crate::db::postgres::{Address, Connection, literal, qualified, identifier};
+use crate::db::postgres::{Address, Connection, identifier, literal, qualified};
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::Table;
 use crate::target::dump::StoredDump;
@@ -156,7 +156,8 @@ impl Loading<'_> {
         let columns: Vec<String> = table.columns.iter().map(|column| identifier(column)).collect();
         let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
         let freeze = if is_fresh { ", FREEZE" } else { "" };
-        let sql = format!("COPY {name}{columns} FROM STDIN WITH (FORMAT text, ENCODING {}{freeze})", literal(self.encoding));
+        let sql =
+            format!("COPY {name}{columns} FROM STDIN WITH (FORMAT text, ENCODING {}{freeze})", literal(self.encoding));
         let mut copy = connection.copy_in(&sql)?;
         let mut piece = vec![0; PIECE_BYTES];
         let mut bytes = 0;

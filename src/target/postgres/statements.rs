@@ -238,17 +238,20 @@ mod tests {
 
     #[test]
     fn statements_end_where_they_end() {
-        assert_eq!(cut("-- a; b\nSELECT 1; /* ; /* ; */ */ SELECT ';''', E'\\';', \"a\"\";b\" ;"), [
-            "SELECT 1",
-            "SELECT ';''', E'\\';', \"a\"\";b\""
-        ]);
-        assert_eq!(cut("CREATE FUNCTION f() AS $x$ a; $$ ; $x$; SELECT $1"), [
-            "CREATE FUNCTION f() AS $x$ a; $$ ; $x$",
-            "SELECT $1"
-        ]);
+        assert_eq!(
+            cut("-- a; b\nSELECT 1; /* ; /* ; */ */ SELECT ';''', E'\\';', \"a\"\";b\" ;"),
+            ["SELECT 1", "SELECT ';''', E'\\';', \"a\"\";b\""]
+        );
+        assert_eq!(
+            cut("CREATE FUNCTION f() AS $x$ a; $$ ; $x$; SELECT $1"),
+            ["CREATE FUNCTION f() AS $x$ a; $$ ; $x$", "SELECT $1"]
+        );
         assert_eq!(cut("\\restrict abc\n\nSET a = 1;\n\\unrestrict abc\n"), ["SET a = 1"]);
         assert_eq!(cut(" \n-- nothing"), Vec::<String>::new());
-        assert_eq!(cut("CREATE FUNCTION f() BEGIN ATOMIC SELECT CASE WHEN a THEN 1 END; SELECT 2; END; SELECT 3").len(), 2);
+        assert_eq!(
+            cut("CREATE FUNCTION f() BEGIN ATOMIC SELECT CASE WHEN a THEN 1 END; SELECT 2; END; SELECT 3").len(),
+            2
+        );
     }
 
     #[test]
@@ -275,7 +278,10 @@ mod tests {
             with_database(text.as_bytes(), "shop", "x\"y").map(|text| String::from_utf8_lossy(&text).into_owned())
         };
         assert_eq!(turned("ALTER DATABASE shop SET a TO 'shop'").unwrap(), "ALTER DATABASE \"x\"\"y\" SET a TO 'shop'");
-        assert_eq!(turned("ALTER ROLE shop IN DATABASE \"shop\" SET a TO 1").unwrap(), "ALTER ROLE shop IN DATABASE \"x\"\"y\" SET a TO 1");
+        assert_eq!(
+            turned("ALTER ROLE shop IN DATABASE \"shop\" SET a TO 1").unwrap(),
+            "ALTER ROLE shop IN DATABASE \"x\"\"y\" SET a TO 1"
+        );
         assert_eq!(turned("ALTER DATABASE shop2 SET a TO 1"), None);
     }
 }

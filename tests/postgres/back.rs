@@ -8,6 +8,7 @@ use keepstone::db::{Error, Watch};
 use keepstone::format::dump::Manifest;
 use keepstone::source::postgres::Options as Choice;
 use keepstone::target::dump::{DrillServer, DumpTarget, StoredDump};
+use keepstone::target::postgres::archive::{Archive, Entry, Section};
 use keepstone::target::postgres::{
     Destination, Drill, Options, Phases, Programs, TableName, Target, export_archive, export_sql,
 };
@@ -261,6 +262,18 @@ fn an_extension_that_is_missing_and_an_older_server_are_named() {
     let to = unused(server);
     let create = back(&to, |options| options.destination = Destination::Create);
     refused(create.target.check(&taken, &watch()).unwrap_err(), Kind::Unsupported, &["99", "older"]);
+
+    let mut taken = take(&source(&server.create("CREATE TABLE t ()"), how()));
+    let mut archive = Archive::read(&mut &taken.streams["pre-data.dump"][..]).unwrap();
+    archive.entries.push(Entry::new(999_999, "EXTENSION", "no_such_thing", Section::PreData));
+    let mut changed = Vec::new();
+    archive.write(&mut changed).unwrap();
+    taken.streams.insert("pre-data.dump".into(), changed);
+    let error = create.target.restore(&taken, &watch()).unwrap_err();
+    refused(error, Kind::Target, &["extension no_such_thing", "install"]);
+    taken.streams.insert("pre-data.dump".into(), b"PGDMPnonsense".to_vec());
+    refused(create.target.check(&taken, &watch()).unwrap_err(), Kind::Damaged, &["pre-data.dump"]);
+    assert!(names(server, &to.database).is_empty());
 }
 
 #[test]
@@ -461,7 +474,9 @@ fn a_role_that_is_no_superuser_brings_back_what_it_may() {
                CREATE VIEW v AS SELECT n FROM t; SELECT lo_from_bytea(0, 'x')";
     let taken = take(&source(&server.create(sql), how()));
     let mut admin = server.connect("postgres");
-    admin.execute("CREATE ROLE back_maker LOGIN CREATEDB PASSWORD 'pw'; CREATE ROLE back_guest LOGIN PASSWORD 'pw'").unwrap();
+    admin
+        .execute("CREATE ROLE back_maker LOGIN CREATEDB PASSWORD 'pw'; CREATE ROLE back_guest LOGIN PASSWORD 'pw'")
+        .unwrap();
     let to = unused(server);
     let as_role = |role: &str| {
         let password = Some(keepstone::base::Secret::new("pw".to_owned()));
@@ -471,7 +486,11 @@ fn a_role_that_is_no_superuser_brings_back_what_it_may() {
             (options.owners, options.grants) = (false, false);
         })
     };
-    refused(as_role("back_guest").target.check(&taken, &watch()).unwrap_err(), Kind::Denied, &["CREATEDB", "back_guest"]);
+    refused(
+        as_role("back_guest").target.check(&taken, &watch()).unwrap_err(),
+        Kind::Denied,
+        &["CREATEDB", "back_guest"],
+    );
     let restored = as_role("back_maker").target.restore(&taken, &watch()).unwrap();
     assert_eq!((restored.rows, restored.sequences), (1, 1));
     let owner = "SELECT tableowner FROM pg_tables WHERE tablename = 't'";

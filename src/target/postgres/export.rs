@@ -101,7 +101,10 @@ fn sql_parts(source: &Source<'_>, tools: &Tools, out: &mut dyn Write) -> Result<
     let key: String = random::bytes::<24>().iter().map(|byte| format!("{byte:02x}")).collect();
     let write = |out: &mut dyn Write, text: &str| out.write_all(text.as_bytes()).map_err(|error| source.written(error));
     let name: String = manifest.database.chars().filter(|letter| !letter.is_control()).collect();
-    write(out, &format!("--\n-- Database {name} of PostgreSQL {}\n--\n\n\\restrict {key}\n\n", manifest.server.version))?;
+    write(
+        out,
+        &format!("--\n-- Database {name} of PostgreSQL {}\n--\n\n\\restrict {key}\n\n", manifest.server.version),
+    )?;
     definitions(source, tools, StreamRole::PreData, "pre-data", out)?;
     // Names are in UTF-8 here, rows as the database has them.
     write(out, "\nSET client_encoding = 'UTF8';\n")?;
@@ -134,13 +137,7 @@ fn columns(table: &Table) -> String {
 }
 
 /// What `pg_restore` makes of an archive of the dump.
-fn definitions(
-    source: &Source<'_>,
-    tools: &Tools,
-    role: StreamRole,
-    section: &str,
-    out: &mut dyn Write,
-) -> Result<()> {
+fn definitions(source: &Source<'_>, tools: &Tools, role: StreamRole, section: &str, out: &mut dyn Write) -> Result<()> {
     let Some(stream) = source.manifest().streams_of(role).next() else { return Ok(()) };
     let reader = source.open(&stream.path)?;
     program_text(source, tools, From::Stream(reader), Some(section), &stream.path, out)
@@ -292,15 +289,9 @@ impl<'s> Whole<'s> {
 
     /// Entries for rows and for where sequences stand.
     fn rows(&mut self, source: &Source<'s>, next: &mut dyn FnMut() -> i32) {
-        let defined: HashMap<(Vec<u8>, Vec<u8>), (i32, Vec<u8>)> = self
-            .archive
-            .entries
-            .iter()
-            .filter(|entry| entry.is("TABLE") || entry.is("SEQUENCE"))
-            .map(|entry| {
-                ((entry.schema.clone().unwrap_or_default(), entry.tag.clone()), (entry.id, entry.owner.clone()))
-            })
-            .collect();
+        let named = |entry: &Entry| (entry.schema.clone().unwrap_or_default(), entry.tag.clone());
+        let defined = self.archive.entries.iter().filter(|entry| entry.is("TABLE") || entry.is("SEQUENCE"));
+        let defined: HashMap<_, _> = defined.map(|entry| (named(entry), (entry.id, entry.owner.clone()))).collect();
         let belonging = |entry: Entry, schema: &str, name: &str| {
             let (needs, owner) = match defined.get(&(schema.as_bytes().to_vec(), name.as_bytes().to_vec())) {
                 Some((id, owner)) => (vec![*id], owner.clone()),

@@ -17,6 +17,7 @@ const COMMANDS: &[&str] = &[
     "diff",
     "dump",
     "restore",
+    "drill",
     "verify",
     "check",
     "stats",

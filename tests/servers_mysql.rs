@@ -3,4 +3,5 @@
 //! One server for all tests, started by the first and stopped with the test program; each test has databases of its own.
 
 mod dumps;
+mod restores;
 pub mod server;

@@ -112,8 +112,9 @@ fn rows_stand_one_a_line_and_nothing_changes_between_nights() {
     assert!(first.text("users.sql").contains("CREATE USER IF NOT EXISTS `boss`@`%` IDENTIFIED BY PASSWORD '*"));
     server.sql_in("nights", "INSERT INTO zero VALUES (7)");
     let second = dump(&server.url("nights")).unwrap();
-    let changed: Vec<&String> =
-        first.streams.keys().filter(|path| first.streams[*path] != second.streams[*path]).collect();
+    // Other tests make users meanwhile.
+    let paths = first.streams.keys().filter(|path| *path != "users.sql");
+    let changed: Vec<&String> = paths.filter(|path| first.streams[*path] != second.streams[*path]).collect();
     assert_eq!(changed, ["counters.sql", "data/zero.sql"]);
 }
 

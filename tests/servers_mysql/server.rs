@@ -151,7 +151,7 @@ fn keeper(folder: &Path, port: u16) -> Result<Child, String> {
         $as mariadbd --no-defaults --datadir="$PWD/data" --socket="$PWD/s" --pid-file="$PWD/pid" --port="$1" \
             --bind-address=127.0.0.1 --innodb-buffer-pool-size=32M --innodb-log-file-size=8M \
             --innodb-flush-log-at-trx-commit=0 --log-bin="$PWD/data/bin" --server-id=1 --skip-name-resolve \
-            --max-allowed-packet=64M >log 2>&1 &
+            --max-allowed-packet=64M --log-bin-trust-function-creators >log 2>&1 &
         server=$!
         read -r _
         kill "$server"; wait "$server"

@@ -184,7 +184,7 @@ fn who_may_not_make_what_belongs_to_others_can_leave_it_to_himself() {
     server.sql_in(
         "owned",
         "CREATE TABLE t (x int); CREATE DEFINER='gone'@'nowhere' VIEW v AS SELECT * FROM t; \
-         CREATE DEFINER='gone'@'nowhere' PROCEDURE p() SELECT 1; CREATE DEFINER='gone'@'nowhere' TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET NEW.x = 1",
+         CREATE DEFINER='gone'@'nowhere' PROCEDURE p() SELECT 1; CREATE DEFINER='gone'@'nowhere' TRIGGER owned.tr BEFORE INSERT ON owned.t FOR EACH ROW SET NEW.x = 1",
     );
     let dumped = dump(&server.url("owned")).unwrap();
     server.sql("DROP DATABASE IF EXISTS `owned back`; CREATE DATABASE `owned back`; CREATE OR REPLACE USER 'plain'@'%' IDENTIFIED BY 'pw'; GRANT ALL ON `owned back`.* TO 'plain'@'%'");

@@ -212,7 +212,10 @@ fn behind_rows(plan: &Plan<'_>, path: &str, text: &str) -> String {
             None => !plan.options.is_partial() || path != "views.sql",
         }
     };
-    let text = script::retain(text, wanted);
+    let mut text = script::retain(text, wanted);
+    if plan.database != plan.manifest.database {
+        text = script::moved(&text, &plan.manifest.database, &plan.database);
+    }
     match plan.options.owners {
         true => text,
         false => script::without_definers(&text),

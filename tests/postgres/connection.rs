@@ -79,7 +79,10 @@ fn tls_is_verified_when_it_is_asked_for() {
     if server.connect("postgres").value("SHOW ssl").unwrap().as_deref() == Some("off") {
         // Some builds have no TLS: then there is nothing to see.
         let has_openssl = std::process::Command::new("openssl").arg("version").output().is_ok();
-        return if has_openssl { () } else { println!("skipped: there is no openssl to make a certificate with") };
+        if !has_openssl {
+            println!("skipped: there is no openssl to make a certificate with");
+        }
+        return;
     }
     let own = server.folder.join("data/server.crt");
     let readable = tempfile::NamedTempFile::new().unwrap();

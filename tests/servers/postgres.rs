@@ -153,6 +153,8 @@ fn programs() -> Option<PathBuf> {
     found.pop().map(|(_, folder)| folder)
 }
 
+// The shell outlives us: it removes what the server leaves.
+#[allow(clippy::zombie_processes)]
 fn start(programs: &Path, settings: &[&str]) -> Server {
     // Short, since the path of a socket has at most 107 bytes.
     let folder = tempfile::Builder::new().prefix("ks-pg").tempdir().unwrap().keep();

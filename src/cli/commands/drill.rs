@@ -236,7 +236,7 @@ fn print_text(app: &App, snapshot: &Snapshot, given: &Drill, outcome: &Outcome) 
 }
 
 fn database_line(drill: &DatabaseDrill) -> String {
-    let name = human::name(drill.database.as_bytes());
+    let name = name_of(drill);
     if let Some(message) = message(&drill.ended) {
         return format!("{name} did not come back: {}", human::name(message.as_bytes()));
     }
@@ -253,6 +253,13 @@ fn database_line(drill: &DatabaseDrill) -> String {
             count => human::counted(count, "difference"),
         }
     )
+}
+
+/// What the dump is called in the snapshot, and the database if it is called otherwise.
+fn name_of(drill: &DatabaseDrill) -> String {
+    let name = human::name(drill.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default());
+    let database = human::name(drill.database.as_bytes());
+    if name == database { name } else { format!("{name} (database {database})") }
 }
 
 fn print_differences(app: &App, outcome: &Outcome) {

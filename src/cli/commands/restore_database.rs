@@ -206,21 +206,41 @@ pub fn seconds(milliseconds: u64) -> String {
 
 fn conclude(app: &App, snapshot: &Snapshot, given: &ToDatabase, options: &Options, outcome: &Outcome, label: &str) {
     let id = snapshot.id.short();
-    let name = given.database.as_deref().map(|name| format!(" --database {}", human::shell_word(name)));
-    let name = name.unwrap_or_default();
     if options.validate_only {
-        // Without the URL: it may hold a password.
-        let next = format!("restore {id}{name} --to-postgres URL, without --validate-only");
-        return app.close(
-            "the dump: every byte that is needed was read and proven",
-            "nothing: nothing was written",
-            &next,
-        );
+        let safe = "the dump: every byte that is needed was read and proven";
+        return app.close(safe, "nothing: nothing was written", &format!("restore {id} {}", again(given)));
     }
     let safe = format!("{label}: every row was counted by the server");
     let not_safe = match outcome.failed_hooks.is_empty() {
         true => "nothing known; the content was not compared",
         false => "what the command that failed should have started",
     };
-    app.close(&safe, not_safe, &format!("drill {id}{name} --server URL --full"));
+    app.close(&safe, not_safe, &format!("drill {id}{} --server URL --full", which(given)));
+}
+
+fn which(given: &ToDatabase) -> String {
+    given.database.as_deref().map(|name| format!(" --database {}", human::shell_word(name))).unwrap_or_default()
+}
+
+/// The same once more, without the URL: it may hold a password.
+fn again(given: &ToDatabase) -> String {
+    let mut words = format!("--to-postgres URL{}", which(given));
+    for (flag, is_given) in [
+        ("--create", given.create),
+        ("--drop-existing", given.drop_existing),
+        ("--no-owner", given.no_owner),
+        ("--no-acl", given.no_acl),
+        ("--globals", given.globals),
+    ] {
+        if is_given {
+            words.push_str(&format!(" {flag}"));
+        }
+    }
+    let named = given.confirm_destructive.iter().map(|name| ("--confirm-destructive", name.clone()));
+    let tables = given.table.iter().map(|table| ("--table", table.to_string()));
+    let schemas = given.schema.iter().map(|schema| ("--schema", schema.clone()));
+    for (flag, value) in named.chain(tables).chain(schemas) {
+        words.push_str(&format!(" {flag} {}", human::shell_word(&value)));
+    }
+    words
 }

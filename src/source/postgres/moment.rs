@@ -1,6 +1,6 @@
 //! A moment of a database while it is read.
 
-use super::holder::{self, Moment, WORKERS_LOCK_TIMEOUT, settle};
+use super::holder::{self, Moment, settle, workers_lock_timeout};
 use super::plan::{Relation, TablePlan};
 use super::programs::{self, Part};
 use super::rows::Counted;
@@ -89,7 +89,7 @@ impl PostgresDump {
         let mut workers = Vec::new();
         for _ in 0..options.workers.max(1) {
             let mut worker = Connection::connect(address, None, watch)?;
-            settle(&mut worker, WORKERS_LOCK_TIMEOUT)?;
+            settle(&mut worker, workers_lock_timeout(options))?;
             workers.push(worker);
         }
         if workers[0].backend()? == process {
@@ -142,7 +142,12 @@ impl PostgresDump {
         if done.is_ok() {
             lock(&self.workers).push(worker);
         }
-        done.map_err(|error| error.object(object))
+        done.map_err(|error| match error.is("55P03") {
+            true => {
+                holder::in_the_way(&mut lock(&self.holder).connection, &[&table.relation.oid], error.object(object))
+            }
+            false => error.object(object),
+        })
     }
 
     fn copy(&self, worker: &mut Connection, table: &TablePlan, consume: &mut Consume<'_>) -> Result<Done> {

@@ -1,6 +1,6 @@
 //! The streams that PostgreSQL's own programs write: definitions, large objects, roles.
 
-use super::holder::WORKERS_LOCK_TIMEOUT;
+use super::holder::workers_lock_timeout;
 use super::{Content, Options, PostgresSource};
 use crate::base::Kind;
 use crate::base::child::{Ended, Program};
@@ -126,7 +126,7 @@ pub(super) fn arguments(options: &Options, tools: &Tools, part: Part, snapshot: 
     }
     let mut arguments = vec!["--format=custom".to_owned(), "--compress=0".to_owned()];
     arguments.push(format!("--snapshot={snapshot}"));
-    arguments.push(format!("--lock-wait-timeout={}", WORKERS_LOCK_TIMEOUT.as_millis()));
+    arguments.push(format!("--lock-wait-timeout={}", workers_lock_timeout(options).as_millis().max(1)));
     if part == Part::LargeObjects {
         // The schema of the server's own side tables: none of them is ever dumped, and large objects lie in no schema.
         arguments.extend(["--data-only", "--blobs", "--schema=pg_toast"].map(str::to_owned));

@@ -10,7 +10,7 @@
 //! there until all rows are in.
 
 use super::Programs;
-use super::archive::{Archive, Entry, Section};
+use super::archive::{Archive, Entry, Piece, Section};
 use super::plan::{archive as contents, client_version, is_of_database};
 use super::programs::From;
 use super::restore::set_sequence;
@@ -101,11 +101,8 @@ fn sql_parts(source: &Source<'_>, tools: &Tools, out: &mut dyn Write) -> Result<
     let key: String = random::bytes::<24>().iter().map(|byte| format!("{byte:02x}")).collect();
     let write = |out: &mut dyn Write, text: &str| out.write_all(text.as_bytes()).map_err(|error| source.written(error));
     let name: String = manifest.database.chars().filter(|letter| !letter.is_control()).collect();
-    write(
-        out,
-        &format!("--\n-- Database {name} of PostgreSQL {}\n--\n\n\\restrict {key}\n\n", manifest.server.version),
-    )?;
-    program_text(source, tools, StreamRole::PreData, Some("pre-data"), out)?;
+    write(out, &format!("--\n-- Database {name} of PostgreSQL {}\n--\n\n\\restrict {key}\n\n", manifest.server.version))?;
+    definitions(source, tools, StreamRole::PreData, "pre-data", out)?;
     // Names are in UTF-8 here, rows as the database has them.
     write(out, "\nSET client_encoding = 'UTF8';\n")?;
     let encoding = manifest.properties.get("encoding").map_or("UTF8", String::as_str);
@@ -124,8 +121,8 @@ fn sql_parts(source: &Source<'_>, tools: &Tools, out: &mut dyn Write) -> Result<
     for sequence in &manifest.sequences {
         write(out, &format!("{};\n", set_sequence(sequence)))?;
     }
-    program_text(source, tools, StreamRole::LargeObjects, None, out)?;
-    program_text(source, tools, StreamRole::PostData, Some("post-data"), out)?;
+    large_objects(source, tools, out)?;
+    definitions(source, tools, StreamRole::PostData, "post-data", out)?;
     write(out, &format!("\n\\unrestrict {key}\n"))?;
     out.flush().map_err(|error| source.written(error))?;
     Ok(exported)
@@ -136,26 +133,65 @@ fn columns(table: &Table) -> String {
     if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) }
 }
 
-/// What `pg_restore` makes of an archive of the dump, without its own `\restrict`.
-fn program_text(
+/// What `pg_restore` makes of an archive of the dump.
+fn definitions(
     source: &Source<'_>,
     tools: &Tools,
     role: StreamRole,
-    section: Option<&str>,
+    section: &str,
     out: &mut dyn Write,
 ) -> Result<()> {
     let Some(stream) = source.manifest().streams_of(role).next() else { return Ok(()) };
     let reader = source.open(&stream.path)?;
+    program_text(source, tools, From::Stream(reader), Some(section), &stream.path, out)
+}
+
+/// Large objects: what `pg_restore` makes of their definitions, and their content. It would write that between `BEGIN` and
+/// `COMMIT`, which would end the transaction of whoever loads the whole in one.
+fn large_objects(source: &Source<'_>, tools: &Tools, out: &mut dyn Write) -> Result<()> {
+    let Some(stream) = source.manifest().streams_of(StreamRole::LargeObjects).next() else { return Ok(()) };
+    let mut reader = BufReader::new(source.open(&stream.path)?);
+    let damaged = |error: io::Error| source.error(Kind::of_io(&error), format!("stream {}: {error}", stream.path));
+    let archive = Archive::read(&mut reader).map_err(damaged)?;
+    let entries = archive.entries.iter().filter(|entry| !entry.has_data).cloned().collect();
+    let contents = Archive { entries, ..archive.clone() };
+    program_text(source, tools, From::Contents(&contents), None, &stream.path, out)?;
+    let (mut object, mut offset) = (0, 0_u64);
+    let written = archive.objects(&mut reader, &mut |piece| {
+        let Piece::Bytes(oid, bytes) = piece else { return Ok(()) };
+        if oid != object {
+            (object, offset) = (oid, 0);
+        }
+        if bytes.is_empty() {
+            (object, offset) = (0, 0);
+            return Ok(());
+        }
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(out, "SELECT pg_catalog.lo_put({oid}, {offset}, '\\x{hex}');")?;
+        offset += bytes.len() as u64;
+        Ok(())
+    });
+    written.map_err(damaged)
+}
+
+/// What `pg_restore` makes of an archive, without its own `\restrict`. `name` is for messages.
+fn program_text(
+    source: &Source<'_>,
+    tools: &Tools,
+    from: From<'_>,
+    section: Option<&str>,
+    name: &str,
+    out: &mut dyn Write,
+) -> Result<()> {
     let mut program = Program::new(tools.path(Tool::Restore)).args(["--file=-"]).with_input();
     if let Some(section) = section {
         program = program.arg(format!("--section={section}"));
     }
-    let failed =
-        |error: io::Error| source.error(Kind::of_io(&error), format!("pg_restore of {}: {error}", stream.path));
+    let failed = |error: io::Error| source.error(Kind::of_io(&error), format!("pg_restore of {name}: {error}"));
     let mut child = program.start(&source.watch.stop).map_err(failed)?;
     let (input, output) = (child.take_input(), child.take_output());
     let (fed, copied) = thread::scope(|scope| {
-        let feeder = scope.spawn(move || input.map_or(Ok(()), |mut input| From::Stream(reader).write(&mut input)));
+        let feeder = scope.spawn(move || input.map_or(Ok(()), |mut input| from.write(&mut input)));
         let copied = output.map_or(Ok(()), |output| without_restrictions(&mut BufReader::new(output), out));
         let fed = feeder.join().unwrap_or_else(|_| Err(io::Error::other("the thread that feeds it panicked")));
         (fed, copied)
@@ -166,7 +202,7 @@ fn program_text(
     }
     if !ended.status.success() {
         let words = String::from_utf8_lossy(&ended.errors).into_owned();
-        return Err(source.error(Kind::Target, format!("pg_restore of {} failed: {}", stream.path, words.trim())));
+        return Err(source.error(Kind::Target, format!("pg_restore of {name} failed: {}", words.trim())));
     }
     copied.and(fed).map_err(|error| source.written(error))
 }

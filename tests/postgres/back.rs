@@ -457,7 +457,9 @@ fn a_role_that_is_no_superuser_brings_back_what_it_may() {
                CREATE VIEW v AS SELECT n FROM t; SELECT lo_from_bytea(0, 'x')";
     let taken = take(&source(&server.create(sql), how()));
     let mut admin = server.connect("postgres");
-    admin.execute("CREATE ROLE back_maker LOGIN CREATEDB PASSWORD 'pw'; CREATE ROLE back_guest LOGIN PASSWORD 'pw'").unwrap();
+    admin
+        .execute("CREATE ROLE back_maker LOGIN CREATEDB PASSWORD 'pw'; CREATE ROLE back_guest LOGIN PASSWORD 'pw'")
+        .unwrap();
     let to = unused(server);
     let as_role = |role: &str| {
         let password = Some(keepstone::base::Secret::new("pw".to_owned()));
@@ -467,7 +469,11 @@ fn a_role_that_is_no_superuser_brings_back_what_it_may() {
             (options.owners, options.grants) = (false, false);
         })
     };
-    refused(as_role("back_guest").target.check(&taken, &watch()).unwrap_err(), Kind::Denied, &["CREATEDB", "back_guest"]);
+    refused(
+        as_role("back_guest").target.check(&taken, &watch()).unwrap_err(),
+        Kind::Denied,
+        &["CREATEDB", "back_guest"],
+    );
     let restored = as_role("back_maker").target.restore(&taken, &watch()).unwrap();
     assert_eq!((restored.rows, restored.sequences), (1, 1));
     let owner = "SELECT tableowner FROM pg_tables WHERE tablename = 't'";

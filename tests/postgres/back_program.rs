@@ -50,7 +50,10 @@ fn a_dump_goes_back_to_a_new_database_and_is_counted() {
     let url = server.url(&name);
     let only_look = ["restore", "latest", "--to-postgres", &url, "--create", "--validate-only"];
     let run = place.run(&only_look).expect(0);
-    says(&run, &["verified  4 streams", "5002 rows into 2 tables", "set 1 sequence;", "nothing was written", "URL --create"]);
+    says(
+        &run,
+        &["verified  4 streams", "5002 rows into 2 tables", "set 1 sequence;", "nothing was written", "URL --create"],
+    );
     assert!(!is_there(server, &name));
     let run = place.run(&["restore", "latest", "--to-postgres", &url, "--create"]).expect(0);
     says(&run, &["2 tables, 5,002 rows", "in a new database", "safe      ", "not safe  ", "drill "]);
@@ -60,12 +63,17 @@ fn a_dump_goes_back_to_a_new_database_and_is_counted() {
 
     let replace = ["restore", "latest", "--to-postgres", &url, "--drop-existing", "--json"];
     place.run(&replace).expect(2);
-    says(&place.run(&[&replace[..], &["--confirm-destructive", "other"]].concat()).expect(11), &["left alone", "other"]);
+    says(
+        &place.run(&[&replace[..], &["--confirm-destructive", "other"]].concat()).expect(11),
+        &["left alone", "other"],
+    );
     let run = place.run(&[&replace[..], &["--confirm-destructive", &name]].concat()).expect(0);
     let object = run.json().remove(0);
     assert_eq!(object["message_type"], "restore_database");
     assert_eq!((&object["tables"], &object["rows"], &object["replaced"]), (&2.into(), &5002.into(), &true.into()));
-    for field in ["snapshot", "kind", "dump", "from_database", "server", "client", "steps", "verified_bytes", "notes", "plan"] {
+    for field in
+        ["snapshot", "kind", "dump", "from_database", "server", "client", "steps", "verified_bytes", "notes", "plan"]
+    {
         assert!(object.get(field).is_some(), "no {field} in {object}");
     }
     let runs = place.run(&["info", "--json"]).expect(0);
@@ -128,12 +136,14 @@ fn commands_run_before_and_after_also_when_it_fails() {
     let second = unused();
     let to_second = server.url(&second);
     let bad = ["--before", "echo locked >&2; exit 5", "--after", &note("start")];
-    let run = place.run(&[&["restore", "latest", "--to-postgres", &to_second, "--create"], &bad[..]].concat()).expect(11);
+    let run =
+        place.run(&[&["restore", "latest", "--to-postgres", &to_second, "--create"], &bad[..]].concat()).expect(11);
     says(&run, &["locked", "nothing was written"]);
     assert_eq!(fs::read_to_string(&log).unwrap(), format!("start {second} failed\n"));
     assert!(!is_there(server, &second));
     let bad = ["--after", "exit 5"];
-    let run = place.run(&[&["restore", "latest", "--to-postgres", &to_second, "--create"], &bad[..]].concat()).expect(1);
+    let run =
+        place.run(&[&["restore", "latest", "--to-postgres", &to_second, "--create"], &bad[..]].concat()).expect(1);
     says(&run, &["exit 5", "5,002 rows"]);
     assert!(is_there(server, &second));
 }
@@ -175,7 +185,10 @@ fn a_drill_proves_a_snapshot_on_another_server_and_leaves_nothing() {
     let run = place.run(&["drill", "latest", "--server", &own]).expect(11);
     says(&run, &["--allow-source-server", "taken from"]);
     let run = place.run(&["drill", "latest", "--server", &own, "--allow-source-server", "--full"]).expect(0);
-    says(&run, &["database  shop (database test_", "2 tables, 5,002 rows, content of 2 tables", "as promised", "safe "]);
+    says(
+        &run,
+        &["database  shop (database test_", "2 tables, 5,002 rows, content of 2 tables", "as promised", "safe "],
+    );
     says(&run, &["restored and compared", "nothing known"]);
 
     let Some(other) = another(&[]) else { return };
@@ -184,7 +197,9 @@ fn a_drill_proves_a_snapshot_on_another_server_and_leaves_nothing() {
     assert_eq!((&object["message_type"], &object["outcome"]), (&"drill".into(), &"same".into()));
     let drill = &object["databases"][0];
     assert_eq!((&drill["outcome"], &drill["rows"], &drill["checksums"]), (&"same".into(), &5002.into(), &1.into()));
-    for field in ["dump", "database", "server", "tables", "sequences", "restore_ms", "compare_ms", "steps", "left_behind"] {
+    for field in
+        ["dump", "database", "server", "tables", "sequences", "restore_ms", "compare_ms", "steps", "left_behind"]
+    {
         assert!(drill.get(field).is_some(), "no {field} in {drill}");
     }
     assert_eq!(object["files"]["difference_count"], 0);
@@ -211,7 +226,10 @@ fn a_dump_is_written_as_sql_and_as_an_archive() {
     let (place, _) = shop(server);
     let run = place.run(&["dump", "latest", "--as", "sql", "--database", "shop"]).expect(0);
     let sql = run.text();
-    assert!(sql.contains("COPY \"public\".\"customers\" (\"id\", \"odd name\") FROM stdin;\n1\tx\n2\t\\N\n\\.\n"), "{sql}");
+    assert!(
+        sql.contains("COPY \"public\".\"customers\" (\"id\", \"odd name\") FROM stdin;\n1\tx\n2\t\\N\n\\.\n"),
+        "{sql}"
+    );
     assert!(sql.contains("\\restrict ") && sql.trim_end().lines().last().unwrap().starts_with("\\unrestrict "));
     let run = place.run(&["dump", "latest", "--as", "archive", "--json"]).expect(0);
     assert!(run.out.starts_with(b"PGDMP"));

@@ -8,9 +8,9 @@ use keepstone::db::{Result, Watch};
 use keepstone::format::dump::{DumpKind, Manifest};
 use keepstone::format::run::Outcome as RunOutcome;
 use keepstone::format::snapshot::Snapshot;
+use keepstone::ops::Context;
 use keepstone::ops::backup::{Options as Backup, Source, backup};
 use keepstone::ops::drill::{Ended, Options, Outcome, Sample, drill};
-use keepstone::ops::Context;
 use keepstone::repo::runs;
 use keepstone::source::dump::{Consume, Dump, DumpSource, Planned};
 use keepstone::source::postgres::PostgresSource;
@@ -128,7 +128,12 @@ fn what_is_not_as_promised_is_found_told_and_written_down() {
     assert_eq!(of(&honest).outcome, RunOutcome::Done);
     assert_eq!(of(&short).outcome, RunOutcome::Damage);
     assert_eq!(of(&other_content).outcome, RunOutcome::Damage);
-    assert!(of(&other_content).problems.iter().any(|problem| String::from_utf8_lossy(&problem.subject.0).contains("table public.gone")));
+    assert!(
+        of(&other_content)
+            .problems
+            .iter()
+            .any(|problem| String::from_utf8_lossy(&problem.subject.0).contains("table public.gone"))
+    );
     assert!(of(&honest).figures.iter().any(|figure| figure.name == "restore_ms"));
     let left = other.connect("postgres").value("SELECT count(*) FROM pg_database WHERE datname LIKE 'keepstone%'");
     assert_eq!(left.unwrap().as_deref(), Some("0"));

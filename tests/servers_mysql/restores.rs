@@ -77,6 +77,21 @@ fn a_dump_as_plain_sql_is_loaded_by_the_client() {
 }
 
 #[test]
+fn plain_sql_that_breaks_off_is_an_error_for_the_client() {
+    let Some(server) = server() else { return };
+    server.fresh("broken");
+    server.sql_in("broken", "CREATE TABLE a (x text); INSERT INTO a VALUES ('one'); CREATE TABLE b (x int)");
+    let mut dumped = dump(&server.url("broken")).unwrap();
+    dumped.streams.remove("data/b.sql");
+    let mut sql = Vec::new();
+    let error = export_sql(&dumped, &mut sql, &watch()).unwrap_err();
+    assert_eq!(error.object.as_deref(), Some("data/b.sql"));
+    server.fresh("broken back");
+    let said = server.refused_in("broken back", std::str::from_utf8(&sql).unwrap());
+    assert!(said.contains("the dump breaks off here"), "{said}");
+}
+
+#[test]
 fn large_rows_and_many_rows_come_back() {
     let Some(server) = server() else { return };
     server.fresh("big there");

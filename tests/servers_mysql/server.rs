@@ -99,6 +99,22 @@ impl Server {
         self.run(client, sql)
     }
 
+    /// Runs statements that fail, and answers with why.
+    pub fn refused_in(&self, database: &str, sql: &str) -> String {
+        let mut client = self.client();
+        let mut child = client
+            .arg(format!("--database={database}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        assert!(!ended.status.success(), "{sql}");
+        String::from_utf8_lossy(&ended.stderr).into_owned()
+    }
+
     /// A database of this name, empty.
     pub fn fresh(&self, database: &str) {
         self.sql(&format!("DROP DATABASE IF EXISTS `{database}`; CREATE DATABASE `{database}` CHARACTER SET utf8mb4"));

@@ -5,19 +5,8 @@ use crate::base::Kind;
 use crate::db::mysql::script::without_sandbox_line;
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::StreamRole;
-use crate::target::dump::StoredDump;
+use crate::target::dump::{Exported, StoredDump};
 use std::io::{self, BufRead, BufReader, Read, Write};
-
-/// What was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exported {
-    /// Tables with rows.
-    pub tables: u64,
-    /// Rows, as the manifest counts them.
-    pub rows: u64,
-    /// Bytes of rows.
-    pub bytes: u64,
-}
 
 /// What stands before and behind everything, so that the session that loads it is afterwards as it was.
 const BEFORE: &str = "/*!40014 SET @KEEPSTONE_UNIQUE_CHECKS=@@UNIQUE_CHECKS, UNIQUE_CHECKS=0 */;\n\
@@ -32,8 +21,21 @@ const AFTER: &str = "/*!40103 SET TIME_ZONE=@KEEPSTONE_TIME_ZONE */;\n\
 /// MariaDB's client runs no commands of a shell behind this line. MySQL's does not know it, and stumbles.
 const SANDBOX: &str = "/*M!999999\\- enable the sandbox mode */ \n";
 
-/// Writes the streams in the order of a restore: definitions, rows, counters, routines, views. Users are left out.
+/// What makes a client fail that would take the end of its input for the end of the dump; within quotes as well.
+const BROKEN: &str = "\n;\nSIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'the dump breaks off here';\n";
+
+/// Writes the streams in the order of a restore: definitions, rows, counters, routines, views. Users are left out. What
+/// breaks off ends with an error for whoever loads it.
 pub fn sql(stored: &dyn StoredDump, out: &mut dyn Write, watch: &Watch) -> Result<Exported> {
+    let written = streams(stored, out, watch);
+    if written.is_err() {
+        // The failure is told anyway; this is for a client at the other end of a pipe.
+        let _ = out.write_all(BROKEN.as_bytes()).and_then(|()| out.flush());
+    }
+    written
+}
+
+fn streams(stored: &dyn StoredDump, out: &mut dyn Write, watch: &Watch) -> Result<Exported> {
     let manifest = stored.manifest();
     let mut exported = Exported::default();
     if manifest.server.product == "MariaDB" {
@@ -55,9 +57,7 @@ pub fn sql(stored: &dyn StoredDump, out: &mut dyn Write, watch: &Watch) -> Resul
         }
         let bytes = copy(stored, path, out)?;
         if let Some(table) = manifest.tables.iter().find(|table| table.stream.as_deref() == Some(path)) {
-            exported.tables += 1;
-            exported.rows += table.rows;
-            exported.bytes += bytes;
+            exported.add(table, bytes);
         }
     }
     write(out, AFTER.as_bytes())?;

@@ -19,7 +19,7 @@ mod plan;
 mod restore;
 
 pub use drill::Drill;
-pub use export::{Exported, sql as export_sql};
+pub use export::sql as export_sql;
 
 use super::dump::{Checked, DumpTarget, Restored, StoredDump};
 use crate::db::mysql::Address;

@@ -19,7 +19,7 @@ use crate::base::{Event, Kind, random};
 use crate::db::postgres::{Tool, Tools, identifier, literal, qualified};
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::{Manifest, StreamRole, Table};
-use crate::target::dump::StoredDump;
+use crate::target::dump::{Exported, StoredDump};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::thread;
@@ -27,25 +27,6 @@ use std::thread;
 /// What every dump says that breaks off.
 const BROKEN_OFF: &[u8] =
     b"\n\\.\n;\nDO $$BEGIN RAISE EXCEPTION 'keepstone: the dump broke off here, nothing of it may be kept'; END$$;\n";
-
-/// What was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exported {
-    /// Tables with rows.
-    pub tables: u64,
-    /// Rows, as the manifest counts them.
-    pub rows: u64,
-    /// Bytes of rows.
-    pub bytes: u64,
-}
-
-impl Exported {
-    fn add(&mut self, table: &Table, bytes: u64) {
-        self.tables += 1;
-        self.rows += table.rows;
-        self.bytes += bytes;
-    }
-}
 
 /// What an export is made from, for messages.
 struct Source<'s> {
@@ -101,7 +82,10 @@ fn sql_parts(source: &Source<'_>, tools: &Tools, out: &mut dyn Write) -> Result<
     let key: String = random::bytes::<24>().iter().map(|byte| format!("{byte:02x}")).collect();
     let write = |out: &mut dyn Write, text: &str| out.write_all(text.as_bytes()).map_err(|error| source.written(error));
     let name: String = manifest.database.chars().filter(|letter| !letter.is_control()).collect();
-    write(out, &format!("--\n-- Database {name} of PostgreSQL {}\n--\n\n\\restrict {key}\n\n", manifest.server.version))?;
+    write(
+        out,
+        &format!("--\n-- Database {name} of PostgreSQL {}\n--\n\n\\restrict {key}\n\n", manifest.server.version),
+    )?;
     definitions(source, tools, StreamRole::PreData, "pre-data", out)?;
     // Names are in UTF-8 here, rows as the database has them.
     write(out, "\nSET client_encoding = 'UTF8';\n")?;
@@ -134,13 +118,7 @@ fn columns(table: &Table) -> String {
 }
 
 /// What `pg_restore` makes of an archive of the dump.
-fn definitions(
-    source: &Source<'_>,
-    tools: &Tools,
-    role: StreamRole,
-    section: &str,
-    out: &mut dyn Write,
-) -> Result<()> {
+fn definitions(source: &Source<'_>, tools: &Tools, role: StreamRole, section: &str, out: &mut dyn Write) -> Result<()> {
     let Some(stream) = source.manifest().streams_of(role).next() else { return Ok(()) };
     let reader = source.open(&stream.path)?;
     program_text(source, tools, From::Stream(reader), Some(section), &stream.path, out)

@@ -75,7 +75,9 @@ fn left_as(plan: &Plan<'_>, error: Error, restored: &Restored) -> Error {
         (true, true) => "the database is as it was before".to_owned(),
         (_, true) => format!("{done} of the {all} tables hold their rows; drop them before the next attempt"),
         (_, false) => {
-            format!("the database is incomplete, {done} of {all} tables hold their rows; empty it before the next attempt")
+            format!(
+                "the database is incomplete, {done} of {all} tables hold their rows; empty it before the next attempt"
+            )
         }
     };
     let message = format!("{}; {state}", error.message);

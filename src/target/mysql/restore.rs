@@ -294,7 +294,7 @@ fn rows_of(session: &Session, stored: &dyn StoredDump, table: &Table) -> Result<
         name(session.error(Kind::of_io(&error), format!("the stream {path} cannot be read: {error}")))
     })?;
     feed(session, &mut stream, Ending::Trailer).map_err(name)?;
-    let counted = count(session, &[table.name.clone()]).map_err(name)?;
+    let counted = count(session, std::slice::from_ref(&table.name)).map_err(name)?;
     match counted.first() {
         Some(rows) if *rows == table.rows => Ok(()),
         Some(rows) => {

@@ -126,14 +126,20 @@ impl Archive {
         let mut toc = Archive::head(14, 3, 0, 2);
         toc.entry(14, 8, "orders", "TABLE DATA", true, Some("8.dat"));
         toc.entry(14, 7, "orders", "TABLE", false, Some(""));
-        let mut tar = tar::Builder::new(Vec::new());
+        let mut tar = Vec::new();
         for (name, data) in [("toc.dat", &toc.bytes[..]), ("8.dat", b"1\n2\n\\.\n\n\n"), ("restore.sql", b"--\n")] {
-            let mut header = tar::Header::new_ustar();
-            header.set_size(data.len() as u64);
-            header.set_cksum();
-            tar.append_data(&mut header, name, data).unwrap();
+            let mut header = [0; 512];
+            header[..name.len()].copy_from_slice(name.as_bytes());
+            header[124..135].copy_from_slice(format!("{:011o}", data.len()).as_bytes());
+            header[257..262].copy_from_slice(b"ustar");
+            header[148..156].fill(b' ');
+            let sum: u64 = header.iter().map(|byte| u64::from(*byte)).sum();
+            header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+            tar.extend([&header[..], data].concat());
+            tar.resize(tar.len().next_multiple_of(512), 0);
         }
-        tar.into_inner().unwrap()
+        tar.resize(tar.len() + 1024, 0);
+        tar
     }
 }
 

@@ -14,6 +14,7 @@ mod format_document;
 mod imported;
 mod keep;
 mod postgres;
+mod probe;
 mod program;
 mod readme;
 mod repairs;

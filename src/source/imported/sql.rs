@@ -11,6 +11,8 @@ pub const POSTGRES_CLUSTER: &[u8] = b"PostgreSQL database cluster dump";
 pub const MYSQL: &[u8] = b"MySQL dump ";
 /// How that of `mariadb-dump` begins.
 pub const MARIADB: &[u8] = b"MariaDB dump ";
+/// What stands before a name in a connection string.
+const DBNAME: &[u8] = b"\"dbname='";
 /// What ends the last line.
 const COMPLETE: &[u8] = b" complete";
 
@@ -186,9 +188,11 @@ impl Facts {
             Some(b"restrict") => self.restricted = true,
             Some(b"unrestrict") => self.restricted = false,
             Some(b"connect") => {
-                let last = words.next_back().unwrap_or_default();
-                let name = last.strip_prefix(b"\"dbname='").and_then(|name| name.strip_suffix(b"'\""));
-                self.current = table_name(name.unwrap_or(last)).unwrap_or_default();
+                // A name that is not plain comes as `-reuse-previous=on "dbname='a name'"`.
+                let quoted = line.windows(DBNAME.len()).position(|words| words == DBNAME);
+                let quoted = quoted.and_then(|at| line[at + DBNAME.len()..].strip_suffix(b"'\""));
+                let plain = || table_name(words.next_back().unwrap_or_default()).unwrap_or_default();
+                self.current = quoted.map_or_else(plain, text);
             }
             _ => {}
         }

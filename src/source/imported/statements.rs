@@ -256,7 +256,8 @@ impl Statements {
         let word = std::mem::take(&mut self.word);
         let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
         if self.tuples.is_none() && self.depth == 0 && is("VALUES") && is_insert(&self.head) {
-            self.tuples = Some(0);
+            // One row of nothing but defaults; what else follows brings its rows in parentheses.
+            self.tuples = Some(u64::from(self.last_words[1].eq_ignore_ascii_case(b"DEFAULT")));
         }
         if self.dialect == Dialect::Postgres {
             self.follow_routine(&word);
@@ -571,7 +572,7 @@ mod tests {
         let text = "\\restrict abc\n\
             -- a; comment's\n/* a /* nested; */ ' */\n\
             INSERT INTO public.\"a;\"\"b\" VALUES (1, 'x;''y', E'\\';', '\\'), (2, ')(', f(3), NULL);\n\
-            INSERT INTO t (a, b) VALUES (1, 2);\n\
+            INSERT INTO t (a, b) VALUES (1, 2);\nINSERT INTO t DEFAULT VALUES;\n\
             CREATE FUNCTION f() AS $_$ ; $$ INSERT INTO t VALUES (1); $_$;\n\
             CREATE FUNCTION g(a int)\n    BEGIN ATOMIC\n INSERT INTO t VALUES (1); SELECT CASE WHEN $1 THEN 1 END;\nEND;\n\
             CREATE RULE r AS ON INSERT TO t DO (DELETE FROM t; DELETE FROM u);\n\
@@ -583,6 +584,7 @@ mod tests {
                 "-- a; comment's",
                 "2: INSERT INTO public.\"a;\"\"b\" VALUES (1, 'x;''y', E'\\';', '\\'), (2, ')(', f(3), NULL)",
                 "1: INSERT INTO t (a, b) VALUES (1, 2)",
+                "1: INSERT INTO t DEFAULT VALUES",
                 "0: CREATE FUNCTION f() AS $",
                 "0: CREATE FUNCTION g(a int) BEGIN ATOMIC INSERT INTO t VALUES (1); SELECT CASE WHEN $1 THEN 1 END; END",
                 "0: CREATE RULE r AS ON INSERT TO t DO (DELETE FROM t; DELETE FROM u)",

@@ -16,6 +16,7 @@ mod build;
 mod content;
 mod feed;
 mod gather;
+mod imported;
 mod limits;
 mod parent;
 mod read;
@@ -34,7 +35,7 @@ use crate::compress::Level;
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::run::Outcome as RunOutcome;
 use crate::format::session::SessionKind;
-use crate::format::snapshot::{Snapshot, Stream, Totals};
+use crate::format::snapshot::{ImportedDump, Snapshot, Stream, Totals};
 use crate::format::tree::Node;
 use crate::repo::Session;
 use crate::repo::base_cache::BaseCache;
@@ -149,6 +150,8 @@ pub struct Options {
     pub base_cache_bytes: u64,
     /// Bounds for databases and commands.
     pub limits: Limits,
+    /// Whether files that already are dumps are looked into while they are read.
+    pub validate_dumps: bool,
 }
 
 /// What became of it.
@@ -172,6 +175,8 @@ pub struct Outcome {
     pub streams: Vec<Stream>,
     /// Dumps that ended well.
     pub dumps: Vec<Dumped>,
+    /// Files that already were dumps, by path.
+    pub imported: Vec<ImportedDump>,
 }
 
 /// Totals of nothing.
@@ -280,7 +285,7 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     };
     let root = root?;
     let unlisted = found.unlisted;
-    let mut outcome = outcome(found, &counters, past.parent.map(|parent| parent.id));
+    let mut outcome = outcome(found, &counters, past.parent.as_ref().map(|parent| parent.id));
     outcome.damages.splice(0..0, damages);
     outcome.damages.extend(damaged_bases(context, &counters));
     refuse_nothing(&outcome, sources.ways().above() + unlisted)?;
@@ -370,7 +375,7 @@ fn build(
     now_ns: i64,
 ) -> Result<(Result<crate::base::BlobId>, Found, Sink)> {
     let repository = &context.repository;
-    let namer = Arc::new(Namer::new(repository.chunker()?, repository.keyring().clone()));
+    let namer = Arc::new(Namer::new(repository.chunker()?, repository.keyring().clone(), options.validate_dumps));
     let reader = blobs(context);
     let monitor = &*context.monitor;
     let mut builder = Builder::new(sink, reader, namer.clone(), &sources.walked, monitor, &context.stop, now_ns);
@@ -403,7 +408,7 @@ fn feed(
         return Ok(Vec::new());
     }
     context.monitor.event(Event::Phase("reading databases and commands"));
-    let root_before = past.parent.map(|parent| parent.root);
+    let root_before = past.parent.as_ref().map(|parent| parent.root);
     let (monitor, stop) = (context.monitor.clone(), &context.stop);
     let feed = Feed::new(&sources.fed, &options.limits, namer.clone(), monitor, stop);
     feed.run(|messages| gather(builder, &sources.fed, &past.seen, root_before, messages)).map_err(start_failed)?
@@ -422,7 +427,7 @@ fn files(
     let readers = Readers::start(READERS, namer).map_err(start_failed)?;
     let (steps, to_build) = sync_channel(WAITING_STEPS);
     let (scan, found_roots) = start_scan(options, sources, &context.stop)?;
-    let parent = past.parent;
+    let parent = past.parent.as_ref();
     let work = Walk {
         sources: sources.walked.clone(),
         scan,
@@ -432,6 +437,7 @@ fn files(
             root: parent.root,
             begun_ns: parent.begun_ns,
             reader: blobs(context),
+            imported: options.validate_dumps.then(|| parent.imported.clone()),
         }),
         ignore_inode: options.ignore_inode,
         ignore_ctime: options.ignore_ctime,
@@ -505,6 +511,7 @@ fn outcome(found: Found, counters: &Counters, parent: Option<SnapshotId>) -> Out
         parent,
         streams: found.streams,
         dumps: found.dumps,
+        imported: found.imported_dumps,
     }
 }
 
@@ -560,6 +567,8 @@ fn snapshot_of(
         received_ns: now_ns,
         dumps: outcome.dumps.iter().map(|dump| dump.record.clone()).collect(),
         segments: Vec::new(),
+        imported: outcome.imported.clone(),
+        validated: options.validate_dumps,
         unknown: Unknown::none(),
     }
 }

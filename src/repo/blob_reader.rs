@@ -5,7 +5,7 @@
 
 use super::Repository;
 use super::error::{Error, Result};
-use super::index::{Index, Place};
+use super::index::{Index, Marks, Place};
 use super::pack_reader::{cut_blob, decode_frame, read_block};
 use super::trees::GetBlob;
 use crate::base::{BlobId, Kind, PackId};
@@ -65,6 +65,11 @@ impl BlobReader {
             blocks: Cache::new(cache_bytes / 4),
             steps: 0,
         }
+    }
+
+    /// The marks of a blob; none if it is unknown.
+    pub fn marks(&self, id: &BlobId) -> Result<Marks> {
+        self.index.marks(id)
     }
 
     /// Reads a blob and proves its name. A place that is damaged is told to the index; another copy may do.

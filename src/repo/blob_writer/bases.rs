@@ -15,15 +15,31 @@ use crate::format::pack::{BlobKind, Chain, MAX_BASES};
 const LEAST_DEPTH: u32 = 16;
 const DEPTH_SPREAD: u32 = 17;
 
+/// The blobs that begin and end like this chunk. Those that are near in the parent come before the newest ones: another
+/// series of the same data (a copy for tests, a dump in another order) may have been stored since, and the newest blobs
+/// with these marks are its.
+fn near_or_newest(marks: &Marks, newest: Alike, hint: &Hint<'_>) -> Alike {
+    let nearest = |fits: &dyn Fn(&Marks) -> bool| {
+        let places = hint.window.iter().enumerate().filter(|(_, near)| fits(&near.marks));
+        places.min_by_key(|(place, _)| place.abs_diff(hint.at)).map(|(_, near)| near.id)
+    };
+    let begins = |near: &Marks| near.start.is_some() && near.start == marks.start;
+    let ends = |near: &Marks| near.end.is_some() && near.end == marks.end;
+    match nearest(&|near| begins(near) && ends(near)) {
+        Some(both) => Alike { start: Some(both), end: Some(both) },
+        None => Alike { start: nearest(&begins).or(newest.start), end: nearest(&ends).or(newest.end) },
+    }
+}
+
 /// The blobs to try, in the order in which they are joined. Marks that agree with each other or with the place in the
 /// parent are trusted. Marks of monotonous data (padding, zeros) are common to many blobs and agree with nothing; then,
 /// and for chunks that were cut by their size alone, the place counts more.
 fn choose(alike: Alike, hint: Hint<'_>) -> ([Option<BlobId>; 2], Next) {
-    let beside = hint.window.get(hint.at).copied();
+    let nth = |place: Option<usize>| place.and_then(|place| hint.window.get(place)).map(|near| near.id);
+    let beside = nth(Some(hint.at));
     // Many files have one name; what stood at this very place is the better guess.
     let start = alike.start.filter(|_| !(hint.first && beside.is_some()));
-    let place = |id: Option<BlobId>| hint.window.iter().position(|near| Some(*near) == id);
-    let nth = |place: Option<usize>| place.and_then(|place| hint.window.get(place)).copied();
+    let place = |id: Option<BlobId>| hint.window.iter().position(|near| Some(near.id) == id);
     match (start, alike.end, place(start), place(alike.end)) {
         (Some(start), Some(end), _, _) if start == end => ([Some(start), None], Next::Behind(start)),
         (Some(start), Some(end), Some(_), Some(_)) => ([Some(start), Some(end)], Next::Probably(end)),
@@ -97,7 +113,8 @@ impl BlobWriter {
             return Ok(found);
         }
         let candidates;
-        (candidates, found.next) = choose(self.index.alike(&marks)?, hint);
+        let alike = near_or_newest(&marks, self.index.alike(&marks)?, &hint);
+        (candidates, found.next) = choose(alike, hint);
         let mut chosen = Chosen { ids: Vec::new(), bytes: Vec::new(), depth: 0, delta_bytes: 0, whole_bytes: 0 };
         let mut whole_per_byte: f64 = 0.0;
         for candidate in candidates.into_iter().flatten().take(MAX_BASES) {

@@ -245,6 +245,20 @@ impl Index {
         })
     }
 
+    /// The marks of a blob; none if it is unknown.
+    pub fn marks(&self, id: &BlobId) -> Result<Marks> {
+        self.state().cache.read(|cache| {
+            for run in cache.blobs.present().filter(|run| run.may_hold(id)) {
+                let mut find = cache.connection.prepare_cached(&run.find_rows)?;
+                let found = find.query_row([id.0.as_slice()], <levels::Blobs as levels::Family>::read).optional()?;
+                if let Some(row) = found {
+                    return Ok(Marks { start: row.start, end: row.end });
+                }
+            }
+            Ok(Marks::default())
+        })
+    }
+
     /// Whether there is no blob at all.
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.blobs()? == 0)

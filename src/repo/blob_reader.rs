@@ -12,7 +12,7 @@ use crate::base::{BlobId, Kind, PackId};
 use crate::compress::Decompressor;
 use crate::format::pack::{BlobKind, MAX_CHAIN_DEPTH};
 use std::collections::HashMap;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 /// The most frames decoded for one blob. Two bases each would allow 2^64 for the deepest chain; neighbours share
@@ -31,6 +31,12 @@ impl BlobBytes {
     /// Bytes that stand alone.
     pub fn whole(bytes: Vec<u8>) -> BlobBytes {
         BlobBytes { start: 0, end: bytes.len(), frame: Arc::new(bytes) }
+    }
+
+    /// A part of bytes that others have parts of too.
+    pub fn part(bytes: &Arc<Vec<u8>>, part: Range<usize>) -> BlobBytes {
+        assert!(part.start <= part.end && part.end <= bytes.len(), "a part lies in the whole");
+        BlobBytes { frame: bytes.clone(), start: part.start, end: part.end }
     }
 }
 

@@ -180,3 +180,47 @@ fn depth_limit(id: &BlobId, marks: &Marks) -> u32 {
     let byte = marks.start.map_or(id.0[0], |mark| mark.0[0]);
     LEAST_DEPTH + u32::from(byte) % DEPTH_SPREAD
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Mark;
+    use crate::repo::blob_writer::Near;
+
+    fn blob(number: u8) -> BlobId {
+        BlobId([number; 32])
+    }
+
+    fn marks(start: u8, end: u8) -> Marks {
+        Marks { start: Some(Mark([start; 8])), end: Some(Mark([end; 8])) }
+    }
+
+    /// Three chunks one after the other: blob 1 between marks 1 and 2, and so on.
+    fn parent() -> Vec<Near> {
+        (1..4).map(|number| Near { id: blob(number), marks: marks(number, number + 1) }).collect()
+    }
+
+    fn chosen(marks: Marks, newest: Alike, at: usize) -> ([Option<BlobId>; 2], Next) {
+        let window = parent();
+        let hint = Hint { window: &window, at, first: false };
+        choose(near_or_newest(&marks, newest, &hint), hint)
+    }
+
+    #[test]
+    fn a_copy_of_the_data_that_was_stored_later_does_not_take_the_place_of_the_parent() {
+        let copy = Alike { start: Some(blob(9)), end: Some(blob(9)) };
+        assert_eq!(chosen(marks(2, 3), copy, 1), ([Some(blob(2)), None], Next::Behind(blob(2))));
+        // The place was lost by one and is found again.
+        assert_eq!(chosen(marks(2, 3), copy, 2), ([Some(blob(2)), None], Next::Behind(blob(2))));
+        // Two of the parent's chunks became one.
+        let both = ([Some(blob(1)), Some(blob(2))], Next::Probably(blob(2)));
+        assert_eq!(chosen(marks(1, 3), copy, 0), both);
+    }
+
+    #[test]
+    fn what_is_not_near_is_looked_for_everywhere() {
+        let elsewhere = Alike { start: Some(blob(9)), end: Some(blob(9)) };
+        assert_eq!(chosen(marks(7, 8), elsewhere, 0), ([Some(blob(9)), None], Next::Behind(blob(9))));
+        assert_eq!(chosen(marks(7, 8), Alike::default(), 0), ([Some(blob(1)), Some(blob(2))], Next::Unknown));
+    }
+}

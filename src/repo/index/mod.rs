@@ -16,6 +16,7 @@ pub mod live;
 mod load;
 mod members;
 mod merge;
+mod pinned;
 pub mod rebuild;
 mod roster;
 pub mod segments;

@@ -238,6 +238,8 @@ fn figures(record: &mut Record, outcome: &Outcome) {
         ("new_bytes", totals.bytes_new),
         ("delta_bytes", totals.bytes_delta),
         ("added_bytes", totals.added),
+        ("databases", outcome.dumps.len() as u64),
+        ("rows", outcome.dumps.iter().map(|dump| dump.record.rows).fold(0, u64::saturating_add)),
         ("problems", outcome.problem_count),
         ("damages", outcome.damages.len() as u64),
     ] {

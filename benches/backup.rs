@@ -15,7 +15,7 @@ use keepstone::crypto::names::NamingKey;
 use keepstone::crypto::siv::Message;
 use keepstone::crypto::slots::{GuardKind, Unlock};
 use keepstone::ops::Context;
-use keepstone::ops::backup::{Options, Parent, Source, backup};
+use keepstone::ops::backup::{Limits, Options, Parent, Source, backup};
 use keepstone::repo::Repository;
 use keepstone::source::files::ScanOptions;
 use keepstone::store::Local;
@@ -165,6 +165,8 @@ fn whole(files: &[Vec<u8>]) -> f64 {
         ignore_ctime: false,
         dry_run: false,
         base_cache_bytes: 0,
+        limits: Limits::default(),
+        validate_dumps: false,
     };
     timed(|| assert_eq!(backup(&context, &options).expect("a backup").problem_count, 0))
 }

@@ -128,7 +128,8 @@ fn marks_of(number: u64) -> Marks {
 }
 
 fn origin() -> Origin {
-    Origin { session: SessionId([1; 16]), level: 1, supersedes: Vec::new(), condemned_seen: 0, written_ns: 1 }
+    let (session, previous) = (SessionId([1; 16]), Vec::new());
+    Origin { session, level: 1, supersedes: Vec::new(), previous, condemned_seen: 0, written_ns: 1 }
 }
 
 fn pack_row(number: u64) -> PackRow {

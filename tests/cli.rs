@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 const COMMANDS: &[&str] = &[
     "init",
     "backup",
+    "probe",
     "snapshots",
     "show",
     "ls",
@@ -17,6 +18,7 @@ const COMMANDS: &[&str] = &[
     "diff",
     "dump",
     "restore",
+    "drill",
     "verify",
     "check",
     "stats",
@@ -61,7 +63,7 @@ fn every_command_explains_itself_with_an_example() {
             "{help}"
         );
     }
-    for command in ["list", "add", "remove", "passwd", "rewrap"] {
+    for command in ["list", "add", "remove", "passwd", "rewrap", "repair"] {
         assert!(place.run(&["key", command, "--help"]).expect(0).text().contains("Example"));
     }
 }

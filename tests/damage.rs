@@ -62,10 +62,15 @@ fn other_key() -> Unlock {
     Unlock::KeyFile(Secret::new(b"a second key file, for the other slot".to_vec()))
 }
 
-/// Three nights, two slots, two slots' worth of copies, a session that died, a prune that was killed after it had
-/// condemned something.
+/// A prune that left its roster, three nights, two slots, two slots' worth of copies, a session that died, a prune that
+/// was killed after it had condemned something.
 fn subject() -> Subject {
     let vault = Vault::new();
+    vault.write("first", &noise(41, 20_000));
+    let first = vault.back_up();
+    std::fs::remove_file(vault.files.path().join("first")).unwrap();
+    ops::forget::remove(&vault.open(), first).unwrap();
+    prune_all(&vault.open()).unwrap();
     let mut snapshots = BTreeMap::new();
     let mut dump = noise(7, 150_000);
     for night in 0..3u8 {
@@ -96,7 +101,7 @@ fn killed_prune(vault: &Vault) {
         fault.crash_at(change, Crash::After);
         prune_all(&open(Arc::new(fault), &vault.clock).unwrap()).unwrap_err();
         let mut condemned = 0;
-        vault.store.list(Area::Condemned, &mut |_| condemned += 1).unwrap();
+        vault.store.list(Area::Condemned, &mut |listed| condemned += u32::from(!listed.name.contains('.'))).unwrap();
         if condemned > 0 {
             return;
         }
@@ -135,6 +140,7 @@ fn objects(vault: &Vault) -> Vec<Object> {
         ("seen", named(Area::Sessions, ".seen")),
         ("run", named(Area::Runs, "")),
         ("condemned", named(Area::Condemned, "")),
+        ("roster", named(Area::Condemned, ".done")),
     ];
     let object = |(kind, mut keys): (&'static str, Vec<Key>)| {
         // Names are random; the largest says most.
@@ -198,12 +204,10 @@ impl Case<'_> {
         text.contains(short)
     }
 
-    /// Whether reading can notice: marks of others and records of the past are no part of any snapshot, and nothing
-    /// says which condemned records there were.
+    /// Whether reading can notice: nothing says which marks of others and which records there were.
     fn is_needed(&self) -> bool {
         match self.object.kind {
-            "session" | "seen" | "run" => false,
-            "condemned" => !self.is_missing(),
+            "session" | "seen" | "run" | "condemned" | "roster" => !self.is_missing(),
             _ => true,
         }
     }
@@ -273,8 +277,6 @@ impl Case<'_> {
         let named = found.damages.iter().any(|damage| self.names(&damage.object) || self.names(&damage.message));
         let lost_unseen = self.object.kind == "snapshot" && matches!(self.damage, Damage::Miss);
         if self.is_needed() && !lost_unseen {
-            // A segment that is gone is named nowhere, but the blobs that only it knew are.
-            let named = named || (self.object.kind == "segment" && self.is_missing());
             assert!(found.damage && named, "verify does not name it: {:?}", found.damages);
         } else {
             assert!(!found.damage, "{:?}", found.damages);
@@ -288,8 +290,7 @@ impl Case<'_> {
             Ok(outcome) => {
                 let id = outcome.snapshot.unwrap().id;
                 if self.object.kind == "segment" {
-                    // What only the damaged segment knew may be counted on, even as a base: the packs are there.
-                    rebuild::rebuild_index(&open(Arc::new(store.clone()), &clock).unwrap()).unwrap();
+                    assert!(outcome.damages.iter().any(|damage| self.names(&damage.subject)), "{:?}", outcome.damages);
                 }
                 let context = open(Arc::new(store.clone()), &clock).unwrap();
                 // A pack that is gone or cut short is seen by its size; what is altered within, only by reading it.

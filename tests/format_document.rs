@@ -139,15 +139,20 @@ fn every_limit_stands_in_the_document() {
         container::LEAD_BYTES,
         container::TRAILER_BYTES,
         container::MAX_DIRECTORY_BYTES,
+        dump::VERSION,
+        dump::MAX_MANIFEST_BYTES,
         envelope::HEADER_BYTES,
         envelope::NONCE_BYTES,
         envelope::IV_BYTES,
+        dump::VERSION,
+        dump::MAX_MANIFEST_BYTES,
         envelope::BLOCK_OVERHEAD,
         envelope::ENVELOPE_OVERHEAD,
         envelope::LENGTH_BYTES,
         envelope::MAX_WRAP_BYTES,
         keys::MAX_SLOT_BYTES,
         keys::MAX_EPOCH_BYTES,
+        keys::MAX_LABEL_BYTES,
         keys::SEALED_PRIVATE_BYTES,
         keys::SEALED_KEY_BYTES,
         pack::MAX_FRAME_RAW_BYTES,
@@ -161,11 +166,15 @@ fn every_limit_stands_in_the_document() {
         segment::MAX_LEVEL,
         session::MAX_CONDEMNED,
         snapshot::MAX_PROBLEMS,
+        snapshot::MAX_IMPORTED,
+        snapshot::MAX_IMPORTED_TABLES,
+        snapshot::MAX_TABLES_OF_ONE,
         tree::INLINE_BYTES,
         tree::NODE_CHUNKS,
         tree::MAX_NAME_BYTES,
         tree::MAX_LEVEL,
         tree::MAX_PIECE_BYTES,
+        tree::MAX_PIECE_ITEMS,
     ];
     for (name, value) in limits {
         let row = format!("\n| `{name}` | {value} |");
@@ -175,7 +184,8 @@ fn every_limit_stands_in_the_document() {
         let room = path.file_stem().unwrap().to_str().unwrap();
         for line in code.lines().filter_map(|line| line.strip_prefix("pub const ")) {
             let name = format!("{room}::{}", line.split(':').next().unwrap_or_default());
-            let elsewhere = ["mod::VERSION", "mod::MAGIC", "tree::HOLE"].contains(&name.as_str());
+            let elsewhere =
+                ["mod::VERSION", "mod::MAGIC", "tree::HOLE", "dump::MANIFEST_NAME"].contains(&name.as_str());
             assert!(elsewhere || limits.iter().any(|(known, _)| *known == name), "{name} is in no table");
         }
     }
@@ -215,6 +225,7 @@ fn sample_config() -> Config {
         reader_features: vec!["v1-draft".into()],
         writer_features: vec!["v1-draft".into()],
         store: StoreConfig { put_if_absent: true, list_after_write: true, unknown: none() },
+        revision: 1,
         unknown: none(),
     }
 }

@@ -41,7 +41,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("aws_config", &["store/s3"]),
     ("aws_sdk_s3", &["store/s3"]),
     ("aws_smithy_http_client", &["store/s3"]),
-    ("backon", &["store/retry"]),
+    ("backon", &["ops/backup/limits", "store/retry"]),
     ("blake3", &["crypto"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),

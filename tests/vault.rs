@@ -122,6 +122,8 @@ pub fn backup_of(folder: &Path) -> backup::Options {
         ignore_ctime: false,
         dry_run: false,
         base_cache_bytes: 0,
+        limits: backup::Limits::default(),
+        validate_dumps: false,
     }
 }
 

@@ -10,7 +10,7 @@ pub use jiff::tz::TimeZone;
 pub use jiff::{Span, Timestamp, Zoned};
 
 /// Where the time comes from.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Clock {
     /// The machine's own clock.
     System,

@@ -5,6 +5,7 @@
 //! system for the time, for random bytes and who we are.
 
 pub mod budget;
+pub mod buffers;
 pub mod child;
 pub mod clock;
 pub mod directory;
@@ -13,17 +14,20 @@ pub mod ids;
 pub mod machine;
 pub mod monitor;
 pub mod random;
+pub mod scratch;
 pub mod secret;
 pub mod stat;
 pub mod stop;
 pub mod xattrs;
 
 pub use budget::Budget;
+pub use buffers::Buffers;
 pub use clock::{Clock, TimeZone, Timestamp};
 pub use error::Kind;
 pub use ids::*;
 pub use machine::Machine;
 pub use monitor::{Event, Monitor, Problem, Silent};
+pub use scratch::Scratch;
 pub use secret::Secret;
 pub use stat::Stat;
 pub use stop::Stop;

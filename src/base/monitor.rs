@@ -4,6 +4,8 @@
 //! decides what to make of them.
 
 use super::Kind;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Mutex;
 
 /// One thing that went wrong without ending the run: an unreadable file, a damaged object.
@@ -11,6 +13,8 @@ use std::sync::Mutex;
 pub struct Problem {
     /// What it concerns: a path or an object, as a person would name it.
     pub subject: String,
+    /// The path's own bytes, where it is one that is not UTF-8; otherwise empty.
+    pub raw: Vec<u8>,
     /// What was tried and what came back.
     pub message: String,
     /// The kind of the failure behind it.
@@ -20,7 +24,19 @@ pub struct Problem {
 impl Problem {
     /// A problem with `subject`.
     pub fn new(subject: impl Into<String>, message: impl ToString, kind: Kind) -> Problem {
-        Problem { subject: subject.into(), message: message.to_string(), kind }
+        Problem { subject: subject.into(), raw: Vec::new(), message: message.to_string(), kind }
+    }
+
+    /// A problem with what lies at `path`.
+    pub fn at(path: impl AsRef<Path>, message: impl ToString, kind: Kind) -> Problem {
+        let path = path.as_ref();
+        let raw = if path.to_str().is_none() { path.as_os_str().as_bytes().to_vec() } else { Vec::new() };
+        Problem { raw, ..Problem::new(path.display().to_string(), message, kind) }
+    }
+
+    /// What it concerns, byte for byte.
+    pub fn exact_subject(&self) -> &[u8] {
+        if self.raw.is_empty() { self.subject.as_bytes() } else { &self.raw }
     }
 }
 

@@ -26,6 +26,11 @@ pub struct Cutter<'a, R> {
     at_end: bool,
 }
 
+/// The smallest buffer that a stream is cut in, for who cuts many at once: each byte is moved once then.
+pub fn least_buffer_bytes(chunker: &Chunker) -> usize {
+    chunker.sizes().max() * 2
+}
+
 /// A chunk with its own memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
@@ -57,15 +62,17 @@ impl<'a, R: Read> Cutter<'a, R> {
     }
 
     /// Begins to cut with a buffer that an earlier cutter left behind, so that many small streams do not allocate
-    /// one each.
+    /// one each. A buffer of at least [`least_buffer_bytes`] is used as it is, a smaller one grows to the usual size.
     pub fn with_buffer(chunker: &'a Chunker, reader: R, mut buffer: Vec<u8>) -> Self {
-        buffer.resize(Self::buffer_bytes(chunker), 0);
+        if buffer.len() < least_buffer_bytes(chunker) {
+            buffer.resize(Self::buffer_bytes(chunker), 0);
+        }
         Cutter { chunker, reader, buffer, begin: 0, filled: 0, position: 0, at_end: false }
     }
 
     /// The memory that cutting a stream takes: 4 MiB, or twice the largest chunk when that is more.
     pub fn buffer_bytes(chunker: &Chunker) -> usize {
-        BUFFER_BYTES.max(chunker.sizes().max() * 2)
+        BUFFER_BYTES.max(least_buffer_bytes(chunker))
     }
 
     /// Takes the buffer out, for [`Cutter::with_buffer`].

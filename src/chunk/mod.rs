@@ -18,7 +18,7 @@ use std::fmt;
 
 use fastcdc::v2020::{Normalization, cut_gear, get_gear_with_seed, select_masks};
 
-pub use cutter::{Chunk, Cutter};
+pub use cutter::{Chunk, Cutter, least_buffer_bytes};
 pub use sizes::{Error, Sizes};
 
 /// The bytes before a cut that the content asked for: what a cut mark is made of.

@@ -4,10 +4,9 @@ use super::args::Global;
 use super::error::{Error, Result};
 use super::location::Location;
 use super::print::{Output, human};
-use super::secrets;
+use super::secrets::{self, Brought};
 use super::terminal::{self, Look};
 use crate::base::{Clock, RepositoryId, Stop};
-use crate::crypto::slots::Unlock;
 use crate::ops::Context;
 use crate::repo::{Repository, SealedRepository};
 use std::env;
@@ -75,12 +74,12 @@ impl App {
     }
 
     /// The same, and what it was opened with.
-    pub fn repository_and_secret(&self) -> Result<(Repository, Unlock)> {
+    pub fn repository_and_secret(&self) -> Result<(Repository, Brought)> {
         // First look whether there is one: nobody types a password in vain.
         let sealed = self.sealed()?;
-        let unlock = secrets::unlock(&self.global)?;
-        let repository = sealed.unlock(&unlock, Clock::System)?;
-        Ok((repository, unlock))
+        let brought = secrets::unlock(&self.global)?;
+        let repository = sealed.unlock(&brought.unlock, Clock::System)?;
+        Ok((repository, brought))
     }
 
     /// The repository with its index, ready for a verb.

@@ -6,11 +6,13 @@
 mod app;
 pub mod args;
 mod commands;
+mod databases;
 pub mod error;
 pub mod exit;
 mod location;
 pub mod print;
 mod secrets;
+mod surroundings;
 mod terminal;
 
 use crate::base::clock::Stopwatch;

@@ -26,16 +26,25 @@ enum Origin {
     PasswordFile(PathBuf),
     PasswordCommand(OsString),
     KeyFile(PathBuf),
+    KeyCommand(OsString),
     Terminal,
 }
 
+/// What opens a repository or will open it.
+pub struct Brought {
+    /// The password or key itself.
+    pub unlock: Unlock,
+    /// It is what a command printed, all of it.
+    by_command: bool,
+}
+
 /// What the user brings to open the repository.
-pub fn unlock(global: &Global) -> Result<Unlock> {
+pub fn unlock(global: &Global) -> Result<Brought> {
     take(origin(global), "Password: ", false)
 }
 
 /// What the user brings to open a repository that is made now: a password is asked for twice.
-pub fn unlock_new(global: &Global) -> Result<Unlock> {
+pub fn unlock_new(global: &Global) -> Result<Brought> {
     take(origin(global), "New password: ", true)
 }
 
@@ -45,39 +54,42 @@ pub fn is_given(global: &Global) -> bool {
 }
 
 /// A further password or key.
-pub fn another(new: &NewSecret) -> Result<Unlock> {
+pub fn another(new: &NewSecret) -> Result<Brought> {
     if let Some(path) = &new.generate_key_file {
         return make_key_file(path);
     }
-    let origin = match (&new.new_password_file, &new.new_password_command, &new.new_key_file) {
-        (Some(file), _, _) => Origin::PasswordFile(file.clone()),
-        (_, Some(command), _) => Origin::PasswordCommand(command.into()),
-        (_, _, Some(file)) => Origin::KeyFile(file.clone()),
-        _ => Origin::Terminal,
-    };
+    let given = [
+        new.new_password_file.clone().map(Origin::PasswordFile),
+        new.new_password_command.clone().map(|command| Origin::PasswordCommand(command.into())),
+        new.new_key_file.clone().map(Origin::KeyFile),
+        new.new_key_command.clone().map(|command| Origin::KeyCommand(command.into())),
+    ];
+    let origin = given.into_iter().flatten().next().unwrap_or(Origin::Terminal);
     take(origin, "New password: ", true)
 }
 
-/// How a slot for `unlock` is guarded.
-pub fn guard(unlock: &Unlock, cost: KdfCost) -> Result<GuardKind> {
+/// How a slot for it is guarded.
+pub fn guard(brought: &Brought, cost: KdfCost) -> Result<GuardKind> {
     let memory_kib = u32::try_from(cost.kdf_memory / 1024).unwrap_or(u32::MAX);
     if !(8..=MAX_STRETCH_KIB).contains(&memory_kib) || !(1..=16).contains(&cost.kdf_passes) {
         return Err(Error::usage("--kdf-memory is 8K to 64M, --kdf-passes is 1 to 16"));
     }
-    Ok(match unlock {
+    Ok(match &brought.unlock {
         Unlock::Passphrase(_) => GuardKind::Passphrase(StretchCost { memory_kib, passes: cost.kdf_passes, lanes: 1 }),
+        Unlock::KeyFile(_) if brought.by_command => GuardKind::Command,
         Unlock::KeyFile(_) => GuardKind::KeyFile,
         Unlock::Identity(_) => GuardKind::Recipient,
     })
 }
 
 /// Makes a key file that only its owner can read. A file that is there is never overwritten.
-pub fn make_key_file(path: &Path) -> Result<Unlock> {
+pub fn make_key_file(path: &Path) -> Result<Brought> {
     let failed = |source| Error::io(format!("make key file {}", path.display()), source);
     let key = generate_key_file();
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     file.write_all(key.expose().as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    Ok(Unlock::KeyFile(Secret::new(key.expose().as_bytes().to_vec())))
+    let unlock = Unlock::KeyFile(Secret::new(key.expose().as_bytes().to_vec()));
+    Ok(Brought { unlock, by_command: false })
 }
 
 /// An argument goes before the environment; in the environment the first of them that is set.
@@ -86,6 +98,7 @@ fn origin(global: &Global) -> Origin {
         global.password_file.clone().map(Origin::PasswordFile),
         global.password_command.clone().map(|command| Origin::PasswordCommand(command.into())),
         global.key_file.clone().map(Origin::KeyFile),
+        global.key_command.clone().map(|command| Origin::KeyCommand(command.into())),
     ];
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     let environment = || {
@@ -94,18 +107,26 @@ fn origin(global: &Global) -> Origin {
             .or_else(|| set("KEEPSTONE_PASSWORD_FILE").map(|path| Origin::PasswordFile(path.into())))
             .or_else(|| set("KEEPSTONE_PASSWORD_COMMAND").map(Origin::PasswordCommand))
             .or_else(|| set("KEEPSTONE_KEY_FILE").map(|path| Origin::KeyFile(path.into())))
+            .or_else(|| set("KEEPSTONE_KEY_COMMAND").map(Origin::KeyCommand))
     };
     flags.into_iter().flatten().next().or_else(environment).unwrap_or(Origin::Terminal)
 }
 
-fn take(origin: Origin, prompt: &str, twice: bool) -> Result<Unlock> {
-    Ok(match origin {
+fn take(origin: Origin, prompt: &str, twice: bool) -> Result<Brought> {
+    let by_command = matches!(origin, Origin::KeyCommand(_));
+    let most_key_bytes = *KEY_FILE_BYTES.end() as u64;
+    let unlock = match origin {
         Origin::Password(password) => Unlock::Passphrase(password),
         Origin::PasswordFile(path) => Unlock::Passphrase(first_line(read(&path, MAX_PASSWORD_BYTES)?, &path)?),
-        Origin::PasswordCommand(command) => Unlock::Passphrase(output_of(&command)?),
-        Origin::KeyFile(path) => Unlock::KeyFile(read(&path, *KEY_FILE_BYTES.end() as u64)?),
+        Origin::PasswordCommand(command) => {
+            let printed = output_of(&command, "password", MAX_PASSWORD_BYTES)?;
+            Unlock::Passphrase(first_line(printed, Path::new("what the password command printed"))?)
+        }
+        Origin::KeyFile(path) => Unlock::KeyFile(read(&path, most_key_bytes)?),
+        Origin::KeyCommand(command) => Unlock::KeyFile(output_of(&command, "key", most_key_bytes)?),
         Origin::Terminal => Unlock::Passphrase(ask(prompt, twice)?),
-    })
+    };
+    Ok(Brought { unlock, by_command })
 }
 
 fn read(path: &Path, most: u64) -> Result<Secret<Vec<u8>>> {
@@ -136,24 +157,24 @@ fn first_line(mut content: Secret<Vec<u8>>, from: &Path) -> Result<Secret<Vec<u8
     }
 }
 
-/// The password that a command prints. It may ask the person at the terminal for what it needs.
-fn output_of(command: &OsStr) -> Result<Secret<Vec<u8>>> {
-    let failed = |source| Error::io("run the password command", source);
+/// What a command prints that is to be a `what`. It may ask the person at the terminal for what it needs.
+fn output_of(command: &OsStr, what: &str, most: u64) -> Result<Secret<Vec<u8>>> {
+    let failed = |source| Error::io(format!("run the {what} command"), source);
     let mut child = Program::shell(command).at_the_terminal().start(&Stop::new()).map_err(failed)?;
     let output = child.take_output().expect("nobody took it before");
-    let content = read_all(output, MAX_PASSWORD_BYTES).map_err(failed)?;
-    let Some(content) = content else {
-        return Err(Error::usage("the password command printed far more than a password"));
+    let Some(content) = read_all(output, most).map_err(failed)? else {
+        return Err(Error::usage(format!("the {what} command printed far more than a {what}")));
     };
     let status = child.finish().map_err(failed)?.status;
     if !status.success() {
-        return Err(Error::Said(Kind::Unavailable, format!("the password command failed ({status})")));
+        return Err(Error::Said(Kind::Unavailable, format!("the {what} command failed ({status})")));
     }
-    first_line(content, Path::new("what the password command printed"))
+    Ok(content)
 }
 
 fn ask(prompt: &str, twice: bool) -> Result<Secret<Vec<u8>>> {
-    const NONE: &str = "no password: give --password-file, --password-command or --key-file, or set KEEPSTONE_PASSWORD";
+    const NONE: &str =
+        "no password: give --password-file, --password-command, --key-file or --key-command, or set KEEPSTONE_PASSWORD";
     if !io::stderr().is_terminal() {
         return Err(Error::usage(format!("{NONE} (there is no terminal to ask on)")));
     }
@@ -194,8 +215,10 @@ mod tests {
 
     #[test]
     fn a_command_prints_the_password_and_its_failure_is_one() {
-        assert_eq!(output_of(OsStr::new("printf 'hunter2\\nmore\\n'")).unwrap().expose(), b"hunter2");
-        let error = output_of(OsStr::new("echo hunter2; exit 3")).unwrap_err();
+        let output_of = |command: &str| output_of(OsStr::new(command), "password", 64);
+        assert_eq!(output_of("printf 'hunter2\\nmore\\n'").unwrap().expose(), b"hunter2\nmore\n");
+        assert!(output_of("yes").unwrap_err().to_string().contains("far more"));
+        let error = output_of("echo hunter2; exit 3").unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable);
         assert!(!error.to_string().contains("hunter2"));
     }
@@ -205,9 +228,9 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vault.key");
-        assert!(matches!(make_key_file(&path), Ok(Unlock::KeyFile(_))));
+        assert!(matches!(make_key_file(&path).unwrap().unlock, Unlock::KeyFile(_)));
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(make_key_file(&path).unwrap_err().kind(), Kind::Exists);
+        assert_eq!(make_key_file(&path).err().unwrap().kind(), Kind::Exists);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | [`names`] | names of blobs, marks of cuts, hashes of packs |
 //! | [`siv`] | sealing and opening bytes (RFC 5297), several messages at once |
 //! | [`padme`] | how long a sealed object is made |
+//! | [`RowSum`] | checksums of tables whatever the order of their rows |
 //!
 //! Nothing here knows an object or its encoding; bytes come in, bytes go out.
 
@@ -14,12 +15,14 @@ mod hpke;
 pub mod keys;
 pub mod names;
 pub mod padme;
+mod row_sum;
 pub mod siv;
 pub mod slots;
 
 pub use keys::{Class, ClassKey, RootKey, wrap_to};
 pub use names::{MarkKey, NamingKey, PackHasher, gear_seed};
 pub use padme::padded_length;
+pub use row_sum::RowSum;
 pub use siv::{Forged, Message, SivKey};
 
 use crate::base::Kind;

@@ -127,29 +127,23 @@ impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Siv<C> {
     }
 
     fn seal_many(&self, header: &[u8], messages: &mut [Message<'_>]) {
-        let header = self.absorb(self.start, header);
-        for group in messages.chunks_mut(LANES) {
-            let ivs = self.synthetic_ivs(header, group);
-            for (message, iv) in group.iter_mut().zip(ivs) {
-                message.iv = iv;
-                self.apply_keystream(&iv, message.text);
-            }
+        let ivs = self.synthetic_ivs(header, messages);
+        for (message, iv) in messages.iter_mut().zip(ivs) {
+            message.iv = iv;
+            self.apply_keystream(&iv, message.text);
         }
     }
 
     fn open_many(&self, header: &[u8], messages: &mut [Message<'_>]) -> Vec<Result<(), Forged>> {
-        let header = self.absorb(self.start, header);
-        let mut answers = Vec::with_capacity(messages.len());
-        for group in messages.chunks_mut(LANES) {
-            for message in group.iter_mut() {
-                self.apply_keystream(&message.iv, message.text);
-            }
-            let expected = self.synthetic_ivs(header, group);
-            for (message, expected) in group.iter_mut().zip(expected) {
-                answers.push(accept(&message.iv, &expected, message.text));
-            }
+        for message in messages.iter_mut() {
+            self.apply_keystream(&message.iv, message.text);
         }
-        answers
+        let expected = self.synthetic_ivs(header, messages);
+        messages
+            .iter_mut()
+            .zip(expected)
+            .map(|(message, expected)| accept(&message.iv, &expected, message.text))
+            .collect()
     }
 
     /// S2V over the associated strings and the text (RFC 5297, section 2.4).
@@ -159,19 +153,22 @@ impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Siv<C> {
         self.conclude(sum, self.walk_one([0; BLOCK_BYTES], blocks), tail)
     }
 
-    /// S2V over header, nonce and text for each of a group of at most [`LANES`] messages.
-    fn synthetic_ivs(&self, header: Bytes16, group: &[Message<'_>]) -> [Bytes16; LANES] {
-        let mut chains: [Chain<'_>; LANES] = std::array::from_fn(|lane| Chain {
-            state: [0; BLOCK_BYTES],
-            blocks: group.get(lane).map_or(&[], |message| split_text(message.text).0),
-        });
+    /// S2V over header, nonce and text for each of the messages.
+    fn synthetic_ivs(&self, header: &[u8], messages: &[Message<'_>]) -> Vec<Bytes16> {
+        let header = self.absorb(self.start, header);
+        let mut chains: Vec<Chain<'_>> = messages
+            .iter()
+            .map(|message| Chain { state: [0; BLOCK_BYTES], blocks: split_text(message.text).0 })
+            .collect();
         self.walk_all(&mut chains);
-        let mut ivs = [[0; BLOCK_BYTES]; LANES];
-        for ((iv, message), chain) in ivs.iter_mut().zip(group).zip(&chains) {
-            let sum = self.absorb(header, &message.nonce);
-            *iv = self.conclude(sum, chain.state, split_text(message.text).1);
-        }
-        ivs
+        messages
+            .iter()
+            .zip(&chains)
+            .map(|(message, chain)| {
+                let sum = self.absorb(header, &message.nonce);
+                self.conclude(sum, chain.state, split_text(message.text).1)
+            })
+            .collect()
     }
 
     /// Adds one associated string to the running sum of S2V.
@@ -220,26 +217,33 @@ impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Siv<C> {
         states[0].into()
     }
 
-    /// Walks all chains to their ends, as many side by side as still have blocks.
-    fn walk_all(&self, chains: &mut [Chain<'_>; LANES]) {
-        let mut order: [&mut Chain<'_>; LANES] = chains.each_mut();
-        order.sort_by_key(|chain| std::cmp::Reverse(chain.blocks.len()));
+    /// Walks all chains to their ends, [`LANES`] side by side while there are so many. The longest begin, and where one
+    /// ends the next takes its lane, so that few are left to walk alone.
+    fn walk_all(&self, chains: &mut [Chain<'_>]) {
+        let mut waiting: Vec<&mut Chain<'_>> = chains.iter_mut().collect();
+        waiting.sort_by_key(|chain| chain.blocks.len());
+        let mut live = Vec::with_capacity(LANES);
         loop {
-            let live = order.partition_point(|chain| !chain.blocks.is_empty());
-            match live {
+            live.retain(|chain: &&mut Chain<'_>| !chain.blocks.is_empty());
+            while live.len() < LANES
+                && let Some(next) = waiting.pop()
+            {
+                live.push(next);
+            }
+            match live.len() {
                 0 => return,
-                1 => self.walk_together::<1>(&mut order[..live]),
-                2..=4 => self.walk_together::<4>(&mut order[..live]),
-                _ => self.walk_together::<LANES>(&mut order[..live]),
+                1 => self.walk_together::<1>(&mut live),
+                2..=4 => self.walk_together::<4>(&mut live),
+                _ => self.walk_together::<LANES>(&mut live),
             }
         }
     }
 
-    /// Walks at most `N` chains, longest first, until the shortest ends. Spare lanes repeat the last chain: they
-    /// cost nothing beside it, and their result is not looked at.
+    /// Walks at most `N` chains until the shortest ends. Spare lanes repeat the last chain: they cost nothing beside
+    /// it, and their result is not looked at.
     fn walk_together<const N: usize>(&self, chains: &mut [&mut Chain<'_>]) {
         let last = chains.len() - 1;
-        let steps = chains[last].blocks.len();
+        let steps = chains.iter().map(|chain| chain.blocks.len()).min().unwrap_or(0);
         let mut states = std::array::from_fn(|lane| chains[lane.min(last)].state.into());
         let inputs: [_; N] = std::array::from_fn(|lane| &chains[lane.min(last)].blocks[..steps]);
         self.mac.encrypt_with_backend(Walk { states: &mut states, inputs });

@@ -120,12 +120,18 @@ impl Writer {
 pub struct Reader<'a> {
     decoder: minicbor::Decoder<'a>,
     what: &'static str,
+    most_items: usize,
 }
 
 impl<'a> Reader<'a> {
     /// Reads `input`, which should be `what` (named in errors).
     pub fn new(input: &'a [u8], what: &'static str) -> Reader<'a> {
-        Reader { decoder: minicbor::Decoder::new(input), what }
+        Reader { decoder: minicbor::Decoder::new(input), what, most_items: usize::MAX }
+    }
+
+    /// Refuses arrays of more items than this.
+    pub fn with_at_most(self, most_items: usize) -> Reader<'a> {
+        Reader { most_items, ..self }
     }
 
     /// A complaint about what is being read.
@@ -196,7 +202,11 @@ impl<'a> Reader<'a> {
         let start = self.position();
         let count = self.decoder.array();
         let count = self.checked(count)?;
-        self.counted(start, count)
+        let count = self.counted(start, count)?;
+        if count > self.most_items {
+            return Err(self.bad(format!("{count} items, more than {}", self.most_items)));
+        }
+        Ok(count)
     }
 
     /// A map key, which must be larger than the one before.

@@ -68,6 +68,8 @@ record! {
         5 => writer_features: Vec<String>,
         /// What the store honours.
         6 => store: StoreConfig,
+        /// 1 at first; one more each time the config is replaced. Who has seen a higher one refuses this one.
+        7 => revision: u64,
     }
 }
 
@@ -155,6 +157,7 @@ mod tests {
             reader_features: vec!["reader".into()],
             writer_features: vec!["writer".into()],
             store: StoreConfig { put_if_absent: true, list_after_write: false, unknown: Unknown::none() },
+            revision: 1,
             unknown,
         }
     }

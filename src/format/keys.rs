@@ -25,6 +25,8 @@ use crate::base::{EpochId, KeyId, SlotId};
 pub const MAX_SLOT_BYTES: usize = 64 << 10;
 /// The largest epoch that is read.
 pub const MAX_EPOCH_BYTES: usize = 64 << 10;
+/// The longest label of a slot, in bytes.
+pub const MAX_LABEL_BYTES: usize = 1024;
 /// A sealed private half with its pre-shared key: synthetic IV, 32 bytes, 32 bytes.
 pub const SEALED_PRIVATE_BYTES: usize = 80;
 /// A sealed key of 32 bytes, a synthetic IV or an authentication tag included.
@@ -113,7 +115,7 @@ record! {
         7 => grant: Option<StoredGrant>,
         /// When the private half was last shown to open, nanoseconds since 1970; 0 for never.
         8 => proven_ns: i64,
-    }
+    } checked by Slot::check
 }
 
 fn slot_header(root: KeyId) -> Vec<u8> {
@@ -126,6 +128,11 @@ fn slot_header(root: KeyId) -> Vec<u8> {
 }
 
 impl Slot {
+    fn check(&self) -> Result<(), String> {
+        let bytes = self.label.len();
+        if bytes <= MAX_LABEL_BYTES { Ok(()) } else { Err(format!("a label of {bytes} bytes")) }
+    }
+
     /// What the grant authenticates.
     pub fn associated(&self, root: KeyId) -> Vec<u8> {
         let bare = Slot { grant: None, ..self.clone() };
@@ -251,6 +258,13 @@ mod tests {
     #[test]
     fn a_slot_comes_back_with_what_is_unknown_in_it() {
         assert_eq!(Slot::decode(&slot().encode(ROOT)).unwrap(), (slot(), ROOT));
+    }
+
+    #[test]
+    fn a_label_has_a_longest_length() {
+        let labelled = |bytes: usize| Slot { label: "é".repeat(bytes / 2), ..slot() };
+        assert!(Slot::decode(&labelled(MAX_LABEL_BYTES).encode(ROOT)).is_ok());
+        assert!(Slot::decode(&labelled(MAX_LABEL_BYTES + 2).encode(ROOT)).is_err());
     }
 
     #[test]

@@ -68,7 +68,7 @@ record! {
     Head {
         /// The session that wrote it.
         1 => session: SessionId,
-        /// 0 for what a writer stores, higher for merges.
+        /// 0 for what a writer stores and what is left of that; one more for each merge of a level.
         2 => level: u32,
         /// The segments that it replaces.
         3 => supersedes: Vec<SegmentId>,
@@ -88,6 +88,9 @@ record! {
         10 => written_ns: i64,
         /// The key that its pages are sealed under.
         11 => page_key: KeyId,
+        /// Segments that were there when it was written and that no other one there named so: with what these name in
+        /// turn, all that were there.
+        12 => previous: Vec<SegmentId>,
     }
 }
 
@@ -322,7 +325,7 @@ mod tests {
 
     fn head() -> Head {
         let mut unknown = Unknown::none();
-        unknown.keep(12, &[0x01]);
+        unknown.keep(13, &[0x01]);
         Head {
             session: SessionId([1; 16]),
             level: 1,
@@ -335,6 +338,7 @@ mod tests {
             entries: 7,
             written_ns: 1,
             page_key: KeyId([1; 16]),
+            previous: vec![SegmentId([3; 32])],
             unknown,
         }
     }

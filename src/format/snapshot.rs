@@ -1,16 +1,22 @@
 //! Snapshots: one point in time, and the object that takes the place of one that must not come.
 
 use super::cbor::{Bytes, record};
-use crate::base::{BlobId, SessionId, SnapshotId};
+use crate::base::{BlobId, SegmentId, SessionId, SnapshotId};
 
 /// The most problems that a snapshot carries; `problem_count` counts them all.
 pub const MAX_PROBLEMS: usize = 1000;
+/// The most imported dumps that a snapshot names.
+pub const MAX_IMPORTED: usize = 10_000;
+/// The most tables that it names of all imported dumps together.
+pub const MAX_IMPORTED_TABLES: usize = 50_000;
+/// The most tables that it names of one imported dump.
+pub const MAX_TABLES_OF_ONE: usize = 5_000;
 
 record! {
     /// Something that could not be read.
     StoredProblem {
-        /// What it concerns.
-        1 => subject: String,
+        /// What it concerns: a path, an object or a command.
+        1 => subject: Bytes,
         /// What came back.
         2 => message: String,
     }
@@ -55,12 +61,12 @@ record! {
 record! {
     /// A stream that came from a process.
     Stream {
-        /// Its place in the tree.
+        /// Its place in the tree, unless it is a command that failed.
         1 => path: Bytes,
         /// `stdin` or `command`.
         2 => kind: String,
-        /// The command, without secrets.
-        3 => command: Vec<String>,
+        /// The command, program and arguments.
+        3 => command: Vec<Bytes>,
         /// Its exit status, where there was one.
         4 => status: Option<i64>,
         /// The end of what it wrote to its standard error.
@@ -91,6 +97,49 @@ record! {
         8 => bytes: u64,
         /// When the consistent moment was taken, nanoseconds since 1970.
         9 => taken_ns: i64,
+    }
+}
+
+record! {
+    /// A table in a file that already was a dump.
+    ImportedTable {
+        /// Its name, with schema and database where the dump says them.
+        1 => name: String,
+        /// Its rows, exactly; none if they could not be counted.
+        2 => rows: Option<u64>,
+    }
+}
+
+record! {
+    /// A file that already was a dump when it was backed up, as `--validate-dumps` found it.
+    ImportedDump {
+        /// Its place in the tree; that of the directory for a dump in directory format.
+        1 => path: Bytes,
+        /// `postgres-sql`, `postgres-cluster-sql`, `postgres-custom`, `postgres-tar`, `postgres-directory`,
+        /// `mysql-sql`, `mariadb-sql` or `unknown`.
+        2 => kind: String,
+        /// The program that made it, with its version.
+        3 => tool: String,
+        /// The server it came from, with its version.
+        4 => server: String,
+        /// The database, where the dump says it.
+        5 => database: String,
+        /// `complete`, `truncated`, `damaged`, `empty` or `unchecked`.
+        6 => state: String,
+        /// Why it is not `complete`.
+        7 => reason: String,
+        /// Bytes of its files.
+        8 => bytes: u64,
+        /// What it was compressed with, or `none`.
+        9 => compression: String,
+        /// Its tables, sorted by name, at most [`MAX_TABLES_OF_ONE`].
+        10 => tables: Vec<ImportedTable>,
+        /// How many tables there are.
+        11 => table_count: u64,
+        /// Rows of all tables, as far as they could be counted.
+        12 => rows: u64,
+        /// What somebody should know.
+        13 => notes: Vec<String>,
     }
 }
 
@@ -128,8 +177,8 @@ record! {
         /// The program and its version.
         15 => program: String,
         /// Patterns that were left out.
-        16 => excludes: Vec<String>,
-        /// Streams in it.
+        16 => excludes: Vec<Bytes>,
+        /// Streams in it, and commands that failed.
         17 => streams: Vec<Stream>,
         /// What it holds: `files`, `command`, `db`; sorted.
         18 => kinds: Vec<String>,
@@ -141,6 +190,13 @@ record! {
         21 => received_ns: i64,
         /// Dumps of databases in it.
         22 => dumps: Vec<Dump>,
+        /// Segments that were there when it was committed and that no other one there named as previous: with what these
+        /// name in turn, all that it may need.
+        23 => segments: Vec<SegmentId>,
+        /// Files in it that already were dumps, by path, at most [`MAX_IMPORTED`].
+        24 => imported: Vec<ImportedDump>,
+        /// Such files were looked for.
+        25 => validated: bool,
     }
 }
 

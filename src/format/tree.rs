@@ -22,6 +22,9 @@ pub const MAX_NAME_BYTES: usize = 4096;
 pub const MAX_LEVEL: u32 = 8;
 /// The most bytes of one encoded piece.
 pub const MAX_PIECE_BYTES: usize = 4 << 20;
+/// The most items of one piece: nodes, children, owners, or lengths of a list. Small nodes take a few bytes in a piece
+/// and hundreds in memory.
+pub const MAX_PIECE_ITEMS: usize = 32_768;
 
 /// In place of a chunk's id: a hole, that many zero bytes which were never stored.
 pub const HOLE: BlobId = BlobId([0; 32]);
@@ -185,8 +188,7 @@ impl TreePiece {
     /// Reads a piece and checks what every reader relies on: nodes or children but not both, in strictly ascending
     /// order, names fit for a directory.
     pub fn decode(bytes: &[u8]) -> Result<TreePiece, Error> {
-        bounded_piece(bytes, "tree")?;
-        TreePiece::from_cbor(bytes, "tree")
+        decode_piece(bytes, "tree")
     }
 
     fn check(&self) -> Result<(), String> {
@@ -221,11 +223,14 @@ fn shown(name: &Bytes) -> String {
     format!("{:?}", String::from_utf8_lossy(beginning))
 }
 
-fn bounded_piece(bytes: &[u8], what: &'static str) -> Result<(), Error> {
-    if bytes.len() <= MAX_PIECE_BYTES {
-        return Ok(());
+fn decode_piece<T: Cbor>(bytes: &[u8], what: &'static str) -> Result<T, Error> {
+    if bytes.len() > MAX_PIECE_BYTES {
+        return Err(Error::Malformed { what, position: 0, reason: format!("a piece of {} bytes", bytes.len()) });
     }
-    Err(Error::Malformed { what, position: 0, reason: format!("a piece of {} bytes", bytes.len()) })
+    let mut reader = Reader::new(bytes, what).with_at_most(MAX_PIECE_ITEMS);
+    let piece = T::read(&mut reader)?;
+    reader.end()?;
+    Ok(piece)
 }
 
 /// Whether something that `id` names can hold `length` bytes of content: a chunk fits in a frame, a hole has no
@@ -311,8 +316,7 @@ pub fn is_name(name: &[u8]) -> bool {
 impl ListPiece {
     /// Reads a piece and checks that every id has a length that it can have.
     pub fn decode(bytes: &[u8]) -> Result<ListPiece, Error> {
-        bounded_piece(bytes, "content list")?;
-        ListPiece::from_cbor(bytes, "content list")
+        decode_piece(bytes, "content list")
     }
 
     fn check(&self) -> Result<(), String> {
@@ -377,6 +381,23 @@ mod tests {
 
     fn child(first: &[u8]) -> Child {
         Child { first: Bytes(first.to_vec()), piece: BlobId([7; 32]), unknown: Unknown::none() }
+    }
+
+    #[test]
+    fn a_piece_has_at_most_so_many_items_whatever_they_are() {
+        let name = |number: usize| Bytes(format!("{number:05}").into_bytes());
+        let nodes = |count: usize| {
+            (0..count).map(|number| Node { name: name(number), unknown: Unknown::none(), ..file(0) }).collect()
+        };
+        for (count, fits) in [(MAX_PIECE_ITEMS, true), (MAX_PIECE_ITEMS + 1, false)] {
+            let encoded = piece(0, nodes(count), Vec::new()).to_cbor();
+            assert!(encoded.len() <= MAX_PIECE_BYTES);
+            assert_eq!(TreePiece::decode(&encoded).is_ok(), fits, "{count} nodes");
+            let owners =
+                (0..count).map(|id| Owner { id: id as u32, name: name(id), unknown: Unknown::none() }).collect();
+            let owned = TreePiece { users: owners, ..piece(0, nodes(1), Vec::new()) };
+            assert_eq!(TreePiece::decode(&owned.to_cbor()).is_ok(), fits, "{count} owners");
+        }
     }
 
     /// Whether a node is read, and if so comes back the same.

@@ -14,6 +14,7 @@ use crate::format::run::Outcome as Ended;
 use crate::format::snapshot::Snapshot;
 use crate::repo::snapshots::Found;
 use crate::repo::{session, snapshots};
+use crate::store::Area;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which snapshots a policy looks at; all by default. The others are left alone.
@@ -151,7 +152,8 @@ fn run(context: &Context, options: &Options) -> Result<Outcome> {
     outcome.kept = outcome.groups.iter().map(|group| group.kept.len() as u64).sum();
     outcome.removed = outcome.groups.iter().map(|group| group.removed.len() as u64).sum();
     outcome.remaining = present.saturating_sub(outcome.removed);
-    outcome.added_bytes = outcome.groups.iter().flat_map(|group| &group.removed).map(|one| one.totals.added).sum();
+    let removed = outcome.groups.iter().flat_map(|group| &group.removed);
+    outcome.added_bytes = removed.fold(0, |sum, one| sum.saturating_add(one.totals.added));
     Ok(outcome)
 }
 
@@ -233,7 +235,7 @@ fn apply(context: &Context, outcome: &mut Outcome) -> Result<()> {
         gone.reverse();
         group.removed = gone;
     }
-    Ok(())
+    Ok(context.repository.store().flush(Area::Snapshots)?)
 }
 
 /// Removes a snapshot. What its session left goes first: without the snapshot, which says that it has ended, its mark

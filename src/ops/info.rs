@@ -86,7 +86,7 @@ pub fn info(context: &Context, options: &Options) -> Result<Outcome> {
     let (runs, damaged_runs) = runs::list(&context.repository)?;
     let mut outcome = totals(&snapshots);
     outcome.areas = areas(context)?;
-    outcome.total_bytes = outcome.areas.iter().map(|area| area.bytes).sum();
+    outcome.total_bytes = outcome.areas.iter().fold(0, |sum, area| sum.saturating_add(area.bytes));
     outcome.runs = runs.len() as u64;
     for (label, sums) in
         [(day as Label, &mut outcome.days), (week as Label, &mut outcome.weeks), (month as Label, &mut outcome.months)]
@@ -107,7 +107,7 @@ fn totals(snapshots: &[Snapshot]) -> Outcome {
         hosts: hosts.into_iter().cloned().collect(),
         first_ns: snapshots.iter().map(|snapshot| snapshot.time_ns).min(),
         last_ns: snapshots.iter().map(|snapshot| snapshot.time_ns).max(),
-        content_bytes: snapshots.iter().map(|snapshot| snapshot.totals.bytes).sum(),
+        content_bytes: snapshots.iter().fold(0, |sum, snapshot| sum.saturating_add(snapshot.totals.bytes)),
         ..Outcome::default()
     }
 }
@@ -153,8 +153,8 @@ fn sum_up(snapshots: &[Snapshot], runs: &[Run], zone: &TimeZone, label: Label) -
         let sum = sums.entry(label(snapshot.begun_ns)).or_default();
         sum.snapshots += 1;
         sum.partial += u64::from(snapshot.partial);
-        sum.bytes_read += snapshot.totals.bytes_read;
-        sum.added_bytes += snapshot.totals.added;
+        sum.bytes_read = sum.bytes_read.saturating_add(snapshot.totals.bytes_read);
+        sum.added_bytes = sum.added_bytes.saturating_add(snapshot.totals.added);
     }
     for run in runs {
         let sum = sums.entry(label(run.begun_ns)).or_default();

@@ -6,14 +6,17 @@
 
 use super::record::Record;
 use super::{Context, Error, Result};
-use crate::base::SlotId;
+use crate::base::{Kind, Problem, SlotId};
 use crate::crypto::slots::{GuardKind, Unlock};
+use crate::format::keys::MAX_LABEL_BYTES;
 use crate::format::run::Outcome as Ended;
 use crate::repo;
 use crate::repo::slots::{self, StoredSlot};
+use crate::store::Key;
 use std::collections::BTreeSet;
 
 pub use crate::format::keys::GuardKind as SlotKind;
+pub use crate::repo::slots::Copies;
 
 /// What everybody should know who removes a slot.
 const NOTE: &str = "whoever knew the removed secret and kept a copy of the repository can still open that copy, and \
@@ -40,6 +43,17 @@ pub struct SlotInfo {
     pub passes: Option<u32>,
     /// Lanes of argon2id.
     pub lanes: Option<u32>,
+    /// How its two copies stand to each other.
+    pub copies: Copies,
+}
+
+/// Copies were mended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// Objects that were written anew with the bytes of their other copy.
+    pub written: Vec<String>,
+    /// Objects that differ from their copy and were left, and why.
+    pub left: Vec<Problem>,
 }
 
 /// A slot was added.
@@ -69,18 +83,47 @@ pub struct Replaced {
     pub note: String,
 }
 
-/// All slots that lead to the root key in use, the oldest first.
+/// All slots that lead to the root key in use, the oldest first. One whose copies differ is there twice.
 pub fn list(context: &Context) -> Result<Vec<SlotInfo>> {
     let current = context.repository.slot();
-    Ok(usable(context)?.into_iter().map(|stored| describe(stored, current)).collect())
+    Ok(versions(context)?.into_iter().map(|stored| describe(stored, current)).collect())
 }
 
-fn usable(context: &Context) -> Result<Vec<StoredSlot>> {
+fn versions(context: &Context) -> Result<Vec<StoredSlot>> {
     let root = context.repository.keyring().root().key_id();
     let mut stored = slots::list(&**context.repository.store())?;
-    let mut seen = BTreeSet::new();
-    stored.retain(|stored| stored.root == root && seen.insert(stored.slot.id));
+    stored.retain(|stored| stored.root == root);
     Ok(stored)
+}
+
+/// Each slot once.
+fn usable(context: &Context) -> Result<Vec<StoredSlot>> {
+    let mut stored = versions(context)?;
+    let mut seen = BTreeSet::new();
+    stored.retain(|stored| seen.insert(stored.slot.id));
+    Ok(stored)
+}
+
+/// Mends the copies of slots, epochs and config that differ from their other copy. `secret` is what opened the
+/// repository: it shows which copy of its own slot is right. Nothing that may be the good one is written over.
+pub fn repair(context: &Context, secret: &Unlock) -> Result<Repaired> {
+    let mut record = Record::begin(context, "key repair");
+    let mended = context.repository.check_writable().and_then(|()| repo::mend_copies(&context.repository, secret));
+    match mended {
+        Ok((written, left)) => {
+            let problem = |(key, reason): &(Key, String)| Problem::new(key.to_string(), reason, Kind::Damaged);
+            let left: Vec<Problem> = left.iter().map(problem).collect();
+            record.figure("written", written.len() as u64);
+            record.problems(&left);
+            record.save(context, if left.is_empty() { Ended::Done } else { Ended::Damage })?;
+            Ok(Repaired { written: written.iter().map(ToString::to_string).collect(), left })
+        }
+        Err(error) => {
+            let error = error.into();
+            record.save_failure(context, &error);
+            Err(error)
+        }
+    }
 }
 
 fn describe(stored: StoredSlot, current: SlotId) -> SlotInfo {
@@ -95,6 +138,7 @@ fn describe(stored: StoredSlot, current: SlotId) -> SlotInfo {
         memory_kib: slot.guard.memory_kib,
         passes: slot.guard.passes,
         lanes: slot.guard.lanes,
+        copies: stored.copies,
     }
 }
 
@@ -150,16 +194,20 @@ pub fn passwd(context: &Context, slot: Option<SlotId>, new: &Unlock, kind: Guard
 /// Guards `slot`, by default the one in use, anew with its own `secret`: with another cost of argon2id, say.
 pub fn rewrap(context: &Context, slot: Option<SlotId>, secret: &Unlock, kind: GuardKind) -> Result<Replaced> {
     recorded(context, "key rewrap", || {
-        let slots = usable(context)?;
-        let old = find(&slots, slot.unwrap_or(context.repository.slot()))?;
-        match slots::open(old, context.repository.id(), secret) {
-            Err(error) if slots::is_wrong_secret(&error) => Err(Error::Repo(repo::Error::NoSlotOpens {
-                slots: 1,
-                location: format!("{} (slot {})", context.repository.store().location(), old.slot.id.short()),
-            })),
-            Err(error) => Err(error.into()),
-            Ok(_) => replace(context, old, secret, kind),
+        let slots = versions(context)?;
+        let id = slot.unwrap_or(context.repository.slot());
+        find(&slots, id)?;
+        let mut broken = None;
+        // Where its copies differ, the one that opens is the slot.
+        for old in slots.iter().filter(|stored| stored.slot.id == id) {
+            match slots::open(old, context.repository.id(), secret) {
+                Ok(_) => return replace(context, old, secret, kind),
+                Err(error) if slots::is_wrong_secret(&error) => {}
+                Err(error) => broken = Some(error),
+            }
         }
+        let location = format!("{} (slot {})", context.repository.store().location(), id.short());
+        Err(broken.unwrap_or(repo::Error::NoSlotOpens { slots: 1, location }).into())
     })
 }
 
@@ -178,6 +226,12 @@ fn replace(context: &Context, old: &StoredSlot, new: &Unlock, kind: GuardKind) -
 fn store_slot(context: &Context, unlock: &Unlock, kind: GuardKind, label: &str) -> Result<SlotId> {
     let repository = &context.repository;
     repository.check_writable()?;
+    if label.len() > MAX_LABEL_BYTES {
+        return Err(Error::Usage(format!(
+            "a label of {} bytes is too long: {MAX_LABEL_BYTES} are the most",
+            label.len()
+        )));
+    }
     let root = repository.keyring().root();
     Ok(slots::add(&**repository.store(), repository.id(), root, unlock, kind, label, repository.clock())?)
 }

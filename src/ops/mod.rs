@@ -5,14 +5,20 @@
 
 pub mod backup;
 pub mod browse;
+mod content;
+pub mod drill;
+pub mod dumps;
+pub mod export;
 mod fetch;
 pub mod forget;
 pub mod info;
 pub mod keys;
+pub mod probe;
 pub mod prune;
 pub mod rebuild;
 pub mod record;
 pub mod restore;
+pub mod restore_database;
 pub mod retention;
 pub mod select;
 mod spill;
@@ -24,10 +30,12 @@ mod walk;
 
 use crate::base::{Event, Kind, Monitor, Problem, Stop};
 use crate::format::session::SessionKind;
-use crate::repo::index::{Index, Opened};
+use crate::format::snapshot::Snapshot;
+use crate::repo::index::{Index, Opened, missing_segment};
 use crate::repo::{self, Repository, Session};
 use crate::source;
 use crate::target;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -46,13 +54,17 @@ pub struct Context {
 }
 
 impl Context {
-    /// Opens the index of `repository` and brings it up to date.
+    /// Opens the index of `repository` and brings it up to date. Refuses a repository whose config is older than one
+    /// that was seen before.
     pub fn open(
         repository: Repository,
         cache_dir: Option<PathBuf>,
         monitor: Arc<dyn Monitor>,
         stop: Stop,
     ) -> Result<(Context, Opened), Error> {
+        if let Some(folder) = &cache_dir {
+            repo::remembered::check_config(&repository, folder)?;
+        }
         let repository = Arc::new(repository);
         let (index, opened) = Index::open(&**repository.store(), repository.keyring(), cache_dir.as_deref())?;
         Ok((Context { repository, index: Arc::new(index), cache_dir, monitor, stop }, opened))
@@ -77,6 +89,16 @@ impl Context {
         Ok((session, opened))
     }
 
+    /// The segments that these snapshots name and that are gone; each once.
+    fn missing_segments<'s>(&self, snapshots: impl IntoIterator<Item = &'s Snapshot>) -> Result<Vec<Problem>, Error> {
+        let store = &**self.repository.store();
+        let mut missing = BTreeSet::new();
+        for snapshot in snapshots {
+            missing.extend(self.index.missing_of(store, snapshot.id, &snapshot.segments)?);
+        }
+        Ok(missing.into_iter().map(missing_segment).collect())
+    }
+
     /// Ends the verb if somebody asked to stop.
     pub fn check_stop(&self) -> Result<(), Error> {
         if self.stop.raised() { Err(Error::Interrupted) } else { Ok(()) }
@@ -95,6 +117,9 @@ pub enum Error {
     /// A target failed as a whole.
     #[error(transparent)]
     Target(#[from] target::files::Error),
+    /// A talk with a database server failed.
+    #[error(transparent)]
+    Database(#[from] crate::db::Error),
     /// The request cannot be carried out as it stands.
     #[error("{0}")]
     Usage(String),
@@ -127,6 +152,7 @@ impl Error {
             Error::Repo(error) => error.kind(),
             Error::Source(error) => error.kind(),
             Error::Target(error) => error.kind(),
+            Error::Database(error) => error.kind(),
             Error::Usage(_) => Kind::Usage,
             Error::NotFound(_) => Kind::NotFound,
             Error::Refused(_) => Kind::Refused,

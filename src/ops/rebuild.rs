@@ -8,8 +8,8 @@ use super::record::Record;
 use super::{Context, Error, Result};
 use crate::base::Problem;
 use crate::format::run::Outcome as Ended;
-use crate::repo::index::{Origin, cache, rebuild_from_packs};
-use crate::repo::session;
+use crate::repo::index::{Origin, cache, delete_replaced, rebuild_from_packs};
+use crate::repo::{session, snapshots};
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,12 +57,17 @@ fn run(context: &Context, record: &mut Record) -> Result<Outcome> {
         session: own,
         level: 0,
         supersedes: Vec::new(),
+        previous: Vec::new(),
         condemned_seen: 0,
         written_ns: context.repository.now_ns(),
     };
     let rebuilt = rebuild_from_packs(store, keyring, &origin, &*context.monitor, &context.stop);
     context.check_stop()?;
     let rebuilt = rebuilt?;
+    // Before anything goes: from here on nobody misses the old ones.
+    let snapshots = snapshots::names(&context.repository)?;
+    session::put_roster(&context.repository, own, snapshots, rebuilt.segments.clone(), rebuilt.replaced.clone())?;
+    delete_replaced(store, &rebuilt)?;
     alone.session.end()?;
     forget_cache(context)?;
     context.index.refresh(store, keyring)?;
@@ -70,7 +75,7 @@ fn run(context: &Context, record: &mut Record) -> Result<Outcome> {
         packs: rebuilt.packs,
         blobs: rebuilt.blobs,
         segments_written: rebuilt.segments.len() as u64,
-        segments_deleted: rebuilt.deleted,
+        segments_deleted: rebuilt.replaced.len() as u64,
         damaged: rebuilt.damaged,
     })
 }

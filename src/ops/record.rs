@@ -2,7 +2,7 @@
 
 use super::{Context, Error};
 use crate::base::{Kind, Problem, RunId, SessionId, SnapshotId, random};
-use crate::format::cbor::Unknown;
+use crate::format::cbor::{Bytes, Unknown};
 use crate::format::run::{Figure, MAX_PROBLEMS, Outcome, Run};
 use crate::format::snapshot::StoredProblem;
 use crate::repo::runs;
@@ -78,5 +78,6 @@ impl Record {
 
 /// A problem as it is stored.
 pub fn stored_problem(problem: &Problem) -> StoredProblem {
-    StoredProblem { subject: problem.subject.clone(), message: problem.message.clone(), unknown: Unknown::none() }
+    let subject = Bytes(problem.exact_subject().to_vec());
+    StoredProblem { subject, message: problem.message.clone(), unknown: Unknown::none() }
 }

@@ -458,6 +458,9 @@ pub(super) mod samples {
             description: String::new(),
             received_ns: time_ns,
             dumps: Vec::new(),
+            segments: Vec::new(),
+            imported: Vec::new(),
+            validated: false,
             unknown: Unknown::none(),
         }
     }

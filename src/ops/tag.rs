@@ -90,7 +90,15 @@ fn tag_one(context: &Context, id: SnapshotId, change: &Change, outcome: &mut Out
         outcome.unchanged += 1;
         return Ok(session.end()?);
     }
-    let new = Snapshot { id: session.id(), tags: tags.clone(), original: old.original.or(Some(old.id)), ..*old };
+    context.index.refresh(&**context.repository.store(), context.repository.keyring())?;
+    let new = Snapshot {
+        id: session.id(),
+        tags: tags.clone(),
+        original: old.original.or(Some(old.id)),
+        // It is as old as its session, not as what it holds: these are named by now, or gone on purpose.
+        segments: context.index.newest_segments()?,
+        ..*old
+    };
     session.commit(&new)?;
     outcome.changed.push(Changed { old: id, new: new.id, tags });
     forget::remove(context, id)

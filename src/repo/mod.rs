@@ -6,11 +6,13 @@
 pub mod base_cache;
 pub mod blob_reader;
 pub mod blob_writer;
+pub mod copies;
 pub mod error;
 pub mod index;
 pub mod keyring;
 pub mod pack_reader;
 pub mod pack_writer;
+pub mod remembered;
 pub mod runs;
 pub mod session;
 pub mod slots;
@@ -28,8 +30,9 @@ use crate::crypto::slots::{GuardKind, Unlock};
 use crate::format::cbor::{Cbor, Unknown};
 use crate::format::config::{self, ChunkerConfig, Config, StoreConfig, StoredConfig};
 use crate::format::envelope::{self, ObjectKind};
-use crate::format::keys::{Epoch, MAX_EPOCH_BYTES};
+use crate::format::keys::{Epoch, MAX_EPOCH_BYTES, MAX_SLOT_BYTES};
 use crate::store::{Area, Key, ObjectStore, Put};
+use copies::{Mended, Verdict};
 use slots::StoredSlot;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -121,10 +124,13 @@ impl SealedRepository {
     pub fn open(store: Arc<dyn ObjectStore>) -> Result<SealedRepository> {
         let limit = config::MAX_BYTES as u64;
         let decode = |bytes: &[u8]| config::decode(bytes).map_err(Error::object("config"));
-        let configs = read_versions(&*store, &config_key(), limit, &decode).map_err(|error| match error.kind() {
-            crate::base::Kind::NotFound => Error::NoRepository(store.location()),
-            _ => error,
-        })?;
+        let mut configs =
+            read_versions(&*store, &config_key(), limit, &decode).map_err(|error| match error.kind() {
+                crate::base::Kind::NotFound => Error::NoRepository(store.location()),
+                _ => error,
+            })?;
+        // Who replaces it may have been stopped between the two.
+        configs.sort_by_key(|stored| std::cmp::Reverse(stored.config.revision));
         let unknown = |stored: &StoredConfig| {
             let mut features = stored.config.reader_features.iter();
             features.find(|feature| !READER_FEATURES.contains(&feature.as_str())).cloned()
@@ -229,6 +235,56 @@ fn open_epoch(key: &Key, bytes: &[u8], repository: RepositoryId, root: &RootKey)
         Ok(Some(epoch))
     } else {
         Err(Error::damaged(key, "it is the epoch of another name"))
+    }
+}
+
+/// Mends one copy of everything that lies in the store twice with the other, as far as `unlock` and the root key tell
+/// which is right; gives what was written, and what was left and why.
+pub fn mend_copies(repository: &Repository, unlock: &Unlock) -> Result<copies::Written> {
+    let (store, root) = (&*repository.store, repository.keyring.root());
+    let (mut written, mut left) = (Vec::new(), Vec::new());
+    let mut take = |key: Key, mended: Mended| match mended {
+        Mended::Alike => {}
+        Mended::Written(key) => written.push(key),
+        Mended::Left(reason) => left.push((key, reason)),
+    };
+    let judge = |bytes: &[u8]| judge_config(bytes, root);
+    take(config_key(), copies::mend(store, &config_key(), config::MAX_BYTES as u64, &judge)?);
+    for key in names_twice(store, Area::Epochs)? {
+        let judge = |bytes: &[u8]| judge_epoch(&key, bytes, repository.id(), root);
+        take(key.clone(), copies::mend(store, &key, MAX_EPOCH_BYTES as u64, &judge)?);
+    }
+    for key in names_twice(store, Area::Keys)? {
+        let judge = |bytes: &[u8]| slots::judge(&key, bytes, repository.id(), root.key_id(), unlock);
+        take(key.clone(), copies::mend(store, &key, MAX_SLOT_BYTES as u64, &judge)?);
+    }
+    Ok((written, left))
+}
+
+/// The plain keys of an area whose objects lie there twice, each once.
+fn names_twice(store: &dyn ObjectStore, area: Area) -> Result<BTreeSet<Key>> {
+    let mut keys = BTreeSet::new();
+    store.list(area, &mut |listed| {
+        keys.insert(Key::new(area, listed.name.strip_suffix(COPY).unwrap_or(&listed.name)));
+    })?;
+    Ok(keys)
+}
+
+fn judge_config(bytes: &[u8], root: &RootKey) -> Verdict {
+    match config::decode(bytes) {
+        Ok(stored) if stored.prove(root).is_ok() => Verdict::Proven(stored.config.revision),
+        Ok(_) => Verdict::Damaged("it is not proven by the root key".to_owned()),
+        Err(error) if error.kind() == crate::base::Kind::Unsupported => Verdict::Foreign,
+        Err(error) => Verdict::Damaged(error.to_string()),
+    }
+}
+
+fn judge_epoch(key: &Key, bytes: &[u8], repository: RepositoryId, root: &RootKey) -> Verdict {
+    match open_epoch(key, bytes, repository, root) {
+        Ok(Some(_)) => Verdict::Proven(0),
+        Ok(None) => Verdict::Foreign,
+        Err(error) if error.kind() == crate::base::Kind::Unsupported => Verdict::Foreign,
+        Err(error) => Verdict::Damaged(error.to_string()),
     }
 }
 
@@ -347,6 +403,7 @@ fn new_config(repository: RepositoryId, created_ns: i64, sizes: Sizes, store: St
         reader_features: READER_FEATURES.iter().map(ToString::to_string).collect(),
         writer_features: WRITER_FEATURES.iter().map(ToString::to_string).collect(),
         store,
+        revision: 1,
         unknown: Unknown::none(),
     }
 }

@@ -152,8 +152,8 @@ impl PackWriter {
         self.directory.blocks.is_empty() || (bytes <= self.target_bytes && blobs <= MAX_BLOBS)
     }
 
-    /// Writes a block.
-    pub fn add(&mut self, block: SealedBlock) -> Result<()> {
+    /// Writes a block; gives back its bytes, which nobody needs any more.
+    pub fn add(&mut self, block: SealedBlock) -> Result<Vec<u8>> {
         let key = self.key_number(block.key);
         let number = |count: usize| u32::try_from(count).expect("a pack has far fewer than 2^32 parts");
         let block_number = number(self.directory.blocks.len());
@@ -178,7 +178,8 @@ impl PackWriter {
                 chain: frame.chain,
             });
         }
-        self.write(&block.bytes)
+        self.write(&block.bytes)?;
+        Ok(block.bytes)
     }
 
     fn key_number(&mut self, key: KeyId) -> u32 {

@@ -8,9 +8,6 @@ use crate::format::envelope::ObjectKind;
 use crate::format::run::Run;
 use crate::store::{Area, Key};
 
-/// The largest run record that is read.
-const MAX_RUN_BYTES: u64 = 4 << 20;
-
 /// Stores a run record.
 pub fn save(repository: &Repository, run: &Run) -> Result<()> {
     let sealed = repository.keyring().seal(ObjectKind::Run, &run.to_cbor())?;
@@ -28,7 +25,7 @@ pub fn list(repository: &Repository) -> Result<Readable<Run, RunId>> {
         let key = Key::new(Area::Runs, id);
         let loaded = repository
             .store()
-            .get(&key, MAX_RUN_BYTES)
+            .get(&key, ObjectKind::Run.max_bytes() as u64)
             .map_err(Error::from)
             .and_then(|object| repository.keyring().load::<Run>(ObjectKind::Run, object, &key));
         match loaded {

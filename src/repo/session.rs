@@ -10,11 +10,12 @@
 //!
 //! A session begins with `sessions/ID`, then lists the condemned records and puts `sessions/ID.seen` with their
 //! numbers. A record that has been swept or given up leaves `condemned/NUMBER.done`, so that no number ever comes
-//! twice: caches and segments know records by their numbers alone. A session ends by committing `snapshots/ID` or with `sessions/ID.end`; a writer needs no right to delete.
+//! twice: caches and segments know records by their numbers alone. It says which segments there should be from then
+//! on ([`super::index`]). A session ends by committing `snapshots/ID` or with `sessions/ID.end`; a writer needs no right to delete.
 
 use super::Repository;
 use super::error::{Error, Result};
-use crate::base::{SessionId, random};
+use crate::base::{Kind, SegmentId, SessionId, SnapshotId, random};
 use crate::format::cbor::{Cbor, Unknown};
 use crate::format::envelope::{self, ObjectKind};
 use crate::format::session::{Condemned, End, Seen, Session as Stored, SessionKind};
@@ -22,12 +23,8 @@ use crate::format::snapshot::Snapshot;
 use crate::store::{Area, Key, ObjectStore, Put};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The largest session object that is read.
-const MAX_SESSION_BYTES: u64 = 1 << 20;
 const SEEN: &str = ".seen";
 const END: &str = ".end";
-/// What a condemned record leaves when it has been swept or given up: the same record without contents.
-const DONE: &str = ".done";
 
 /// A session in your hand: the repository knows that you are at work.
 pub struct Session<'r> {
@@ -113,23 +110,23 @@ fn put_new(repository: &Repository, key: &Key, kind: ObjectKind, content: &impl 
     Ok(())
 }
 
+/// The most bytes of an object that are read.
+fn limit(kind: ObjectKind) -> u64 {
+    kind.max_bytes() as u64
+}
+
 /// The numbers of the condemned records in the store.
 pub fn condemned_numbers(store: &dyn ObjectStore) -> Result<BTreeSet<u64>> {
-    let mut numbers = BTreeSet::new();
-    store.list(Area::Condemned, &mut |listed| numbers.extend(listed.name.parse::<u64>().ok()))?;
-    Ok(numbers)
+    list_condemned(store).map(|(open, _)| open)
 }
 
 pub use super::index::{condemned_key, load_condemned};
+use super::index::{done_key, list_condemned, list_segments};
 
 /// The number of the next condemned record: above all that ever were.
 pub fn next_condemned(store: &dyn ObjectStore) -> Result<u64> {
-    let mut highest = 0;
-    store.list(Area::Condemned, &mut |listed| {
-        let digits = listed.name.strip_suffix(DONE).unwrap_or(&listed.name);
-        highest = highest.max(digits.parse().unwrap_or(0));
-    })?;
-    Ok(highest + 1)
+    let (open, closed) = list_condemned(store)?;
+    Ok(open.last().max(closed.last()).copied().unwrap_or(0) + 1)
 }
 
 /// Stores a condemned record; false if somebody else has taken its number.
@@ -139,27 +136,58 @@ pub fn put_condemned(repository: &Repository, record: &Condemned) -> Result<bool
 }
 
 /// Takes back a condemned record, whether its packs have been swept or are needed after all.
+///
+/// What it leaves is the roster of the segments that there should be from then on: those that the record keeps and
+/// those of the others that are still there. Together they serve the snapshots that it saw: whatever was swept is said
+/// again by those kept, and what was not swept is there.
 pub fn close_condemned(repository: &Repository, number: u64, by: SessionId) -> Result<()> {
-    let done = |number: u64| Key::new(Area::Condemned, format!("{number:010}{DONE}"));
-    let mark = Condemned {
-        number,
-        session: by,
-        at_ns: repository.now_ns(),
-        packs: Vec::new(),
-        segments: Vec::new(),
-        snapshots: Vec::new(),
-        kept_segments: Vec::new(),
-        unknown: Unknown::none(),
+    let store = &**repository.store();
+    let (kept, gone, snapshots) = match load_condemned(store, repository.keyring(), number) {
+        Ok(record) => {
+            let there = list_segments(store)?;
+            let (stay, gone) = record.segments.into_iter().partition(|id| there.contains_key(id));
+            let stay: Vec<SegmentId> = stay;
+            ([record.kept_segments, stay].concat(), gone, record.snapshots)
+        }
+        // Nobody knows what it named: what is there counts.
+        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported | Kind::NotFound) => {
+            let snapshots = super::snapshots::names(repository)?;
+            (list_segments(store)?.into_keys().collect(), Vec::new(), snapshots)
+        }
+        Err(error) => return Err(error),
     };
+    put_done(repository, number, by, snapshots, kept, gone)
+}
+
+/// Leaves a roster without a record: `kept` are the segments that serve all `snapshots`, and `gone` those that go.
+pub fn put_roster(
+    repository: &Repository,
+    by: SessionId,
+    snapshots: Vec<SnapshotId>,
+    kept: Vec<SegmentId>,
+    gone: Vec<SegmentId>,
+) -> Result<()> {
+    let number = next_condemned(&**repository.store())?;
+    put_done(repository, number, by, snapshots, kept, gone)
+}
+
+fn put_done(
+    repository: &Repository,
+    number: u64,
+    by: SessionId,
+    snapshots: Vec<SnapshotId>,
+    kept_segments: Vec<SegmentId>,
+    segments: Vec<SegmentId>,
+) -> Result<()> {
+    let at_ns = repository.now_ns();
+    let (packs, unknown) = (Vec::new(), Unknown::none());
+    let mark = Condemned { number, session: by, at_ns, packs, segments, snapshots, kept_segments, unknown };
     // The mark first: were the record gone before it, its number could come again.
-    put_new(repository, &done(number), ObjectKind::Condemned, &mark)?;
+    put_new(repository, &done_key(number), ObjectKind::Condemned, &mark)?;
     let store = &**repository.store();
     store.delete(&condemned_key(number))?;
-    let mut older = Vec::new();
-    store.list(Area::Condemned, &mut |listed| {
-        older.extend(listed.name.strip_suffix(DONE).and_then(|digits| digits.parse::<u64>().ok()));
-    })?;
-    older.iter().filter(|old| **old < number).try_for_each(|old| store.delete(&done(*old)))?;
+    let (_, closed) = list_condemned(store)?;
+    closed.iter().filter(|old| **old < number).try_for_each(|old| store.delete(&done_key(*old)))?;
     Ok(())
 }
 
@@ -203,26 +231,64 @@ pub fn open_sessions(repository: &Repository) -> Result<Vec<OpenSession>> {
     Ok(open)
 }
 
+/// A session as its mark says it. One whose mark is damaged is open too: nobody knows who it is, so it counts as
+/// living until it is old.
 fn load_session(repository: &Repository, id: SessionId, stored_ns: i64, has_seen: bool) -> Result<Option<OpenSession>> {
-    let store = &**repository.store();
     let key = Key::new(Area::Sessions, id);
-    let object = match store.get(&key, MAX_SESSION_BYTES) {
-        Err(error) if error.kind() == crate::base::Kind::NotFound => return Ok(None),
-        other => other?,
+    let mark = match load_mark(repository, id) {
+        Ok(mark) => mark,
+        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+        Err(error) if is_unreadable(&error) => unknown_session(id, &key),
+        Err(error) => return Err(error),
     };
-    let mark: Stored = repository.keyring().load(ObjectKind::Session, object, &key)?;
-    if mark.id != id {
-        return Err(Error::damaged(&key, "it is the mark of another session"));
-    }
-    let seen = if has_seen {
-        let key = Key::new(Area::Sessions, format!("{id}{SEEN}"));
-        let seen: Seen = repository.keyring().load(ObjectKind::Seen, store.get(&key, MAX_SESSION_BYTES)?, &key)?;
-        (seen.session == id).then(|| seen.records.into_iter().collect())
-    } else {
-        None
+    let seen = match has_seen.then(|| load_seen(repository, id)) {
+        None => None,
+        Some(Ok(seen)) => Some(seen),
+        // What it has seen is not known, so nothing is swept before it ends or is fenced.
+        Some(Err(error)) if is_unreadable(&error) || error.kind() == Kind::NotFound => None,
+        Some(Err(error)) => return Err(error),
     };
     let dead = repository.machine().knows_dead(&mark.host, &mark.boot, mark.process, mark.process_began);
     Ok(Some(OpenSession { mark, seen, stored_ns, dead }))
+}
+
+fn is_unreadable(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Damaged | Kind::Unsupported)
+}
+
+fn load_mark(repository: &Repository, id: SessionId) -> Result<Stored> {
+    let key = Key::new(Area::Sessions, id);
+    let object = repository.store().get(&key, limit(ObjectKind::Session))?;
+    let mark: Stored = repository.keyring().load(ObjectKind::Session, object, &key)?;
+    match mark.id == id {
+        true => Ok(mark),
+        false => Err(Error::damaged(&key, "it is the mark of another session")),
+    }
+}
+
+fn load_seen(repository: &Repository, id: SessionId) -> Result<BTreeSet<u64>> {
+    let key = Key::new(Area::Sessions, format!("{id}{SEEN}"));
+    let object = repository.store().get(&key, limit(ObjectKind::Seen))?;
+    let seen: Seen = repository.keyring().load(ObjectKind::Seen, object, &key)?;
+    match seen.session == id {
+        true => Ok(seen.records.into_iter().collect()),
+        false => Err(Error::damaged(&key, "it is what another session has seen")),
+    }
+}
+
+fn unknown_session(id: SessionId, key: &Key) -> Stored {
+    Stored {
+        id,
+        kind: SessionKind::Writer,
+        host: String::new(),
+        process: 0,
+        boot: String::new(),
+        process_began: 0,
+        begun_ns: 0,
+        program: String::new(),
+        operation: format!("a session whose mark {key} is damaged"),
+        unknown: Unknown::none(),
+    }
 }
 
 /// Sessions that have committed, ended or been fenced and whose marks still lie there.
@@ -256,20 +322,18 @@ pub fn clear_session(store: &dyn ObjectStore, id: SessionId) -> Result<()> {
 
 /// Whether the process of a session is known to be gone. False when its mark cannot tell.
 pub fn is_gone(repository: &Repository, id: SessionId) -> Result<bool> {
-    let key = Key::new(Area::Sessions, id);
-    let object = match repository.store().get(&key, MAX_SESSION_BYTES) {
-        Err(error) if error.kind() == crate::base::Kind::NotFound => return Ok(false),
-        other => other?,
-    };
-    let mark = repository.keyring().load::<Stored>(ObjectKind::Session, object, &key);
-    Ok(mark.is_ok_and(|mark| repository.machine().knows_dead(&mark.host, &mark.boot, mark.process, mark.process_began)))
+    match load_mark(repository, id) {
+        Ok(mark) => Ok(repository.machine().knows_dead(&mark.host, &mark.boot, mark.process, mark.process_began)),
+        Err(error) if is_unreadable(&error) || error.kind() == Kind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a tombstone lies where the session's snapshot would.
 pub fn is_fenced(repository: &Repository, id: SessionId) -> Result<bool> {
     let key = Key::new(Area::Snapshots, id);
-    let there = match repository.store().get(&key, super::snapshots::MAX_SNAPSHOT_BYTES) {
-        Err(error) if error.kind() == crate::base::Kind::NotFound => return Ok(false),
+    let there = match repository.store().get(&key, limit(ObjectKind::Snapshot)) {
+        Err(error) if error.kind() == Kind::NotFound => return Ok(false),
         other => other?,
     };
     let header = envelope::peek_any(&there, "snapshot").map_err(Error::object(&key))?;
@@ -289,7 +353,7 @@ pub fn fence(repository: &Repository, id: SessionId, by: SessionId) -> Result<bo
     match repository.store().put(&key, &sealed)? {
         Put::Stored => Ok(true),
         Put::Existed => {
-            let there = repository.store().get(&key, super::snapshots::MAX_SNAPSHOT_BYTES)?;
+            let there = repository.store().get(&key, limit(ObjectKind::Snapshot))?;
             let header = envelope::peek_any(&there, "snapshot").map_err(Error::object(&key))?;
             Ok(header.kind == ObjectKind::Tombstone)
         }

@@ -1,12 +1,13 @@
 //! Key slots in the store: made, listed, opened, removed.
 
+use super::copies::Verdict;
 use super::error::{Error, Result};
-use super::{COPY, read_versions, write_twice};
+use super::{COPY, copy_of, write_twice};
 use crate::base::{Clock, KeyId, Kind, RepositoryId, SlotId, random};
 use crate::crypto::keys::RootKey;
 use crate::crypto::slots::{self, Grant, GuardKind, SlotParts, Stretch, StretchCost, Unlock};
 use crate::format::cbor::{Bytes, Unknown};
-use crate::format::keys::{Guard, GuardKind as StoredKind, MAX_SLOT_BYTES, Slot, StoredGrant};
+use crate::format::keys::{Guard, GuardKind as StoredKind, MAX_LABEL_BYTES, MAX_SLOT_BYTES, Slot, StoredGrant};
 use crate::store::{Area, Key, ObjectStore};
 
 /// A slot as it lies in the store, and the root key that it grants.
@@ -15,6 +16,21 @@ pub struct StoredSlot {
     pub slot: Slot,
     /// The root key it grants.
     pub root: KeyId,
+    /// How its two copies stand to each other.
+    pub copies: Copies,
+}
+
+/// How the two copies of a slot stand to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies {
+    /// They are alike.
+    Alike,
+    /// They differ, and this is the object itself. One of them is damaged; which, shows when they are opened.
+    First,
+    /// They differ, and this is its `.copy`.
+    Second,
+    /// The other one is missing or makes no sense.
+    Alone,
 }
 
 /// All slots, readable without any key, sorted by when they were made. Slots that cannot be read are left out when
@@ -32,9 +48,13 @@ pub fn list(store: &dyn ObjectStore) -> Result<Vec<StoredSlot>> {
     let mut first_error = None;
     for name in names {
         let key = Key::new(Area::Keys, &name);
-        match read_versions(store, &key, MAX_SLOT_BYTES as u64, &|bytes| decode_slot(&key, bytes)) {
-            Ok(versions) => found.extend(versions),
-            Err(error) => {
+        match read_both(store, &key) {
+            (Ok(first), Ok(second)) if first.bytes == second.bytes => found.push(first.says(Copies::Alike)),
+            (Ok(first), Ok(second)) => found.extend([first.says(Copies::First), second.says(Copies::Second)]),
+            (Ok(one), Err(_)) | (Err(_), Ok(one)) => found.push(one.says(Copies::Alone)),
+            (Err(first), Err(second)) => {
+                // That one of the two is missing says less than what is wrong with the other.
+                let error = if first.kind() == Kind::NotFound { second } else { first };
                 first_error.get_or_insert(error);
             }
         }
@@ -48,11 +68,47 @@ pub fn list(store: &dyn ObjectStore) -> Result<Vec<StoredSlot>> {
     }
 }
 
-fn decode_slot(key: &Key, bytes: &[u8]) -> Result<StoredSlot> {
-    let (slot, root) = Slot::decode(bytes).map_err(Error::object(key))?;
+/// One of the copies of a slot.
+struct One {
+    bytes: Vec<u8>,
+    slot: Slot,
+    root: KeyId,
+}
+
+impl One {
+    fn says(self, copies: Copies) -> StoredSlot {
+        StoredSlot { slot: self.slot, root: self.root, copies }
+    }
+}
+
+/// A slot's object and its copy, each as it is or why it is not.
+fn read_both(store: &dyn ObjectStore, key: &Key) -> (Result<One>, Result<One>) {
+    let read = |at: &Key| {
+        let bytes = store.get(at, MAX_SLOT_BYTES as u64)?;
+        decode_slot(key, bytes)
+    };
+    (read(key), read(&copy_of(key)))
+}
+
+fn decode_slot(key: &Key, bytes: Vec<u8>) -> Result<One> {
+    let (slot, root) = Slot::decode(&bytes).map_err(Error::object(key))?;
     match slot.id.to_string() == key.name() {
-        true => Ok(StoredSlot { slot, root }),
+        true => Ok(One { bytes, slot, root }),
         false => Err(Error::damaged(key, "it is the slot of another name")),
+    }
+}
+
+/// What can be said of one copy of the slot at `key` when `unlock` may be its secret.
+pub fn judge(key: &Key, bytes: &[u8], repository: RepositoryId, root: KeyId, unlock: &Unlock) -> Verdict {
+    match decode_slot(key, bytes.to_vec()) {
+        Err(error) if error.kind() == Kind::Unsupported => Verdict::Foreign,
+        Err(error) => Verdict::Damaged(error.to_string()),
+        Ok(one) if one.root != root => Verdict::Foreign,
+        Ok(one) => match open(&one.says(Copies::Alone), repository, unlock) {
+            Ok(_) => Verdict::Proven(0),
+            // Somebody else's, or damaged where only its own secret shows it.
+            Err(_) => Verdict::Sound,
+        },
     }
 }
 
@@ -66,6 +122,10 @@ pub fn add(
     label: &str,
     clock: &Clock,
 ) -> Result<SlotId> {
+    if label.len() > MAX_LABEL_BYTES {
+        let text = format!("a label of {} bytes is too long: {MAX_LABEL_BYTES} are the most", label.len());
+        return Err(Error::Refused(text));
+    }
     let (private, parts) = slots::create_slot(unlock, kind)?;
     let now = clock.now().as_nanosecond() as i64;
     let mut slot = Slot {
@@ -85,7 +145,7 @@ pub fn add(
     let key = Key::new(Area::Keys, slot.id);
     write_twice(store, &key, &slot.encode(root.key_id()))?;
     let (read_back, root_id) = Slot::decode(&store.get(&key, MAX_SLOT_BYTES as u64)?).map_err(Error::object(&key))?;
-    open(&StoredSlot { slot: read_back, root: root_id }, repository, unlock)?;
+    open(&StoredSlot { slot: read_back, root: root_id, copies: Copies::Alike }, repository, unlock)?;
     Ok(slot.id)
 }
 
@@ -103,8 +163,10 @@ pub fn open(stored: &StoredSlot, repository: RepositoryId, unlock: &Unlock) -> R
 /// Removes a slot. Never the last one: that is the caller's to see to.
 pub fn remove(store: &dyn ObjectStore, id: SlotId) -> Result<()> {
     let key = Key::new(Area::Keys, id);
-    store.delete(&super::copy_of(&key))?;
+    store.delete(&copy_of(&key))?;
     store.delete(&key)?;
+    // A key that was taken away must not open anything again after a power cut.
+    store.flush(Area::Keys)?;
     Ok(())
 }
 

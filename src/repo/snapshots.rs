@@ -7,9 +7,6 @@ use crate::format::envelope::{self, ObjectKind};
 use crate::format::snapshot::Snapshot;
 use crate::store::{Area, Key};
 
-/// The largest snapshot object that is read.
-pub const MAX_SNAPSHOT_BYTES: u64 = 16 << 20;
-
 /// What lies under a snapshot's name.
 pub enum Found {
     /// A snapshot.
@@ -31,7 +28,7 @@ pub fn names(repository: &Repository) -> Result<Vec<SnapshotId>> {
 /// Reads what lies under the name `id`.
 pub fn load(repository: &Repository, id: SnapshotId) -> Result<Found> {
     let key = Key::new(Area::Snapshots, id);
-    let object = match repository.store().get(&key, MAX_SNAPSHOT_BYTES) {
+    let object = match repository.store().get(&key, ObjectKind::Snapshot.max_bytes() as u64) {
         Err(error) if error.kind() == Kind::NotFound => return Ok(Found::Gone),
         other => other?,
     };

@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use crate::base::BlobId;
 use crate::format::cbor::{Bytes, Cbor, Unknown, Writer};
 use crate::format::pack::BlobKind;
-use crate::format::tree::{Child, Ids, ListPiece, NODE_CHUNKS, Node, Owner, TreePiece};
+use crate::format::tree::{Child, Ids, ListPiece, MAX_PIECE_ITEMS, NODE_CHUNKS, Node, Owner, TreePiece};
 use std::collections::BTreeMap;
 
 /// No cut before a piece has this many bytes.
@@ -67,7 +67,7 @@ impl TreeBuilder {
         self.count += 1;
         remember(&mut self.users, node.uid, user);
         remember(&mut self.groups, node.gid, group);
-        let full = self.nodes.len() >= PIECE_MOST_BYTES;
+        let full = self.nodes.len() >= PIECE_MOST_BYTES || self.count >= MAX_PIECE_ITEMS;
         if full || (self.nodes.len() >= PIECE_LEAST_BYTES && ends_piece(&node.name.0)) {
             self.close_piece(blobs)?;
         }
@@ -173,10 +173,16 @@ pub enum Content {
 }
 
 /// A list of chunks in the making.
-#[derive(Default)]
 pub struct ListBuilder {
     chunks: Vec<(BlobId, u64)>,
     pieces: Vec<(BlobId, u64)>,
+    node_chunks: usize,
+}
+
+impl Default for ListBuilder {
+    fn default() -> ListBuilder {
+        ListBuilder::with_node_chunks(NODE_CHUNKS)
+    }
 }
 
 impl ListBuilder {
@@ -185,11 +191,17 @@ impl ListBuilder {
         ListBuilder::default()
     }
 
+    /// An empty list that lies in its node up to `node_chunks` chunks only, at most [`NODE_CHUNKS`]: for who keeps
+    /// many nodes in memory.
+    pub fn with_node_chunks(node_chunks: usize) -> ListBuilder {
+        ListBuilder { chunks: Vec::new(), pieces: Vec::new(), node_chunks: node_chunks.min(NODE_CHUNKS) }
+    }
+
     /// Adds a chunk.
     pub fn add(&mut self, id: BlobId, length: u64, blobs: &mut dyn PutBlob) -> Result<()> {
         self.chunks.push((id, length));
         // Until it is known that the list is too long for its node, nothing is stored.
-        if self.pieces.is_empty() && self.chunks.len() <= NODE_CHUNKS {
+        if self.pieces.is_empty() && self.chunks.len() <= self.node_chunks {
             return Ok(());
         }
         while let Some(end) = list_cut(&self.chunks) {
@@ -202,7 +214,7 @@ impl ListBuilder {
 
     /// Stores what is left and gives the content.
     pub fn finish(mut self, blobs: &mut dyn PutBlob) -> Result<Content> {
-        if self.pieces.is_empty() && self.chunks.len() <= NODE_CHUNKS {
+        if self.pieces.is_empty() && self.chunks.len() <= self.node_chunks {
             return Ok(Content::Chunks(self.chunks));
         }
         if !self.chunks.is_empty() {
@@ -233,7 +245,7 @@ fn put_list(level: u32, items: &[(BlobId, u64)], blobs: &mut dyn PutBlob) -> Res
         lengths: items.iter().map(|(_, length)| *length).collect(),
         unknown: Unknown::none(),
     };
-    let total = items.iter().map(|(_, length)| length).sum();
+    let total = items.iter().fold(0, |sum: u64, (_, length)| sum.saturating_add(*length));
     Ok((blobs.put(BlobKind::List, piece.to_cbor())?, total))
 }
 

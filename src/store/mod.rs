@@ -176,6 +176,8 @@ pub enum Operation {
     Replace,
     /// [`ObjectStore::delete`].
     Delete,
+    /// [`ObjectStore::flush`].
+    Flush,
     /// [`ObjectStore::get`].
     Get,
     /// [`ObjectStore::get_range`].
@@ -198,6 +200,7 @@ impl Operation {
             Operation::Put | Operation::Finish => "write",
             Operation::Replace => "replace",
             Operation::Delete => "delete",
+            Operation::Flush => "flush",
             Operation::Get | Operation::GetRange => "read",
             Operation::Size => "look at",
             Operation::List => "list",
@@ -249,6 +252,8 @@ pub trait Upload: Write + Send {
 /// 8. A full disk or quota is [`Kind::Full`], a forbidden request [`Kind::Denied`], a fault that may pass
 ///    [`Kind::Unavailable`].
 /// 9. `replace` is atomic: a reader sees the old object or the new one; after a crash one of them is there.
+/// 10. What was deleted from an area may be there again after a crash of this machine, unless `flush` of that area has
+///     returned since.
 pub trait ObjectStore: Send + Sync {
     /// Stores `bytes` under `key` unless something is there.
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error>;
@@ -256,7 +261,8 @@ pub trait ObjectStore: Send + Sync {
     /// Begins an object whose name is known only when all is written.
     fn begin(&self) -> Result<Box<dyn Upload>, Error>;
 
-    /// Puts `bytes` in the place of whatever is at `key`. Only for the `config` objects.
+    /// Puts `bytes` in the place of whatever is at `key`. Only for the `config` objects, and to mend an object that has
+    /// two copies with the bytes of the other.
     fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error>;
 
     /// Reads a whole object of at most `limit_bytes`.
@@ -273,6 +279,13 @@ pub trait ObjectStore: Send + Sync {
 
     /// Removes an object; it is fine if there is none.
     fn delete(&self, key: &Key) -> Result<(), Error>;
+
+    /// Makes deletions in an area last. To be called before something else is deleted or promised that relies on them.
+    /// A store whose deletions last at once has nothing to do.
+    fn flush(&self, area: Area) -> Result<(), Error> {
+        let _ = area;
+        Ok(())
+    }
 
     /// Where this is, for messages: a path or a URL without secrets.
     fn location(&self) -> String;
@@ -323,6 +336,10 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
 
     fn delete(&self, key: &Key) -> Result<(), Error> {
         (**self).delete(key)
+    }
+
+    fn flush(&self, area: Area) -> Result<(), Error> {
+        (**self).flush(area)
     }
 
     fn location(&self) -> String {

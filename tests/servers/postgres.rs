@@ -19,28 +19,58 @@ pub const SUPERUSER: &str = "postgres";
 /// See [`SUPERUSER`]. Odd enough that a search for it finds nothing else.
 pub const PASSWORD: &str = "Gpw:7@q/secret";
 
-/// What the shell does: `$1` the folder, `$2` the programs, `$3` the port, `$4` the password file.
+/// What the shell does: `$1` the folder, `$2` the programs, `$3` the port, `$4` the password file, `$5` and `$6`
+/// folder and port of the primary if it is to be a standby; settings follow.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
-cd "$1" || exit 1
+folder=$1 programs=$2 port=$3 password=$4 primary=$5 primary_port=$6
+shift 6
+cd "$folder" || exit 1
 export LC_ALL=C
-"$2/initdb" -D data -U postgres --pwfile "$4" --auth-local=trust --auth-host=scram-sha-256 -E UTF8 --locale=C \
-    --no-sync >log 2>&1 || { cat log; exit 1; }
+if [ -n "$primary" ]; then
+    "$programs/pg_basebackup" -h "$primary" -p "$primary_port" -U postgres -D data -R -c fast --no-sync
+else
+    "$programs/initdb" -D data -U postgres --pwfile "$password" --auth-local=trust --auth-host=scram-sha-256 \
+        -E UTF8 --locale=C --no-sync
+fi >log 2>&1 || { cat log; exit 1; }
 tls=off
+ldd "$programs/postgres" | grep -q libssl &&
 openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
     -keyout data/server.key -out data/server.crt >>log 2>&1 && chmod 600 data/server.key && tls=on
-"$2/postgres" -D data -k "$1" -p "$3" -h 127.0.0.1 -c ssl=$tls -c fsync=off -c full_page_writes=off \
-    -c synchronous_commit=off -c shared_buffers=32MB -c max_connections=90 >>log 2>&1 &
+"$programs/postgres" -D data -k "$folder" -p "$port" -h 127.0.0.1 -c ssl=$tls -c fsync=off -c full_page_writes=off \
+    -c synchronous_commit=off -c shared_buffers=32MB -c max_connections=90 "$@" >>log 2>&1 &
 server=$!
 for i in $(seq 200); do
-    "$2/pg_isready" -q -h "$1" -p "$3" && break
+    "$programs/pg_isready" -q -h "$folder" -p "$port" && break
     kill -0 $server 2>/dev/null || { cat log; exit 1; }
     sleep 0.05
 done
-echo ready $server
+echo ready
 cat >/dev/null
 kill -QUIT $server
 wait $server
+cd / && rm -rf "$folder"
+"#;
+
+/// What the shell of a pooler does: `$1` a folder, `$2` its port, `$3` and `$4` folder and port of the server.
+const POOLER: &str = r#"
+trap '' INT TERM HUP
+cd "$1" || exit 1
+echo '"postgres" ""' >users
+printf '%s\n' '[databases]' "* = host=$3 port=$4 user=postgres" '[pgbouncer]' "listen_port = $2" \
+    'listen_addr = 127.0.0.1' "unix_socket_dir =" 'auth_type = trust' "auth_file = $1/users" \
+    'pool_mode = transaction' >pooler.ini
+PATH=$PATH:/usr/sbin
+pgbouncer -q pooler.ini >log 2>&1 &
+pooler=$!
+for i in $(seq 200); do
+    grep -q 'process up' log && break
+    kill -0 $pooler 2>/dev/null || { cat log; exit 1; }
+    sleep 0.05
+done
+echo ready
+cat >/dev/null
+kill -KILL $pooler
 cd / && rm -rf "$1"
 "#;
 
@@ -52,8 +82,6 @@ pub struct Server {
     pub port: u16,
     /// The folder of its programs.
     pub programs: PathBuf,
-    /// The process of the server itself.
-    pub process: u32,
     /// Ends the server when it closes, that is with us.
     _lifeline: ChildStdin,
 }
@@ -61,16 +89,36 @@ pub struct Server {
 /// The cluster that all tests share, or none if PostgreSQL is not installed; the reason is printed then.
 pub fn server() -> Option<&'static Server> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
-    let server = SERVER.get_or_init(|| programs().map(|programs| start(&programs))).as_ref();
+    let server = SERVER.get_or_init(|| programs().map(|programs| start(&programs, None, &[]))).as_ref();
     if server.is_none() {
         println!("skipped: no server of PostgreSQL is installed");
     }
     server
 }
 
-/// A cluster of its own, for a test that ends it.
-pub fn another() -> Option<Server> {
-    server().map(|server| start(&server.programs))
+/// A cluster of its own with some settings, for a test that ends it.
+pub fn another(settings: &[&str]) -> Option<Server> {
+    server().map(|server| start(&server.programs, None, settings))
+}
+
+/// A standby that follows `primary`.
+pub fn standby_of(primary: &Server) -> Server {
+    start(&primary.programs, Some(primary), &[])
+}
+
+/// A pooler in front of `server` that hands out its sessions by transaction, and the address of `database` through it;
+/// none if there is no such program.
+pub fn pooler_of(server: &Server, database: &str) -> Option<(Address, impl Sized)> {
+    let has_pgbouncer = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].iter().any(|path| Path::new(path).exists());
+    if !has_pgbouncer {
+        println!("skipped: pgbouncer is not installed");
+        return None;
+    }
+    let (folder, port) = (new_folder(), free_port());
+    let arguments = [folder.to_str().unwrap(), &port, server.folder.to_str().unwrap(), &server.port.to_string()];
+    let lifeline = start_shell(&folder, POOLER, &arguments);
+    let url = format!("postgresql://{SUPERUSER}@127.0.0.1:{port}/{database}");
+    Some((Address::parse(&url, &surroundings()).unwrap(), lifeline))
 }
 
 impl Server {
@@ -121,9 +169,10 @@ impl Server {
     }
 }
 
-/// Nobody in particular at home nowhere, with the `PATH` that the tests have.
+/// Nobody in particular at home nowhere, with the `PATH` that the tests have and the server's own programs first.
 pub fn surroundings() -> Surroundings {
     let path = std::env::var("PATH").unwrap_or_default();
+    let path = programs().map_or(path.clone(), |folder| format!("{}:{path}", folder.display()));
     Surroundings { user: Some("nobody".into()), ..Surroundings::default() }.with("PATH", path)
 }
 
@@ -137,8 +186,11 @@ pub fn watch_with(monitor: Arc<dyn Monitor>) -> Watch {
     Watch { stop: Stop::new(), monitor }
 }
 
-/// The newest version that is installed with its server.
+/// The folder that `KEEPSTONE_POSTGRES` names, or that of the newest version that is installed with its server.
 fn programs() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("KEEPSTONE_POSTGRES") {
+        return Some(folder.into());
+    }
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<(u32, PathBuf)> = versions
         .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
@@ -148,33 +200,51 @@ fn programs() -> Option<PathBuf> {
     found.pop().map(|(_, folder)| folder)
 }
 
-fn start(programs: &Path) -> Server {
-    // Short, since the path of a socket has at most 107 bytes.
-    let folder = tempfile::Builder::new().prefix("ks-pg").tempdir().unwrap().keep();
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+fn start(programs: &Path, primary: Option<&Server>, settings: &[&str]) -> Server {
+    let (folder, port) = (new_folder(), free_port());
     let password = folder.join("password");
     std::fs::write(&password, PASSWORD).unwrap();
-    let is_root = rustix::process::geteuid().is_root();
-    let mut command = if is_root {
-        let owned = Command::new("chown").args(["-R", "nobody:nogroup"]).arg(&folder).status().unwrap();
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let mut arguments = vec![text(&folder), text(programs), port.clone(), text(&password)];
+    arguments.push(primary.map(|primary| text(&primary.folder)).unwrap_or_default());
+    arguments.push(primary.map(|primary| primary.port.to_string()).unwrap_or_default());
+    arguments.extend(settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let lifeline = start_shell(&folder, SCRIPT, &arguments);
+    Server { folder, port: port.parse().unwrap(), programs: programs.to_owned(), _lifeline: lifeline }
+}
+
+/// A folder for a server. Its path is short, since that of a socket has at most 107 bytes.
+fn new_folder() -> PathBuf {
+    let folder = tempfile::Builder::new().prefix("ks-pg").tempdir().unwrap().keep();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+fn free_port() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
+/// Runs a shell that stands beside a server, as nobody if we are root, until it says that it is ready. The shell
+/// outlives us and removes the folder; it ends when its input does.
+#[allow(clippy::zombie_processes)]
+fn start_shell(folder: &Path, script: &str, arguments: &[&str]) -> ChildStdin {
+    let mut command = if rustix::process::geteuid().is_root() {
+        let owned = Command::new("chown").args(["-R", "nobody:nogroup"]).arg(folder).status().unwrap();
         assert!(owned.success());
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "sh", "-c", SCRIPT, "sh"]);
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "sh"]);
         command
     } else {
-        let mut command = Command::new("sh");
-        command.args(["-c", SCRIPT, "sh"]);
-        command
+        Command::new("sh")
     };
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    command.arg(&folder).arg(programs).arg(port.to_string()).arg(&password);
+    command.args(["-c", script, "sh"]).args(arguments);
     let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut said = String::new();
     for line in BufReader::new(keeper.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
-        if let Some(process) = line.strip_prefix("ready ") {
-            let (process, lifeline) = (process.parse().unwrap(), keeper.stdin.take().unwrap());
-            return Server { folder, port, programs: programs.to_owned(), process, _lifeline: lifeline };
+        if line == "ready" {
+            return keeper.stdin.take().unwrap();
         }
         said.push_str(&line);
         said.push('\n');

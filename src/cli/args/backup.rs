@@ -1,14 +1,14 @@
 //! The arguments of `backup`.
 
-use super::NewRepository;
 use super::values::{size, time};
+use super::{Databases, NewRepository};
 use crate::base::Timestamp;
 use crate::compress::Level;
 use clap::{Args, builder::OsStr};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Back up files, directories, standard input or the output of a command.
+/// Back up files, directories, databases, standard input or the output of commands.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Backup {
@@ -64,6 +64,13 @@ pub struct Backup {
     /// Run the command after `--` and back up what it prints; if it fails there is no snapshot
     #[arg(long, conflicts_with_all = ["stdin", "files_from", "files_from_raw"], help_heading = "Streams")]
     pub stdin_from_command: bool,
+
+    /// Databases and commands.
+    #[command(flatten)]
+    pub databases: Databases,
+    /// Look into files that are database dumps while they are read: are they whole, how many rows has each table
+    #[arg(long)]
+    pub validate_dumps: bool,
 
     /// Tag the snapshot (may be repeated, or separated by commas)
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
@@ -121,9 +128,14 @@ Examples:
   keepstone backup / --one-file-system --exclude-caches --exclude '/var/cache/*' --tag nightly
   find . -name '*.jpg' -print0 | keepstone backup --files-from-raw -
   pg_dump --format plain shop | keepstone backup --stdin --stdin-filename shop.sql
+  keepstone backup --postgres postgres://backup@db1/shop --mysql wiki=mysql://backup@db2/wikidb /etc
+  keepstone backup --command 'slapcat.ldif=slapcat' --command 'crontab=crontab -l'
   keepstone backup --stdin-filename shop.sql --stdin-from-command -- pg_dump --format plain shop
 
 Patterns are those of restic: `*.o` matches names anywhere, `/home/*/tmp` an absolute path, `**` \
 any number of directories; `!pattern` takes back what an earlier pattern matched.
+
+Passwords of databases come from PGPASSWORD, MYSQL_PWD, ~/.pgpass, ~/.my.cnf or a service file: in a URL \
+they stand in the process list.
 
 Exit code 3 says that a snapshot was made but some sources could not be read; it is marked partial.";

@@ -66,8 +66,12 @@ pub struct NewSecret {
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["new_key_file", "generate_key_file"])]
     pub new_password_command: Option<String>,
     /// The new key is the content of this file
-    #[arg(long, value_name = "FILE", conflicts_with = "generate_key_file")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["generate_key_file", "new_key_command"])]
     pub new_key_file: Option<PathBuf>,
+    /// The new key is all that this shell command prints, at least 16 bytes that nobody guesses
+    #[arg(long, visible_alias = "command", value_name = "COMMAND",
+          conflicts_with_all = ["new_password_file", "new_password_command", "generate_key_file"])]
+    pub new_key_command: Option<String>,
     /// Make a new key file
     #[arg(long, value_name = "FILE")]
     pub generate_key_file: Option<PathBuf>,
@@ -86,7 +90,9 @@ pub enum KeyCommand {
     #[command(after_help = "\
 Examples:
   keepstone key add --label ann
-  keepstone key add --generate-key-file /media/stick/vault.key --label stick")]
+  keepstone key add --generate-key-file /media/stick/vault.key --label stick
+  keepstone key add --command 'ssh safe cat vault.key' --label safe
+  keepstone --key-command 'ssh safe cat vault.key' snapshots")]
     Add {
         /// The new one.
         #[command(flatten)]
@@ -125,6 +131,15 @@ Examples:
         #[command(flatten)]
         cost: KdfCost,
     },
+    /// Write copies of keys and config anew that are damaged or missing
+    #[command(after_help = "\
+Example:
+  keepstone key repair
+
+Keys and config lie in the repository twice. A copy that is missing or makes no sense is written anew \
+from the other one; where both make sense and differ, only if the one that is right opens with the \
+password or key of this very command.")]
+    Repair,
 }
 
 /// Make the index anew from the packs.
@@ -246,7 +261,7 @@ Examples:
 
 Refused (exit code 11) while a backup is at work.")]
 pub struct Prune {
-    /// How much unused content may stay where it is: 5%, 100M or unlimited
+    /// How much unused content may stay where it is, what unused differences hang on included: 5%, 100M or unlimited
     #[arg(long, value_name = "LIMIT", default_value = "5%")]
     pub max_unused: String,
     /// Write at most this much anew in one run

@@ -4,17 +4,23 @@
 //! are never arguments: an argument stands in the process list.
 
 mod backup;
+mod databases;
 mod keep;
+mod probe;
 mod restore;
 mod see;
 pub mod values;
+mod ways_back;
 
 pub use backup::{Backup, Compression};
+pub use databases::{Databases, Named, Parts};
 pub use keep::{
     Completions, Forget, Init, KdfCost, Key, KeyCommand, NewRepository, NewSecret, Prune, RebuildIndex, Tag,
 };
-pub use restore::{Dump, DumpFormat, Overwrite, Restore, Verify};
+pub use probe::Probe;
+pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify};
 pub use see::{Cat, Diff, Filters, Find, Info, Ls, Show, SnapshotKind, Snapshots, Stats};
+pub use ways_back::{Drill, Phase, ToDatabase};
 
 use super::exit::Exit;
 use super::print::say;
@@ -47,11 +53,12 @@ Examples:
   keepstone snapshots
   keepstone restore latest --target ./restored
 
-The password comes from --password-file, --password-command or --key-file; or else from the \
-environment variable KEEPSTONE_PASSWORD, KEEPSTONE_PASSWORD_FILE, KEEPSTONE_PASSWORD_COMMAND or \
-KEEPSTONE_KEY_FILE, the first of them that is set; or else it is asked for on the terminal.
+The password comes from --password-file, --password-command, --key-file or --key-command; or else \
+from the environment variable KEEPSTONE_PASSWORD, KEEPSTONE_PASSWORD_FILE, \
+KEEPSTONE_PASSWORD_COMMAND, KEEPSTONE_KEY_FILE or KEEPSTONE_KEY_COMMAND, the first of them that is set; or else it is asked for on the terminal.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 done but some sources could not be read, 4 damage found, \
+Exit codes: 0 done, 1 failed, 2 usage, 3 done but some sources could not be read, 4 damage found (a backup \
+makes its snapshot all the same), \
 10 no repository, 11 refused, 12 wrong password or key, 130 interrupted.";
 
 /// Options of every command.
@@ -82,6 +89,10 @@ pub struct Global {
     /// Talk to an S3 server on another machine without encryption
     #[arg(long, global = true, help_heading = "S3 options")]
     pub allow_plain_http: bool,
+    /// Open the repository with a key that a shell command prints, all of its output
+    #[arg(long, global = true, value_name = "COMMAND",
+          conflicts_with_all = ["password_file", "password_command", "key_file"])]
+    pub key_command: Option<String>,
     /// Where local caches lie [default: $XDG_CACHE_HOME/keepstone or ~/.cache/keepstone]
     #[arg(long, global = true, value_name = "FOLDER", env = "KEEPSTONE_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,
@@ -107,8 +118,10 @@ pub struct Global {
 pub enum Command {
     /// Make a new repository
     Init(Init),
-    /// Back up files, directories, standard input or the output of a command
+    /// Back up files, directories, databases, standard input or the output of commands
     Backup(Backup),
+    /// Look whether a backup of databases would work
+    Probe(Probe),
     /// List snapshots
     Snapshots(Snapshots),
     /// Show all that is known of one snapshot
@@ -119,10 +132,12 @@ pub enum Command {
     Find(Find),
     /// Compare two snapshots
     Diff(Diff),
-    /// Write one file, or a directory as an archive, to standard output
+    /// Write one file, a directory as an archive, or a database as one stream, to standard output
     Dump(Dump),
     /// Restore a snapshot or parts of it
     Restore(Restore),
+    /// Prove that a snapshot comes back: restore it for a moment and compare
+    Drill(Drill),
     /// Check that what is stored is whole and can be restored
     #[command(visible_alias = "check")]
     Verify(Verify),
@@ -155,6 +170,7 @@ impl Command {
         match self {
             Command::Init(_) => "init",
             Command::Backup(_) => "backup",
+            Command::Probe(_) => "probe",
             Command::Snapshots(_) => "snapshots",
             Command::Show(_) => "show",
             Command::Ls(_) => "ls",
@@ -162,6 +178,7 @@ impl Command {
             Command::Diff(_) => "diff",
             Command::Dump(_) => "dump",
             Command::Restore(_) => "restore",
+            Command::Drill(_) => "drill",
             Command::Verify(_) => "verify",
             Command::Stats(_) => "stats",
             Command::Info(_) => "info",

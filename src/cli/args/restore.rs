@@ -1,8 +1,8 @@
 //! The arguments of `dump`, `restore` and `verify`.
 
-use super::Filters;
 use super::values::percent;
-use clap::{Args, ValueEnum};
+use super::{Filters, ToDatabase};
+use clap::{ArgGroup, Args, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -15,13 +15,28 @@ pub enum DumpFormat {
     Zip,
 }
 
-/// Write one file, or a directory as an archive, to standard output.
+/// What a dump of a database is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DatabaseFormat {
+    /// Plain SQL, for psql, mariadb or another client
+    Sql,
+    /// An archive in custom format, for pg_restore
+    Archive,
+}
+
+/// Write one file, a directory as an archive, or a database as one stream, to standard output.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   keepstone dump latest /etc/fstab
   keepstone dump latest /home/ann --archive tar | tar x
-  keepstone dump latest shop.sql | psql shop")]
+  keepstone dump latest shop.sql | psql shop
+  keepstone dump latest --as sql --database shop | psql -X -v ON_ERROR_STOP=1 -1 shop_copy
+  keepstone dump latest --as sql --database wiki | mariadb wiki_copy
+  keepstone dump latest --as archive > shop.dump; pg_restore --list shop.dump
+
+`--as sql` is for a database that is empty. Let psql stop at the first error and keep all or nothing, as above: a \
+dump that breaks off ends with an error for the server. psql must be 14.19, 15.14, 16.10, 17.6 or later.")]
 pub struct Dump {
     /// The snapshot, and where in it to begin
     #[arg(value_name = "SNAP[:PATH]")]
@@ -32,6 +47,15 @@ pub struct Dump {
     /// How to write a directory
     #[arg(short, long, value_name = "FORMAT", default_value = "tar")]
     pub archive: DumpFormat,
+    /// Write the dump of a database as one stream
+    #[arg(long = "as", value_name = "FORMAT", conflicts_with_all = ["archive", "entry"])]
+    pub database_format: Option<DatabaseFormat>,
+    /// Which dump of the snapshot, if it holds several
+    #[arg(long, value_name = "NAME", requires = "database_format")]
+    pub database: Option<String>,
+    /// The folder of the server's client programs [default: found by themselves]
+    #[arg(long, value_name = "DIR", requires = "database_format")]
+    pub programs: Option<PathBuf>,
     /// Among which snapshots it is looked for.
     #[command(flatten)]
     pub filters: Filters,
@@ -52,21 +76,28 @@ pub enum Overwrite {
 
 /// Restore a snapshot or parts of it.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(group(ArgGroup::new("where").required(true)), group(ArgGroup::new("server")), after_help = "\
 Examples:
   keepstone restore latest --target ./restored
   keepstone restore latest:/home/ann --target /home/ann --dry-run
   keepstone restore 5f2a91c4 --target / --include /etc --verify
+  keepstone restore latest --to-postgres postgres://postgres@db2/shop --create
+  keepstone restore latest --to-postgres shop --table public.orders
+  keepstone restore latest --to-postgres shop --drop-existing --confirm-destructive shop \\
+    --before 'systemctl stop shop' --after 'systemctl start shop'
 
 The original absolute path is made beneath the target: /home/ann becomes DIR/home/ann. With \
-SNAP:PATH what lies in PATH lies directly in the target.")]
+SNAP:PATH what lies in PATH lies directly in the target.
+
+A dump is read and proven to its last byte before a server is touched. A database that is made or \
+replaced gets its name when it is whole; what it replaces is dropped last.")]
 pub struct Restore {
     /// The snapshot, and where in it to begin
     #[arg(value_name = "SNAP[:PATH]")]
     pub snapshot: OsString,
     /// The directory to restore to; it is made if it is not there
-    #[arg(short, long, value_name = "DIR")]
-    pub target: PathBuf,
+    #[arg(short, long, value_name = "DIR", group = "where")]
+    pub target: Option<PathBuf>,
     /// Restore only what a pattern matches (may be repeated)
     #[arg(short, long, value_name = "PATTERN", conflicts_with_all = ["exclude", "iexclude"], help_heading = "What to restore")]
     pub include: Vec<OsString>,
@@ -97,6 +128,9 @@ pub struct Restore {
     /// Take owners by their numbers and not by their names
     #[arg(long)]
     pub numeric_ids: bool,
+    /// A dump back to a server.
+    #[command(flatten)]
+    pub to_database: ToDatabase,
     /// Among which snapshots it is looked for.
     #[command(flatten)]
     pub filters: Filters,

@@ -1,5 +1,6 @@
 //! Values that people write: sizes, shares, times.
 
+use super::Named;
 use crate::base::Timestamp;
 use jiff::Zoned;
 use jiff::civil::DateTime;
@@ -45,6 +46,44 @@ pub fn time(text: &str) -> Result<Timestamp, String> {
         .ok_or_else(|| format!("`{text}` is not a time: write 2025-03-10 14:00:00, or 2025-03-10T14:00:00Z"))
 }
 
+/// Words that stand before `=` in the `key=value` form of an address, so that they cannot be the name of a database
+/// there. (libpq, "Parameter Key Words")
+const KEY_WORDS: [&str; 16] = [
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "passfile",
+    "service",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "options",
+    "application_name",
+    "connect_timeout",
+    "target_session_attrs",
+];
+
+/// A database: `NAME=ADDRESS` or an address alone, which may have `=` in it. A name is made of letters, digits and
+/// `_.-`.
+pub fn named(text: &str) -> Result<Named, String> {
+    let plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "_.-".contains(c));
+    let (name, address) = match text.split_once('=') {
+        Some((name, address)) if !name.is_empty() && plain(name) && !is_key_word(name, address) => {
+            (Some(name.to_owned()), address)
+        }
+        _ => (None, text),
+    };
+    Ok(Named { name, address: address.to_owned() })
+}
+
+fn is_key_word(name: &str, address: &str) -> bool {
+    KEY_WORDS.contains(&name) && !address.contains("://")
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -75,5 +114,24 @@ mod tests {
         assert!(time("2025-03-10 14:00").is_ok());
         assert!(time("2025-03-10").is_ok());
         assert!(time("yesterday").is_err());
+    }
+
+    #[test]
+    fn a_database_may_have_a_name_before_its_address() {
+        let parts = |text: &str| {
+            let Named { name, address } = named(text).unwrap();
+            (name.unwrap_or_default(), address)
+        };
+        for (text, name, address) in [
+            ("shop=postgres://u@h/d?sslmode=require", "shop", "postgres://u@h/d?sslmode=require"),
+            ("postgres://u@h/d?sslmode=require", "", "postgres://u@h/d?sslmode=require"),
+            ("host=/run/pg dbname=d", "", "host=/run/pg dbname=d"),
+            ("d2=host=/run/pg dbname=d", "d2", "host=/run/pg dbname=d"),
+            ("user=mysql://h/d", "user", "mysql://h/d"),
+            ("shop", "", "shop"),
+            ("", "", ""),
+        ] {
+            assert_eq!(parts(text), (name.to_owned(), address.to_owned()), "{text}");
+        }
     }
 }

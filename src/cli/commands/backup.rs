@@ -4,12 +4,14 @@ use super::init;
 use crate::base::{Kind, Problem};
 use crate::cli::app::App;
 use crate::cli::args::Backup;
+use crate::cli::databases::Wanted;
 use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
-use crate::cli::print::json::{JsonProblem, JsonSnapshot, JsonTotals, Saved, problems};
+use crate::cli::print::imported::{self, JsonImported};
+use crate::cli::print::json::{JsonDump, JsonProblem, JsonSnapshot, JsonStream, JsonTotals, Saved, problems};
 use crate::cli::print::{human, table};
 use crate::format::snapshot::Snapshot;
-use crate::ops::backup::{self, Options, Outcome, Parent, Source, StreamKind};
+use crate::ops::backup::{self, Dumped, Limits, Options, Outcome, Parent, Source, StreamKind};
 use crate::ops::select::{self, Filter as Snapshots};
 use crate::ops::{Context, verify};
 use crate::source::files::{Accounts, BadPattern, Filter, Marker, ScanOptions, paths_from_lines, paths_from_raw};
@@ -23,6 +25,9 @@ use std::path::Path;
 /// No list of paths or patterns is longer.
 const MAX_LIST_BYTES: u64 = 256 << 20;
 
+/// Imported dumps that are shown to people; JSON has all.
+const SHOWN_DUMPS: usize = 50;
+
 #[derive(Serialize)]
 struct JsonBackup {
     message_type: &'static str,
@@ -35,14 +40,33 @@ struct JsonBackup {
     verified: Option<bool>,
     files_unchanged: u64,
     totals: JsonTotals,
+    dumps: Vec<JsonDumped>,
+    streams: Vec<JsonStream>,
+    /// Files that already were dumps (`--validate-dumps`).
+    imported: Vec<JsonImported>,
     problem_count: u64,
     problems: Vec<JsonProblem>,
+    /// Damage that was met in the repository; what it hurts was stored again.
+    damages: Vec<JsonProblem>,
+}
+
+#[derive(Serialize)]
+struct JsonDumped {
+    #[serde(flatten)]
+    dump: JsonDump,
+    streams: u64,
+    streams_unchanged: u64,
+    /// Bytes of content that were not in the repository before.
+    new_bytes: u64,
 }
 
 /// Backs up.
 pub fn run(app: &App, given: &Backup) -> Result<Exit> {
     let mut options = options(app, given)?;
+    let wanted = Wanted::parse(&given.databases)?;
     let context = open(app, given)?;
+    // First, since they take longest.
+    options.sources.splice(0..0, wanted.sources(&context, &given.databases, &options.limits)?);
     keep_out(app, &context, &mut options)?;
     if let Some(parent) = &given.parent {
         options.parent = Parent::Given(select::select(&context, parent, &Snapshots::default())?.snapshot.id);
@@ -59,6 +83,7 @@ pub fn run(app: &App, given: &Backup) -> Result<Exit> {
     }
     Ok(match (whole, outcome.problem_count) {
         (Some(false), _) => Exit::Damage,
+        _ if !outcome.damages.is_empty() => Exit::Damage,
         (_, 0) => Exit::Done,
         _ => Exit::Partial,
     })
@@ -109,7 +134,15 @@ fn options(app: &App, given: &Backup) -> Result<Options> {
         ignore_inode: given.ignore_inode,
         ignore_ctime: given.ignore_ctime,
         dry_run: given.dry_run,
+        validate_dumps: given.validate_dumps,
         base_cache_bytes: if app.global.no_cache { 0 } else { given.base_cache },
+        limits: Limits {
+            max_parallel: given.databases.max_parallel as usize,
+            attempts: given.databases.attempts,
+            source_timeout: given.databases.source_timeout,
+            timeout: given.databases.timeout,
+            ..Limits::default()
+        },
     })
 }
 
@@ -123,9 +156,16 @@ fn user() -> String {
 }
 
 fn sources(given: &Backup) -> Result<Vec<Source>> {
-    if given.stdin || given.stdin_from_command {
-        return Ok(vec![stream(given)?]);
-    }
+    let mut sources = match given.stdin || given.stdin_from_command {
+        true => vec![stream(given)?],
+        false => paths(given)?,
+    };
+    let commands = given.databases.command.iter();
+    sources.extend(commands.map(|(name, command)| Source::Command { name: name.clone(), command: command.clone() }));
+    Ok(sources)
+}
+
+fn paths(given: &Backup) -> Result<Vec<Source>> {
     let mut paths = given.paths.clone();
     for list in &given.files_from {
         paths.extend(paths_from_lines(&read(list)?));
@@ -147,33 +187,35 @@ fn stream(given: &Backup) -> Result<Source> {
         true if given.paths.is_empty() => {
             return Err(Error::usage("which command? Write it after `--`: --stdin-from-command -- pg_dump shop"));
         }
-        true => StreamKind::Command(given.paths.iter().map(|word| text(word.as_os_str())).collect::<Result<_>>()?),
+        true => StreamKind::Command(given.paths.iter().map(|word| word.clone().into_os_string()).collect()),
     };
     Ok(Source::Stream { name: text(&given.stdin_filename)?, kind })
 }
 
-fn excludes(given: &Backup) -> Result<(Filter, Vec<String>)> {
+fn excludes(given: &Backup) -> Result<(Filter, Vec<Vec<u8>>)> {
     let mut filter = Filter::new();
     let mut texts = Vec::new();
     let bad = |error: BadPattern| Error::usage(error.to_string());
     for (patterns, ignoring_case) in [(&given.exclude, false), (&given.iexclude, true)] {
         for pattern in patterns {
             add(&mut filter, pattern.as_bytes(), ignoring_case).map_err(bad)?;
-            texts.push(pattern.to_string_lossy().into_owned());
+            texts.push(pattern.as_bytes().to_vec());
         }
     }
     for (files, ignoring_case) in [(&given.exclude_file, false), (&given.iexclude_file, true)] {
         for file in files {
             let lines = read(file)?;
             filter.add_lines(&lines, ignoring_case).map_err(bad)?;
-            texts.extend(String::from_utf8_lossy(&lines).lines().map(str::trim).filter(is_pattern).map(str::to_owned));
+            texts.extend(
+                lines.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(is_pattern).map(<[u8]>::to_vec),
+            );
         }
     }
     Ok((filter, texts))
 }
 
-fn is_pattern(line: &&str) -> bool {
-    !line.is_empty() && !line.starts_with('#')
+fn is_pattern(line: &&[u8]) -> bool {
+    !line.is_empty() && !line.starts_with(b"#")
 }
 
 fn add(filter: &mut Filter, pattern: &[u8], ignoring_case: bool) -> Result<(), BadPattern> {
@@ -246,9 +288,36 @@ fn print_json(app: &App, options: &Options, outcome: &Outcome, verified: Option<
         verified,
         files_unchanged: unchanged(outcome),
         totals: (&outcome.totals).into(),
+        dumps: outcome.dumps.iter().map(json_dumped).collect(),
+        streams: outcome.streams.iter().map(JsonStream::from).collect(),
+        imported: imported::json(&outcome.imported),
         problem_count: outcome.problem_count,
         problems: problems(&outcome.problems),
+        damages: problems(&outcome.damages),
     });
+}
+
+fn json_dumped(dumped: &Dumped) -> JsonDumped {
+    JsonDumped {
+        dump: (&dumped.record).into(),
+        streams: dumped.streams,
+        streams_unchanged: dumped.unchanged,
+        new_bytes: dumped.new_bytes,
+    }
+}
+
+/// One line for each database and each command.
+fn fed(outcome: &Outcome) -> Vec<(&'static str, String)> {
+    let dumps = outcome.dumps.iter().map(|dumped| {
+        let new = human::bytes(dumped.new_bytes);
+        ("database", format!("{}, of which {new} had not been stored before", human::dump(&dumped.record)))
+    });
+    let ended_well = outcome.streams.iter().filter(|stream| stream.status == Some(0));
+    let commands = ended_well.map(|stream| {
+        let place = human::name(stream.path.0.strip_prefix(b"/").unwrap_or(&stream.path.0));
+        ("command", format!("{place}: {}", human::bytes(stream.bytes)))
+    });
+    dumps.chain(commands).collect()
 }
 
 fn print_text(app: &App, options: &Options, outcome: &Outcome, verified: Option<bool>) {
@@ -262,14 +331,15 @@ fn print_text(app: &App, options: &Options, outcome: &Outcome, verified: Option<
     let changes: Vec<String> =
         changes.iter().map(|(number, what)| format!("{} {what}", human::count(*number))).collect();
     let bytes = human::bytes;
-    let mut facts = vec![
+    let mut facts = fed(outcome);
+    facts.extend([
         ("found", format!("{}, {}", found.join(", "), bytes(totals.bytes))),
         ("files", changes.join(", ")),
         (
             "read",
             format!("{}, of which {} had not been stored before", bytes(totals.bytes_read), bytes(totals.bytes_new)),
         ),
-    ];
+    ]);
     if options.dry_run {
         facts.push(("stored", "nothing: this was a dry run".to_owned()));
     } else {
@@ -282,8 +352,23 @@ fn print_text(app: &App, options: &Options, outcome: &Outcome, verified: Option<
         let partial = if snapshot.partial { ", partial" } else { "" };
         facts.push(("snapshot", format!("{}{partial}", snapshot.id.short())));
     }
+    for dump in outcome.imported.iter().take(SHOWN_DUMPS) {
+        facts.push(("dump", imported::line(dump)));
+        let notes = dump.notes.iter().map(|note| ("", human::name(note.as_bytes())));
+        facts.extend(notes);
+    }
+    if outcome.imported.len() > SHOWN_DUMPS {
+        facts.push(("", format!("and {} more dumps: see `show`", outcome.imported.len() - SHOWN_DUMPS)));
+    }
+    if options.validate_dumps && outcome.imported.is_empty() {
+        facts.push(("dump", "no file is a dump".to_owned()));
+    }
     if outcome.problem_count > 0 {
         facts.push(("problems", problem_line(outcome.problem_count, &outcome.problems)));
+    }
+    if let Some(first) = outcome.damages.first() {
+        let first = human::name(format!("{}: {}", first.subject, first.message).as_bytes());
+        facts.push(("damage", format!("{} in the repository, the first: {first}", outcome.damages.len())));
     }
     table::facts(&app.out, &facts);
     conclude(app, outcome, verified);
@@ -315,6 +400,10 @@ fn conclude(app: &App, outcome: &Outcome, verified: Option<bool>) {
     };
     let problems = human::counted(outcome.problem_count, "source");
     let (not_safe, next) = match (verified, outcome.problem_count) {
+        (Some(true) | None, _) if !outcome.damages.is_empty() => (
+            "older snapshots that need what is damaged; this one stands on nothing known to be damaged".to_owned(),
+            "verify --all".to_owned(),
+        ),
         (Some(false), _) => ("this snapshot: what was read back is damaged".to_owned(), format!("verify {id}")),
         (_, 1..) => (format!("{problems} that could not be read"), format!("show {id}")),
         (None, 0) => ("nothing known; not read back yet".to_owned(), format!("verify {id}")),

@@ -57,12 +57,13 @@ pub fn run(app: &App, given: &Diff) -> Result<Exit> {
         app.still_read()
     });
     let totals = app.listed(compared)?;
+    let exit = super::rows::compare(app, &context, (&old.snapshot, old_path), (&new.snapshot, new_path))?;
     if app.out.is_json() {
         app.out.object(&json_diff(old.snapshot.id.to_string(), new.snapshot.id.to_string(), &totals));
     } else {
         print_totals(app, &totals, &old.snapshot.id.short());
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 fn print(app: &App, difference: &Difference<'_>) {

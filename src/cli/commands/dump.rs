@@ -2,12 +2,16 @@
 
 use super::{filter, ls};
 use crate::cli::app::App;
-use crate::cli::args::{Dump, DumpFormat};
+use crate::cli::args::{DatabaseFormat, Dump, DumpFormat};
 use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::human;
+use crate::cli::surroundings::surroundings;
+use crate::ops::Context;
 use crate::ops::browse::{self, Archive};
-use crate::ops::select;
+use crate::ops::export::{Shape, export};
+use crate::ops::select::{self, Selected};
+use crate::target::postgres::Programs;
 use serde::Serialize;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -19,6 +23,15 @@ struct JsonDump {
     content_bytes: u64,
     /// Entries that the archive cannot hold.
     left_out: u64,
+}
+
+#[derive(Serialize)]
+struct JsonDumpDatabase {
+    message_type: &'static str,
+    tables: u64,
+    rows: u64,
+    /// Bytes of rows.
+    content_bytes: u64,
 }
 
 /// Standard output, which remembers whether its reader went away.
@@ -49,6 +62,9 @@ impl Write for Pipe {
 pub fn run(app: &App, given: &Dump) -> Result<Exit> {
     let context = app.context()?;
     let selected = select::select(&context, &given.snapshot, &filter(&given.filters))?;
+    if let Some(format) = given.database_format {
+        return database(app, given, &context, &selected, format);
+    }
     let top = selected.path.clone().unwrap_or_else(|| b"/".to_vec());
     let path = if given.entry == "/" { top } else { ls::beneath(&top, given.entry.as_bytes()) };
     let node = browse::resolve(&context, &selected.snapshot, &path)?;
@@ -77,6 +93,39 @@ pub fn run(app: &App, given: &Dump) -> Result<Exit> {
         crate::cli::print::say(serde_json::to_string(&summary).unwrap_or_default());
     } else if dumped.left_out > 0 {
         app.look.note(&format!("{} cannot be in such an archive", human::counted(dumped.left_out, "special file")));
+    }
+    Ok(Exit::Done)
+}
+
+/// The dump of a database as one stream.
+fn database(app: &App, given: &Dump, context: &Context, selected: &Selected, format: DatabaseFormat) -> Result<Exit> {
+    if format == DatabaseFormat::Archive && io::stdout().is_terminal() {
+        return Err(Error::usage("an archive is nothing for a terminal: write `> FILE` behind it"));
+    }
+    app.look.finish();
+    let shape = match format {
+        DatabaseFormat::Sql => Shape::Sql,
+        DatabaseFormat::Archive => Shape::Archive,
+    };
+    let programs = Programs { surroundings: surroundings(), folder: given.programs.clone() };
+    let mut pipe = Pipe { out: BufWriter::with_capacity(256 << 10, io::stdout()), closed: false };
+    let exported = export(context, &selected.snapshot, given.database.as_deref(), shape, &programs, &mut pipe);
+    let exported = match exported {
+        Ok(exported) => exported,
+        Err(_) if pipe.closed => return Err(Error::Closed),
+        Err(error) => return Err(error.into()),
+    };
+    if app.out.is_json() {
+        let summary = JsonDumpDatabase {
+            message_type: "dump_database",
+            tables: exported.tables,
+            rows: exported.rows,
+            content_bytes: exported.bytes,
+        };
+        crate::cli::print::say(serde_json::to_string(&summary).unwrap_or_default());
+    } else {
+        let (tables, rows) = (human::counted(exported.tables, "table"), human::counted(exported.rows, "row"));
+        app.look.note(&format!("{tables} with {rows}, {} of rows", human::bytes(exported.bytes)));
     }
     Ok(Exit::Done)
 }

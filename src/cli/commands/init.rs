@@ -43,14 +43,15 @@ pub fn run(app: &App, given: &Init) -> Result<Exit> {
 pub fn create(app: &App, given: &NewRepository) -> Result<(Repository, &'static str)> {
     let location = app.location()?;
     refuse_existing(app)?;
-    let unlock = match &given.generate_key_file {
+    let brought = match &given.generate_key_file {
         Some(_) if secrets::is_given(&app.global) => {
             return Err(Error::usage("--generate-key-file makes the key: give no password and no other key with it"));
         }
         Some(path) => secrets::make_key_file(path)?,
         None => secrets::unlock_new(&app.global)?,
     };
-    let guard = secrets::guard(&unlock, given.cost)?;
+    let guard = secrets::guard(&brought, given.cost)?;
+    let unlock = brought.unlock;
     let store = location.create(app)?;
     let by = if matches!(unlock, Unlock::Passphrase(_)) { "a lost password" } else { "a lost key file" };
     Ok((Repository::create(store, Sizes::V1, &unlock, guard, "first", Clock::System)?, by))

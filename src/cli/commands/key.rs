@@ -6,9 +6,10 @@ use crate::cli::args::{Key, KeyCommand};
 use crate::cli::error::Result;
 use crate::cli::exit::Exit;
 use crate::cli::print::human;
+use crate::cli::print::json::{JsonProblem, problems};
 use crate::cli::print::table::Table;
 use crate::cli::secrets;
-use crate::ops::keys::{self, Replaced, SlotInfo, SlotKind};
+use crate::ops::keys::{self, Copies, Repaired, Replaced, SlotInfo, SlotKind};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -30,6 +31,15 @@ struct JsonKey {
     current: bool,
     kdf_memory_bytes: Option<u64>,
     kdf_passes: Option<u32>,
+    /// `alike`; `first` and `second` of two that differ; `alone` when the other one is missing or damaged.
+    copies: &'static str,
+}
+
+#[derive(Serialize)]
+struct JsonRepair {
+    message_type: &'static str,
+    written: Vec<String>,
+    left: Vec<JsonProblem>,
 }
 
 #[derive(Serialize)]
@@ -46,8 +56,8 @@ pub fn run(app: &App, given: &Key) -> Result<Exit> {
         KeyCommand::List => list(app)?,
         KeyCommand::Add { new, label } => {
             let context = app.context()?;
-            let unlock = secrets::another(new)?;
-            let added = keys::add(&context, &unlock, secrets::guard(&unlock, new.cost)?, label)?;
+            let brought = secrets::another(new)?;
+            let added = keys::add(&context, &brought.unlock, secrets::guard(&brought, new.cost)?, label)?;
             report(app, "key_add", None, Some(added.id), None);
         }
         KeyCommand::Remove { id, force } => {
@@ -58,15 +68,20 @@ pub fn run(app: &App, given: &Key) -> Result<Exit> {
         KeyCommand::Passwd { id, new } => {
             let context = app.context()?;
             let slot = id.as_ref().map(|id| keys::find_slot(&context, id)).transpose()?;
-            let unlock = secrets::another(new)?;
-            let replaced = keys::passwd(&context, slot, &unlock, secrets::guard(&unlock, new.cost)?)?;
+            let brought = secrets::another(new)?;
+            let replaced = keys::passwd(&context, slot, &brought.unlock, secrets::guard(&brought, new.cost)?)?;
             report_replaced(app, "key_passwd", &replaced);
         }
         KeyCommand::Rewrap { cost } => {
-            let (repository, secret) = app.repository_and_secret()?;
+            let (repository, brought) = app.repository_and_secret()?;
             let context = app.context_of(repository)?;
-            let replaced = keys::rewrap(&context, None, &secret, secrets::guard(&secret, *cost)?)?;
+            let replaced = keys::rewrap(&context, None, &brought.unlock, secrets::guard(&brought, *cost)?)?;
             report_replaced(app, "key_rewrap", &replaced);
+        }
+        KeyCommand::Repair => {
+            let (repository, brought) = app.repository_and_secret()?;
+            let repaired = keys::repair(&app.context_of(repository)?, &brought.unlock)?;
+            return Ok(report_repaired(app, &repaired));
         }
     }
     Ok(Exit::Done)
@@ -80,6 +95,7 @@ fn list(app: &App) -> Result<()> {
     }
     let mut table = Table::new(&["", "ID", "Kind", "Label", "Made", "Proven", "Cost"]);
     for slot in &slots {
+        let differs = if slot.copies == Copies::Alike { "" } else { "!" };
         let cost = match (slot.memory_kib, slot.passes) {
             (Some(memory), Some(passes)) => {
                 format!("{}, {}", human::bytes(u64::from(memory) * 1024), human::counted(u64::from(passes), "pass"))
@@ -88,7 +104,7 @@ fn list(app: &App) -> Result<()> {
             _ => String::new(),
         };
         table.row(vec![
-            if slot.current { "*" } else { "" }.to_owned(),
+            format!("{}{differs}", if slot.current { "*" } else { "" }),
             to_hex(&slot.id.0[..4]),
             kind(slot.kind).replace('_', " "),
             human::name(slot.label.as_bytes()),
@@ -98,6 +114,12 @@ fn list(app: &App) -> Result<()> {
         ]);
     }
     table.print(&app.out);
+    if slots.iter().any(|slot| slot.copies != Copies::Alike) {
+        let not_safe =
+            "a key marked `!`: one of its two copies is damaged or missing (it is shown twice if they differ)";
+        app.close("whoever has any one of these can read everything", not_safe, "key repair");
+        return Ok(());
+    }
     let others = slots.iter().filter(|slot| !slot.current).count();
     let not_safe = match others {
         0 => "this is the only key: if it is lost, so are all backups",
@@ -117,7 +139,38 @@ fn json_key(slot: &SlotInfo) -> JsonKey {
         current: slot.current,
         kdf_memory_bytes: slot.memory_kib.map(|memory| u64::from(memory) * 1024),
         kdf_passes: slot.passes,
+        copies: copies(slot.copies),
     }
+}
+
+fn copies(copies: Copies) -> &'static str {
+    match copies {
+        Copies::Alike => "alike",
+        Copies::First => "first",
+        Copies::Second => "second",
+        Copies::Alone => "alone",
+    }
+}
+
+fn report_repaired(app: &App, repaired: &Repaired) -> Exit {
+    let exit = if repaired.left.is_empty() { Exit::Done } else { Exit::Damage };
+    app.look.finish();
+    if app.out.is_json() {
+        let written = repaired.written.clone();
+        app.out.object(&JsonRepair { message_type: "key_repair", written, left: problems(&repaired.left) });
+        return exit;
+    }
+    repaired.written.iter().for_each(|name| app.out.line(format!("wrote {name} anew from its other copy")));
+    repaired.left.iter().for_each(|problem| app.out.line(format!("left {}", human::name(problem.message.as_bytes()))));
+    if repaired.written.is_empty() && repaired.left.is_empty() {
+        app.out.line("all copies of keys and config are alike");
+    }
+    let (not_safe, next) = match repaired.left.is_empty() {
+        true => ("nothing known of keys and config", "verify --structure"),
+        false => ("keys whose copies differ: whoever has such a key can run this with it", "key list"),
+    };
+    app.close("what opens the repository now", not_safe, next);
+    exit
 }
 
 fn kind(kind: SlotKind) -> &'static str {

@@ -42,7 +42,7 @@ pub fn ls(app: &App, given: &Ls) -> Result<Exit> {
     for directory in &directories {
         let listed = browse::ls(&context, &selected.snapshot, directory, recursive, &mut |found| {
             count.entries += 1;
-            count.bytes += found.node.size;
+            count.bytes = count.bytes.saturating_add(found.node.size);
             entry::print(app, found, given.long, None);
             app.still_read()
         });
@@ -79,7 +79,7 @@ pub fn find(app: &App, given: &Find) -> Result<Exit> {
                 app.out.line(format!("snapshot {} of {}", snapshot.id.short(), human::time(snapshot.time_ns)));
             }
             count.entries += 1;
-            count.bytes += found.node.size;
+            count.bytes = count.bytes.saturating_add(found.node.size);
             last = Some((snapshot.id.short(), found.path.to_vec()));
             entry::print(app, found, given.long, Some(&snapshot.id.to_string()));
             app.still_read()

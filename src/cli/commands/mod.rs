@@ -3,6 +3,7 @@
 mod backup;
 mod cat;
 mod diff;
+mod drill;
 mod dump;
 mod entry;
 mod forget;
@@ -11,12 +12,16 @@ mod init;
 mod key;
 mod ls;
 mod plain;
+mod probe;
 mod prune;
 mod rebuild_index;
 mod restore;
+mod restore_database;
+mod rows;
 mod show;
 mod snapshots;
 mod stats;
+mod tables;
 mod tag;
 mod verify;
 
@@ -34,6 +39,7 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
     match command {
         Command::Init(given) => init::run(app, given),
         Command::Backup(given) => backup::run(app, given),
+        Command::Probe(given) => probe::run(app, given),
         Command::Snapshots(given) => snapshots::run(app, given),
         Command::Show(given) => show::run(app, given),
         Command::Ls(given) => ls::ls(app, given),
@@ -41,6 +47,7 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Diff(given) => diff::run(app, given),
         Command::Dump(given) => dump::run(app, given),
         Command::Restore(given) => restore::run(app, given),
+        Command::Drill(given) => drill::run(app, given),
         Command::Verify(given) => verify::run(app, given),
         Command::Stats(given) => stats::run(app, given),
         Command::Cat(given) => cat::run(app, given),

@@ -1,6 +1,6 @@
 //! `restore`: a snapshot or parts of it, back into a directory.
 
-use super::filter;
+use super::{filter, restore_database};
 use crate::cli::app::App;
 use crate::cli::args::{Overwrite, Restore};
 use crate::cli::error::{Error, Result};
@@ -14,6 +14,7 @@ use crate::target::files::Overwrite as Existing;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 #[derive(Serialize)]
 struct JsonRestore {
@@ -47,13 +48,14 @@ struct JsonRestore {
 
 /// Restores.
 pub fn run(app: &App, given: &Restore) -> Result<Exit> {
+    let Some(target) = &given.target else { return restore_database::run(app, given) };
     let context = app.context()?;
     let selected = select::select(&context, &given.snapshot, &filter(&given.filters))?;
-    let outcome = restore::restore(&context, &selected.snapshot, &options(given, &selected)?)?;
+    let outcome = restore::restore(&context, &selected.snapshot, &options(given, &selected, target)?)?;
     app.look.finish();
     match app.out.is_json() {
-        true => print_json(app, given, &selected, &outcome),
-        false => print_text(app, given, &selected, &outcome),
+        true => print_json(app, given, &selected, target, &outcome),
+        false => print_text(app, given, &selected, target, &outcome),
     }
     Ok(match outcome.problem_count {
         _ if outcome.damage => Exit::Damage,
@@ -62,7 +64,7 @@ pub fn run(app: &App, given: &Restore) -> Result<Exit> {
     })
 }
 
-fn options(given: &Restore, selected: &Selected) -> Result<Options> {
+fn options(given: &Restore, selected: &Selected, target: &Path) -> Result<Options> {
     Ok(Options {
         path: selected.path.clone(),
         includes: patterns(&given.include, &given.iinclude)?,
@@ -78,7 +80,7 @@ fn options(given: &Restore, selected: &Selected) -> Result<Options> {
         verify: given.verify,
         sparse: given.sparse,
         numeric_ids: given.numeric_ids,
-        ..Options::new(given.target.clone())
+        ..Options::new(target.to_owned())
     })
 }
 
@@ -94,11 +96,11 @@ fn patterns(exact: &[OsString], ignoring_case: &[OsString]) -> Result<Filter> {
     Ok(filter)
 }
 
-fn print_json(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome) {
+fn print_json(app: &App, given: &Restore, selected: &Selected, target: &Path, outcome: &Outcome) {
     app.out.object(&JsonRestore {
         message_type: "restore",
         snapshot: selected.snapshot.id.to_string(),
-        target: given.target.to_string_lossy().into_owned(),
+        target: target.to_string_lossy().into_owned(),
         dry_run: given.dry_run,
         files: outcome.files,
         directories: outcome.directories,
@@ -118,8 +120,8 @@ fn print_json(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome
     });
 }
 
-fn print_text(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome) {
-    let target = human::name(given.target.as_os_str().as_bytes());
+fn print_text(app: &App, given: &Restore, selected: &Selected, folder: &Path, outcome: &Outcome) {
+    let target = human::name(folder.as_os_str().as_bytes());
     let others = match outcome.others + outcome.links {
         0 => String::new(),
         others => format!(", {}", human::counted(others, "other")),
@@ -153,12 +155,12 @@ fn print_text(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome
     }
     table::facts(&app.out, &facts);
     outcome.notes.iter().for_each(|note| app.look.note(note));
-    conclude(app, given, selected, outcome, &target);
+    conclude(app, given, selected, outcome, &target, folder);
 }
 
-fn conclude(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome, target: &str) {
+fn conclude(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome, target: &str, folder: &Path) {
     let id = selected.snapshot.id.short();
-    let again = format!("restore {id} --target {} --verify", human::shell_word(&given.target.to_string_lossy()));
+    let again = format!("restore {id} --target {} --verify", human::shell_word(&folder.to_string_lossy()));
     if given.dry_run {
         return app.close("the snapshot", "nothing: this was a dry run", again.trim_end_matches(" --verify"));
     }

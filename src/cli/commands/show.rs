@@ -1,19 +1,25 @@
 //! `show`: all that is known of one snapshot.
 
-use super::filter;
-use crate::base::ids::to_hex;
+use super::{filter, tables, tell};
 use crate::cli::app::App;
 use crate::cli::args::Show;
 use crate::cli::error::Result;
 use crate::cli::exit::Exit;
-use crate::cli::print::json::{JsonProblem, JsonSnapshot, Saved, path_pair};
+use crate::cli::print::imported::{self, JsonImported};
+use crate::cli::print::json::{JsonProblem, JsonSnapshot, JsonStream, Saved, path_pair};
 use crate::cli::print::{human, table};
-use crate::format::snapshot::{Snapshot, Stream};
+use crate::format::cbor::Bytes;
+use crate::format::dump::Manifest;
+use crate::format::snapshot::Snapshot;
+use crate::ops::dumps::DumpEntry;
 use crate::ops::select;
 use serde::Serialize;
 
 /// Problems that are shown to people; JSON has all that were kept.
 const SHOWN_PROBLEMS: usize = 20;
+
+/// Tables of an imported dump that are shown to people; JSON has all that were kept.
+const SHOWN_TABLES: usize = 50;
 
 #[derive(Serialize)]
 struct JsonShow {
@@ -24,21 +30,16 @@ struct JsonShow {
     /// What could not be read, at most a thousand.
     problems: Vec<JsonProblem>,
     streams: Vec<JsonStream>,
+    dumps: Vec<JsonManifest>,
+    /// Files that already were dumps.
+    imported: Vec<JsonImported>,
 }
 
 #[derive(Serialize)]
-struct JsonStream {
+struct JsonManifest {
     path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path_hex: Option<String>,
-    kind: String,
-    command: Vec<String>,
-    status: Option<i64>,
-    /// The end of what the command wrote to its standard error.
-    errors: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errors_hex: Option<String>,
-    bytes: u64,
+    /// All that is known of the dump: `manifest.json`.
+    manifest: Manifest,
 }
 
 /// Shows a snapshot.
@@ -46,41 +47,29 @@ pub fn run(app: &App, given: &Show) -> Result<Exit> {
     let context = app.context()?;
     let snapshot = select::select(&context, &given.snapshot, &filter(&given.filters))?.snapshot;
     let verified = select::verified(&context)?.get(&snapshot.id).copied();
+    let (dumps, damaged) = tables::dumps(&context, &snapshot)?;
     app.look.finish();
     if app.out.is_json() {
+        let manifest = |entry: DumpEntry| JsonManifest { path: path_pair(&entry.path).0, manifest: entry.manifest };
         app.out.object(&JsonShow {
             message_type: "snapshot",
             verified: verified.map(human::rfc3339),
             problems: snapshot.problems.iter().map(JsonProblem::from).collect(),
-            streams: snapshot.streams.iter().map(json_stream).collect(),
+            streams: snapshot.streams.iter().map(JsonStream::from).collect(),
+            dumps: dumps.into_iter().map(manifest).collect(),
+            imported: imported::json(&snapshot.imported),
             snapshot: (&snapshot).into(),
         });
     } else {
-        print(app, &snapshot, verified);
+        print(app, &snapshot, verified, &dumps);
     }
-    Ok(Exit::Done)
+    Ok(tell(app, &damaged))
 }
 
-fn json_stream(stream: &Stream) -> JsonStream {
-    let (path, path_hex) = path_pair(&stream.path.0);
-    let (errors, errors_hex) = match std::str::from_utf8(&stream.errors.0) {
-        Ok(text) => (text.to_owned(), None),
-        Err(_) => (String::from_utf8_lossy(&stream.errors.0).into_owned(), Some(to_hex(&stream.errors.0))),
-    };
-    JsonStream {
-        path,
-        path_hex,
-        kind: stream.kind.clone(),
-        command: stream.command.clone(),
-        status: stream.status,
-        errors,
-        errors_hex,
-        bytes: stream.bytes,
-    }
-}
-
-fn print(app: &App, snapshot: &Snapshot, verified: Option<i64>) {
+fn print(app: &App, snapshot: &Snapshot, verified: Option<i64>, dumps: &[DumpEntry]) {
     table::facts(&app.out, &facts(snapshot, verified));
+    dumps.iter().for_each(|entry| tables::print(app, entry));
+    print_imported(app, snapshot);
     for problem in snapshot.problems.iter().take(SHOWN_PROBLEMS) {
         app.out.line(format!("  {}", human::name(problem.message.as_bytes())));
     }
@@ -99,6 +88,25 @@ fn print(app: &App, snapshot: &Snapshot, verified: Option<i64>) {
             app.close(&safe, &not_safe, &format!("restore {id} --target DIR"));
         }
         None => app.close("what it holds, as far as known: it was never verified", &not_safe, &format!("verify {id}")),
+    }
+}
+
+fn joined(words: &[Bytes]) -> Vec<u8> {
+    words.iter().map(|word| &*word.0).collect::<Vec<_>>().join(&b' ')
+}
+
+/// Dumps among the files, with their tables.
+fn print_imported(app: &App, snapshot: &Snapshot) {
+    for dump in &snapshot.imported {
+        app.out.line(format!("  dump {}", imported::line(dump)));
+        imported::details(dump).iter().for_each(|detail| app.out.line(format!("    {detail}")));
+        for table in dump.tables.iter().take(SHOWN_TABLES) {
+            app.out.line(format!("      {}", imported::table(&table.name, table.rows)));
+        }
+        let rest = dump.table_count.saturating_sub(dump.tables.len().min(SHOWN_TABLES) as u64);
+        if rest > 0 {
+            app.out.line(format!("      and {} more", human::counted(rest, "table")));
+        }
     }
 }
 
@@ -144,14 +152,22 @@ fn facts(snapshot: &Snapshot, verified: Option<i64>) -> Vec<(&'static str, Strin
         facts.push(("description", text(&snapshot.description)));
     }
     if !snapshot.excludes.is_empty() {
-        facts.push(("left out", text(&snapshot.excludes.join(" "))));
+        facts.push(("left out", human::name(&joined(&snapshot.excludes))));
     }
     for stream in &snapshot.streams {
-        let from = if stream.command.is_empty() { stream.kind.clone() } else { stream.command.join(" ") };
+        let from = if stream.command.is_empty() { stream.kind.clone().into_bytes() } else { joined(&stream.command) };
+        let failed = match (stream.kind.as_str(), stream.status) {
+            ("command", Some(0)) | ("stdin", _) => String::new(),
+            (_, Some(status)) => format!(", failed with status {status} and is not in the snapshot"),
+            (_, None) => ", was ended and is not in the snapshot".to_owned(),
+        };
         facts.push((
             "stream",
-            format!("{} of {} from {}", human::name(&stream.path.0), bytes(stream.bytes), text(&from)),
+            format!("{} of {} from {}{failed}", human::name(&stream.path.0), bytes(stream.bytes), human::name(&from)),
         ));
+    }
+    for dump in &snapshot.dumps {
+        facts.push(("database", format!("{}, taken {}", human::dump(dump), human::time(dump.taken_ns))));
     }
     if snapshot.problem_count > 0 {
         facts.push(("problems", human::count(snapshot.problem_count)));

@@ -72,7 +72,7 @@ fn latest(snapshots: Vec<Snapshot>, most: usize) -> Vec<Snapshot> {
 }
 
 fn print(app: &App, snapshots: &[Snapshot]) {
-    let mut table = Table::new(&["ID", "Time", "Host", "Tags", ">Files", ">Size", ">Added", "State", "Paths"]);
+    let mut table = Table::new(&["ID", "Time", "Host", "Tags", "Kind", ">Files", ">Size", ">Added", "State", "Paths"]);
     for snapshot in snapshots {
         let paths: Vec<String> = snapshot.paths.iter().map(|path| human::name(&path.0)).collect();
         table.row(vec![
@@ -80,6 +80,7 @@ fn print(app: &App, snapshots: &[Snapshot]) {
             human::time(snapshot.time_ns),
             human::name(snapshot.host.as_bytes()),
             human::name(snapshot.tags.join(",").as_bytes()),
+            human::name(snapshot.kinds.join(",").as_bytes()),
             human::count(snapshot.totals.files),
             human::bytes(snapshot.totals.bytes),
             human::bytes(snapshot.totals.added),

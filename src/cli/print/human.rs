@@ -93,6 +93,23 @@ fn is_deceiving(character: char) -> bool {
     matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// A database in a snapshot: place, server, tables, rows, size.
+pub fn dump(dump: &crate::format::snapshot::Dump) -> String {
+    let place = name(dump.path.0.strip_prefix(b"/").unwrap_or(&dump.path.0));
+    let (tables, rows) = (counted(dump.tables, "table"), counted(dump.rows, "row"));
+    // `15.18 (Debian 15.18-0+deb12u1)`: who packed it matters less.
+    let server = dump.server.split(" (").next().unwrap_or_default();
+    format!("{place} ({}): {tables}, {rows}, {}", name(server.as_bytes()), bytes(dump.bytes))
+}
+
+/// A table with its schema where there is one.
+pub fn table(schema: &str, table: &str) -> String {
+    match schema {
+        "" => name(table.as_bytes()),
+        _ => format!("{}.{}", name(schema.as_bytes()), name(table.as_bytes())),
+    }
+}
+
 /// The mode as `ls -l` shows it.
 pub fn mode(kind: crate::format::tree::NodeKind, mode: u32) -> String {
     use crate::format::tree::NodeKind;

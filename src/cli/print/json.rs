@@ -10,7 +10,7 @@
 use super::human::rfc3339;
 use crate::base::{Problem, ids::to_hex};
 use crate::format::cbor::Bytes;
-use crate::format::snapshot::{Snapshot, StoredProblem, Totals};
+use crate::format::snapshot::{Dump, Snapshot, StoredProblem, Stream, Totals};
 use serde::Serialize;
 
 /// A name or path: the text, and all bytes if the text is not all of it.
@@ -21,7 +21,7 @@ pub fn path_pair(bytes: &[u8]) -> (String, Option<String>) {
     }
 }
 
-/// Several paths: the texts, and all of them in hexadecimal digits if one of them is not UTF-8.
+/// Several paths or other byte strings: the texts, and all of them in hexadecimal digits if one of them is not UTF-8.
 pub fn path_list(paths: &[Bytes]) -> (Vec<String>, Option<Vec<String>>) {
     let texts = paths.iter().map(|path| path_pair(&path.0).0).collect();
     let all_utf8 = paths.iter().all(|path| std::str::from_utf8(&path.0).is_ok());
@@ -33,19 +33,24 @@ pub fn path_list(paths: &[Bytes]) -> (Vec<String>, Option<Vec<String>>) {
 pub struct JsonProblem {
     /// What it concerns.
     pub subject: String,
+    /// The same in hexadecimal digits, if it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject_hex: Option<String>,
     /// What was tried and what came back.
     pub message: String,
 }
 
 impl From<&Problem> for JsonProblem {
     fn from(problem: &Problem) -> JsonProblem {
-        JsonProblem { subject: problem.subject.clone(), message: problem.message.clone() }
+        let (subject, subject_hex) = path_pair(problem.exact_subject());
+        JsonProblem { subject, subject_hex, message: problem.message.clone() }
     }
 }
 
 impl From<&StoredProblem> for JsonProblem {
     fn from(problem: &StoredProblem) -> JsonProblem {
-        JsonProblem { subject: problem.subject.clone(), message: problem.message.clone() }
+        let (subject, subject_hex) = path_pair(&problem.subject.0);
+        JsonProblem { subject, subject_hex, message: problem.message.clone() }
     }
 }
 
@@ -166,10 +171,15 @@ pub struct JsonSnapshot {
     pub partial: bool,
     /// How many problems there were.
     pub problem_count: u64,
+    /// Dumps of databases in it.
+    pub dumps: Vec<JsonDump>,
     /// Which program made it.
     pub program: String,
     /// Patterns that were left out.
     pub excludes: Vec<String>,
+    /// The same in hexadecimal digits, if one is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub excludes_hex: Option<Vec<String>>,
     /// What was found and what it cost.
     pub totals: JsonTotals,
 }
@@ -177,6 +187,7 @@ pub struct JsonSnapshot {
 impl From<&Snapshot> for JsonSnapshot {
     fn from(snapshot: &Snapshot) -> JsonSnapshot {
         let (paths, paths_hex) = path_list(&snapshot.paths);
+        let (excludes, excludes_hex) = path_list(&snapshot.excludes);
         JsonSnapshot {
             id: snapshot.id.to_string(),
             short_id: snapshot.id.short(),
@@ -194,9 +205,92 @@ impl From<&Snapshot> for JsonSnapshot {
             original: snapshot.original.map(|id| id.to_string()),
             partial: snapshot.partial,
             problem_count: snapshot.problem_count,
+            dumps: snapshot.dumps.iter().map(JsonDump::from).collect(),
             program: snapshot.program.clone(),
-            excludes: snapshot.excludes.clone(),
+            excludes,
+            excludes_hex,
             totals: (&snapshot.totals).into(),
+        }
+    }
+}
+
+/// The dump of a database.
+#[derive(Clone, Debug, Serialize)]
+pub struct JsonDump {
+    /// Its directory in the snapshot.
+    pub path: String,
+    /// `postgres` or `mysql`.
+    pub kind: String,
+    /// The database.
+    pub database: String,
+    /// The server's product and version.
+    pub server: String,
+    /// Tables.
+    pub tables: u64,
+    /// Rows of all tables, exactly.
+    pub rows: u64,
+    /// Bytes of all streams.
+    pub content_bytes: u64,
+    /// The moment that it stands for.
+    pub taken: String,
+}
+
+impl From<&Dump> for JsonDump {
+    fn from(dump: &Dump) -> JsonDump {
+        JsonDump {
+            path: path_pair(&dump.path.0).0,
+            kind: dump.kind.clone(),
+            database: dump.database.clone(),
+            server: dump.server.clone(),
+            tables: dump.tables,
+            rows: dump.rows,
+            content_bytes: dump.bytes,
+            taken: rfc3339(dump.taken_ns),
+        }
+    }
+}
+
+/// A stream that came from a process.
+#[derive(Debug, Serialize)]
+pub struct JsonStream {
+    /// Its place in the snapshot; a command that failed is not there.
+    pub path: String,
+    /// The same in hexadecimal digits, if it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_hex: Option<String>,
+    /// `stdin` or `command`.
+    pub kind: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// The same in hexadecimal digits, if one is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command_hex: Option<Vec<String>>,
+    /// The exit status; null if there was none.
+    pub status: Option<i64>,
+    /// The end of what the command wrote to its standard error.
+    pub errors: String,
+    /// The same in hexadecimal digits, if it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errors_hex: Option<String>,
+    /// Bytes that came.
+    pub bytes: u64,
+}
+
+impl From<&Stream> for JsonStream {
+    fn from(stream: &Stream) -> JsonStream {
+        let (path, path_hex) = path_pair(&stream.path.0);
+        let (command, command_hex) = path_list(&stream.command);
+        let (errors, errors_hex) = path_pair(&stream.errors.0);
+        JsonStream {
+            path,
+            path_hex,
+            kind: stream.kind.clone(),
+            command,
+            command_hex,
+            status: stream.status,
+            errors,
+            errors_hex,
+            bytes: stream.bytes,
         }
     }
 }

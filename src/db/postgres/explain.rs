@@ -22,8 +22,12 @@ pub(super) fn statement(address: &Address, error: &tokio_postgres::Error, ended:
     }
     let lost = error.is_closed() || io_cause(error).is_some();
     let (kind, message) = match ended {
-        Some(ended) if lost => (Kind::Unavailable, format!("the connection was lost: {ended}")),
-        _ if lost => (Kind::Unavailable, format!("the connection was lost: {}", chain(error))),
+        Some(ended) if lost => {
+            (Kind::Unavailable, format!("the connection was lost: {ended}; the server's log says more"))
+        }
+        _ if lost => {
+            (Kind::Unavailable, format!("the connection was lost: {}; the server's log says more", chain(error)))
+        }
         _ => (blame, format!("the server gave an answer that cannot be used: {}", chain(error))),
     };
     address.error(kind, message).database(&address.database)

@@ -4,32 +4,30 @@
 //! first difference the nodes so far are taken from the parent's tree. A directory that stays as it was to its end
 //! keeps its tree.
 
-use super::Source;
-use super::read::{Message, Named, Namer, Results, Seen, Small};
+use super::content::FileContent;
+use super::gather::Dumped;
+use super::imported::Imported;
+use super::read::{Message, Namer, Results, Seen, Small};
+use super::sources::Walked;
 use super::stream;
 use super::walk::{Step, node_of};
 use crate::base::budget::Permit;
 use crate::base::{BlobId, Event, Kind, Monitor, Problem, Stop};
-use crate::format::snapshot::{MAX_PROBLEMS, Stream, Totals};
-use crate::format::tree::{HOLE, Node, NodeKind};
+use crate::format::snapshot::{ImportedDump, MAX_PROBLEMS, Stream, Totals};
+use crate::format::tree::{Node, NodeKind};
 use crate::repo::blob_reader::BlobReader;
 use crate::repo::blob_writer::{BlobWriter, Counters, Hint, Next, PutChunk};
 use crate::repo::index::{Claim, Index, Marks};
-use crate::repo::trees::{Chunks, Content, ListBuilder, Nodes, PutBlob, TreeBuilder};
+use crate::repo::trees::{Nodes, PutBlob, TreeBuilder};
 use crate::repo::{Error as RepoError, Keyring};
 use crate::source::files::{Accounts, Entry};
 use std::collections::{VecDeque, vec_deque};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
 use super::super::{Error, Result};
-
-/// How many of the parent's chunks before and after the present place are near.
-const NEAR: usize = 16;
-/// How far back and ahead is looked to find the place again when it was lost.
-const FAR_BEHIND: usize = 512;
-const FAR_AHEAD: usize = 1024;
 
 /// Where new blobs go.
 pub enum Sink {
@@ -50,7 +48,13 @@ pub struct Dry {
 }
 
 impl Sink {
-    fn put_chunk(&mut self, id: BlobId, bytes: &[u8], marks: Marks, hint: Hint<'_>) -> Result<PutChunk, RepoError> {
+    pub(super) fn put_chunk(
+        &mut self,
+        id: BlobId,
+        bytes: &[u8],
+        marks: Marks,
+        hint: Hint<'_>,
+    ) -> Result<PutChunk, RepoError> {
         match self {
             Sink::Real(writer) => writer.put_chunk(id, bytes, marks, hint),
             Sink::Dry(dry) => {
@@ -107,7 +111,7 @@ pub struct Builder<'a> {
     /// Cuts and names streams.
     pub namer: Arc<Namer>,
     /// The sources, for streams.
-    pub sources: &'a [Source],
+    pub sources: &'a [Walked],
     /// Looks on.
     pub monitor: &'a dyn Monitor,
     /// Asks to stop.
@@ -131,10 +135,20 @@ pub struct Found {
     pub problems: Vec<Problem>,
     /// How many problems there were.
     pub problem_count: u64,
-    /// Streams that ended well.
+    /// Directories that could not be listed: there, and nothing in them was read.
+    pub unlisted: u64,
+    /// Parts of the parent that could not be read; at most [`MAX_PROBLEMS`].
+    pub damages: Vec<Problem>,
+    /// Streams that ended well, and commands that failed.
     pub streams: Vec<Stream>,
+    /// Dumps that ended well.
+    pub dumps: Vec<Dumped>,
     /// Nodes of sources and what is in them.
     pub nodes: u64,
+    /// Files that are dumps, while they are found.
+    pub imported: Imported,
+    /// Files that are dumps, when all is found.
+    pub imported_dumps: Vec<ImportedDump>,
 }
 
 /// The job whose results come next.
@@ -149,7 +163,7 @@ impl<'a> Builder<'a> {
         sink: Sink,
         reader: BlobReader,
         namer: Arc<Namer>,
-        sources: &'a [Source],
+        sources: &'a [Walked],
         monitor: &'a dyn Monitor,
         stop: &'a Stop,
         now_ns: i64,
@@ -172,6 +186,9 @@ impl<'a> Builder<'a> {
         if self.stop.raised() {
             return Err(Error::Interrupted);
         }
+        let (dumps, problems) = std::mem::take(&mut self.found.imported).finish();
+        self.found.imported_dumps = dumps;
+        problems.into_iter().for_each(|problem| self.problem(problem));
         let top = self.open.pop().expect("pushed above");
         if !self.open.is_empty() {
             return Err(RepoError::Internal("the walk ended early".to_owned()).into());
@@ -179,7 +196,7 @@ impl<'a> Builder<'a> {
         self.close(top).map(|(tree, _)| tree)
     }
 
-    fn totals(&mut self) -> &mut Totals {
+    pub(super) fn totals(&mut self) -> &mut Totals {
         self.found.totals.get_or_insert_with(super::no_totals)
     }
 
@@ -191,14 +208,32 @@ impl<'a> Builder<'a> {
                 Ok(())
             }
             Step::Node(node, same) => self.ready(*node, same),
+            Step::Gathered(node, same) => self.add(&node, same),
             Step::Job(results) => {
                 self.current = Some(Current { results, small: None });
                 Ok(())
             }
             Step::File(entry, before) => self.file(&entry, before),
             Step::Stream(number, name, before) => self.stream(number, &name, before),
+            Step::Imported(dump) => {
+                let problem = self.found.imported.kept(*dump);
+                problem.into_iter().for_each(|problem| self.problem(problem));
+                Ok(())
+            }
             Step::Removed => self.differs(),
             Step::Leave => self.leave(),
+            Step::Unlisted(problem) => {
+                self.found.unlisted += 1;
+                self.problem(problem);
+                self.differs()
+            }
+            Step::Damage(problem) => {
+                self.monitor.event(Event::Problem(&problem));
+                if self.found.damages.len() < MAX_PROBLEMS {
+                    self.found.damages.push(problem);
+                }
+                Ok(())
+            }
             Step::Problem(problem) => {
                 self.problem(problem);
                 self.differs()
@@ -206,7 +241,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn problem(&mut self, problem: Problem) {
+    pub(super) fn problem(&mut self, problem: Problem) {
         self.monitor.event(Event::Problem(&problem));
         self.found.problem_count += 1;
         if self.found.problems.len() < MAX_PROBLEMS {
@@ -219,7 +254,7 @@ impl<'a> Builder<'a> {
         match node.kind {
             NodeKind::File => {
                 self.totals().files += 1;
-                self.totals().bytes += bytes;
+                add(&mut self.totals().bytes, bytes);
                 self.found.unchanged_files += u64::from(same);
             }
             _ => self.totals().others += 1,
@@ -289,7 +324,10 @@ impl<'a> Builder<'a> {
         }
         let small = current.small.as_mut().and_then(|(files, _)| files.next()).ok_or_else(lost)?;
         match small {
-            Ok(small) => self.small(entry, small, before),
+            Ok(mut small) => {
+                self.dump(entry, &mut small.seen);
+                self.small(entry, small, before)
+            }
             Err(problem) => self.unreadable(problem),
         }
     }
@@ -323,6 +361,7 @@ impl<'a> Builder<'a> {
                 Message::Chunk(data, named) => {
                     content.chunk(&data, named, &mut self.sink, &mut self.reader)?;
                     self.monitor.event(Event::Done { items: 0, bytes: data.len() as u64 });
+                    self.namer.chunks.give(data);
                 }
                 Message::Hole(bytes) => content.hole(bytes, &mut self.sink)?,
                 Message::End(seen) => break *seen,
@@ -335,7 +374,8 @@ impl<'a> Builder<'a> {
             message = current.results.recv().map_err(lost)?;
         };
         match seen {
-            Ok(seen) => {
+            Ok(mut seen) => {
+                self.dump(entry, &mut seen);
                 let mut node = self.read_node(entry, &seen);
                 content.finish(&mut node, &mut self.sink)?;
                 self.finish_file(node, before)
@@ -344,15 +384,22 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Takes note of a file that is a dump.
+    fn dump(&mut self, entry: &Entry, seen: &mut Seen) {
+        let Some(report) = seen.dump.take() else { return };
+        let problem = self.found.imported.found(entry.path().as_os_str().as_bytes(), *report);
+        problem.into_iter().for_each(|problem| self.problem(problem));
+    }
+
     fn read_node(&mut self, entry: &Entry, seen: &Seen) -> Node {
-        self.totals().bytes_read += seen.bytes;
+        add(&mut self.totals().bytes_read, seen.bytes);
         let mut node = node_of(&seen.meta, entry.name(), &seen.xattrs, &[]);
         node.size = seen.bytes;
         node.changed = seen.changed;
         if seen.changed {
-            let path = entry.path().display().to_string();
-            let message = format!("{path} changed while it was read: its content may be a mixture");
-            self.problem(Problem::new(path, message, Kind::Source));
+            let path = entry.path();
+            let message = format!("{} changed while it was read: its content may be a mixture", path.display());
+            self.problem(Problem::at(path, message, Kind::Source));
         }
         node
     }
@@ -365,7 +412,7 @@ impl<'a> Builder<'a> {
             None => self.totals().files_new += 1,
         }
         self.totals().files += 1;
-        self.totals().bytes += node.size;
+        add(&mut self.totals().bytes, node.size);
         self.found.nodes += 1;
         let bytes = if node.inline.0.is_empty() && node.chunks.0.len() > 1 { 0 } else { node.size };
         self.monitor.event(Event::Done { items: 1, bytes });
@@ -375,7 +422,7 @@ impl<'a> Builder<'a> {
     /// Reads a stream from its process to its end. A stream that does not end well fails the run: half a dump is no
     /// dump.
     fn stream(&mut self, number: usize, name: &[u8], before: Option<Box<Node>>) -> Result<()> {
-        let Source::Stream { kind, .. } = &self.sources[number] else { return Ok(()) };
+        let Walked::Stream(_, kind) = &self.sources[number] else { return Ok(()) };
         let mut node = stream::node(name, self.now_ns);
         let mut content = FileContent::begin(before.as_deref());
         let mut start = Some(self.namer.stream_start("stream", name));
@@ -383,11 +430,13 @@ impl<'a> Builder<'a> {
             (self.namer.clone(), &mut self.sink, &mut self.reader, self.monitor, self.stop);
         let mut failed = None;
         let ended = stream::read(kind, stop, |input| {
-            namer.stream(input, &mut start, &mut Vec::new(), &mut |data, named| {
+            let read = namer.stream(input, &mut start, &mut Vec::new(), &mut |data, named| {
                 monitor.event(Event::Done { items: 0, bytes: data.len() as u64 });
                 failed = content.chunk(data, named, sink, reader).err();
                 failed.is_none() && !stop.raised()
-            })
+            });
+            // What cannot be stored need not be waited for.
+            if failed.is_some() { Err(std::io::Error::other("it could not be stored")) } else { read }
         });
         if let Some(error) = failed {
             return Err(error);
@@ -398,108 +447,21 @@ impl<'a> Builder<'a> {
         let mut stream = ended?;
         stream.path.0 = [b"/", name].concat();
         node.size = stream.bytes;
-        self.totals().bytes_read += stream.bytes;
+        add(&mut self.totals().bytes_read, stream.bytes);
         self.found.streams.push(stream);
         content.finish(&mut node, &mut self.sink)?;
         self.finish_file(node, before)
     }
 }
 
-fn add_to(builder: &mut TreeBuilder, node: &Node, accounts: &Accounts, sink: &mut Sink) -> Result<()> {
+/// Sparse files may come to more bytes than there are numbers.
+fn add(sum: &mut u64, bytes: u64) {
+    *sum = sum.saturating_add(bytes);
+}
+
+/// Adds a node with the names of its owners.
+pub(super) fn add_to(builder: &mut TreeBuilder, node: &Node, accounts: &Accounts, sink: &mut Sink) -> Result<()> {
     let user = accounts.user_name(node.uid).unwrap_or_default();
     let group = accounts.group_name(node.gid).unwrap_or_default();
     Ok(builder.add(node, user.as_bytes(), group.as_bytes(), sink)?)
-}
-
-/// The content of a file in the making, beside that of the parent's.
-struct FileContent {
-    list: ListBuilder,
-    beside: Beside,
-    first: bool,
-}
-
-impl FileContent {
-    fn begin(before: Option<&Node>) -> FileContent {
-        FileContent { list: ListBuilder::new(), beside: Beside::of(before), first: true }
-    }
-
-    fn chunk(&mut self, data: &[u8], named: Named, sink: &mut Sink, reader: &mut BlobReader) -> Result<()> {
-        self.beside.fill(reader, NEAR);
-        let (window, at) = self.beside.window();
-        let hint = Hint { window, at, first: std::mem::take(&mut self.first) };
-        let put = sink.put_chunk(named.id, data, named.marks, hint)?;
-        self.beside.advance(put.next, reader);
-        Ok(self.list.add(named.id, data.len() as u64, sink)?)
-    }
-
-    fn hole(&mut self, bytes: u64, sink: &mut Sink) -> Result<()> {
-        Ok(self.list.add(HOLE, bytes, sink)?)
-    }
-
-    fn finish(self, node: &mut Node, sink: &mut Sink) -> Result<()> {
-        match self.list.finish(sink)? {
-            Content::List(list) => node.list = Some(list),
-            Content::Chunks(chunks) => {
-                if chunks.len() > 1 {
-                    node.lengths = chunks.iter().map(|(_, length)| *length).collect();
-                }
-                node.chunks.0 = chunks.into_iter().map(|(id, _)| id).collect();
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The parent's chunks about the present place.
-struct Beside {
-    chunks: Option<Chunks>,
-    window: VecDeque<BlobId>,
-    at: usize,
-}
-
-impl Beside {
-    fn of(before: Option<&Node>) -> Beside {
-        let chunks = before.filter(|before| before.kind == NodeKind::File).map(Chunks::of);
-        Beside { chunks, window: VecDeque::new(), at: 0 }
-    }
-
-    /// Reads on until there are so many chunks from the present place on.
-    fn fill(&mut self, reader: &mut BlobReader, ahead: usize) {
-        while let Some(chunks) = self.chunks.as_mut().filter(|_| self.window.len() < self.at + ahead) {
-            match chunks.next(reader) {
-                Ok(Some((HOLE, _))) => {}
-                Ok(Some((id, _))) => self.window.push_back(id),
-                // A parent that cannot be read is no help, and no harm.
-                Ok(None) | Err(_) => self.chunks = None,
-            }
-        }
-    }
-
-    /// The chunks that are near, and the present place among them.
-    fn window(&mut self) -> (&[BlobId], usize) {
-        let from = self.at.saturating_sub(NEAR);
-        let to = (self.at + NEAR).min(self.window.len());
-        (&self.window.make_contiguous()[from..to], self.at - from)
-    }
-
-    /// Finds the place of the next chunk. If nobody knows it, one chunk has probably taken the place of one.
-    fn advance(&mut self, next: Next, reader: &mut BlobReader) {
-        let find = |window: &VecDeque<BlobId>, id| window.iter().position(|near| *near == id);
-        let near = |place: &usize| place.abs_diff(self.at) <= NEAR;
-        let at = match next {
-            Next::Behind(id) => {
-                if find(&self.window, id).is_none() {
-                    self.fill(reader, FAR_AHEAD);
-                }
-                find(&self.window, id).map(|place| place + 1)
-            }
-            Next::Probably(id) => find(&self.window, id).filter(near).map(|place| place + 1),
-            Next::Within(id) => find(&self.window, id).filter(near),
-            Next::Unknown => None,
-        };
-        self.at = at.unwrap_or(self.at + 1).min(self.window.len());
-        let passed = self.at.saturating_sub(FAR_BEHIND);
-        self.window.drain(..passed);
-        self.at -= passed;
-    }
 }

@@ -3,17 +3,30 @@
 //! ```text
 //! scanners -> walk (beside the parent) -> steps -> builder -> blob writer -> packs, segments -> snapshot
 //!                                      -> jobs  -> readers -> builder
+//! databases, commands -> feed -> gather (the builder's) -> directories for the walk to merge
 //! ```
+//!
+//! Databases and commands come first: the moment that they stand for lies near the snapshot's own, files are scanned
+//! no earlier than they are read, and what is in memory for the one is not in memory for the other.
 //!
 //! The snapshot is the commit point: before it, a crash leaves packs that the next run uses again; after it, a
 //! complete snapshot.
 
 mod build;
+mod content;
+mod feed;
+mod gather;
+mod imported;
+mod limits;
 mod parent;
 mod read;
 mod roots;
+mod sources;
 mod stream;
 mod walk;
+
+pub use gather::Dumped;
+pub use limits::{Limits, rest};
 
 use super::record::{Record, stored_problem};
 use super::{Context, Error, Result};
@@ -22,16 +35,24 @@ use crate::compress::Level;
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::run::Outcome as RunOutcome;
 use crate::format::session::SessionKind;
-use crate::format::snapshot::{Snapshot, Stream, Totals};
+use crate::format::snapshot::{ImportedDump, Snapshot, Stream, Totals};
+use crate::format::tree::Node;
 use crate::repo::Session;
 use crate::repo::base_cache::BaseCache;
 use crate::repo::blob_reader::BlobReader;
 use crate::repo::blob_writer::{BlobWriter, Counters, Settings};
 use crate::repo::index::Opened;
+use crate::repo::snapshots;
+use crate::source::dump::DumpSource;
 use crate::source::files::{Scan, ScanOptions};
 use crate::store::Area;
 use build::{Builder, Dry, Found, Sink};
+use feed::Feed;
+use gather::gather;
+use parent::Past;
 use read::{Namer, Readers};
+use sources::{Sources, Walked, places};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -41,9 +62,9 @@ use walk::{Walk, walk};
 /// Threads that read files. Many more than there are processors: small files on a cold disk are one wait each.
 const READERS: usize = 8;
 /// Bytes of files that may be read ahead.
-const READ_AHEAD_BYTES: usize = 20 << 20;
+const READ_AHEAD_BYTES: usize = 16 << 20;
 /// Raw bytes that may be between compression and pack.
-const IN_FLIGHT_BYTES: usize = 20 << 20;
+const IN_FLIGHT_BYTES: usize = 12 << 20;
 /// Decoded frames of the parent's trees that the walk and the builder keep, each.
 const PARENT_FRAMES_BYTES: usize = 6 << 20;
 /// Batches of steps that may wait for the builder.
@@ -63,6 +84,15 @@ pub enum Source {
         /// Where it comes from.
         kind: StreamKind,
     },
+    /// A database, kept as a directory of streams: `/@postgres/NAME`, `/@mysql/NAME`. If it fails, the others go on.
+    Dump(Arc<dyn DumpSource>),
+    /// What a shell command prints, kept as the file `/@command/NAME`. If it fails, the others go on.
+    Command {
+        /// The file's name.
+        name: String,
+        /// The command line, for `sh -c`.
+        command: String,
+    },
 }
 
 /// Where a stream comes from.
@@ -71,7 +101,7 @@ pub enum StreamKind {
     /// Standard input.
     Stdin,
     /// The output of a command: program and arguments.
-    Command(Vec<String>),
+    Command(Vec<OsString>),
 }
 
 /// Which snapshot the sources are compared with.
@@ -93,7 +123,7 @@ pub struct Options {
     /// What is left out.
     pub scan: ScanOptions,
     /// The patterns of `scan` as they were given, to be kept in the snapshot.
-    pub exclude_texts: Vec<String>,
+    pub exclude_texts: Vec<Vec<u8>>,
     /// The host's name; none for this machine's own.
     pub host: Option<String>,
     /// The user's name.
@@ -118,6 +148,10 @@ pub struct Options {
     pub dry_run: bool,
     /// How large the base cache may grow, in bytes; 0 for none.
     pub base_cache_bytes: u64,
+    /// Bounds for databases and commands.
+    pub limits: Limits,
+    /// Whether files that already are dumps are looked into while they are read.
+    pub validate_dumps: bool,
 }
 
 /// What became of it.
@@ -133,10 +167,16 @@ pub struct Outcome {
     pub problems: Vec<Problem>,
     /// How many problems there were.
     pub problem_count: u64,
+    /// Damage that it met in the repository. It did not rely on what is damaged: the snapshot has all that was found.
+    pub damages: Vec<Problem>,
     /// What it was compared with.
     pub parent: Option<SnapshotId>,
-    /// Streams that ended well.
+    /// Streams that ended well, and commands that failed.
     pub streams: Vec<Stream>,
+    /// Dumps that ended well.
+    pub dumps: Vec<Dumped>,
+    /// Files that already were dumps, by path.
+    pub imported: Vec<ImportedDump>,
 }
 
 /// Totals of nothing.
@@ -169,13 +209,22 @@ pub fn backup(context: &Context, options: &Options) -> Result<Outcome> {
         Err(error) => record.save_failure(context, error),
         Ok(_) if options.dry_run => {}
         Ok(outcome) => {
-            let partial = outcome.problem_count > 0;
             figures(&mut record, outcome);
+            record.problems(&outcome.damages);
             record.problems(&outcome.problems);
-            record.save(context, if partial { RunOutcome::Partial } else { RunOutcome::Done })?;
+            record.save(context, ended(outcome))?;
         }
     }
     done
+}
+
+/// Damage in the repository outranks a source that could not be read: it hurts what was thought to be safe.
+fn ended(outcome: &Outcome) -> RunOutcome {
+    match (outcome.damages.is_empty(), outcome.problem_count) {
+        (false, _) => RunOutcome::Damage,
+        (true, 0) => RunOutcome::Done,
+        (true, _) => RunOutcome::Partial,
+    }
 }
 
 fn figures(record: &mut Record, outcome: &Outcome) {
@@ -189,16 +238,18 @@ fn figures(record: &mut Record, outcome: &Outcome) {
         ("new_bytes", totals.bytes_new),
         ("delta_bytes", totals.bytes_delta),
         ("added_bytes", totals.added),
+        ("databases", outcome.dumps.len() as u64),
+        ("rows", outcome.dumps.iter().map(|dump| dump.record.rows).fold(0, u64::saturating_add)),
         ("problems", outcome.problem_count),
+        ("damages", outcome.damages.len() as u64),
     ] {
         record.figure(name, value);
     }
 }
 
 fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outcome> {
-    let sources = absolute_sources(options)?;
+    let sources = Sources::of(options)?;
     let repository = &context.repository;
-    let mut index_whole = true;
     // A dry run stores nothing, not even its mark.
     let session = match options.dry_run {
         true => None,
@@ -206,16 +257,19 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     };
     if let Some(session) = &session {
         record.session(session.id());
-        let opened = context.index.refresh(&**repository.store(), repository.keyring())?;
-        check_records(&opened)?;
-        index_whole = opened.damaged.is_empty();
-        opened.damaged.iter().for_each(|problem| context.monitor.event(Event::Problem(problem)));
-        index_whole &= packs_are_there(context)?;
     }
+    let opened = context.index.refresh(&**repository.store(), repository.keyring())?;
+    check_records(&opened)?;
+    let (snapshots, _) = snapshots::list(repository)?;
+    let mut damages = opened.damaged;
+    damages.extend(context.missing_segments(&snapshots)?);
+    let trusted = packs_are_there(context, &mut damages)?;
+    damages.iter().for_each(|problem| context.monitor.event(Event::Problem(problem)));
     let begun_ns = repository.now_ns();
     // What the parent says is stored is counted on without a look at the index. With a part of the index unreadable
     // that could be a snapshot of files that nobody finds: everything is read, and what is not known stored again.
-    let parent = if index_whole { parent::find(context, options, &sources)? } else { None };
+    let past = if trusted { Past::find(context, options, &sources, &snapshots)? } else { Past::none(&sources) };
+    drop(snapshots);
     let sink = match &session {
         Some(session) => Sink::Real(Box::new(begin_writer(context, options, session)?)),
         None => Sink::Dry(Dry {
@@ -224,7 +278,7 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
             counters: Arc::new(Counters::default()),
         }),
     };
-    let built = build(context, options, &sources, parent.as_ref(), sink, begun_ns);
+    let built = build(context, options, &sources, &past, sink, begun_ns);
     // Interrupted or not: what is on its way is stored, and the next run finds it.
     let (root, found, sink) = built?;
     let counters = match sink {
@@ -232,10 +286,14 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
         Sink::Dry(dry) => dry.counters,
     };
     let root = root?;
-    let outcome = outcome(found, &counters, parent.as_ref().map(|parent| parent.id));
-    refuse_nothing(&outcome, roots::ways(&places(&sources)).above())?;
+    let unlisted = found.unlisted;
+    let mut outcome = outcome(found, &counters, past.parent.as_ref().map(|parent| parent.id));
+    outcome.damages.splice(0..0, damages);
+    outcome.damages.extend(damaged_bases(context, &counters));
+    refuse_nothing(&outcome, sources.ways().above() + unlisted)?;
     let Some(session) = session else { return Ok(outcome) };
-    let snapshot = snapshot_of(context, options, &sources, session.id(), root, begun_ns, &outcome);
+    let mut snapshot = snapshot_of(context, options, &sources, session.id(), root, begun_ns, &outcome);
+    snapshot.segments = context.index.newest_segments()?;
     session.commit(&snapshot)?;
     record.snapshot(snapshot.id);
     Ok(Outcome { snapshot: Some(snapshot), ..outcome })
@@ -244,7 +302,9 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
 /// A condemned record that cannot be read may name any pack, so nothing that is stored can be counted on.
 fn check_records(opened: &Opened) -> Result<()> {
     let condemned = Area::Condemned.folder();
-    match opened.damaged.iter().find(|problem| problem.subject.starts_with(condemned)) {
+    // A roster, which ends in `.done`, names nothing that must not be used.
+    let is_record = |problem: &&Problem| problem.subject.starts_with(condemned) && !problem.subject.ends_with(".done");
+    match opened.damaged.iter().find(is_record) {
         None => Ok(()),
         Some(problem) => {
             let reason = "an interrupted prune left it and it says which packs must not be used any more: run \
@@ -254,51 +314,32 @@ fn check_records(opened: &Opened) -> Result<()> {
     }
 }
 
-/// Whether every pack that the index names is in the store and nothing is known to be damaged. What is not there is
-/// stored again; the parent's word for it does not count.
-fn packs_are_there(context: &Context) -> Result<bool> {
-    let whole = context.index.check_packs(&**context.repository.store())?;
+/// Whether the index is whole, every pack that it names in the store, and nothing known to be damaged. What is not there
+/// is stored again; the parent's word for it does not count. Packs that are gone are added to `damages`.
+fn packs_are_there(context: &Context, damages: &mut Vec<Problem>) -> Result<bool> {
+    let index_whole = damages.is_empty();
+    let whole = context.index.check_packs(&**context.repository.store(), index_whole)?;
     for pack in &whole.missing {
         let object = format!("packs/{pack}");
         let message = "it is gone or has another size than it should: what this backup needs of it is stored again; \
                        run `keepstone verify --all` to see which older snapshots it hurts, then `keepstone \
                        rebuild-index`";
-        context.monitor.event(Event::Problem(&Problem::new(object, message, Kind::Damaged)));
+        damages.push(Problem::new(object, message, Kind::Damaged));
     }
-    if whole.damaged && whole.missing.is_empty() {
+    if whole.damaged && damages.is_empty() {
         let note = "damage was found earlier: everything is read, and what is damaged is stored again";
         context.monitor.event(Event::Note(note));
     }
-    Ok(whole.missing.is_empty() && !whole.damaged)
+    Ok(damages.is_empty() && !whole.damaged)
 }
 
-/// The sources with absolute paths.
-fn absolute_sources(options: &Options) -> Result<Vec<Source>> {
-    if options.sources.is_empty() {
-        return Err(Error::Usage("nothing to back up: name at least one path, or --stdin".to_owned()));
-    }
-    options
-        .sources
-        .iter()
-        .map(|source| match source {
-            Source::Path(path) => Ok(Source::Path(roots::absolute(path)?)),
-            Source::Stream { name, .. } if !crate::format::tree::is_name(name.as_bytes()) => {
-                Err(Error::Usage(format!("{name:?} cannot be the name of a stream: give a plain file name")))
-            }
-            stream => Ok(stream.clone()),
-        })
-        .collect()
-}
-
-/// The place of each source in the snapshot.
-fn places(sources: &[Source]) -> Vec<PathBuf> {
-    sources
-        .iter()
-        .map(|source| match source {
-            Source::Path(path) => path.clone(),
-            Source::Stream { name, .. } => PathBuf::from("/").join(name),
-        })
-        .collect()
+/// What to say of bases that could not be read.
+fn damaged_bases(context: &Context, counters: &Counters) -> Option<Problem> {
+    let count = counters.bases_damaged.load(Ordering::Relaxed);
+    let message = "could not be read: what they were to be bases of was stored whole; run `keepstone verify --all` to \
+                   see which snapshots that hurts";
+    let problem = (count > 0).then(|| Problem::new(format!("{count} stored chunks"), message, Kind::Damaged));
+    problem.inspect(|problem| context.monitor.event(Event::Problem(problem)))
 }
 
 fn begin_writer(context: &Context, options: &Options, session: &Session<'_>) -> Result<BlobWriter> {
@@ -326,28 +367,80 @@ fn begin_writer(context: &Context, options: &Options, session: &Session<'_>) -> 
     Ok(BlobWriter::begin(repository, index, session.id(), condemned_seen, &settings, base_cache)?)
 }
 
-/// Scans, reads and builds all trees. The root is an error of its own, so that the sink can be finished all the same.
+/// The builder's work, in its order. The root is an error of its own, so that the sink can be finished all the same.
 fn build(
     context: &Context,
     options: &Options,
-    sources: &[Source],
-    parent: Option<&parent::Found>,
+    sources: &Sources,
+    past: &Past,
     sink: Sink,
     now_ns: i64,
 ) -> Result<(Result<crate::base::BlobId>, Found, Sink)> {
     let repository = &context.repository;
-    let namer = Arc::new(Namer::new(repository.chunker()?, repository.keyring().clone()));
-    let blobs = || BlobReader::new(repository.clone(), context.index.clone(), PARENT_FRAMES_BYTES);
-    let io = |source| Error::Io { what: "start a reader".to_owned(), source };
-    let readers = Readers::start(READERS, &namer).map_err(io)?;
+    let namer = Arc::new(Namer::new(repository.chunker()?, repository.keyring().clone(), options.validate_dumps));
+    let reader = blobs(context);
+    let monitor = &*context.monitor;
+    let mut builder = Builder::new(sink, reader, namer.clone(), &sources.walked, monitor, &context.stop, now_ns);
+    let root = feed(context, options, sources, past, &namer, &mut builder).and_then(|gathered| {
+        context.monitor.event(Event::Phase("backing up"));
+        files(context, options, sources, past, gathered, &namer, &mut builder)
+    });
+    Ok((root, std::mem::take(&mut builder.found), builder.sink))
+}
+
+/// A reader for the parent's trees.
+fn blobs(context: &Context) -> BlobReader {
+    BlobReader::new(context.repository.clone(), context.index.clone(), PARENT_FRAMES_BYTES)
+}
+
+fn start_failed(source: std::io::Error) -> Error {
+    Error::Io { what: "start a reader".to_owned(), source }
+}
+
+/// Reads databases and commands; gives their directories.
+fn feed(
+    context: &Context,
+    options: &Options,
+    sources: &Sources,
+    past: &Past,
+    namer: &Arc<Namer>,
+    builder: &mut Builder<'_>,
+) -> Result<Vec<Node>> {
+    if sources.fed.is_empty() {
+        return Ok(Vec::new());
+    }
+    context.monitor.event(Event::Phase("reading databases and commands"));
+    let root_before = past.parent.as_ref().map(|parent| parent.root);
+    let (monitor, stop) = (context.monitor.clone(), &context.stop);
+    let feed = Feed::new(&sources.fed, &options.limits, namer.clone(), monitor, stop);
+    feed.run(|messages| gather(builder, &sources.fed, &past.seen, root_before, messages)).map_err(start_failed)?
+}
+
+/// Scans and reads files and single streams, and builds all trees down from `/`.
+fn files(
+    context: &Context,
+    options: &Options,
+    sources: &Sources,
+    past: &Past,
+    gathered: Vec<Node>,
+    namer: &Arc<Namer>,
+    builder: &mut Builder<'_>,
+) -> Result<crate::base::BlobId> {
+    let readers = Readers::start(READERS, namer).map_err(start_failed)?;
     let (steps, to_build) = sync_channel(WAITING_STEPS);
-    context.monitor.event(Event::Phase("backing up"));
     let (scan, found_roots) = start_scan(options, sources, &context.stop)?;
+    let parent = past.parent.as_ref();
     let work = Walk {
-        sources: sources.to_vec(),
+        sources: sources.walked.clone(),
         scan,
         roots: found_roots,
-        parent: parent.map(|parent| walk::Parent { root: parent.root, begun_ns: parent.begun_ns, reader: blobs() }),
+        gathered: gathered.into(),
+        parent: parent.map(|parent| walk::Parent {
+            root: parent.root,
+            begun_ns: parent.begun_ns,
+            reader: blobs(context),
+            imported: options.validate_dumps.then(|| parent.imported.clone()),
+        }),
         ignore_inode: options.ignore_inode,
         ignore_ctime: options.ignore_ctime,
         steps,
@@ -356,43 +449,42 @@ fn build(
         monitor: context.monitor.clone(),
         stop: context.stop.clone(),
     };
-    let ways = roots::ways(&places(sources));
+    let ways = sources.ways();
     let walker = std::thread::Builder::new()
         .name("walker".to_owned())
         .stack_size(WALK_STACK_BYTES)
         .spawn(move || walk(work, &ways))
-        .map_err(io)?;
-    let monitor = &*context.monitor;
-    let mut builder = Builder::new(sink, blobs(), namer, sources, monitor, &context.stop, now_ns);
+        .map_err(start_failed)?;
     let root = builder.build(&to_build, parent.map(|parent| parent.root));
     // If the builder gave up, the walker finds its steps unwanted and ends.
     drop(to_build);
     let walked = walker.join().map_err(|_| crate::repo::Error::Internal("the walk ended early".to_owned()))?;
-    let root = match (root, walked) {
+    match (root, walked) {
         (Ok(_), Err(walk::Gone)) if context.stop.raised() => Err(Error::Interrupted),
         (Ok(_), Err(walk::Gone)) => Err(crate::repo::Error::Internal("the walk ended early".to_owned()).into()),
         (root, _) => root,
-    };
-    Ok((root, std::mem::take(&mut builder.found), builder.sink))
+    }
 }
 
 type Roots = Vec<Option<Result<crate::source::files::Entry, crate::source::files::Error>>>;
 
-fn start_scan(options: &Options, sources: &[Source], stop: &crate::base::Stop) -> Result<(Scan, Roots)> {
+fn start_scan(options: &Options, sources: &Sources, stop: &crate::base::Stop) -> Result<(Scan, Roots)> {
     let paths: Vec<PathBuf> = sources
+        .walked
         .iter()
         .filter_map(|source| match source {
-            Source::Path(path) => Some(path.clone()),
-            Source::Stream { .. } => None,
+            Walked::Path(path) => Some(path.clone()),
+            Walked::Stream(..) => None,
         })
         .collect();
     let mut scan = Scan::start(&paths, options.scan.clone(), stop.clone())?;
     let mut found = scan.take_roots().into_iter();
     let roots = sources
+        .walked
         .iter()
         .map(|source| match source {
-            Source::Path(_) => found.next(),
-            Source::Stream { .. } => None,
+            Walked::Path(_) => found.next(),
+            Walked::Stream(..) => None,
         })
         .collect();
     Ok((scan, roots))
@@ -417,15 +509,19 @@ fn outcome(found: Found, counters: &Counters, parent: Option<SnapshotId>) -> Out
         unchanged_files: found.unchanged_files,
         problems: found.problems,
         problem_count: found.problem_count,
+        damages: found.damages,
         parent,
         streams: found.streams,
+        dumps: found.dumps,
+        imported: found.imported_dumps,
     }
 }
 
-/// A source of which nothing could be read makes no snapshot. The directories `above` the sources are no sources.
-fn refuse_nothing(outcome: &Outcome, above: u64) -> Result<()> {
+/// A source of which nothing could be read makes no snapshot. The directories above the sources are no sources, and
+/// those that could not be listed were not read: so many are `unread`.
+fn refuse_nothing(outcome: &Outcome, unread: u64) -> Result<()> {
     let totals = &outcome.totals;
-    let nothing = totals.files + totals.others == 0 && totals.directories <= above;
+    let nothing = totals.files + totals.others == 0 && totals.directories <= unread;
     if nothing && outcome.problem_count > 0 {
         let why = outcome.problems.first().map_or(String::new(), |problem| problem.message.clone());
         let text = format!("nothing could be read, so there is no snapshot: {why}");
@@ -437,7 +533,7 @@ fn refuse_nothing(outcome: &Outcome, above: u64) -> Result<()> {
 fn snapshot_of(
     context: &Context,
     options: &Options,
-    sources: &[Source],
+    sources: &Sources,
     id: SnapshotId,
     root: crate::base::BlobId,
     begun_ns: i64,
@@ -449,9 +545,6 @@ fn snapshot_of(
     let mut tags = options.tags.clone();
     tags.sort();
     tags.dedup();
-    let mut kinds: Vec<String> = sources.iter().map(kind_name).map(str::to_owned).collect();
-    kinds.sort();
-    kinds.dedup();
     Snapshot {
         id,
         time_ns: options.time.map_or(begun_ns, |time| time.as_nanosecond() as i64),
@@ -468,20 +561,16 @@ fn snapshot_of(
         problem_count: outcome.problem_count,
         totals: outcome.totals.clone(),
         program: machine.program.clone(),
-        excludes: options.exclude_texts.clone(),
+        excludes: options.exclude_texts.iter().cloned().map(Bytes).collect(),
         streams: outcome.streams.clone(),
-        kinds,
+        kinds: sources.kinds(),
         original: None,
         description: options.description.clone(),
         received_ns: now_ns,
-        dumps: Vec::new(),
+        dumps: outcome.dumps.iter().map(|dump| dump.record.clone()).collect(),
+        segments: Vec::new(),
+        imported: outcome.imported.clone(),
+        validated: options.validate_dumps,
         unknown: Unknown::none(),
-    }
-}
-
-fn kind_name(source: &Source) -> &'static str {
-    match source {
-        Source::Path(_) => "files",
-        Source::Stream { .. } => "command",
     }
 }

@@ -5,14 +5,16 @@
 //! jobs takes for each of them, in their order, so that the job everybody waits for always has its own.
 
 use crate::base::budget::Permit;
-use crate::base::{BlobId, Problem};
-use crate::chunk::{Chunker, Cutter, Piece};
+use crate::base::{BlobId, Buffers, Problem};
+use crate::chunk::{Chunker, Cutter, Piece, least_buffer_bytes};
 use crate::crypto::names::{MarkKey, NamingKey};
 use crate::format::meta::Meta;
 use crate::format::tree::INLINE_BYTES;
 use crate::repo::Keyring;
 use crate::repo::index::Marks;
-use crate::source::files::{Entry, changed_while_read, data_ranges};
+use crate::source::files::{Entry, OpenFile, changed_while_read, data_ranges};
+use crate::source::imported::{DumpReport, Inspector};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -24,6 +26,10 @@ use std::thread::JoinHandle;
 pub const SMALL_BYTES: u64 = 1 << 20;
 /// Chunks of a large file that may wait.
 const WAITING_CHUNKS: usize = 2;
+/// Chunks whose bytes wait to be used again.
+const KEPT_CHUNKS: usize = 8;
+/// Small files that one reader has open at a time.
+const OPEN_AHEAD: usize = 16;
 /// What a large file takes while it is read: the cutter's buffer and the chunks that wait or are in hand.
 pub const LARGE_PERMIT_BYTES: usize = (4 << 20) + (WAITING_CHUNKS + 2) * (1 << 20);
 
@@ -46,6 +52,8 @@ pub struct Seen {
     pub changed: bool,
     /// Bytes of content that came.
     pub bytes: u64,
+    /// What it is as a dump, if somebody asked and it is one.
+    pub dump: Option<Box<DumpReport>>,
 }
 
 /// A small file.
@@ -100,15 +108,23 @@ impl Job {
 
 /// Cuts and names.
 pub struct Namer {
+    /// Where the bytes of large files' chunks come from and go to.
+    pub chunks: Buffers,
     chunker: Chunker,
     keyring: Arc<Keyring>,
     marks: MarkKey,
+    inspects: bool,
 }
 
 impl Namer {
-    /// With the repository's chunker and keys.
-    pub fn new(chunker: Chunker, keyring: Arc<Keyring>) -> Namer {
-        Namer { chunker, marks: keyring.marks(), keyring }
+    /// With the repository's chunker and keys. Says whether files that are dumps are looked into on the way.
+    pub fn new(chunker: Chunker, keyring: Arc<Keyring>, inspects: bool) -> Namer {
+        let chunks = Buffers::new(KEPT_CHUNKS, 0);
+        Namer { chunks, chunker, marks: keyring.marks(), keyring, inspects }
+    }
+
+    fn inspector(&self, entry: &Entry) -> Option<Inspector> {
+        self.inspects.then(|| Inspector::new(entry.name()))
     }
 
     fn naming(&self) -> &NamingKey {
@@ -120,6 +136,16 @@ impl Namer {
         let end = piece.end_window().map(|window| self.marks.mark(window));
         let marks = Marks { start: std::mem::replace(start, end), end };
         Named { id: self.naming().blob_id(piece.data), marks }
+    }
+
+    /// A buffer for a stream that is read beside many others: as small as can be.
+    pub fn stream_buffer(&self) -> Vec<u8> {
+        vec![0; least_buffer_bytes(&self.chunker)]
+    }
+
+    /// What such a stream takes while it is read: the buffer and a chunk in hand.
+    pub fn stream_bytes(&self) -> usize {
+        least_buffer_bytes(&self.chunker) + self.chunker.sizes().max()
     }
 
     /// The mark of the start of a stream.
@@ -203,26 +229,51 @@ fn run(queue: &Mutex<Receiver<Job>>, buffers: &Mutex<Vec<Vec<u8>>>, namer: &Name
             buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
             drop(job.permit);
         } else {
-            let files = job.files.iter().map(|entry| read_small(entry, namer)).collect();
+            let files = read_all(&job.files, namer);
             let _ = job.results.send(Message::Small(files, job.permit));
         }
     }
 }
 
 fn problem(entry: &Entry, what: &str, error: &std::io::Error) -> Problem {
-    let path = entry.path().display().to_string();
-    Problem::new(path.clone(), format!("cannot {what} {path}: {error}"), crate::base::Kind::Source)
+    let path = entry.path();
+    Problem::at(&path, format!("cannot {what} {}: {error}", path.display()), crate::base::Kind::Source)
 }
 
-fn read_small(entry: &Entry, namer: &Namer) -> Result<Small, Problem> {
-    let mut open = entry.open().map_err(|error| error.problem())?;
+/// Reads small files in order, the next few open and asked for while one is read: a disk that is asked for many at
+/// once answers sooner, and the kernel waits and wakes once for several.
+fn read_all(files: &[Entry], namer: &Namer) -> Vec<Result<Small, Problem>> {
+    let mut ahead = VecDeque::with_capacity(OPEN_AHEAD);
+    let mut coming = files.iter();
+    let mut read = Vec::with_capacity(files.len());
+    for entry in files {
+        while ahead.len() < OPEN_AHEAD
+            && let Some(next) = coming.next()
+        {
+            let open = next.open();
+            if let Ok(open) = &open {
+                open.ask_for_all();
+            }
+            ahead.push_back(open);
+        }
+        let open = ahead.pop_front().expect("opened above");
+        read.push(open.map_err(|error| error.problem()).and_then(|open| read_small(entry, open, namer)));
+    }
+    read
+}
+
+fn read_small(entry: &Entry, mut open: OpenFile, namer: &Namer) -> Result<Small, Problem> {
     let mut data = Vec::with_capacity(open.meta_now.size.min(SMALL_BYTES) as usize + 1);
     // A file that grew beyond a large one's size meanwhile is cut short and said to have changed.
     (&mut open.file).take(4 * SMALL_BYTES).read_to_end(&mut data).map_err(|error| problem(entry, "read", &error))?;
     let xattrs = open.xattrs(entry).map_err(|error| error.problem())?;
     let after = open.stat(entry).map_err(|error| error.problem())?;
     let changed = changed_while_read(&open.meta_now, &after) || data.len() as u64 != after.size;
-    let seen = Seen { meta: open.meta_now, xattrs, changed, bytes: data.len() as u64 };
+    let dump = namer.inspector(entry).and_then(|mut inspector| {
+        inspector.push(&data);
+        inspector.finish().map(Box::new)
+    });
+    let seen = Seen { meta: open.meta_now, xattrs, changed, bytes: data.len() as u64, dump };
     let mut chunks = Vec::new();
     if data.len() > INLINE_BYTES {
         let mut start = Some(namer.stream_start("file", entry.name()));
@@ -248,27 +299,43 @@ fn send_large(
     buffer: &mut Vec<u8>,
 ) -> Result<Seen, Problem> {
     let mut open = entry.open().map_err(|error| error.problem())?;
-    let mut start = Some(namer.stream_start("file", entry.name()));
+    let start = Some(namer.stream_start("file", entry.name()));
+    let mut to = Sending { namer, results, start, inspector: namer.inspector(entry) };
     let bytes = if open.is_sparse {
-        send_ranges(entry, &mut open.file, open.meta_now.size, namer, results, buffer, &mut start)?
+        send_ranges(entry, &mut open.file, open.meta_now.size, &mut to, buffer)?
     } else {
-        send_stream(&mut open.file, namer, results, buffer, &mut start)
-            .map_err(|error| problem(entry, "read", &error))?
+        to.stream(&mut open.file, buffer).map_err(|error| problem(entry, "read", &error))?
     };
+    let dump = to.inspector.and_then(Inspector::finish).map(Box::new);
     let xattrs = open.xattrs(entry).map_err(|error| error.problem())?;
     let after = open.stat(entry).map_err(|error| error.problem())?;
     let changed = changed_while_read(&open.meta_now, &after) || bytes != after.size;
-    Ok(Seen { meta: open.meta_now, xattrs, changed, bytes })
+    Ok(Seen { meta: open.meta_now, xattrs, changed, bytes, dump })
 }
 
-fn send_stream(
-    reader: impl Read,
-    namer: &Namer,
-    results: &SyncSender<Message>,
-    buffer: &mut Vec<u8>,
-    start: &mut Option<crate::base::Mark>,
-) -> std::io::Result<u64> {
-    namer.stream(reader, start, buffer, &mut |data, named| results.send(Message::Chunk(data.to_vec(), named)).is_ok())
+/// Where the content of a large file goes.
+struct Sending<'s> {
+    namer: &'s Namer,
+    results: &'s SyncSender<Message>,
+    start: Option<crate::base::Mark>,
+    inspector: Option<Inspector>,
+}
+
+impl Sending<'_> {
+    fn stream(&mut self, reader: impl Read, buffer: &mut Vec<u8>) -> std::io::Result<u64> {
+        let Sending { namer, results, start, inspector } = self;
+        namer.stream(reader, start, buffer, &mut |data, named| {
+            inspector.iter_mut().for_each(|inspector| inspector.push(data));
+            let mut chunk = namer.chunks.take();
+            chunk.extend_from_slice(data);
+            results.send(Message::Chunk(chunk, named)).is_ok()
+        })
+    }
+
+    fn hole(&mut self, bytes: u64) {
+        self.inspector.iter_mut().for_each(|inspector| inspector.hole(bytes));
+        let _ = self.results.send(Message::Hole(bytes));
+    }
 }
 
 /// Reads the parts of a sparse file that hold data, and says how long the holes between them are.
@@ -276,29 +343,27 @@ fn send_ranges(
     entry: &Entry,
     file: &mut File,
     size: u64,
-    namer: &Namer,
-    results: &SyncSender<Message>,
+    to: &mut Sending<'_>,
     buffer: &mut Vec<u8>,
-    start: &mut Option<crate::base::Mark>,
 ) -> Result<u64, Problem> {
     let failed = |error: std::io::Error| problem(entry, "read", &error);
     let ranges = data_ranges(file, size).collect::<std::io::Result<Vec<_>>>().map_err(failed)?;
     let mut at = 0;
     for range in ranges {
         if range.start > at {
-            let _ = results.send(Message::Hole(range.start - at));
-            *start = None;
+            to.hole(range.start - at);
+            to.start = None;
         }
         file.seek(SeekFrom::Start(range.start)).map_err(failed)?;
         let length = range.end - range.start;
-        let sent = send_stream(file.take(length), namer, results, buffer, start).map_err(failed)?;
+        let sent = to.stream(file.take(length), buffer).map_err(failed)?;
         at = range.start + sent;
         if sent < length {
             return Ok(at);
         }
     }
     if size > at {
-        let _ = results.send(Message::Hole(size - at));
+        to.hole(size - at);
     }
     Ok(size.max(at))
 }

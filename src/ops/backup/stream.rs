@@ -2,21 +2,35 @@
 
 use super::StreamKind;
 use crate::base::child::Program;
+use crate::base::stop::Stoppable;
 use crate::base::{Kind, Problem, Stop};
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::meta::{EntryKind, Meta};
 use crate::format::snapshot::Stream;
 use crate::format::tree::Node;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{Read, stdin};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 
 use super::super::{Error, Result};
 
 /// The node of a stream: a file of the user who runs us, made now.
 pub fn node(name: &[u8], now_ns: i64) -> Node {
+    made_now(name, EntryKind::File, 0o600, now_ns)
+}
+
+/// The node of a directory for streams, without its tree.
+pub fn directory(name: &[u8], now_ns: i64) -> Node {
+    made_now(name, EntryKind::Directory, 0o700, now_ns)
+}
+
+fn made_now(name: &[u8], kind: EntryKind, mode: u32, now_ns: i64) -> Node {
     let (uid, gid) = crate::base::machine::acting_as();
     let meta = Meta {
-        kind: EntryKind::File,
-        mode: 0o600,
+        kind,
+        mode,
         uid,
         gid,
         mtime_ns: now_ns,
@@ -52,11 +66,12 @@ pub fn read(
         StreamKind::Stdin => {
             stream.kind = "stdin".to_owned();
             let failed = |source| Error::Io { what: "read standard input".to_owned(), source };
-            stream.bytes = consume(&mut stdin().lock()).map_err(failed)?;
+            let input = stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+            stream.bytes = consume(&mut Stoppable::new(File::from(input), stop.clone())).map_err(failed)?;
         }
         StreamKind::Command(command) => {
             stream.kind = "command".to_owned();
-            stream.command.clone_from(command);
+            stream.command = command.iter().map(|word| Bytes(word.as_bytes().to_vec())).collect();
             run(command, &mut stream, stop, consume)?;
         }
     }
@@ -64,12 +79,12 @@ pub fn read(
 }
 
 fn run(
-    command: &[String],
+    command: &[OsString],
     stream: &mut Stream,
     stop: &Stop,
     mut consume: impl FnMut(&mut dyn Read) -> std::io::Result<u64>,
 ) -> Result<()> {
-    let name = command.join(" ");
+    let name = command.join(OsStr::new(" ")).to_string_lossy().into_owned();
     let failed = |what: &str| {
         let what = format!("{what} `{name}`");
         move |source| Error::Io { what, source }

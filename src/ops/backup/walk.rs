@@ -5,13 +5,15 @@
 //! after the job it waits for could have been handed out: announced first, handed out next, so nobody waits in a
 //! circle.
 
-use super::Source;
+use super::imported::Before as Imported;
 use super::read::{Job, LARGE_PERMIT_BYTES, Message, Results, SMALL_BYTES, results};
 use super::roots::{Way, join};
+use super::sources::Walked;
 use crate::base::{Budget, Event, Kind, Monitor, Problem, Stop};
 use crate::crypto::names::fold_digits;
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::meta::{EntryKind, Meta};
+use crate::format::snapshot::ImportedDump;
 use crate::format::tree::{Ids, Node, NodeKind, Xattr};
 use crate::repo::blob_reader::BlobReader;
 use crate::repo::trees::Nodes;
@@ -38,18 +40,26 @@ pub enum Step {
     Enter(Box<Node>, Option<Box<Node>>),
     /// A complete node; the flag says that it is the parent's own, at the parent's place.
     Node(Box<Node>, bool),
+    /// A directory that was gathered from databases or commands, complete and counted; the flag as before.
+    Gathered(Box<Node>, bool),
     /// Results of the next files come from here.
     Job(Results),
     /// A file whose content comes from the current job, and its node in the parent.
     File(Box<Entry>, Option<Box<Node>>),
     /// A stream that the builder reads itself, and its node in the parent.
     Stream(usize, Vec<u8>, Option<Box<Node>>),
+    /// The next node did not change, and the parent knew it as a dump.
+    Imported(Box<ImportedDump>),
     /// The parent had something here.
     Removed,
     /// The directory ends.
     Leave,
     /// Something could not be read.
     Problem(Problem),
+    /// A directory that was entered could not be listed.
+    Unlisted(Problem),
+    /// A part of the parent could not be read.
+    Damage(Problem),
 }
 
 /// The parent snapshot, as far as the walk needs it.
@@ -60,16 +70,20 @@ pub struct Parent {
     pub begun_ns: i64,
     /// Reads its trees.
     pub reader: BlobReader,
+    /// What it knew of dumps among its files; none if nobody asks.
+    pub imported: Option<Arc<Imported>>,
 }
 
 /// Everything that a walk needs.
 pub struct Walk {
     /// The sources, by number.
-    pub sources: Vec<Source>,
+    pub sources: Vec<Walked>,
     /// The scan, and for each path among the sources its root.
     pub scan: Scan,
     /// The roots by source number; none for streams.
     pub roots: Vec<Option<Result<Entry, crate::source::files::Error>>>,
+    /// Directories for the top that come from elsewhere, sorted by name.
+    pub gathered: VecDeque<Node>,
     /// The parent.
     pub parent: Option<Parent>,
     /// Inode numbers do not count.
@@ -132,20 +146,58 @@ pub fn walk(walk: Walk, ways: &Way) -> Result<(), Gone> {
 
 impl Walker {
     fn top(&mut self, ways: &Way, root: Option<crate::base::BlobId>) -> Result<(), Gone> {
-        match ways.source {
-            None => self.ways_beneath(ways, Path::new("/"), root),
-            Some(number) => match self.walk.roots[number].take() {
-                Some(Ok(entry)) => self.listed(&entry, root),
-                Some(Err(error)) => self.push(Step::Problem(error.problem())),
-                None => Ok(()),
-            },
+        let gathered = std::mem::take(&mut self.walk.gathered);
+        let number = match ways.source {
+            None => return self.ways_beneath(ways, Path::new("/"), root, gathered),
+            Some(number) => number,
+        };
+        match self.walk.roots[number].take() {
+            Some(Ok(entry)) => self.listed(&entry, root, gathered),
+            Some(Err(error)) => {
+                self.push(Step::Problem(error.problem()))?;
+                self.ways_beneath(&Way::default(), Path::new("/"), root, gathered)
+            }
+            None => Ok(()),
         }
     }
 
+    /// What was gathered and comes before `name`. Whether `name` itself is taken by it.
+    fn gathered_before(
+        &mut self,
+        gathered: &mut VecDeque<Node>,
+        name: Option<&[u8]>,
+        before: &mut Before,
+    ) -> Result<bool, Gone> {
+        let mut taken = false;
+        let comes = |node: &Node| name.is_none_or(|name| *node.name.0 <= *name);
+        while !taken && gathered.front().is_some_and(comes) {
+            let Some(node) = gathered.pop_front() else { break };
+            taken = name == Some(&node.name.0);
+            let old = self.take_before(before, &node.name.0)?;
+            let same = old.is_some_and(|old| old == node);
+            self.push(Step::Gathered(Box::new(node), same))?;
+        }
+        if let (true, Some(name)) = (taken, name) {
+            let path = format!("/{}", String::from_utf8_lossy(name));
+            let message = format!("{path} was not backed up: its place is that of databases and commands");
+            self.push(Step::Problem(Problem::new(path, message, Kind::Source)))?;
+        }
+        Ok(taken)
+    }
+
     /// A directory that is only on the way to sources.
-    fn ways_beneath(&mut self, way: &Way, path: &Path, tree: Option<crate::base::BlobId>) -> Result<(), Gone> {
+    fn ways_beneath(
+        &mut self,
+        way: &Way,
+        path: &Path,
+        tree: Option<crate::base::BlobId>,
+        mut gathered: VecDeque<Node>,
+    ) -> Result<(), Gone> {
         let mut before = self.before(tree)?;
         for (name, way) in &way.beneath {
+            if self.gathered_before(&mut gathered, Some(name), &mut before)? {
+                continue;
+            }
             let old = self.take_before(&mut before, name)?;
             let path = join(path, name);
             match way.source {
@@ -157,11 +209,12 @@ impl Walker {
                     let Some(node) = self.node_on_the_way(&path, name)? else { continue };
                     let tree = old.as_ref().and_then(|old| old.tree);
                     self.push(Step::Enter(Box::new(node), old.map(Box::new)))?;
-                    self.ways_beneath(way, &path, tree)?;
+                    self.ways_beneath(way, &path, tree, VecDeque::new())?;
                     self.push(Step::Leave)?;
                 }
             }
         }
+        self.gathered_before(&mut gathered, None, &mut before)?;
         self.rest_is_removed(&mut before)
     }
 
@@ -169,16 +222,15 @@ impl Walker {
         match std::fs::metadata(path) {
             Ok(metadata) => Ok(Some(node_of(&meta_of(&metadata), name, &[], &[]))),
             Err(error) => {
-                let path = path.display().to_string();
-                let message = format!("cannot stat {path}: {error}");
-                self.push(Step::Problem(Problem::new(path, message, Kind::Source)))?;
+                let message = format!("cannot stat {}: {error}", path.display());
+                self.push(Step::Problem(Problem::at(path, message, Kind::Source)))?;
                 Ok(None)
             }
         }
     }
 
     fn source(&mut self, number: usize, name: &[u8], old: Option<Node>, namesake: Option<Node>) -> Result<(), Gone> {
-        if let Source::Stream { .. } = self.walk.sources[number] {
+        if let Walked::Stream(..) = self.walk.sources[number] {
             self.close_group()?;
             return self.push(Step::Stream(number, name.to_vec(), old.or(namesake).map(Box::new)));
         }
@@ -195,15 +247,18 @@ impl Walker {
     fn entry(&mut self, entry: Entry, old: Option<Node>) -> Result<(), Gone> {
         self.items += 1;
         if entry.meta.kind == EntryKind::File {
-            self.bytes += entry.meta.size;
+            self.bytes = self.bytes.saturating_add(entry.meta.size);
         }
         if self.items.is_multiple_of(1024) {
             self.tell_total(false);
         }
         match entry.meta.kind {
             EntryKind::Directory => self.directory(&entry, old),
-            _ if self.is_unchanged(&entry.meta, old.as_ref()) => match old {
-                Some(old) => self.push(Step::Node(Box::new(old), true)),
+            _ if self.is_unchanged(&entry.meta, old.as_ref()) && !self.must_inspect(&entry) => match old {
+                Some(old) => {
+                    self.imported(&entry)?;
+                    self.push(Step::Node(Box::new(old), true))
+                }
                 None => Ok(()),
             },
             EntryKind::File => self.file(entry, old),
@@ -214,20 +269,35 @@ impl Walker {
     /// A new file that has a namesake in the parent: it is read, with the namesake's content as bases.
     fn file_of_other_name(&mut self, entry: Entry, namesake: Node) -> Result<(), Gone> {
         self.items += 1;
-        self.bytes += entry.meta.size;
+        self.bytes = self.bytes.saturating_add(entry.meta.size);
         self.file(entry, Some(namesake))
+    }
+
+    /// Whether a file that did not change is read all the same, because it may be a dump that nobody looked at.
+    fn must_inspect(&self, entry: &Entry) -> bool {
+        let imported = self.walk.parent.as_ref().and_then(|parent| parent.imported.as_ref());
+        entry.meta.kind == EntryKind::File && imported.is_some_and(|imported| imported.must_read(entry))
+    }
+
+    /// Says what the parent knew of a dump.
+    fn imported(&mut self, entry: &Entry) -> Result<(), Gone> {
+        let imported = self.walk.parent.as_ref().and_then(|parent| parent.imported.as_ref());
+        let known =
+            imported.filter(|_| entry.meta.kind == EntryKind::File).and_then(|imported| imported.of_file(entry));
+        known.map_or(Ok(()), |dump| self.push(Step::Imported(Box::new(dump))))
     }
 
     fn is_unchanged(&self, meta: &Meta, old: Option<&Node>) -> bool {
         let Some(old) = old else { return false };
         let ctime_ns = old.mtime_ns.wrapping_add(old.ctime_after_ns);
+        let changed_ns = if self.walk.ignore_ctime { meta.mtime_ns } else { meta.mtime_ns.max(meta.ctime_ns) };
         old.kind.number() == meta.kind as u8
             && !old.changed
             && (old.size == meta.size || meta.kind != EntryKind::File)
             && old.mtime_ns == meta.mtime_ns
             && (self.walk.ignore_ctime || ctime_ns == meta.ctime_ns)
             && (self.walk.ignore_inode || old.inode == meta.inode)
-            && meta.mtime_ns.max(meta.ctime_ns) < self.trusted_before_ns
+            && changed_ns < self.trusted_before_ns
     }
 
     fn directory(&mut self, entry: &Entry, old: Option<Node>) -> Result<(), Gone> {
@@ -244,17 +314,23 @@ impl Walker {
         };
         let tree = old.as_ref().and_then(|old| old.tree);
         self.push(Step::Enter(Box::new(node), old.map(Box::new)))?;
-        self.listed(entry, tree)?;
+        self.listed(entry, tree, VecDeque::new())?;
         self.push(Step::Leave)
     }
 
-    /// Everything in a directory of the scan.
-    fn listed(&mut self, entry: &Entry, tree: Option<crate::base::BlobId>) -> Result<(), Gone> {
+    /// Everything in a directory of the scan, and what was gathered for it.
+    fn listed(
+        &mut self,
+        entry: &Entry,
+        tree: Option<crate::base::BlobId>,
+        mut gathered: VecDeque<Node>,
+    ) -> Result<(), Gone> {
         let listing = match self.walk.scan.list(entry) {
             Ok(listing) => listing,
             Err(error) => {
-                self.push(Step::Problem(error.problem()))?;
+                self.push(Step::Unlisted(error.problem()))?;
                 let mut before = self.before(tree)?;
+                self.gathered_before(&mut gathered, None, &mut before)?;
                 return self.rest_is_removed(&mut before);
             }
         };
@@ -265,6 +341,9 @@ impl Walker {
             }
             match child {
                 Ok(child) => {
+                    if self.gathered_before(&mut gathered, Some(child.name()), &mut before)? {
+                        continue;
+                    }
                     let old = self.take_before(&mut before, child.name())?;
                     let new_file = old.is_none() && child.meta.kind == EntryKind::File;
                     let namesake = if new_file { before.namesake(child.name()) } else { None };
@@ -276,6 +355,7 @@ impl Walker {
                 Err(error) => self.push(Step::Problem(error.problem()))?,
             }
         }
+        self.gathered_before(&mut gathered, None, &mut before)?;
         self.rest_is_removed(&mut before)
     }
 
@@ -350,34 +430,39 @@ impl Walker {
         if let (Some(tree), Some(parent)) = (tree, &mut self.walk.parent) {
             match Nodes::open(tree, &mut parent.reader) {
                 Ok(nodes) => before.nodes = Some(nodes),
-                Err(error) => self.cannot_read_parent(&error),
+                Err(error) => self.cannot_read_parent(&error)?,
             }
         }
-        self.turn(&mut before);
+        self.turn(&mut before)?;
         Ok(before)
     }
 
-    fn cannot_read_parent(&self, error: &crate::repo::Error) {
-        let note = format!("cannot use the parent snapshot here ({error}): reading everything");
-        self.walk.monitor.event(Event::Note(&note));
+    fn cannot_read_parent(&mut self, error: &crate::repo::Error) -> Result<(), Gone> {
+        let text = format!("cannot use the parent snapshot here ({error}): everything is read and stored again");
+        if matches!(error.kind(), Kind::Damaged | Kind::NotFound) {
+            let text = format!("{text}; run `keepstone verify --all` to see what else that hurts");
+            return self.push(Step::Damage(Problem::new("the parent snapshot", text, Kind::Damaged)));
+        }
+        self.walk.monitor.event(Event::Note(&text));
+        Ok(())
     }
 
-    fn turn(&mut self, before: &mut Before) {
-        let (Some(nodes), Some(parent)) = (&mut before.nodes, &mut self.walk.parent) else { return };
-        before.next = match nodes.next(&mut parent.reader) {
-            Ok(node) => node,
+    fn turn(&mut self, before: &mut Before) -> Result<(), Gone> {
+        let (Some(nodes), Some(parent)) = (&mut before.nodes, &mut self.walk.parent) else { return Ok(()) };
+        match nodes.next(&mut parent.reader) {
+            Ok(node) => before.next = node,
             Err(error) => {
-                self.cannot_read_parent(&error);
-                before.nodes = None;
-                None
+                (before.nodes, before.next) = (None, None);
+                self.cannot_read_parent(&error)?;
             }
-        };
+        }
+        Ok(())
     }
 
     /// The parent's node called `name`; those before it are gone.
     fn take_before(&mut self, before: &mut Before, name: &[u8]) -> Result<Option<Node>, Gone> {
         while let Some(node) = before.next.take_if(|node| node.name.0.as_slice() <= name) {
-            self.turn(before);
+            self.turn(before)?;
             if node.name.0 == name {
                 return Ok(Some(node));
             }

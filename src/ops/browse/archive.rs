@@ -7,8 +7,10 @@
 
 use super::super::select::civil;
 use crate::format::tree::{Node, NodeKind};
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::io::{Error, Read, Result, Write};
+use std::rc::Rc;
+use std::sync::Arc;
 use tar::{Builder, EntryType, Header};
 use zip::write::{SimpleFileOptions, StreamWriter};
 use zip::{CompressionMethod, DateTime, ZipWriter};
@@ -17,70 +19,106 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 const OCTAL_7: u64 = 0o7_777_777;
 /// The largest number in eleven octal digits: sizes and times.
 const OCTAL_11: u64 = 0o77_777_777_777;
-/// The most files with several names that are remembered; further ones are written as files of their own.
-const MAX_LINKED: usize = 100_000;
 /// From this size on a zip entry needs its 64-bit form. Compression may add a little, so not at 4 GiB.
 const ZIP64_BYTES: u64 = 0xf000_0000;
 
-/// An archive on its way into `W`.
-pub enum Writer<W: Write> {
-    /// Tar, and where each file with several names was written first.
-    Tar(Box<Builder<W>>, HashMap<(u64, u64), Vec<u8>>),
-    /// Zip.
+/// An entry of an archive.
+pub struct Entry {
+    /// Its name in the archive, without a slash before it.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub node: Arc<Node>,
+    /// The name of its owner; empty if it had none.
+    pub user: Vec<u8>,
+    /// The name of its group; empty if it had none.
+    pub group: Vec<u8>,
+    /// For a further name of a file: the name under which it was written. It has no content then.
+    pub first: Option<Vec<u8>>,
+}
+
+/// An archive on its way into `W`. Dropped without [`Writer::finish`], it has no end, so that nobody takes it for whole.
+pub struct Writer<W: Write> {
+    /// Dropped first: the libraries end an archive when they are dropped.
+    shut: Shut,
+    form: Form<Door<W>>,
+}
+
+enum Form<W: Write> {
+    Tar(Box<Builder<W>>),
     Zip(Box<ZipWriter<StreamWriter<W>>>),
+}
+
+/// Shuts a door when dropped.
+struct Shut(Rc<Cell<bool>>);
+
+impl Drop for Shut {
+    fn drop(&mut self) {
+        self.0.set(true);
+    }
+}
+
+/// Swallows everything once it is shut.
+struct Door<W> {
+    out: W,
+    is_shut: Rc<Cell<bool>>,
+}
+
+impl<W: Write> Write for Door<W> {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        if self.is_shut.get() { Ok(bytes.len()) } else { self.out.write(bytes) }
+    }
+    fn flush(&mut self) -> Result<()> {
+        if self.is_shut.get() { Ok(()) } else { self.out.flush() }
+    }
 }
 
 impl<W: Write> Writer<W> {
     /// Begins a tar archive.
     pub fn tar(out: W) -> Writer<W> {
-        Writer::Tar(Box::new(Builder::new(out)), HashMap::new())
+        Writer::with(out, |door| Form::Tar(Box::new(Builder::new(door))))
     }
 
     /// Begins a zip archive.
     pub fn zip(out: W) -> Writer<W> {
-        Writer::Zip(Box::new(ZipWriter::new_stream(out)))
+        Writer::with(out, |door| Form::Zip(Box::new(ZipWriter::new_stream(door))))
     }
 
-    /// Adds an entry called `path`, without a slash before it. False if this kind of archive cannot hold such an
-    /// entry.
-    pub fn add(&mut self, path: &[u8], node: &Node, owners: (&[u8], &[u8]), content: &mut dyn Read) -> Result<bool> {
-        match self {
-            Writer::Tar(builder, linked) => add_to_tar(builder, linked, path, node, owners, content),
-            Writer::Zip(writer) => add_to_zip(writer, path, node, content),
+    fn with(out: W, form: impl FnOnce(Door<W>) -> Form<Door<W>>) -> Writer<W> {
+        let is_shut = Rc::new(Cell::new(false));
+        Writer { shut: Shut(is_shut.clone()), form: form(Door { out, is_shut }) }
+    }
+
+    /// Adds an entry. False if this kind of archive cannot hold such a one.
+    pub fn add(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<bool> {
+        match &mut self.form {
+            Form::Tar(builder) => add_to_tar(builder, entry, content),
+            Form::Zip(writer) => add_to_zip(writer, &entry.path, &entry.node, content),
         }
     }
 
     /// Ends the archive.
     pub fn finish(self) -> Result<()> {
-        match self {
-            Writer::Tar(builder, _) => builder.into_inner()?.flush(),
-            Writer::Zip(writer) => writer.finish()?.into_inner().flush(),
-        }
+        let Writer { shut, form } = self;
+        let finished = match form {
+            Form::Tar(builder) => builder.into_inner()?.flush(),
+            Form::Zip(writer) => writer.finish()?.into_inner().flush(),
+        };
+        drop(shut);
+        finished
     }
 }
 
-fn add_to_tar<W: Write>(
-    builder: &mut Builder<W>,
-    linked: &mut HashMap<(u64, u64), Vec<u8>>,
-    path: &[u8],
-    node: &Node,
-    owners: (&[u8], &[u8]),
-    content: &mut dyn Read,
-) -> Result<bool> {
+fn add_to_tar<W: Write>(builder: &mut Builder<W>, entry: &Entry, content: &mut dyn Read) -> Result<bool> {
+    let node = &*entry.node;
+    let owners = (entry.user.as_slice(), entry.group.as_slice());
     let Some(mut kind) = entry_type(node.kind) else { return Ok(false) };
-    let mut path = path.to_vec();
+    let mut path = entry.path.clone();
     let mut target = node.target.0.clone();
     if node.kind == NodeKind::Directory {
         path.push(b'/');
-    } else if node.links.is_some_and(|links| links > 1) && node.kind == NodeKind::File {
-        match linked.get(&(node.device, node.inode)) {
-            Some(first) => {
-                kind = EntryType::Link;
-                target.clone_from(first);
-            }
-            None if linked.len() < MAX_LINKED => drop(linked.insert((node.device, node.inode), path.clone())),
-            None => {}
-        }
+    } else if let Some(first) = &entry.first {
+        kind = EntryType::Link;
+        target.clone_from(first);
     }
     let size = if kind == EntryType::Regular { node.size } else { 0 };
     let pax = pax_records(&path, &target, size, node, owners);

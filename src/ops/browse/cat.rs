@@ -100,6 +100,7 @@ fn config(config: &Config) -> Value {
             "put_if_absent": config.store.put_if_absent,
             "list_after_write": config.store.list_after_write,
         },
+        "revision": config.revision,
     })
 }
 
@@ -123,8 +124,9 @@ fn snapshot(snapshot: &Snapshot) -> Value {
         "original": maybe(snapshot.original.as_ref()),
         "partial": snapshot.partial,
         "problem_count": snapshot.problem_count,
-        "problems": problems.map(|problem| json!([problem.subject, problem.message])).collect::<Vec<_>>(),
-        "excludes": snapshot.excludes,
+        "problems": problems.map(|problem| json!([text(&problem.subject.0), problem.message])).collect::<Vec<_>>(),
+        "excludes": snapshot.excludes.iter().map(|pattern| text(&pattern.0)).collect::<Vec<_>>(),
+        "segments": shown(&snapshot.segments),
         "program": snapshot.program,
         "totals": {
             "files": totals.files,
@@ -145,9 +147,20 @@ fn snapshot(snapshot: &Snapshot) -> Value {
         "streams": snapshot.streams.iter().map(|stream| json!({
             "path": text(&stream.path.0),
             "kind": stream.kind,
-            "command": stream.command,
+            "command": stream.command.iter().map(|word| text(&word.0)).collect::<Vec<_>>(),
             "status": stream.status,
             "bytes": stream.bytes,
+        })).collect::<Vec<_>>(),
+        "dumps": snapshot.dumps.iter().map(|dump| json!({
+            "path": text(&dump.path.0),
+            "kind": dump.kind,
+            "database": dump.database,
+            "server": dump.server,
+            "identity": dump.identity,
+            "tables": dump.tables,
+            "rows": dump.rows,
+            "bytes": dump.bytes,
+            "taken_ns": dump.taken_ns,
         })).collect::<Vec<_>>(),
     })
 }
@@ -284,7 +297,7 @@ fn run(context: &Context, id: RunId) -> Result<Value> {
         "session": maybe(run.session.as_ref()),
         "snapshots": shown(&run.snapshots),
         "figures": figures.collect::<serde_json::Map<_, _>>(),
-        "problems": run.problems.iter().map(|problem| json!([problem.subject, problem.message])).collect::<Vec<_>>(),
+        "problems": run.problems.iter().map(|problem| json!([text(&problem.subject.0), problem.message])).collect::<Vec<_>>(),
     }))
 }
 

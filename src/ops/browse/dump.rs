@@ -4,13 +4,18 @@
 
 use super::super::walk::{Step, Walk, show};
 use super::super::{Context, Error, Result};
-use super::archive::Writer;
-use super::content::{Content, repo_error};
+use super::ahead::{Feeder, Stream, ahead, repo_error};
+use super::archive::{Entry, Writer};
 use super::{components, normal, reader, resolve_with};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Node, NodeKind};
 use crate::repo::blob_reader::BlobReader;
+use std::collections::HashMap;
 use std::io::Write;
+use std::sync::Arc;
+
+/// The most files with several names that are remembered; further ones are written as files of their own.
+const MAX_LINKED: usize = 100_000;
 
 /// What a directory is dumped as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,58 +51,118 @@ pub fn dump(
     let path = normal(path);
     let node = resolve_with(&mut trees, snapshot, &path)?;
     match node.kind {
-        NodeKind::File => {
-            let bytes = std::io::copy(&mut Content::of(&node, &mut trees), out).map_err(failed(&path))?;
-            out.flush().map_err(failed(&path))?;
-            Ok(Dumped { entries: 1, bytes, left_out: 0 })
-        }
+        NodeKind::File => dump_file(context, &mut trees, &path, &node, out),
         NodeKind::Directory => {
             let writer = match archive {
                 Archive::Tar => Writer::tar(out),
                 Archive::Zip => Writer::zip(out),
             };
-            dump_directory(context, &mut trees, &path, &node, writer)
+            dump_directory(context, &path, node, archive, writer)
         }
         _ => Err(Error::Usage(format!("{} is neither a file nor a directory: there is nothing to dump", show(&path)))),
     }
 }
 
-fn dump_directory(
+fn dump_file(
     context: &Context,
-    trees: &mut BlobReader,
+    lists: &mut BlobReader,
     path: &[u8],
     node: &Node,
-    mut writer: Writer<&mut dyn Write>,
+    out: &mut dyn Write,
 ) -> Result<Dumped> {
-    let mut files = reader(context);
+    let feed = |feeder: &mut Feeder<()>| feeder.content(context, node, lists);
+    ahead(context, feed, |stream| {
+        let bytes = std::io::copy(stream, out).map_err(failed(path))?;
+        out.flush().map_err(failed(path))?;
+        Ok(Dumped { entries: 1, bytes, left_out: 0 })
+    })
+}
+
+fn dump_directory(
+    context: &Context,
+    path: &[u8],
+    node: Node,
+    archive: Archive,
+    writer: Writer<&mut dyn Write>,
+) -> Result<Dumped> {
+    let feed = |feeder: &mut Feeder<Entry>| Feeding::new(context, archive, feeder).directory(path, node);
+    ahead(context, feed, |stream| write(writer, path, stream))
+}
+
+fn write(mut writer: Writer<&mut dyn Write>, path: &[u8], stream: &mut Stream<Entry>) -> Result<Dumped> {
     let mut dumped = Dumped::default();
-    let Some(tree) = node.tree else { return Ok(dumped) };
-    // Names in the archive begin with the directory's own name, so that unpacking makes one entry.
-    let above = path.len() - components(path).last().map_or(0, <[u8]>::len);
-    let mut walk = Walk::begin(tree, path, trees)?;
-    if above > 0 {
-        let added = writer.add(&path[above..], node, (b"", b""), &mut std::io::empty());
-        dumped.entries += u64::from(added.map_err(failed(path))?);
-    }
-    while let Some(step) = walk.next(trees)? {
-        context.check_stop()?;
-        let Step::Entry(node) = step else { continue };
-        let path = walk.path();
-        let owners = walk.owners(&node);
-        let added = writer.add(&path[above.max(1)..], &node, owners, &mut Content::of(&node, &mut files));
-        match added.map_err(failed(path))? {
+    while let Some(entry) = stream.entry()? {
+        match writer.add(&entry, stream).map_err(failed(&entry.path))? {
             true => {
                 dumped.entries += 1;
-                dumped.bytes += node.size;
+                dumped.bytes = dumped.bytes.saturating_add(entry.node.size);
             }
             false => dumped.left_out += 1,
-        }
-        if let Some(tree) = node.tree {
-            walk.enter(tree, trees)?;
         }
     }
     writer.finish().map_err(failed(path))?;
     Ok(dumped)
+}
+
+/// Walks a directory and says what comes into its archive.
+struct Feeding<'f> {
+    context: &'f Context,
+    feeder: &'f mut Feeder<Entry>,
+    lists: BlobReader,
+    /// Where each file with several names was written first; none in an archive that knows no further names.
+    linked: Option<HashMap<(u64, u64), Vec<u8>>>,
+}
+
+impl<'f> Feeding<'f> {
+    fn new(context: &'f Context, archive: Archive, feeder: &'f mut Feeder<Entry>) -> Feeding<'f> {
+        let linked = (archive == Archive::Tar).then(HashMap::new);
+        Feeding { context, feeder, lists: reader(context), linked }
+    }
+
+    fn directory(mut self, path: &[u8], node: Node) -> Result<()> {
+        let mut trees = reader(self.context);
+        let Some(tree) = node.tree else { return Ok(()) };
+        // Names in the archive begin with the directory's own name, so that unpacking makes one entry.
+        let above = path.len() - components(path).last().map_or(0, <[u8]>::len);
+        let mut walk = Walk::begin(tree, path, &mut trees)?;
+        if above > 0 {
+            self.entry(&path[above..], Box::new(node), (b"", b""))?;
+        }
+        while let Some(step) = walk.next(&mut trees)? {
+            self.context.check_stop()?;
+            let Step::Entry(node) = step else { continue };
+            let tree = node.tree;
+            let owners = walk.owners(&node);
+            self.entry(&walk.path()[above.max(1)..], node, owners)?;
+            if let Some(tree) = tree {
+                walk.enter(tree, &mut trees)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, path: &[u8], node: Box<Node>, (user, group): (&[u8], &[u8])) -> Result<()> {
+        let first = self.first_name(path, &node);
+        let has_content = node.kind == NodeKind::File && first.is_none();
+        let node: Arc<Node> = Arc::from(node);
+        let (path, user, group) = (path.to_vec(), user.to_vec(), group.to_vec());
+        self.feeder.entry(Entry { path, node: node.clone(), user, group, first })?;
+        if has_content { self.feeder.content(self.context, &node, &mut self.lists) } else { Ok(()) }
+    }
+
+    /// The name under which this file was written already.
+    fn first_name(&mut self, path: &[u8], node: &Node) -> Option<Vec<u8>> {
+        let linked = self.linked.as_mut()?;
+        if node.kind != NodeKind::File || node.links.is_none_or(|links| links < 2) {
+            return None;
+        }
+        let file = (node.device, node.inode);
+        let first = linked.get(&file).cloned();
+        if first.is_none() && linked.len() < MAX_LINKED {
+            linked.insert(file, path.to_vec());
+        }
+        first
+    }
 }
 
 fn failed(path: &[u8]) -> impl Fn(std::io::Error) -> Error {

@@ -3,13 +3,14 @@
 //! Everything here reads piece by piece: a directory of a million entries or a snapshot of a hundred million costs no
 //! more memory than a small one. A directory that cannot be read is a problem; what is beside it is shown.
 
+mod ahead;
 mod archive;
 mod cat;
-mod content;
 mod diff;
 mod dump;
 mod stats;
 
+pub(super) use ahead::repo_error;
 pub use cat::{Cat, KINDS as CAT_KINDS, cat};
 pub use diff::{Change, DiffTotals, Difference, diff};
 pub use dump::{Archive, Dumped, dump};

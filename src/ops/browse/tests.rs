@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::ops::tests::{Depot, noise};
+use crate::store::ObjectStore;
 use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
@@ -133,6 +134,43 @@ fn a_file_is_dumped_byte_for_byte_and_a_directory_as_an_archive() {
     let mut deep = String::new();
     zip.by_name("top/a/b/deep.txt").unwrap().read_to_string(&mut deep).unwrap();
     assert_eq!(deep, "deep");
+}
+
+/// Takes so many bytes and no more.
+struct Narrow(usize);
+
+impl std::io::Write for Narrow {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_dump_ends_where_something_cannot_be_read_or_written() {
+    let (_holder, top, path) = folder();
+    fs::write(top.join("z-large.bin"), noise(900_000, 9)).unwrap();
+    let depot = Depot::new();
+    let snapshot = depot.backup(&top);
+    let mut all = Vec::new();
+    dump(&depot.context, &snapshot, &path, Archive::Tar, &mut all).unwrap();
+    for room in [0, 1000, 400_000, all.len() - 1] {
+        let error = dump(&depot.context, &snapshot, &path, Archive::Tar, &mut Narrow(room)).unwrap_err();
+        assert!(error.to_string().contains("to the output"), "{room}: {error}");
+    }
+    let mut packs = depot.keys(crate::store::Area::Packs);
+    packs.sort_by_key(|key| depot.store.size(key).unwrap());
+    depot.damage(&packs.pop().unwrap(), |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    });
+    let mut out = Vec::new();
+    let error = dump(&depot.context, &snapshot, &path, Archive::Tar, &mut out).unwrap_err();
+    assert_eq!(error.kind(), Kind::Damaged, "{error}");
+    assert!(all.starts_with(&out) && out.len() < all.len() - 1024, "what was written is the beginning of the whole");
 }
 
 #[test]

@@ -15,10 +15,13 @@
 
 mod decode;
 mod plan;
+mod whole;
+
+pub use whole::Whole;
 
 use super::{Context, Result};
 use crate::base::budget::Permit;
-use crate::base::{BlobId, Budget, Kind};
+use crate::base::{BlobId, Budget, Kind, PackId};
 use crate::repo::blob_reader::{BlobBytes, BlobReader};
 use crate::repo::index::{Index, Place};
 use crate::repo::pack_reader::{block_name, pack_key};
@@ -61,6 +64,9 @@ pub trait Sink<T>: Send + Sync {
 
     /// Hears of a block or blob that is damaged, whether there is another copy or not. Must return quickly.
     fn damaged(&self, _: &BlobId, _: &Error) {}
+
+    /// Hears whether a pack that was read from its first byte to its last has its name. Must return quickly.
+    fn whole(&self, _: PackId, _: Result<(), Error>) {}
 }
 
 /// What was read.
@@ -77,11 +83,13 @@ enum Job<T> {
     Range(Run<T>),
     /// Blobs on bases, in stream order.
     OnBases(Vec<Wanted<T>>),
+    /// A pack, all of it.
+    Whole(whole::Scan<T>),
 }
 
 enum Message<T> {
     /// Blobs of one decoded frame, with their places in it. Their names are proven.
-    Frame { bytes: Vec<u8>, blobs: Vec<(Place, Wanted<T>)>, permit: Arc<Permit> },
+    Frame { bytes: BlobBytes, blobs: Vec<(Place, Wanted<T>)>, permit: Arc<Permit> },
     /// A blob that stands alone.
     Blob { bytes: BlobBytes, wanted: Wanted<T>, permit: Permit },
     /// Content that the caller had at hand.
@@ -184,12 +192,17 @@ impl<T: Send + 'static> Fetch<T> {
         }
         let jobs = plan.runs.into_iter().map(Job::Range).chain(plan.on_bases.into_iter().map(Job::OnBases));
         for job in jobs {
-            self.check()?;
-            if let Some(entrance) = &self.entrance
-                && entrance.send(job).is_err()
-            {
-                return Err(Error::Internal("the readers ended early".to_owned()).into());
-            }
+            self.queue(job)?;
+        }
+        Ok(())
+    }
+
+    fn queue(&mut self, job: Job<T>) -> Result<()> {
+        self.check()?;
+        if let Some(entrance) = &self.entrance
+            && entrance.send(job).is_err()
+        {
+            return Err(Error::Internal("the readers ended early".to_owned()).into());
         }
         Ok(())
     }
@@ -269,6 +282,7 @@ fn read_all<T: Send + 'static>(
         match job {
             Job::Range(run) => read_range(shared, run, to_takers),
             Job::OnBases(wanted) => read_on_bases(shared, &mut reader, wanted, to_takers),
+            Job::Whole(scan) => whole::read(shared, scan, to_takers),
         }
     }
 }
@@ -279,19 +293,24 @@ fn read_range<T: Send + 'static>(shared: &Arc<Shared<T>>, run: Run<T>, to_takers
     match store.get_range(&pack_key(run.pack), run.offset, run.length) {
         Ok(bytes) => {
             shared.stored_bytes.fetch_add(run.length as u64, Ordering::Relaxed);
-            let (shared, to_takers) = (shared.clone(), to_takers.clone());
-            rayon::spawn(move || decode::decode(&shared, run, bytes, &permit, &to_takers));
+            let (shared, to_takers, run_offset) = (shared.clone(), to_takers.clone(), run.offset);
+            rayon::spawn(move || decode::decode(&shared, run, run_offset, bytes, &permit, &to_takers));
         }
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
-            // Perhaps only one block of the range is out of reach: each is tried alone.
-            let pack = run.pack;
-            for (offset, blobs) in run.into_blocks() {
-                let wanted = blobs.into_iter().map(|(_, wanted)| wanted).collect();
-                let error = Error::damaged(block_name(pack, offset), &error);
-                let _ = to_takers.send(Message::Failed { wanted, error });
-            }
+            give_back(run, &error.into(), to_takers);
         }
         Err(error) => shared.fail(error.into()),
+    }
+}
+
+/// Lets the takers look for the blobs of a range that is out of reach. Perhaps only one of its blocks is: each is tried
+/// alone.
+fn give_back<T>(run: Run<T>, error: &Error, to_takers: &Sender<Message<T>>) {
+    let pack = run.pack;
+    for (offset, blobs) in run.into_blocks() {
+        let wanted = blobs.into_iter().map(|(_, wanted)| wanted).collect();
+        let error = Error::damaged(block_name(pack, offset), error);
+        let _ = to_takers.send(Message::Failed { wanted, error });
     }
 }
 

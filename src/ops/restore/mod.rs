@@ -4,14 +4,16 @@
 //! walk the trees -> make directories, compare what is there        (`plan`)
 //!                -> windows of files -> fetch by pack              (`ops::fetch`)
 //!                -> temporary file, metadata, final name           (`write`)
-//!                -> remove what does not belong there; compare     (`after`)
+//!                -> remove what does not belong there; compare     (`after`, `compare`)
 //! ```
 //!
-//! A file gets its name when every byte of it was written and proven by its blob's name. A file that needs a blob
-//! that cannot be read is named as a problem, and what was there before stays. Nothing is removed unless all that was
-//! asked for was restored.
+//! A file gets its name when every byte of it was written and proven by its blob's name; in a directory that this
+//! restore made, which is closed to others until it is finished, when every byte was proven and is about to be written.
+//! A file that needs a blob that cannot be read is named as a problem, and what was there before stays. Nothing is removed
+//! unless all that was asked for was restored.
 
 mod after;
+mod compare;
 mod plan;
 mod sieve;
 #[cfg(test)]
@@ -176,7 +178,8 @@ impl Subject {
     }
 }
 
-fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outcome> {
+/// Restores without a session and without a record of its own.
+pub(super) fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outcome> {
     let path = normal(options.path.as_deref().unwrap_or(b""));
     let node = resolve(context, snapshot, &path)?;
     let owns_target = !path.is_empty() && stands_for(&options.target, &path);
@@ -196,7 +199,7 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     }
     if options.verify && !options.dry_run {
         context.monitor.event(Event::Phase("comparing"));
-        after::verify(context, options, &shared, &subject)?;
+        compare::verify(context, options, &shared, &subject)?;
     }
     Ok(outcome(&shared))
 }

@@ -299,6 +299,11 @@ impl FileJob {
         self.folder.folder.path().join(name).display().to_string()
     }
 
+    /// Whether both are made in the same directory.
+    pub fn is_beside(&self, other: &FileJob) -> bool {
+        Arc::ptr_eq(&self.folder, &other.folder)
+    }
+
     /// What is there already, when a file is to be updated.
     pub fn existing(&self) -> Option<&FileUpdate> {
         match self.out.get() {
@@ -307,10 +312,16 @@ impl FileJob {
         }
     }
 
-    fn out(&self) -> Option<&Out> {
+    /// Where the content goes; opened for the first part, of so many bytes.
+    fn out(&self, part_bytes: u64) -> Option<&Out> {
         let open = || {
             let target = self.shared.target.as_ref()?;
-            match target.begin_file(&self.folder.folder, &self.name, &self.meta) {
+            let (folder, name, meta) = (&self.folder.folder, &self.name, &self.meta);
+            let begun = match part_bytes == meta.size {
+                true => target.begin_whole_file(folder, name, meta),
+                false => target.begin_file(folder, name, meta),
+            };
+            match begun {
                 Ok(writer) => Some(Out::New(writer)),
                 Err(error) => {
                     self.refused(error);
@@ -339,7 +350,7 @@ impl FileJob {
         if self.failed.load(Ordering::Relaxed) {
             return;
         }
-        let Some(out) = self.out() else { return };
+        let Some(out) = self.out(bytes.len() as u64) else { return };
         match out.write_at(offset, bytes) {
             Ok(()) => {
                 self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -358,7 +369,7 @@ impl FileJob {
     }
 
     fn finish(&mut self) {
-        if self.failed.load(Ordering::SeqCst) || self.left.load(Ordering::SeqCst) > 0 || self.out().is_none() {
+        if self.failed.load(Ordering::SeqCst) || self.left.load(Ordering::SeqCst) > 0 || self.out(0).is_none() {
             return self.give_up();
         }
         let Some(Some(out)) = self.out.take() else { return self.give_up() };

@@ -38,10 +38,7 @@ pub(super) fn read(
     let mut windows =
         Windows { fetch: Fetch::begin(context, found.clone())?, placed: Vec::new(), bytes: 0, failure: None, context };
     let mut each = |_: &PackId, located: &Located| windows.add(located);
-    let walked = match depth {
-        Depth::All => context.index.each_by_pack(&wanted, &mut each),
-        _ => live.each_live_by_pack(&wanted, &mut each),
-    };
+    let walked = live.each_live_by_pack(&wanted, &mut each);
     // Why the windows stopped says more than that they did.
     windows.failure.take().map_or(Ok(()), Err)?;
     walked?;
@@ -50,7 +47,7 @@ pub(super) fn read(
 }
 
 /// The packs whose content is read. Trees and lists were read already, but not those that nobody needs.
-fn choose(context: &Context, depth: Depth, listed: &Listed) -> Result<BTreeSet<PackId>> {
+pub(super) fn choose(context: &Context, depth: Depth, listed: &Listed) -> Result<BTreeSet<PackId>> {
     let there = |pack: &&PackSummary| !pack.void && listed.get(&pack.id) == Some(&pack.size_bytes);
     let known = context.index.packs()?;
     let packs = known.iter().filter(there).filter(|pack| depth == Depth::All || pack.role == Role::Data);

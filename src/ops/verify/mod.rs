@@ -2,7 +2,7 @@
 //!
 //! | depth | what is read |
 //! | --- | --- |
-//! | structure | config, slots, epochs, segments, snapshots; every tree and list; every chunk is in the index, its pack there and of the right size |
+//! | structure | config, slots, epochs, records, segments, snapshots; every tree and list; every chunk is in the index, its pack there and of the right size |
 //! | content | also every chunk that the snapshots need: opened, decoded, named |
 //! | sample | the same in some packs, chosen by lot |
 //! | all | also every pack in full: its own name, its directory against the index, blobs that nobody needs |
@@ -13,6 +13,7 @@
 
 mod content;
 mod found;
+mod full;
 mod hurt;
 mod objects;
 mod packs;
@@ -149,7 +150,10 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     context.monitor.event(Event::Phase("checking objects"));
     opened.damaged.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
     objects::check(context, &found)?;
+    objects::records(context, &found)?;
     let snapshots = selected(context, options, &found)?;
+    let missing = context.missing_segments(&snapshots)?;
+    missing.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
     outcome.snapshots = snapshots.len() as u64;
 
     context.monitor.event(Event::Phase("reading trees"));
@@ -160,17 +164,22 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     context.monitor.event(Event::Phase("checking packs"));
     let listed = packs::list(context)?;
     packs::compare(context, &listed, &live, &found)?;
-    if options.depth != Depth::Structure {
-        context.monitor.event(Event::Phase("reading content"));
-        let read = content::read(context, options.depth, &listed, &live, &found)?;
+    let read = match options.depth {
+        Depth::Structure => None,
+        Depth::All => {
+            context.monitor.event(Event::Phase("reading packs in full"));
+            Some(full::read(context, &listed, &found)?)
+        }
+        depth => {
+            context.monitor.event(Event::Phase("reading content"));
+            Some(content::read(context, depth, &listed, &live, &found)?)
+        }
+    };
+    if let Some(read) = read {
         outcome.packs = read.packs;
         outcome.bytes_read = read.figures.stored_bytes;
         outcome.bytes_raw = read.figures.raw_bytes;
         outcome.blobs_read = found.blobs_read();
-    }
-    if options.depth == Depth::All {
-        context.monitor.event(Event::Phase("reading packs in full"));
-        packs::read_all(context, &listed, &found)?;
     }
     drop(live);
     if found.any_blob() {

@@ -1,5 +1,5 @@
-//! The small objects: config, key slots, epochs. Each copy is read, for the second one is needed when the first is not
-//! there.
+//! The small objects: config, key slots, epochs, and the records of sessions, prunes and runs. Of what has two copies
+//! each is read, for the second one is needed when the first is not there.
 
 use super::super::{Context, Result};
 use super::found::Found;
@@ -8,11 +8,15 @@ use crate::format::cbor::Cbor;
 use crate::format::config;
 use crate::format::envelope::{self, ObjectKind};
 use crate::format::keys::{Epoch, MAX_EPOCH_BYTES, MAX_SLOT_BYTES, Slot};
+use crate::format::run::Run;
+use crate::format::session::{Condemned, End, Seen, Session};
 use crate::repo::Error;
 use crate::store::{Area, Key};
 
 /// What the second copy of an object is called besides.
 const COPY: &str = ".copy";
+/// What mends one copy with the other.
+const REPAIR: &str = ": run `keepstone key repair`";
 
 /// Reads config, slots and epochs.
 pub(super) fn check(context: &Context, found: &Found) -> Result<()> {
@@ -24,6 +28,67 @@ pub(super) fn check(context: &Context, found: &Found) -> Result<()> {
     }
     check_area(context, Area::Keys, found, MAX_SLOT_BYTES, &|_, bytes| Slot::decode(bytes).map(drop))?;
     check_area(context, Area::Epochs, found, MAX_EPOCH_BYTES, &open_epoch)
+}
+
+/// Reads what sessions, prunes and runs left. No snapshot hangs on it, but prune waits for a session that it cannot read,
+/// and history is history.
+pub(super) fn records(context: &Context, found: &Found) -> Result<()> {
+    let remedies = [
+        (
+            Area::Sessions,
+            "it marks a session; nothing is lost with it, and the first prune a day after it was stored clears it",
+        ),
+        (Area::Condemned, "run `keepstone rebuild-index`, which takes it back"),
+        (Area::Runs, "it records what was done once; no snapshot needs it, and it can be deleted from the store"),
+    ];
+    for (area, remedy) in remedies {
+        let mut names = Vec::new();
+        context.repository.store().list(area, &mut |listed| names.push(listed.name))?;
+        for name in names {
+            context.check_stop()?;
+            let key = Key::new(area, &name);
+            match read_record(context, &key) {
+                Ok(()) => {}
+                // Cleared since it was listed.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported) => {
+                    found.object(&key.to_string(), &format!("{error}: {remedy}"));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads one of them; names that nobody gives are passed over.
+fn read_record(context: &Context, key: &Key) -> crate::repo::Result<()> {
+    let (name, ending) = key.name().split_once('.').unwrap_or((key.name(), ""));
+    match (key.area(), ending) {
+        (Area::Sessions, "") => record(context, key, ObjectKind::Session, name, |session: Session| session.id),
+        (Area::Sessions, "seen") => record(context, key, ObjectKind::Seen, name, |seen: Seen| seen.session),
+        (Area::Sessions, "end") => record(context, key, ObjectKind::End, name, |end: End| end.session),
+        (Area::Condemned, "" | "done") => {
+            record(context, key, ObjectKind::Condemned, name, |record: Condemned| format!("{:010}", record.number))
+        }
+        (Area::Runs, "") => record(context, key, ObjectKind::Run, name, |run: Run| run.id),
+        _ => Ok(()),
+    }
+}
+
+fn record<T: Cbor, N: ToString>(
+    context: &Context,
+    key: &Key,
+    kind: ObjectKind,
+    name: &str,
+    own_name: impl Fn(T) -> N,
+) -> crate::repo::Result<()> {
+    let object = context.repository.store().get(key, kind.max_bytes() as u64)?;
+    let record = context.repository.keyring().load(kind, object, key)?;
+    match own_name(record).to_string() == name {
+        true => Ok(()),
+        false => Err(Error::damaged(key, "it is the record of another name")),
+    }
 }
 
 type Check = dyn Fn(&Context, &[u8]) -> Result<(), crate::format::Error>;
@@ -39,7 +104,7 @@ fn check_area(context: &Context, area: Area, found: &Found, limit_bytes: usize, 
         };
         if !names.contains(&missing) {
             let key = Key::new(area, &missing);
-            found.object(&key.to_string(), &format!("{key} is not there: only the other copy is left"));
+            found.object(&key.to_string(), &format!("{key} is not there: only the other copy is left{REPAIR}"));
         } else if !name.ends_with(COPY) {
             compare(context, &Key::new(area, name), &Key::new(area, &missing), found, limit_bytes as u64)?;
         }
@@ -53,7 +118,8 @@ fn compare(context: &Context, key: &Key, copy: &Key, found: &Found, limit_bytes:
     // What cannot be read has been told already.
     let (Ok(first), Ok(second)) = (store.get(key, limit_bytes), store.get(copy, limit_bytes)) else { return Ok(()) };
     if first != second {
-        found.object(&key.to_string(), &format!("{key} and {copy} differ: one of them is damaged, the other is used"));
+        let message = format!("{key} and {copy} differ: one of them is damaged, the other is used{REPAIR}");
+        found.object(&key.to_string(), &message);
     }
     Ok(())
 }
@@ -67,7 +133,7 @@ fn check_one(context: &Context, key: &Key, found: &Found, limit_bytes: usize, ch
         Ok(()) => Ok(()),
         // A newer version is what a damaged header looks like: those who wrote it would have raised the config's.
         Err(error) if super::super::fetch::is_damage(&error) || error.kind() == Kind::Unsupported => {
-            found.object(&key.to_string(), &error.to_string());
+            found.object(&key.to_string(), &format!("{error}{REPAIR}"));
             Ok(())
         }
         Err(error) => Err(error.into()),

@@ -56,7 +56,10 @@ fn a_sound_repository_is_sound_at_every_depth() {
     let content = clean(&depot, Depth::Content);
     assert!(content.bytes_raw >= 960_000 && content.blobs_read == content.chunks, "{content:?}");
     assert_eq!(clean(&depot, Depth::Sample(1.0)).packs, 1);
-    assert!(clean(&depot, Depth::All).blobs_read > content.blobs_read);
+    let all = clean(&depot, Depth::All);
+    let stored: u64 = packs(&depot).iter().map(|pack| depot.store.size(pack).unwrap()).sum();
+    assert!(all.blobs_read > content.blobs_read);
+    assert_eq!(all.bytes_read, stored, "each byte of each pack is read once");
     let verified = select(&depot.context, OsStr::new("latest-verified"), &Filter::default()).unwrap();
     assert_eq!(verified.snapshot.id, snapshot.id);
 }
@@ -122,6 +125,26 @@ fn reading_all_finds_what_no_snapshot_needs() {
     assert!(!verify(&depot.context, &with(Depth::Content)).unwrap().damage);
     let outcome = verify(&depot.context, &with(Depth::All)).unwrap();
     assert!(outcome.damages.iter().any(|damage| damage.message.contains("do not have its name")), "{outcome:?}");
+}
+
+#[test]
+fn reading_all_finds_damage_where_no_blob_lies_and_in_packs_that_no_segment_names() {
+    let (_holder, top) = folder();
+    let depot = Depot::new();
+    depot.backup(&top);
+    let pack = packs(&depot).pop().unwrap();
+    for at in [3, depot.store.size(&pack).unwrap() - 100] {
+        depot.damage(&pack, |bytes| bytes[at as usize] ^= 4);
+        assert!(!verify(&depot.context, &with(Depth::Content)).unwrap().damage);
+        let outcome = verify(&depot.context, &with(Depth::All)).unwrap();
+        assert_eq!(outcome.damage_count, 1, "{:?}", outcome.damages);
+        assert!(outcome.damages[0].message.contains("do not have its name"), "{:?}", outcome.damages);
+        depot.damage(&pack, |bytes| bytes[at as usize] ^= 4);
+    }
+    let stray = Key::new(Area::Packs, "5".repeat(64));
+    depot.store.put(&stray, &[5; 5000]).unwrap();
+    let outcome = verify(&depot.context, &with(Depth::All)).unwrap();
+    assert_eq!((outcome.damage_count, outcome.damages[0].object.as_str()), (1, stray.to_string().as_str()));
 }
 
 #[test]

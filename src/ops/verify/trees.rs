@@ -123,6 +123,9 @@ fn chunks(context: &Context, node: &Node, marking: &mut Marking<'_, '_>, walked:
 
 /// A chunk must be in the index with the length that its file expects.
 fn check_chunk(context: &Context, id: &BlobId, length: u64, found: &Found) -> Result<()> {
+    if context.index.is_known_with(id, length)? {
+        return Ok(());
+    }
     let places = context.index.places(id)?;
     if let Some(place) = places.first() {
         if u64::from(place.length) != length {

@@ -12,7 +12,7 @@ use super::super::index::segments::{self, Origin, SegmentContents};
 use super::super::pack_writer::{FilledPack, PackWriter};
 use super::seal::SealedBatch;
 use super::{Counters, gone};
-use crate::base::SessionId;
+use crate::base::{Buffers, SessionId};
 use crate::format::pack::{Directory, Role};
 use crate::format::segment::PackRow;
 use std::collections::BTreeMap;
@@ -39,6 +39,8 @@ pub(super) struct Work {
     pub condemned_seen: u64,
     pub target_bytes: u64,
     pub chunk_log: Option<ChunkLog>,
+    /// Where the bytes of blocks come from and go to.
+    pub blocks: Arc<Buffers>,
 }
 
 /// A batch with its place in the order.
@@ -143,7 +145,7 @@ impl OpenPacks<'_> {
                 *open = Some(begin_pack(self.work, batch.role)?);
             }
             let pack = open.as_mut().expect("begun above");
-            pack.add(block)?;
+            self.work.blocks.give(pack.add(block)?);
         }
         Ok(())
     }
@@ -214,14 +216,16 @@ fn save_segments(work: &Work, stored: &Receiver<Result<Stored>>) -> Result<()> {
 }
 
 fn save_segment(work: &Work, mut contents: SegmentContents) -> Result<()> {
+    let previous = work.index.newest_segments()?;
     let origin = Origin {
         session: work.session,
         level: 0,
         supersedes: Vec::new(),
+        previous: previous.clone(),
         condemned_seen: work.condemned_seen,
         written_ns: work.repository.now_ns(),
     };
     let id = segments::save(&**work.repository.store(), work.repository.keyring(), origin, &mut contents)?;
     work.counters.added.fetch_add(work.repository.store().size(&segments::segment_key(id))?, Ordering::Relaxed);
-    work.index.add(id, &contents)
+    work.index.add_after(id, &contents, previous)
 }

@@ -1,24 +1,32 @@
-//! Compressing and sealing a batch, and proving that what will be stored can be read.
+//! Compressing batches, and gathering what becomes of them until it is worth sealing.
 //!
-//! Pure work for rayon. Each block is opened from its sealed bytes, decoded and named again before it goes on: a fault
-//! in a codec or in the machine's memory must not reach the store.
+//! Pure work for rayon. A batch is compressed by itself; its blocks wait until there are enough to fill the lanes of
+//! the seal, unless the writer waits for room and nobody else will bring more.
 
 use super::super::Repository;
 use super::super::base_cache::{self, SealedChunk};
-use super::super::error::{Error, Result};
+use super::super::error::Result;
 use super::super::pack_reader::block_kind;
-use super::super::pack_writer::{PlacedFrame, SealedBlock};
+use super::super::pack_writer::{PlacedBlob, PlacedFrame, SealedBlock};
+use super::bases::Chosen;
+use super::packer::Arrival;
+use super::prove::seal_and_prove;
 use super::{Batch, Counters, FrameJob};
+use crate::base::Buffers;
 use crate::base::budget::Permit;
-use crate::base::random;
 use crate::compress::{Compressor, Decompressor, Encoding, Level};
-use crate::crypto::siv::Message;
-use crate::format::envelope::{self, BLOCK_OVERHEAD};
-use crate::format::pack::Role;
+use crate::format::envelope::BLOCK_OVERHEAD;
+use crate::format::pack::{Chain, Role};
 use std::cell::RefCell;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A block takes frames until it has this many bytes: a block is what a reader has to fetch.
 const BLOCK_BYTES: usize = 256 << 10;
+/// So many blocks are sealed together …
+const SEALED_BLOCKS: usize = 8;
+/// … or so many bytes.
+const SEALED_BYTES: usize = 3 << 20;
 
 /// A batch, sealed.
 pub(in super::super) struct SealedBatch {
@@ -29,100 +37,264 @@ pub(in super::super) struct SealedBatch {
 }
 
 /// What each thread keeps from batch to batch.
-struct Tools {
+pub(super) struct Tools {
     level: Level,
     compressor: Compressor,
     quick: Compressor,
-    decompressor: Decompressor,
-    scratch: Vec<u8>,
+    pub decompressor: Decompressor,
+    pub scratch: Vec<u8>,
+    pub opened: Vec<u8>,
 }
 
 thread_local! {
     static TOOLS: RefCell<Option<Tools>> = const { RefCell::new(None) };
 }
 
-/// Compresses and seals `batch`.
-pub(super) fn seal(
-    repository: &Repository,
-    counters: &Counters,
+/// Compresses and seals batches.
+pub(super) struct Sealer {
+    repository: Arc<Repository>,
+    counters: Arc<Counters>,
     level: Level,
+    /// Chunks of series are sealed for the base cache too.
     caching: bool,
-    batch: Batch,
-) -> Result<SealedBatch> {
-    TOOLS.with_borrow_mut(|tools| {
-        if tools.as_ref().is_none_or(|tools| tools.level != level) {
-            *tools = Some(Tools {
-                level,
-                compressor: Compressor::new(level),
-                quick: Compressor::new(base_cache::LEVEL),
-                decompressor: Decompressor::new(),
-                scratch: Vec::new(),
-            });
-        }
-        let tools = tools.as_mut().expect("made above");
-        seal_with(tools, repository, counters, caching, batch)
-    })
+    /// Where the raw bytes of frames go when they are compressed.
+    frames: Arc<Buffers>,
+    /// Where the bytes of blocks come from.
+    blocks: Arc<Buffers>,
+    waiting: Mutex<Waiting>,
 }
 
-/// A block before sealing.
+/// What is compressed and not sealed yet.
 #[derive(Default)]
-struct Plain {
-    bytes: Vec<u8>,
-    frames: Vec<PlacedFrame>,
-    jobs: Vec<usize>,
+struct Waiting {
+    batches: Vec<Compressed>,
+    /// Batches that are being compressed or wait for it.
+    running: usize,
+    /// Nobody brings more until some of this is stored.
+    hurry: bool,
 }
 
-fn seal_with(
-    tools: &mut Tools,
-    repository: &Repository,
-    counters: &Counters,
-    caching: bool,
-    batch: Batch,
-) -> Result<SealedBatch> {
-    let mut plains = vec![Plain::default()];
-    let mut chunks = Vec::new();
-    for (number, job) in batch.frames.iter().enumerate() {
-        let frame = compress(tools, counters, batch.role, job);
-        if caching && job.keep {
-            chunks.push(base_cache::seal_chunk(repository.keyring(), &mut tools.quick, job.blobs[0].id, &job.raw)?);
-        }
-        if plains.last().is_some_and(|plain| plain.bytes.len() >= BLOCK_BYTES) {
-            plains.push(Plain::default());
-        }
-        let plain = plains.last_mut().expect("there is always one");
-        add_frame(plain, frame, number, &tools.scratch);
+/// A batch, compressed.
+struct Compressed {
+    sequence: u64,
+    role: Role,
+    plains: Vec<Plain>,
+    chunks: Vec<SealedChunk>,
+    permit: Permit,
+}
+
+/// A block before sealing: room for nonce and synthetic IV, then its frames.
+pub(super) struct Plain {
+    pub bytes: Vec<u8>,
+    pub frames: Vec<PlacedFrame>,
+    /// For each frame the bases that it stands on.
+    pub bases: Vec<Option<Chosen>>,
+}
+
+impl Plain {
+    fn begin(buffers: &Buffers) -> Plain {
+        let mut bytes = buffers.take();
+        bytes.resize(BLOCK_OVERHEAD, 0);
+        Plain { bytes, frames: Vec::new(), bases: Vec::new() }
     }
-    let blocks = seal_blocks(repository, batch.role, &mut plains)?;
-    prove(tools, repository, batch.role, &batch.frames, &plains, &blocks)?;
-    let blocks = blocks.into_iter().zip(plains).map(|(bytes, plain)| SealedBlock {
-        bytes,
-        key: repository.keyring().current(block_kind(batch.role)),
-        frames: plain.frames,
-    });
-    Ok(SealedBatch { role: batch.role, blocks: blocks.collect(), chunks, _permit: batch.permit })
+
+    fn is_full(&self) -> bool {
+        self.bytes.len() - BLOCK_OVERHEAD >= BLOCK_BYTES
+    }
+
+    fn add(&mut self, mut frame: PlacedFrame, bases: Option<Chosen>, stored: &[u8]) {
+        let offset = self.bytes.len() - BLOCK_OVERHEAD;
+        frame.offset = u32::try_from(offset).expect("a block is at most some MiB");
+        self.bytes.extend_from_slice(stored);
+        self.frames.push(frame);
+        self.bases.push(bases);
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let bases = self.bases.iter().flatten().map(Chosen::base_bytes);
+        self.bytes.len() + bases.sum::<usize>()
+    }
 }
 
-/// Compresses one frame into `tools.scratch`, on its bases where that is worth it.
-fn compress(tools: &mut Tools, counters: &Counters, role: Role, job: &FrameJob) -> PlacedFrame {
-    let on_bases = job.chosen.as_ref().and_then(|chosen| {
-        let bases: Vec<&[u8]> = chosen.bytes.iter().map(|base| &**base).collect();
-        let length = tools.compressor.compress_on(&bases, &job.raw, &mut tools.scratch)?;
-        chosen.chain(length)
+impl Waiting {
+    /// All that waits, if it is enough or nothing more will come.
+    fn take_if_due(&mut self) -> Vec<Compressed> {
+        let plains = || self.batches.iter().flat_map(|batch| &batch.plains);
+        let enough = plains().count() >= SEALED_BLOCKS
+            || plains().map(|plain| plain.bytes.len()).sum::<usize>() >= SEALED_BYTES
+            || (self.hurry && self.running == 0);
+        if enough { std::mem::take(&mut self.batches) } else { Vec::new() }
+    }
+}
+
+impl Sealer {
+    /// A sealer. `frames` takes the raw bytes of frames back, `blocks` gives the bytes of blocks.
+    pub fn new(
+        repository: Arc<Repository>,
+        counters: Arc<Counters>,
+        level: Level,
+        caching: bool,
+        frames: Arc<Buffers>,
+        blocks: Arc<Buffers>,
+    ) -> Sealer {
+        Sealer { repository, counters, level, caching, frames, blocks, waiting: Mutex::default() }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Compresses `batch` on one of rayon's threads. It arrives at `exit` when it is sealed, perhaps with others.
+    pub fn begin(self: &Arc<Self>, batch: Batch, exit: Sender<Arrival>) {
+        self.waiting().running += 1;
+        let sealer = self.clone();
+        rayon::spawn(move || {
+            let sequence = batch.sequence;
+            let compressed = with_tools(sealer.level, |tools| sealer.compress_batch(tools, batch));
+            let due = {
+                let mut waiting = sealer.waiting();
+                waiting.running -= 1;
+                match compressed {
+                    Ok(compressed) => waiting.batches.push(compressed),
+                    // If the packer is gone, `check` will say why; what is dropped gives its memory back.
+                    Err(error) => drop(exit.send((sequence, Err(error)))),
+                }
+                waiting.take_if_due()
+            };
+            sealer.seal(due, &exit);
+        });
+    }
+
+    /// Says that nobody brings more batches until [`Sealer::no_hurry`]: what waits does not wait for them.
+    pub fn hurry(self: &Arc<Self>, exit: Sender<Arrival>) {
+        let due = {
+            let mut waiting = self.waiting();
+            waiting.hurry = true;
+            waiting.take_if_due()
+        };
+        if !due.is_empty() {
+            let sealer = self.clone();
+            rayon::spawn(move || sealer.seal(due, &exit));
+        }
+    }
+
+    /// More batches come.
+    pub fn no_hurry(&self) {
+        self.waiting().hurry = false;
+    }
+
+    fn seal(&self, mut due: Vec<Compressed>, exit: &Sender<Arrival>) {
+        let Some(first) = due.first().map(|batch| batch.sequence) else { return };
+        let sealed = with_tools(self.level, |tools| {
+            [Role::Data, Role::Metadata].into_iter().try_for_each(|role| {
+                let of_role = due.iter_mut().filter(|batch| batch.role == role);
+                let mut plains: Vec<&mut Plain> = of_role.flat_map(|batch| &mut batch.plains).collect();
+                seal_and_prove(tools, &self.repository, role, &mut plains)
+            })
+        });
+        if let Err(error) = sealed {
+            let _ = exit.send((first, Err(error)));
+            return;
+        }
+        for batch in due {
+            let key = self.repository.keyring().current(block_kind(batch.role));
+            let block = |plain: Plain| SealedBlock { bytes: plain.bytes, key, frames: plain.frames };
+            let sealed = SealedBatch {
+                role: batch.role,
+                blocks: batch.plains.into_iter().map(block).collect(),
+                chunks: batch.chunks,
+                _permit: batch.permit,
+            };
+            let _ = exit.send((batch.sequence, Ok(sealed)));
+        }
+    }
+
+    fn compress_batch(&self, tools: &mut Tools, mut batch: Batch) -> Result<Compressed> {
+        let mut plains = vec![Plain::begin(&self.blocks)];
+        let mut chunks = Vec::new();
+        for mut job in batch.frames {
+            let (encoding, chain) = self.compress(tools, batch.role, &job);
+            if self.caching && job.keep {
+                let keyring = self.repository.keyring();
+                chunks.push(base_cache::seal_chunk(keyring, &mut tools.quick, job.blobs[0].id, &job.raw)?);
+            }
+            let mut bases = job.chosen.take_if(|_| chain.is_some());
+            for (frame, stored) in placed(&job, encoding, chain, &tools.scratch) {
+                if plains.last().is_some_and(Plain::is_full) {
+                    plains.push(Plain::begin(&self.blocks));
+                }
+                plains.last_mut().expect("there is always one").add(frame, bases.take(), stored);
+            }
+            self.frames.give(job.raw);
+        }
+        batch.permit.shrink(plains.iter().map(Plain::memory_bytes).sum());
+        Ok(Compressed { sequence: batch.sequence, role: batch.role, plains, chunks, permit: batch.permit })
+    }
+
+    /// Compresses one frame into `tools.scratch`, on its bases where that is worth it. What is to be stored as it is
+    /// leaves `tools.scratch` empty.
+    fn compress(&self, tools: &mut Tools, role: Role, job: &FrameJob) -> (Encoding, Option<Chain>) {
+        let on_bases = job.chosen.as_ref().and_then(|chosen| {
+            let bases: Vec<&[u8]> = chosen.bytes.iter().map(|base| &**base).collect();
+            let length = tools.compressor.compress_on(&bases, &job.raw, &mut tools.scratch)?;
+            chosen.chain(length)
+        });
+        let encoding = match on_bases {
+            Some(_) => Encoding::ZstdOnBases,
+            None if is_hopeless(tools, job) => Encoding::Raw,
+            None => tools.compressor.try_compress(&job.raw, &mut tools.scratch),
+        };
+        let stored = if encoding == Encoding::Raw { job.raw.len() } else { tools.scratch.len() };
+        count(&self.counters, role, job, on_bases.is_some(), stored);
+        (encoding, on_bases)
+    }
+}
+
+/// Whether every blob of a frame is large and looks as if nothing could be saved. Small ones are too many kinds of
+/// things to be judged by samples.
+fn is_hopeless(tools: &mut Tools, job: &FrameJob) -> bool {
+    let hopeless = job.blobs.iter().all(|blob| {
+        let start = blob.offset as usize;
+        tools.compressor.finds_nothing(&job.raw[start..start + blob.length as usize], &mut tools.scratch)
     });
-    let encoding = match on_bases {
-        Some(_) => Encoding::ZstdOnBases,
-        None => tools.compressor.compress(&job.raw, &mut tools.scratch),
-    };
-    count(counters, role, job, on_bases.is_some(), tools.scratch.len());
+    tools.scratch.clear();
+    hopeless
+}
+
+/// The frames that a job becomes, with their stored bytes: one, unless it is stored as it is. Then nothing keeps its
+/// blobs together, and it is cut into pieces of about a block, so that whoever wants one reads no more, and blocks are
+/// sealed side by side.
+fn placed<'b>(
+    job: &'b FrameJob,
+    encoding: Encoding,
+    chain: Option<Chain>,
+    compressed: &'b [u8],
+) -> Vec<(PlacedFrame, &'b [u8])> {
     let number = |bytes: usize| u32::try_from(bytes).expect("a frame is at most 16 MiB");
-    PlacedFrame {
+    let frame = |stored: &[u8], raw_length: usize, chain, blobs| PlacedFrame {
         offset: 0,
-        length: number(tools.scratch.len()),
-        raw_length: number(job.raw.len()),
+        length: number(stored.len()),
+        raw_length: number(raw_length),
         encoding,
-        chain: on_bases,
-        blobs: job.blobs.clone(),
+        chain,
+        blobs,
+    };
+    if encoding != Encoding::Raw {
+        return vec![(frame(compressed, job.raw.len(), chain, job.blobs.clone()), compressed)];
     }
+    let mut pieces = Vec::new();
+    let mut blobs: Vec<PlacedBlob> = Vec::new();
+    let mut start = 0;
+    for (place, blob) in job.blobs.iter().enumerate() {
+        blobs.push(PlacedBlob { offset: blob.offset - number(start), ..*blob });
+        let end = (blob.offset + blob.length) as usize;
+        if end - start >= BLOCK_BYTES || place + 1 == job.blobs.len() {
+            let stored = &job.raw[start..end];
+            pieces.push((frame(stored, stored.len(), None, std::mem::take(&mut blobs)), stored));
+            start = end;
+        }
+    }
+    pieces
 }
 
 fn count(counters: &Counters, role: Role, job: &FrameJob, on_bases: bool, stored: usize) {
@@ -137,108 +309,18 @@ fn count(counters: &Counters, role: Role, job: &FrameJob, on_bases: bool, stored
     }
 }
 
-fn add_frame(plain: &mut Plain, mut frame: PlacedFrame, job: usize, stored: &[u8]) {
-    frame.offset = u32::try_from(plain.bytes.len()).expect("a block is at most some MiB");
-    plain.bytes.extend_from_slice(stored);
-    plain.frames.push(frame);
-    plain.jobs.push(job);
-}
-
-/// Seals all blocks side by side: nonce, synthetic IV, ciphertext.
-fn seal_blocks(repository: &Repository, role: Role, plains: &mut [Plain]) -> Result<Vec<Vec<u8>>> {
-    let kind = block_kind(role);
-    let keyring = repository.keyring();
-    let key = keyring.current(kind);
-    let siv = keyring.siv(key, kind, &"a new block")?;
-    let header = envelope::block_associated(kind, key, keyring.repository());
-    let mut blocks: Vec<Vec<u8>> = plains
-        .iter_mut()
-        .map(|plain| {
-            let mut block = Vec::with_capacity(BLOCK_OVERHEAD + plain.bytes.len());
-            block.extend_from_slice(&random::bytes::<16>());
-            block.extend_from_slice(&[0; 16]);
-            block.append(&mut plain.bytes);
-            block
-        })
-        .collect();
-    let ivs = {
-        let mut messages = messages(&mut blocks);
-        siv.seal_many(&header, &mut messages);
-        messages.iter().map(|message| message.iv).collect::<Vec<_>>()
-    };
-    for (block, iv) in blocks.iter_mut().zip(ivs) {
-        block[16..BLOCK_OVERHEAD].copy_from_slice(&iv);
-    }
-    Ok(blocks)
-}
-
-fn messages(blocks: &mut [Vec<u8>]) -> Vec<Message<'_>> {
-    blocks
-        .iter_mut()
-        .map(|block| {
-            let (seal, text) = block.split_at_mut(BLOCK_OVERHEAD);
-            Message {
-                nonce: seal[..16].try_into().expect("16 bytes"),
-                iv: seal[16..].try_into().expect("16 bytes"),
-                text,
-            }
-        })
-        .collect()
-}
-
-/// Opens a copy of the sealed blocks, decodes every frame and names every blob again.
-fn prove(
-    tools: &mut Tools,
-    repository: &Repository,
-    role: Role,
-    jobs: &[FrameJob],
-    plains: &[Plain],
-    blocks: &[Vec<u8>],
-) -> Result<()> {
-    let kind = block_kind(role);
-    let keyring = repository.keyring();
-    let key = keyring.current(kind);
-    let siv = keyring.siv(key, kind, &"a new block")?;
-    let header = envelope::block_associated(kind, key, keyring.repository());
-    let mut opened = blocks.to_vec();
-    if siv.open_many(&header, &mut messages(&mut opened)).iter().any(Result::is_err) {
-        return Err(bad_machine("a block that was just sealed does not open"));
-    }
-    for (block, plain) in opened.iter().zip(plains) {
-        for (frame, job) in plain.frames.iter().zip(&plain.jobs) {
-            let start = BLOCK_OVERHEAD + frame.offset as usize;
-            let stored = &block[start..start + frame.length as usize];
-            prove_frame(tools, repository, &jobs[*job], frame, stored)?;
+fn with_tools<T>(level: Level, work: impl FnOnce(&mut Tools) -> T) -> T {
+    TOOLS.with_borrow_mut(|tools| {
+        if tools.as_ref().is_none_or(|tools| tools.level != level) {
+            *tools = Some(Tools {
+                level,
+                compressor: Compressor::new(level),
+                quick: Compressor::new(base_cache::LEVEL),
+                decompressor: Decompressor::new(),
+                scratch: Vec::new(),
+                opened: Vec::new(),
+            });
         }
-    }
-    Ok(())
-}
-
-fn prove_frame(
-    tools: &mut Tools,
-    repository: &Repository,
-    job: &FrameJob,
-    frame: &PlacedFrame,
-    stored: &[u8],
-) -> Result<()> {
-    let bases: Vec<&[u8]> = match (&frame.chain, &job.chosen) {
-        (Some(_), Some(chosen)) => chosen.bytes.iter().map(|base| &**base).collect(),
-        _ => Vec::new(),
-    };
-    tools
-        .decompressor
-        .decompress(frame.encoding, stored, &bases, frame.raw_length as usize, &mut tools.scratch)
-        .map_err(|error| bad_machine(&format!("a frame that was just compressed does not decode ({error})")))?;
-    let naming = repository.keyring().naming();
-    for blob in &frame.blobs {
-        let start = blob.offset as usize;
-        if naming.blob_id(&tools.scratch[start..start + blob.length as usize]) != blob.id {
-            return Err(bad_machine(&format!("blob {} has another name after it was packed", blob.id)));
-        }
-    }
-    Ok(())
-}
-
-fn bad_machine(what: &str) -> Error {
-    Error::Internal(format!("{what}: this points to faulty memory or a faulty processor; test the machine's memory"))
+        work(tools.as_mut().expect("made above"))
+    })
 }

@@ -19,6 +19,8 @@ const MAX_COPIES: usize = 4096;
 pub trait SegmentRows {
     /// The highest condemned record that its writer had seen.
     fn condemned_seen(&self) -> u64;
+    /// The segments that it names as its predecessors.
+    fn previous(&self) -> Vec<SegmentId>;
     /// The keys that frames speak of.
     fn keys(&self) -> Vec<KeyId>;
     /// How many entries there will be.
@@ -36,6 +38,9 @@ pub trait SegmentRows {
 impl SegmentRows for SegmentReader<'_> {
     fn condemned_seen(&self) -> u64 {
         self.head.condemned_seen
+    }
+    fn previous(&self) -> Vec<SegmentId> {
+        self.head.previous.clone()
     }
     fn keys(&self) -> Vec<KeyId> {
         self.head.keys.clone()
@@ -61,19 +66,23 @@ impl SegmentRows for SegmentReader<'_> {
 pub struct OwnRows<'a> {
     contents: &'a SegmentContents,
     condemned_seen: u64,
+    previous: Vec<SegmentId>,
     next: [usize; 3],
 }
 
 impl<'a> OwnRows<'a> {
-    /// The rows of sorted `contents`.
-    pub fn new(contents: &'a SegmentContents, condemned_seen: u64) -> OwnRows<'a> {
-        OwnRows { contents, condemned_seen, next: [0; 3] }
+    /// The rows of sorted `contents`, whose writer has seen a condemned record and named predecessors.
+    pub fn new(contents: &'a SegmentContents, condemned_seen: u64, previous: Vec<SegmentId>) -> OwnRows<'a> {
+        OwnRows { contents, condemned_seen, previous, next: [0; 3] }
     }
 }
 
 impl SegmentRows for OwnRows<'_> {
     fn condemned_seen(&self) -> u64 {
         self.condemned_seen
+    }
+    fn previous(&self) -> Vec<SegmentId> {
+        self.previous.clone()
     }
     fn keys(&self) -> Vec<KeyId> {
         self.contents.keys.clone()
@@ -180,6 +189,10 @@ fn add_packs(cache: &Cache, id: SegmentId, rows: &mut impl SegmentRows) -> Resul
         .prepare_cached("INSERT INTO segments (id, condemned_seen) VALUES (?, ?)")?
         .execute(params![id.0, rows.condemned_seen() as i64])?;
     let segment = connection.last_insert_rowid();
+    let mut follows = connection.prepare_cached("INSERT OR IGNORE INTO segment_previous VALUES (?, ?)")?;
+    for previous in rows.previous() {
+        follows.execute(params![segment, previous.0])?;
+    }
     let keys = rows.keys().iter().map(|key| key_number(cache, *key)).collect::<rusqlite::Result<_>>()?;
     let mut numbers = Numbers { packs: Vec::new(), keys, may_be_void: false };
     let mut find = connection.prepare_cached("SELECT number FROM packs WHERE id = ?")?;

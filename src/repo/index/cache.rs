@@ -11,6 +11,7 @@ use super::dead::Dead;
 use super::levels::{self, Blobs, Levels, Marked};
 use crate::base::RepositoryId;
 use crate::repo::{Error, Result};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use std::time::Duration;
 /// The file's name in its folder.
 pub const FILE_NAME: &str = "index-v1.sqlite";
 /// The number of the schema below: any other is made anew.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// SQLite's page cache; of a temporary file's, a quarter of that.
 const PAGE_CACHE_KIB: i64 = 8 << 10;
 /// How long one process waits for another's transaction. A merge of the largest level takes seconds, large segments
@@ -31,7 +32,12 @@ const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
     CREATE TABLE segments (number INTEGER PRIMARY KEY, id BLOB UNIQUE NOT NULL, condemned_seen INTEGER NOT NULL);
     CREATE TABLE segment_packs (segment INTEGER, pack INTEGER, PRIMARY KEY (segment, pack)) WITHOUT ROWID;
+    CREATE TABLE segment_previous (segment INTEGER, id BLOB, PRIMARY KEY (segment, id)) WITHOUT ROWID;
+    CREATE TABLE roster_segments (id BLOB PRIMARY KEY, stays INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE roster_snapshots (id BLOB PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE condemned (number INTEGER PRIMARY KEY);
+    CREATE TABLE condemned_segments (id BLOB, record INTEGER, stays INTEGER NOT NULL,
+        PRIMARY KEY (id, record)) WITHOUT ROWID;
     CREATE TABLE condemned_packs (id BLOB, record INTEGER, PRIMARY KEY (id, record)) WITHOUT ROWID;
     CREATE TABLE packs (number INTEGER PRIMARY KEY, id BLOB UNIQUE NOT NULL, size INTEGER NOT NULL,
         role INTEGER NOT NULL, written_ns INTEGER NOT NULL, blobs INTEGER NOT NULL, void INTEGER NOT NULL);
@@ -299,6 +305,9 @@ pub fn temporary_connection() -> rusqlite::Result<Connection> {
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // Otherwise SQLite plans a statement anew each time one of its values changes, if there was an index that might
+    // have been of use for some value: half the time of a verify went into parsing.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // NORMAL: a power cut may take the last transactions but never leaves half of one. A file in WAL mode that
     // stays large after a merge is cut back at the next checkpoint.
     connection.execute_batch(&format!(

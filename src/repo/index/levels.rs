@@ -89,6 +89,13 @@ fn number_mark(number: Option<i64>) -> Option<Mark> {
 impl Blobs {
     /// The columns of a table in no order.
     pub const LOOSE_COLUMNS: &'static str = "id, frame, start, length, kind, start_mark, end_mark";
+
+    /// Inserts a row, and the number of its pack after it.
+    pub fn insert_with_pack(statement: &mut Statement<'_>, row: &BlobRow, pack: i64) -> Result<usize> {
+        let (start, end) = (mark_number(row.start), mark_number(row.end));
+        let id = row.id.0.as_slice();
+        statement.execute(params![id, row.frame, row.offset, row.length, row.kind, start, end, pack])
+    }
 }
 
 impl Family for Blobs {

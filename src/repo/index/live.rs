@@ -5,8 +5,8 @@
 //! the index while it calls back, so a callback may ask it.
 
 use super::cache::temporary_connection;
-use super::levels::{BlobRow, Blobs, Family, Levels, Lives};
-use super::{Index, Marks, Place, place};
+use super::levels::{BlobRow, Levels, Lives};
+use super::{Index, Marks, Place, members, place};
 use crate::base::{BlobId, PackId};
 use crate::format::pack::Role;
 use crate::repo::{Error, Result};
@@ -65,7 +65,7 @@ impl Index {
         Ok(self.numbered_packs()?.into_values().collect())
     }
 
-    fn numbered_packs(&self) -> Result<std::collections::BTreeMap<i64, PackSummary>> {
+    pub(super) fn numbered_packs(&self) -> Result<std::collections::BTreeMap<i64, PackSummary>> {
         self.state().cache.read(|cache| {
             let mut found =
                 cache.connection.prepare("SELECT number, id, size, role, written_ns, blobs, void FROM packs")?;
@@ -105,7 +105,7 @@ impl Index {
         wanted: &dyn Fn(&PackSummary) -> bool,
         each: &mut dyn FnMut(&PackId, &Located) -> Result<()>,
     ) -> Result<()> {
-        members(self, wanted, &mut |_| Ok(true), each)
+        members::each(self, wanted, &mut |_| Ok(true), each)
     }
 
     /// Calls `each` for every place of every blob, by id. Void packs and damaged blocks are left out.
@@ -122,7 +122,7 @@ impl Index {
     }
 
     /// Walks all blobs by id, letting the index go between batches. Blobs that are added meanwhile may be missed.
-    fn each_row(&self, each: &mut dyn FnMut(BlobRow) -> Result<()>) -> Result<()> {
+    pub(super) fn each_row(&self, each: &mut dyn FnMut(BlobRow) -> Result<()>) -> Result<()> {
         let mut after = None;
         loop {
             let batch = self.state().cache.read(|cache| {
@@ -141,7 +141,7 @@ impl Index {
     }
 
     /// Ranges of frames: first, count, pack's number; ascending.
-    fn ranges(&self) -> Result<Vec<(i64, i64, i64)>> {
+    pub(super) fn ranges(&self) -> Result<Vec<(i64, i64, i64)>> {
         self.state().cache.read(|cache| {
             let mut found = cache.connection.prepare("SELECT first, count, pack FROM pack_frames ORDER BY first")?;
             found.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
@@ -149,13 +149,14 @@ impl Index {
     }
 }
 
-fn failed(error: rusqlite::Error) -> Error {
+/// The error that a failed statement on a temporary set amounts to.
+pub(super) fn failed(error: rusqlite::Error) -> Error {
     Error::Cache { path: "(temporary set of living blobs)".to_owned(), reason: error.to_string() }
 }
 
 /// Blobs that live, on disk; gone when dropped.
 pub struct LiveSet<'a> {
-    index: &'a Index,
+    pub(super) index: &'a Index,
     connection: Connection,
     levels: Levels<Lives>,
     gathered: BTreeSet<BlobId>,
@@ -249,19 +250,16 @@ impl LiveSet<'_> {
     fn mark_bases_in_kept(&mut self, kept: &dyn Fn(&PackSummary) -> bool) -> Result<FrameBits> {
         let packs = self.index.numbered_packs()?;
         let mut left = FrameBits::default();
-        let mut after = 0;
-        loop {
-            let batch = self.index.frames_on_bases(after, BATCH)?;
-            let Some((last, ..)) = batch.last() else { return Ok(left) };
-            after = *last;
-            for (frame, pack, bases) in batch {
-                match packs.get(&pack) {
-                    Some(pack) if pack.void => {}
-                    Some(pack) if kept(pack) => self.mark_bases(bases)?,
-                    _ => left.set(frame),
-                }
+        let index = self.index;
+        index.each_frame_on_bases(&mut |frame, pack, bases| {
+            match packs.get(&pack) {
+                Some(pack) if pack.void => {}
+                Some(pack) if kept(pack) => self.mark_bases(bases)?,
+                _ => left.set(frame),
             }
-        }
+            Ok(())
+        })?;
+        Ok(left)
     }
 
     fn mark_bases_of_living(&mut self, on_bases: &FrameBits) -> Result<()> {
@@ -327,7 +325,7 @@ impl LiveSet<'_> {
         wanted: &dyn Fn(&PackSummary) -> bool,
         each: &mut dyn FnMut(&PackId, &Located) -> Result<()>,
     ) -> Result<()> {
-        members(self.index, wanted, &mut |id| self.contains(id), each)
+        members::each(self.index, wanted, &mut |id| self.contains(id), each)
     }
 }
 
@@ -368,6 +366,17 @@ impl Index {
         }
     }
 
+    /// Calls `each` for every frame on bases: its number, its pack's number, its bases.
+    pub(super) fn each_frame_on_bases(&self, each: &mut dyn FnMut(i64, i64, Vec<BlobId>) -> Result<()>) -> Result<()> {
+        let mut after = 0;
+        loop {
+            let batch = self.frames_on_bases(after, BATCH)?;
+            let Some((last, ..)) = batch.last() else { return Ok(()) };
+            after = *last;
+            batch.into_iter().try_for_each(|(frame, pack, bases)| each(frame, pack, bases))?;
+        }
+    }
+
     /// Frames on bases with numbers above `after`: number, pack's number, bases.
     fn frames_on_bases(&self, after: i64, limit: usize) -> Result<Vec<(i64, i64, Vec<BlobId>)>> {
         self.state().cache.read(|cache| {
@@ -385,10 +394,20 @@ impl Index {
 
 /// One bit per frame.
 #[derive(Default)]
-struct FrameBits(Vec<u64>);
+pub(super) struct FrameBits(Vec<u64>);
 
 impl FrameBits {
-    fn set(&mut self, frame: i64) {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    pub(super) fn clear(&mut self, frame: i64) {
+        if let Some(word) = self.0.get_mut((frame >> 6) as usize) {
+            *word &= !(1 << (frame & 63));
+        }
+    }
+
+    pub(super) fn set(&mut self, frame: i64) {
         let word = (frame >> 6) as usize;
         if word >= self.0.len() {
             self.0.resize(word + 1, 0);
@@ -396,43 +415,7 @@ impl FrameBits {
         self.0[word] |= 1 << (frame & 63);
     }
 
-    fn get(&self, frame: i64) -> bool {
+    pub(super) fn get(&self, frame: i64) -> bool {
         self.0.get((frame >> 6) as usize).is_some_and(|word| word >> (frame & 63) & 1 == 1)
     }
-}
-
-/// Gathers the blobs of the wanted packs on disk, puts them in order and calls `each`.
-fn members(
-    index: &Index,
-    wanted: &dyn Fn(&PackSummary) -> bool,
-    picked: &mut dyn FnMut(&BlobId) -> Result<bool>,
-    each: &mut dyn FnMut(&PackId, &Located) -> Result<()>,
-) -> Result<()> {
-    let packs = index.numbered_packs()?;
-    let mut ranges = index.ranges()?;
-    ranges.retain(|(_, _, pack)| packs.get(pack).is_some_and(wanted));
-    let in_wanted = |frame: i64| {
-        let place = ranges.partition_point(|(first, ..)| *first <= frame);
-        place > 0 && frame < ranges[place - 1].0 + ranges[place - 1].1
-    };
-    let connection = temporary_connection().map_err(failed)?;
-    connection.execute_batch(&format!("CREATE TABLE members ({}); BEGIN", Blobs::LOOSE_COLUMNS)).map_err(failed)?;
-    let insert = format!("INSERT INTO members VALUES ({})", Blobs::PLACES);
-    let mut insert = connection.prepare(&insert).map_err(failed)?;
-    index.each_row(&mut |row| {
-        if in_wanted(row.frame) && picked(&row.id)? {
-            Blobs::insert(&mut insert, &row).map_err(failed)?;
-        }
-        Ok(())
-    })?;
-    connection.execute_batch("COMMIT").map_err(failed)?;
-    let mut sorted = connection.prepare("SELECT * FROM members ORDER BY frame, start, id").map_err(failed)?;
-    let mut rows = sorted.query([]).map_err(failed)?;
-    while let Some(row) = rows.next().map_err(failed)? {
-        let row = Blobs::read(row).map_err(failed)?;
-        if let Some(located) = index.locate(&row)? {
-            each(&located.place.pack, &located)?;
-        }
-    }
-    Ok(())
 }

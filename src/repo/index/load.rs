@@ -3,6 +3,7 @@
 use super::add::add_all;
 use super::cache::Cache;
 use super::levels::{Family as _, LEVEL_0_ROWS, Marked};
+use super::roster;
 use super::segments::{SegmentReader, segment_key};
 use crate::base::{Kind, PackId, Problem, SegmentId};
 use crate::format::cbor::Cbor as _;
@@ -14,8 +15,8 @@ use crate::store::{Area, Key, ObjectStore};
 use rusqlite::{OptionalExtension, params};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The largest condemned record that is read.
-const MAX_CONDEMNED_BYTES: u64 = 64 << 20;
+/// What a condemned record leaves when it has been swept or given up: the roster of what there is then.
+const DONE: &str = ".done";
 /// How often a listing is made again because a segment in it was gone when it was to be read.
 const LISTINGS: usize = 4;
 /// How many segments are added at once, and how much of each is in memory.
@@ -33,8 +34,7 @@ pub struct Opened {
     pub rebuilt: Option<String>,
     /// What the user may want to know.
     pub notes: Vec<String>,
-    /// Segments and condemned records that could not be read because they are damaged: what only they know is
-    /// unknown.
+    /// Segments and condemned records that are damaged, and segments that are gone: what only they know is unknown.
     pub damaged: Vec<Problem>,
     /// The segments that the index was brought up to date with, damaged ones left out, ascending.
     pub segments: Vec<SegmentId>,
@@ -47,6 +47,25 @@ pub struct Opened {
 /// The name of condemned record `number`: ten digits.
 pub fn condemned_key(number: u64) -> Key {
     Key::new(Area::Condemned, format!("{number:010}"))
+}
+
+/// The name of the roster that condemned record `number` leaves.
+pub fn done_key(number: u64) -> Key {
+    Key::new(Area::Condemned, format!("{number:010}{DONE}"))
+}
+
+/// The numbers of the condemned records in the store, and of those that were closed, ascending.
+pub fn list_condemned(store: &dyn ObjectStore) -> Result<(BTreeSet<u64>, BTreeSet<u64>)> {
+    let (mut open, mut closed) = (BTreeSet::new(), BTreeSet::new());
+    store.list(Area::Condemned, &mut |object| {
+        let (digits, numbers) = match object.name.strip_suffix(DONE) {
+            Some(digits) => (digits, &mut closed),
+            None => (object.name.as_str(), &mut open),
+        };
+        let number = digits.parse::<u64>().ok();
+        numbers.extend(number.filter(|number| condemned_key(*number).name() == digits));
+    })?;
+    Ok((open, closed))
 }
 
 /// Compares the cache with the store and makes it as new.
@@ -63,16 +82,52 @@ pub fn bring_up_to_date(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Ke
             Ok(()) => {}
         }
         opened.packs_dropped += drop_segments(cache, &known, &listed)?;
+        // Records after segments: of what is void we would rather know too much, and of what has gone on purpose too.
+        let (open, closed) = list_condemned(store)?;
+        update_condemned(cache, store, keyring, &open, &mut opened)?;
+        opened.condemned = open.into_iter().collect();
+        find_missing(cache, store, keyring, closed.last().copied(), &listed, &mut opened)?;
         opened.segments = listed.into_keys().collect();
-        let damaged: BTreeSet<String> = opened.damaged.iter().map(|problem| problem.subject.clone()).collect();
-        opened.segments.retain(|id| !damaged.contains(&segment_key(*id).to_string()));
         break;
     }
-    // Records after segments: of what is void we would rather know too much.
-    opened.condemned = update_condemned(cache, store, keyring, &mut opened)?;
+    let damaged: BTreeSet<String> = opened.damaged.iter().map(|problem| problem.subject.clone()).collect();
+    opened.segments.retain(|id| !damaged.contains(&segment_key(*id).to_string()));
     opened.highest_condemned = opened.condemned.last().copied().unwrap_or(0);
     apply_marks(cache)?;
     Ok(opened)
+}
+
+/// Adds the segments that are gone to what is damaged.
+fn find_missing(
+    cache: &mut Cache,
+    store: &dyn ObjectStore,
+    keyring: &Keyring,
+    roster: Option<u64>,
+    listed: &BTreeMap<SegmentId, u64>,
+    opened: &mut Opened,
+) -> Result<()> {
+    match roster::take_over(cache, store, keyring, roster) {
+        // A later one has taken its place since it was listed: what that one says is seen next time.
+        Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+        // Without it nobody knows which segments went on purpose.
+        Err(error) if is_damage(&error) => {
+            let subject = roster.map(|number| done_key(number).to_string()).unwrap_or_default();
+            opened.damaged.push(Problem::new(subject, format!("{error}: run `keepstone rebuild-index`"), error.kind()));
+            return Ok(());
+        }
+        other => other?,
+    }
+    let missing = roster::missing(cache, store, listed)?;
+    opened.damaged.extend(missing.into_iter().map(missing_segment));
+    Ok(())
+}
+
+/// What to say of a segment that should be there and is not.
+pub fn missing_segment(id: SegmentId) -> Problem {
+    let reason =
+        "it is gone, and what only it knew is unknown: run `keepstone rebuild-index`, which finds it in the packs";
+    let key = segment_key(id);
+    Problem::new(key.to_string(), Error::damaged(&key, reason), Kind::Damaged)
 }
 
 fn cached_segments(cache: &mut Cache) -> Result<BTreeMap<SegmentId, i64>> {
@@ -178,11 +233,13 @@ fn remove_segments(cache: &mut Cache, segments: &[i64]) -> rusqlite::Result<u64>
         let mut named = connection.prepare("SELECT pack FROM segment_packs WHERE segment = ?")?;
         let mut forget = connection.prepare("DELETE FROM segment_packs WHERE segment = ?")?;
         let mut delete = connection.prepare("DELETE FROM segments WHERE number = ?")?;
+        let mut unname = connection.prepare("DELETE FROM segment_previous WHERE segment = ?")?;
         for segment in segments {
             for pack in named.query_map([segment], |row| row.get::<_, i64>(0))? {
                 packs.insert(pack?);
             }
             forget.execute([segment])?;
+            unname.execute([segment])?;
             delete.execute([segment])?;
         }
     }
@@ -236,26 +293,22 @@ fn purge_if_worth_it(cache: &mut Cache) -> rusqlite::Result<()> {
     cache.reload_dead()
 }
 
-/// Reads the condemned records that are new, forgets those that are gone, and says which there are. A damaged one
+/// Reads the condemned records that are new and forgets those that are gone. A damaged one
 /// hinders nobody who reads; who stores has to refuse, since it names packs that must not be counted on.
 fn update_condemned(
     cache: &mut Cache,
     store: &dyn ObjectStore,
     keyring: &Keyring,
+    listed: &BTreeSet<u64>,
     opened: &mut Opened,
-) -> Result<Vec<u64>> {
-    let mut listed: BTreeSet<u64> = BTreeSet::new();
-    store.list(Area::Condemned, &mut |object| {
-        let number = object.name.parse::<u64>().ok();
-        listed.extend(number.filter(|number| condemned_key(*number).name() == object.name));
-    })?;
+) -> Result<()> {
     let known: BTreeSet<i64> = cache.read(|cache| {
         let mut found = cache.connection.prepare("SELECT number FROM condemned")?;
         found.query_map([], |row| row.get(0))?.collect()
     })?;
     let known: BTreeSet<u64> = known.into_iter().map(|number| number as u64).collect();
-    if known == listed {
-        return Ok(listed.into_iter().collect());
+    if known == *listed {
+        return Ok(());
     }
     let mut records = Vec::new();
     for number in listed.difference(&known) {
@@ -269,24 +322,27 @@ fn update_condemned(
             Err(error) => return Err(error),
         }
     }
-    let forgotten: Vec<u64> = known.difference(&listed).copied().collect();
+    let forgotten: Vec<u64> = known.difference(listed).copied().collect();
     cache.write(|cache| {
         let changed = change_condemned(cache, &records, &forgotten);
         changed.map_err(|error| cache.failed(error))
-    })?;
-    Ok(listed.into_iter().collect())
+    })
 }
 
 /// Reads condemned record `number`.
 pub fn load_condemned(store: &dyn ObjectStore, keyring: &Keyring, number: u64) -> Result<Condemned> {
-    let key = condemned_key(number);
-    let object = store.get(&key, MAX_CONDEMNED_BYTES)?;
-    let content = keyring.open(ObjectKind::Condemned, object, &key)?;
-    let record = Condemned::from_cbor(&content, ObjectKind::Condemned.name()).map_err(Error::object(&key))?;
+    load_condemned_at(store, keyring, &condemned_key(number), number)
+}
+
+/// Reads the record or roster of this number that lies at `key`.
+pub fn load_condemned_at(store: &dyn ObjectStore, keyring: &Keyring, key: &Key, number: u64) -> Result<Condemned> {
+    let object = store.get(key, ObjectKind::Condemned.max_bytes() as u64)?;
+    let content = keyring.open(ObjectKind::Condemned, object, key)?;
+    let record = Condemned::from_cbor(&content, ObjectKind::Condemned.name()).map_err(Error::object(key))?;
     if record.number == number {
         Ok(record)
     } else {
-        Err(Error::damaged(&key, format!("it says that it is number {}", record.number)))
+        Err(Error::damaged(key, format!("it says that it is number {}", record.number)))
     }
 }
 
@@ -295,15 +351,22 @@ fn change_condemned(cache: &mut Cache, records: &[Condemned], forgotten: &[u64])
         let connection = &cache.connection;
         let mut record = connection.prepare_cached("INSERT OR IGNORE INTO condemned VALUES (?)")?;
         let mut pack = connection.prepare_cached("INSERT OR IGNORE INTO condemned_packs VALUES (?, ?)")?;
+        let mut segment = connection.prepare_cached("INSERT OR IGNORE INTO condemned_segments VALUES (?, ?, ?)")?;
         for condemned in records {
             record.execute([condemned.number as i64])?;
             for id in &condemned.packs {
                 pack.execute(params![id.0, condemned.number as i64])?;
             }
+            for (segments, stays) in [(&condemned.segments, false), (&condemned.kept_segments, true)] {
+                for id in segments {
+                    segment.execute(params![id.0, condemned.number as i64, stays])?;
+                }
+            }
         }
         for number in forgotten {
             connection.execute("DELETE FROM condemned WHERE number = ?", [*number as i64])?;
             connection.execute("DELETE FROM condemned_packs WHERE record = ?", [*number as i64])?;
+            connection.execute("DELETE FROM condemned_segments WHERE record = ?", [*number as i64])?;
         }
     }
     update_void(cache)?;

@@ -14,16 +14,21 @@ mod filter;
 mod levels;
 pub mod live;
 mod load;
+mod members;
 mod merge;
+mod pinned;
 pub mod rebuild;
+mod roster;
 pub mod segments;
 #[cfg(test)]
 mod tests;
 
 pub use live::{LiveSet, Located, PackSummary, PackUsage};
-pub use load::{Opened, condemned_key, list_segments, load_condemned};
+pub use load::{
+    Opened, condemned_key, done_key, list_condemned, list_segments, load_condemned, load_condemned_at, missing_segment,
+};
 pub use merge::merge_segments;
-pub use rebuild::rebuild_from_packs;
+pub use rebuild::{delete_replaced, rebuild_from_packs};
 pub use segments::{Origin, SegmentContents, SegmentReader, SegmentWriter, save};
 
 use crate::base::{BlobId, KeyId, Mark, PackId, SegmentId};
@@ -181,13 +186,40 @@ impl Index {
     /// Records what a segment that this process has just stored says; its blobs are known from now on. `contents` are
     /// as [`save`] left them: sorted.
     pub fn add(&self, segment: SegmentId, contents: &SegmentContents) -> Result<()> {
+        self.add_after(segment, contents, Vec::new())
+    }
+
+    /// The same, of a segment that names predecessors.
+    pub fn add_after(&self, segment: SegmentId, contents: &SegmentContents, previous: Vec<SegmentId>) -> Result<()> {
         let mut state = self.state();
-        let rows = add::OwnRows::new(contents, state.condemned_seen);
+        let rows = add::OwnRows::new(contents, state.condemned_seen, previous);
         add::add(&mut state.cache, segment, rows)?;
         for entry in &contents.entries {
             state.pending.remove(&entry.id);
         }
         Ok(())
+    }
+
+    /// Whether the blob is known, and all that is known of it agrees that it has `length` bytes. Quicker than
+    /// [`Index::places`].
+    pub fn is_known_with(&self, id: &BlobId, length: u64) -> Result<bool> {
+        self.state().cache.read(|cache| {
+            let mut found = false;
+            for run in cache.blobs.present().filter(|run| run.may_hold(id)) {
+                let mut find = cache.connection.prepare_cached(&run.find_rows)?;
+                let mut rows = find.query([id.0.as_slice()])?;
+                while let Some(row) = rows.next()? {
+                    let blob = <levels::Blobs as levels::Family>::read(row)?;
+                    if !cache.dead.holds(blob.frame) {
+                        found = u64::from(blob.length) == length;
+                        if !found {
+                            return Ok(false);
+                        }
+                    }
+                }
+            }
+            Ok(found)
+        })
     }
 
     /// Where the blob lies, best first: whole copies before those on bases, short chains before long ones. Void packs
@@ -211,6 +243,20 @@ impl Index {
                 start: newest_with(cache, marks.start, 0, newest)?,
                 end: newest_with(cache, marks.end, 1, newest)?,
             })
+        })
+    }
+
+    /// The marks of a blob; none if it is unknown.
+    pub fn marks(&self, id: &BlobId) -> Result<Marks> {
+        self.state().cache.read(|cache| {
+            for run in cache.blobs.present().filter(|run| run.may_hold(id)) {
+                let mut find = cache.connection.prepare_cached(&run.find_rows)?;
+                let found = find.query_row([id.0.as_slice()], <levels::Blobs as levels::Family>::read).optional()?;
+                if let Some(row) = found {
+                    return Ok(Marks { start: row.start, end: row.end });
+                }
+            }
+            Ok(Marks::default())
         })
     }
 
@@ -248,9 +294,9 @@ impl Index {
 
 impl Index {
     /// Compares the packs that the index names with those in the store. What should lie in a pack that is gone or has
-    /// another size is unknown from now on, and so is what stands on such bases or on those found damaged earlier.
-    /// One listing, no look at content.
-    pub fn check_packs(&self, store: &dyn ObjectStore) -> Result<Whole> {
+    /// another size is unknown from now on, and so is what stands on such bases, on those found damaged earlier, or, if
+    /// the index is not `whole`, on those that only a lost segment knew. One listing, no look at content.
+    pub fn check_packs(&self, store: &dyn ObjectStore, whole: bool) -> Result<Whole> {
         let mut missing: BTreeMap<PackId, u64> =
             self.packs()?.into_iter().filter(|pack| !pack.void).map(|pack| (pack.id, pack.size_bytes)).collect();
         store.list(Area::Packs, &mut |listed| {
@@ -262,16 +308,24 @@ impl Index {
         })?;
         let missing: Vec<PackId> = missing.into_keys().collect();
         let mut state = self.state();
-        let damaged = state.cache.read(|cache| {
-            let any = "SELECT EXISTS (SELECT 1 FROM dead_frames WHERE damaged = 1)";
-            cache.connection.prepare_cached(any)?.query_row([], |row| row.get::<_, bool>(0))
-        })?;
-        if damaged || !missing.is_empty() {
+        let any_of = |state: &mut State, why: i64| {
+            state.cache.read(|cache| {
+                let any = "SELECT EXISTS (SELECT 1 FROM dead_frames WHERE damaged = ?)";
+                cache.connection.prepare_cached(any)?.query_row([why], |row| row.get::<_, bool>(0))
+            })
+        };
+        let damaged = any_of(&mut state, FOUND_DAMAGED)?;
+        if damaged || !missing.is_empty() || !whole || any_of(&mut state, INFERRED)? {
             state.cache.write(|cache| mark_missing(cache, &missing).map_err(|error| cache.failed(error)))?;
         }
         Ok(Whole { missing, damaged })
     }
 }
+
+/// Why frames are dead, as the cache says it: somebody could not read them, which lasts; or what they need was not
+/// there when the packs were compared last, which is found anew each time.
+const FOUND_DAMAGED: i64 = 1;
+const INFERRED: i64 = 2;
 
 /// Whether what the index names is there, as far as that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -283,12 +337,13 @@ pub struct Whole {
 }
 
 fn mark_missing(cache: &mut Cache, packs: &[PackId]) -> rusqlite::Result<()> {
+    cache.connection.execute("DELETE FROM dead_frames WHERE damaged = ?", [INFERRED])?;
     for pack in packs {
         let Some(number) = load::pack_number(cache, *pack)? else { continue };
         cache.connection.execute(
             "INSERT OR IGNORE INTO dead_frames
-             SELECT first, first + count - 1, 1 FROM pack_frames WHERE pack = ? AND count > 0",
-            params![number],
+             SELECT first, first + count - 1, ? FROM pack_frames WHERE pack = ? AND count > 0",
+            params![INFERRED, number],
         )?;
     }
     cache.reload_dead()?;
@@ -319,8 +374,8 @@ fn mark_orphans(cache: &Cache) -> rusqlite::Result<usize> {
         }
     }
     for number in &orphans {
-        let mark = "INSERT OR IGNORE INTO dead_frames VALUES (?, ?, 1)";
-        cache.connection.prepare_cached(mark)?.execute(params![number, number])?;
+        let mark = "INSERT OR IGNORE INTO dead_frames VALUES (?, ?, ?)";
+        cache.connection.prepare_cached(mark)?.execute(params![number, number, INFERRED])?;
     }
     Ok(orphans.len())
 }
@@ -364,20 +419,29 @@ fn places(cache: &Cache, id: &BlobId, dead: bool) -> rusqlite::Result<Vec<Place>
 
 /// Where a blob lies; `None` when its frame is gone, or when it could not lie there.
 fn place(cache: &Cache, blob: &BlobRow) -> rusqlite::Result<Option<Place>> {
+    Ok(frame_place(cache, blob.frame)?.and_then(|frame| in_frame(&frame, blob)))
+}
+
+/// Where a frame lies, as the place of a blob of no bytes in it.
+fn frame_place(cache: &Cache, frame: i64) -> rusqlite::Result<Option<Place>> {
     let mut find = cache.connection.prepare_cached(
         "SELECT packs.id, block_offset, block_length, keys.id, start, length, raw_length, encoding,
                 bases, depth, delta_bytes, whole_bytes
          FROM frames CROSS JOIN packs ON packs.number = pack CROSS JOIN keys ON keys.number = key
          WHERE frames.number = ?",
     )?;
-    let place = find.query_row([blob.frame], |row| read_place(row, blob)).optional()?.flatten();
-    Ok(place.filter(|place| u64::from(place.offset) + u64::from(place.length) <= u64::from(place.raw_length)))
+    Ok(find.query_row([frame], read_frame).optional()?.flatten())
 }
 
-fn read_place(row: &rusqlite::Row<'_>, blob: &BlobRow) -> rusqlite::Result<Option<Place>> {
-    let (encoding, kind) = (Encoding::try_from(row.get::<_, u8>(7)?).ok(), BlobKind::from_number(u64::from(blob.kind)));
-    let (Some(encoding), Some(kind)) = (encoding, kind) else { return Ok(None) };
-    let chain = merge::read_chain(row, 8)?;
+/// The place of `blob` in a frame, unless it could not lie there.
+fn in_frame(frame: &Place, blob: &BlobRow) -> Option<Place> {
+    let kind = BlobKind::from_number(u64::from(blob.kind))?;
+    let fits = u64::from(blob.offset) + u64::from(blob.length) <= u64::from(frame.raw_length);
+    fits.then(|| Place { offset: blob.offset, length: blob.length, kind, ..frame.clone() })
+}
+
+fn read_frame(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Place>> {
+    let Ok(encoding) = Encoding::try_from(row.get::<_, u8>(7)?) else { return Ok(None) };
     Ok(Some(Place {
         pack: PackId(row.get(0)?),
         block_offset: row.get::<_, i64>(1)? as u64,
@@ -387,10 +451,10 @@ fn read_place(row: &rusqlite::Row<'_>, blob: &BlobRow) -> rusqlite::Result<Optio
         frame_length: row.get(5)?,
         raw_length: row.get(6)?,
         encoding,
-        chain,
-        offset: blob.offset,
-        length: blob.length,
-        kind,
+        chain: merge::read_chain(row, 8)?,
+        offset: 0,
+        length: 0,
+        kind: BlobKind::Data,
     }))
 }
 

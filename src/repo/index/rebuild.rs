@@ -28,14 +28,14 @@ pub struct Rebuilt {
     pub condemned: u64,
     /// Packs whose directory cannot be read: left out.
     pub damaged: Vec<Problem>,
-    /// Segments that were deleted because the new ones say all that they said.
-    pub deleted: u64,
+    /// Segments that may go now because the new ones say all that they said.
+    pub replaced: Vec<SegmentId>,
 }
 
 pub use crate::repo::pack_reader::pack_key;
 
-/// Reads trailer and directory of every pack, stores new segments that say what all packs hold, and only then deletes
-/// those that were there before. `origin` says who writes them; its `supersedes` and `condemned_seen` are filled in
+/// Reads trailer and directory of every pack and stores new segments that say what all packs hold. Those that were
+/// there before may go then: [`delete_replaced`]. `origin` says who writes them; its `supersedes` and `condemned_seen` are filled in
 /// here. Segments that are stored while it works are left alone. For an exclusive caller: nobody else may prune.
 pub fn rebuild_from_packs(
     store: &dyn ObjectStore,
@@ -68,12 +68,15 @@ pub fn rebuild_from_packs(
     }
     rebuild.flush()?;
     let mut rebuilt = rebuild.rebuilt;
-    // New before old: whatever happens in between, no pack is without a segment that names it.
-    for segment in old.iter().filter(|segment| !rebuilt.segments.contains(segment)) {
-        store.delete(&segment_key(*segment))?;
-        rebuilt.deleted += 1;
-    }
+    rebuilt.replaced = old;
     Ok(rebuilt)
+}
+
+/// Deletes the segments that the new ones replace. New before old: whatever happens in between, no pack is without a
+/// segment that names it.
+pub fn delete_replaced(store: &dyn ObjectStore, rebuilt: &Rebuilt) -> Result<()> {
+    rebuilt.replaced.iter().try_for_each(|segment| store.delete(&segment_key(*segment)))?;
+    Ok(store.flush(Area::Index)?)
 }
 
 /// The packs that are void, and the highest condemned record.

@@ -33,10 +33,12 @@ pub fn segment_key(id: SegmentId) -> Key {
 pub struct Origin {
     /// The session that writes it.
     pub session: SessionId,
-    /// 0 for a writer's own; one more than what they merge for merges.
+    /// 0 for a writer's own and what is left of them; one more for each merge of a level.
     pub level: u32,
     /// The segments that it replaces.
     pub supersedes: Vec<SegmentId>,
+    /// The segments that were there and that no other one named: see [`super::Index::newest_segments`].
+    pub previous: Vec<SegmentId>,
     /// The highest condemned record that the writer has seen; 0 for none.
     pub condemned_seen: u64,
     /// When, nanoseconds since 1970.
@@ -203,6 +205,7 @@ impl<'a> SegmentWriter<'a> {
                 entries: 0,
                 written_ns: origin.written_ns,
                 page_key,
+                previous: origin.previous,
                 unknown: Unknown::none(),
             },
             packs: 0,

@@ -20,6 +20,9 @@ pub const CACHEDIR_TAG_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886
 /// two such pages of what is known of them.
 pub(super) const PAGE_ENTRIES: usize = 2048;
 
+/// Bytes of names for which there is room at once.
+const NAMES_BYTES: usize = 512;
+
 /// A file whose presence excludes the directory that holds it; the directory and the marker itself are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marker {
@@ -131,6 +134,9 @@ impl Names {
 
     /// Reads the names of an open directory, without those that the options exclude.
     pub fn read(&mut self, descriptor: &OwnedFd, options: &ScanOptions) -> io::Result<()> {
+        // Room for a directory of the usual size: growing a little at a time costs more than its names.
+        self.arena.reserve(NAMES_BYTES);
+        self.order.reserve(NAMES_BYTES / 32);
         read_names(descriptor, |name, file_type| {
             if self.is_excluded(&options.excludes, name) {
                 return Ok(());

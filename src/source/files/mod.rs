@@ -113,13 +113,12 @@ impl Error {
 
     /// The same as a problem to report.
     pub fn problem(&self) -> Problem {
-        let subject = match self {
+        match self {
             Error::Vanished { path, .. }
             | Error::Replaced { path, .. }
             | Error::Unreadable { path, .. }
-            | Error::Excluded { path } => path.display().to_string(),
-            Error::Thread(_) => "scanner".to_owned(),
-        };
-        Problem::new(subject, self, self.kind())
+            | Error::Excluded { path } => Problem::at(path, self, self.kind()),
+            Error::Thread(_) => Problem::new("scanner", self, self.kind()),
+        }
     }
 }

@@ -80,6 +80,13 @@ impl Entry {
 }
 
 impl OpenFile {
+    /// Asks the kernel to read all of the file, and does not wait for it. Advice only.
+    pub fn ask_for_all(&self) {
+        if let Some(length) = NonZeroU64::new(self.meta_now.size) {
+            let _ = rustix::fs::fadvise(&self.file, 0, Some(length), Advice::WillNeed);
+        }
+    }
+
     /// The extended attributes, sorted by name. `entry` is named in the error.
     pub fn xattrs(&self, entry: &Entry) -> Result<Xattrs, Error> {
         Subject::Open(self.file.as_fd()).read_all().map_err(|source| entry.error("read extended attributes of", source))

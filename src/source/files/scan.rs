@@ -125,6 +125,8 @@ struct State {
     held_bytes: usize,
     next_id: u64,
     idle_scanners: usize,
+    /// Consumers that wait for what a scanner has begun.
+    waiting_consumers: usize,
     ended: bool,
 }
 
@@ -347,9 +349,7 @@ impl Shared {
             }
             if let Some(task) = state.take_task(self.options.look_ahead_bytes) {
                 state.slots.insert(task.0, Slot::Begun);
-                if state.idle_scanners > 0 {
-                    self.work.notify_one();
-                }
+                self.wake_scanner(&state, self.options.look_ahead_bytes);
                 return Some(task);
             }
             state.idle_scanners += 1;
@@ -364,8 +364,7 @@ impl Shared {
         let name = parent.name(index as usize);
         let directory = parent.directory.child(name);
         let error = |operation| {
-            let path = parent.directory.path_of(name.to_bytes());
-            move |source: io::Error| Error::new(path, operation, source)
+            move |source: io::Error| Error::new(parent.directory.path_of(name.to_bytes()), operation, source)
         };
         let descriptor = directory.descriptor().map_err(error("open directory"))?;
         let meta = Stat::of_open(&descriptor)
@@ -391,9 +390,7 @@ impl Shared {
         match subdirectories {
             Some((prepared, indices)) if !indices.is_empty() => {
                 state.segments[position] = Segment::Subdirectories { names: prepared.names.clone(), indices, next: 0 };
-                if state.idle_scanners > 0 {
-                    self.work.notify_one();
-                }
+                self.wake_scanner(&state, self.options.look_ahead_bytes);
             }
             _ => {
                 state.segments.remove(position);
@@ -418,8 +415,18 @@ impl Shared {
         }
         state.held_bytes += slot.bytes();
         state.slots.insert(task, slot);
-        drop(state);
-        self.ready.notify_all();
+        // Telling costs a call into the kernel even when nobody listens.
+        if state.waiting_consumers > 0 {
+            drop(state);
+            self.ready.notify_all();
+        }
+    }
+
+    /// Wakes an idle scanner if there is something to do and less than `below_bytes` are prepared.
+    fn wake_scanner(&self, state: &State, below_bytes: usize) {
+        if state.idle_scanners > 0 && state.held_bytes < below_bytes && state.has_task() {
+            self.work.notify_one();
+        }
     }
 
     /// What has been prepared for a task, waiting if somebody is at it. `None`: nobody is, and now it is the
@@ -430,13 +437,14 @@ impl Shared {
             match state.slots.remove(&task) {
                 Some(Slot::Begun) => {
                     state.slots.insert(task, Slot::Begun);
+                    state.waiting_consumers += 1;
                     state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.waiting_consumers -= 1;
                 }
                 Some(slot) => {
                     state.held_bytes -= slot.bytes();
-                    if state.idle_scanners > 0 {
-                        self.work.notify_one();
-                    }
+                    // Not for each directory: waking costs more than reading one.
+                    self.wake_scanner(&state, self.options.look_ahead_bytes / 2);
                     return Some(slot);
                 }
                 None => {
@@ -475,6 +483,14 @@ impl Shared {
 }
 
 impl State {
+    fn has_task(&self) -> bool {
+        let waits = |segment: &Segment| match segment {
+            Segment::Subdirectories { indices, next, .. } => *next < indices.len(),
+            Segment::Place(_) => false,
+        };
+        !self.pages.is_empty() || self.segments.iter().rev().any(waits)
+    }
+
     fn take_task(&mut self, look_ahead_bytes: usize) -> Option<(Task, Arc<Names>)> {
         if let Some(page) = self.pages.pop_front() {
             return Some(page);

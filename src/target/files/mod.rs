@@ -5,8 +5,10 @@
 //! reached without following any symlink. Only the path of the target itself is followed as the user gave it.
 //!
 //! A file appears under its name when it is complete, with owner, mode, attributes and times; until then it has a
-//! temporary name beside it (`.keepstone-…`). The one exception is a large existing file that is updated in place
-//! ([`FileUpdate`]).
+//! temporary name beside it (`.keepstone-…`). There are two exceptions: a large existing file that is updated in place
+//! ([`FileUpdate`]), and a file in a directory that was made by the same restore and is nobody else's to enter until it
+//! is finished: if its whole content is at hand it is made and written under its name, one call after the other
+//! ([`Target::begin_whole_file`]).
 //!
 //! The caller makes directories first, then what is in them in any order and from any number of threads, and
 //! finishes each directory after all beneath it, for only then its times stay as they were set.
@@ -117,7 +119,7 @@ impl Error {
         let subject = match self {
             Error::BadName { directory: path, .. } | Error::InTheWay { path, .. } | Error::Failed { path, .. } => path,
         };
-        Problem::new(subject.display().to_string(), self, self.kind())
+        Problem::at(subject, self, self.kind())
     }
 }
 
@@ -371,6 +373,11 @@ impl Target {
     /// Begins a regular file; it appears under its name when it is finished.
     pub fn begin_file(&self, folder: &Folder, name: &[u8], meta: &Meta) -> Result<FileWriter, Error> {
         FileWriter::begin(self, folder, folder.checked(name)?, meta)
+    }
+
+    /// The same for a file whose content is at hand and comes in one write.
+    pub fn begin_whole_file(&self, folder: &Folder, name: &[u8], meta: &Meta) -> Result<FileWriter, Error> {
+        FileWriter::begin_whole(self, folder, folder.checked(name)?, meta)
     }
 
     /// Opens a regular file that is there, to compare it and to write what differs.

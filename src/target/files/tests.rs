@@ -110,6 +110,32 @@ fn a_file_that_is_given_up_leaves_nothing() {
 }
 
 #[test]
+fn a_whole_file_has_its_name_at_once_only_where_nobody_else_can_see_it() {
+    let (folder, target) = target();
+    let fresh = target.make_directory(target.root(), b"fresh").unwrap();
+    let meta = meta(EntryKind::File, 0o644, 5);
+    let begin = |folder: &Folder| target.begin_whole_file(folder, b"a", &meta).unwrap();
+    let (inside, path) = (folder.path().join("fresh"), folder.path().join("fresh/a"));
+    assert_eq!(fs::metadata(&inside).unwrap().mode() & 0o777, 0o700);
+    drop(begin(&fresh));
+    assert!(names(&inside).is_empty(), "given up, it leaves nothing");
+    let writer = begin(&fresh);
+    assert_eq!(names(&inside), ["a"]);
+    writer.write_at(0, b"first").unwrap();
+    writer.finish(&meta).unwrap();
+    assert_eq!((fs::read(&path).unwrap(), mtime_ns(&path)), (b"first".to_vec(), meta.mtime_ns));
+    // The name is taken: what is there stays until the other is complete.
+    let writer = begin(&fresh);
+    writer.write_at(0, b"other").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"first");
+    writer.finish(&meta).unwrap();
+    assert_eq!((fs::read(&path).unwrap(), names(&inside).len()), (b"other".to_vec(), 1));
+    let writer = begin(target.root());
+    assert!(names(folder.path()).iter().any(|name| name.starts_with(TEMPORARY_PREFIX)));
+    drop(writer);
+}
+
+#[test]
 fn several_threads_write_one_file() {
     let (folder, target) = target();
     let meta = meta(EntryKind::File, 0o600, 64_000);

@@ -118,6 +118,9 @@ impl add::SegmentRows for Broken<'_> {
     fn condemned_seen(&self) -> u64 {
         self.0.condemned_seen()
     }
+    fn previous(&self) -> Vec<SegmentId> {
+        self.0.previous()
+    }
     fn keys(&self) -> Vec<KeyId> {
         self.0.keys()
     }
@@ -156,7 +159,7 @@ fn an_addition_that_breaks_off_leaves_the_old_state() {
     let mut new = contents(&[(pack_id(2), directory(&(50..250).map(id).collect::<Vec<_>>(), 5))]);
     new.sort();
     for after in [0, 1, 100, 199] {
-        let broken = Broken(add::OwnRows::new(&new, 0), after);
+        let broken = Broken(add::OwnRows::new(&new, 0, Vec::new()), after);
         add::add(&mut index.state().cache, SegmentId([5; 32]), broken).unwrap_err();
         assert!((0..50).all(|number| index.contains(&id(number)).unwrap()));
         assert!((50..250).all(|number| !index.contains(&id(number)).unwrap()));

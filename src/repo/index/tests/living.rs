@@ -122,7 +122,9 @@ fn the_index_comes_back_from_the_packs_without_the_condemned_and_the_damaged() {
     let old = world.save(&mut contents(&[(pack_id(99), directory(&[id(9)], 5))]));
     let monitor = Remember::default();
     let rebuilt = rebuild_from_packs(&world.store, &world.keyring, &origin(0), &monitor, &Stop::new()).unwrap();
-    assert_eq!((rebuilt.packs, rebuilt.blobs, rebuilt.condemned, rebuilt.deleted), (1, 2, 1, 1));
+    assert_eq!((rebuilt.packs, rebuilt.blobs, rebuilt.condemned), (1, 2, 1));
+    assert_eq!(rebuilt.replaced, [old]);
+    delete_replaced(&world.store, &rebuilt).unwrap();
     assert_eq!(rebuilt.damaged.len(), 1);
     assert_eq!(monitor.problems.lock().unwrap()[0].kind, Kind::Damaged);
     let (index, opened) = world.open(None);

@@ -58,7 +58,8 @@ impl World {
 }
 
 pub(super) fn origin(condemned_seen: u64) -> Origin {
-    Origin { session: SessionId([1; 16]), level: 0, supersedes: Vec::new(), condemned_seen, written_ns: 1 }
+    let (session, previous) = (SessionId([1; 16]), Vec::new());
+    Origin { session, level: 0, supersedes: Vec::new(), previous, condemned_seen, written_ns: 1 }
 }
 
 /// A blob id that is like a hash of `number`.

@@ -1,4 +1,4 @@
-//! The content of one file as a stream.
+//! The content of one file as a stream, read chunk by chunk by whoever takes it.
 
 use crate::format::tree::{HOLE, Node};
 use crate::repo;
@@ -7,7 +7,7 @@ use crate::repo::trees::Chunks;
 use std::io::{Error, Read, Result};
 
 /// Reads the content of a file from beginning to end. A chunk that cannot be read is an error that
-/// [`repo_error`] finds again.
+/// [`repo_error`](super::browse::repo_error) finds again.
 pub struct Content<'r> {
     blobs: &'r mut BlobReader,
     chunks: Chunks,
@@ -54,7 +54,7 @@ impl<'r> Content<'r> {
 }
 
 /// Reads a chunk that should have `length` bytes.
-pub fn read_chunk(blobs: &mut BlobReader, id: &crate::base::BlobId, length: u64) -> repo::Result<BlobBytes> {
+fn read_chunk(blobs: &mut BlobReader, id: &crate::base::BlobId, length: u64) -> repo::Result<BlobBytes> {
     let bytes = blobs.read(id)?;
     if bytes.len() as u64 == length {
         Ok(bytes)
@@ -76,9 +76,4 @@ impl Read for Content<'_> {
             }
         }
     }
-}
-
-/// The failure of the vault that an error of reading carries, or the error itself.
-pub fn repo_error(error: Error) -> std::result::Result<repo::Error, Error> {
-    error.downcast::<repo::Error>()
 }

@@ -1,0 +1,159 @@
+//! Every pack from its first byte to its last: its own name, its directory against the index, and all that lies in it.
+//! Each byte is read once.
+
+use super::super::fetch::{Fetch, Sink, Wanted, Whole};
+use super::super::{Context, Error, Result};
+use super::content::{Read, choose};
+use super::found::Found;
+use super::packs::Listed;
+use super::{Depth, packs};
+use crate::base::{BlobId, Event, PackId};
+use crate::format::pack::{Blob, Directory};
+use crate::repo;
+use crate::repo::index::Located;
+use crate::repo::pack_reader::{pack_key, read_directory};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Reads every pack in full.
+pub(super) fn read(context: &Context, listed: &Listed, found: &Arc<Found>) -> Result<Read> {
+    let chosen = choose(context, Depth::All, listed)?;
+    let bytes = listed.values().sum();
+    context.monitor.event(Event::Total { items: listed.len() as u64, bytes, complete: true });
+    let names = Arc::new(Names { found: found.clone(), wrong: Mutex::default() });
+    let fetch = Fetch::begin(context, names.clone())?;
+    let left = listed.clone();
+    let mut reading = Reading { context, fetch, left, open: None, wrong: BTreeMap::new(), failure: None };
+    let walked = context.index.each_by_pack(&|pack| chosen.contains(&pack.id), &mut |id, located| {
+        reading.add(id, located).map_err(|error| {
+            reading.failure = Some(error);
+            repo::Error::Internal("reading was stopped".to_owned())
+        })
+    });
+    // Why the reading stopped says more than that it did.
+    reading.failure.take().map_or(Ok(()), Err)?;
+    walked?;
+    reading.close()?;
+    reading.rest()?;
+    let Reading { fetch, wrong, .. } = reading;
+    let figures = fetch.finish()?;
+    let mut damages = names.wrong();
+    for (id, error) in wrong {
+        // A directory in a pack that was altered says nothing.
+        damages.entry(id).or_insert(error);
+    }
+    packs::tell(damages, found)?;
+    Ok(Read { packs: chosen.len() as u64, figures })
+}
+
+/// Takes what was read, and which packs do not have their names.
+struct Names {
+    found: Arc<Found>,
+    wrong: Mutex<BTreeMap<PackId, repo::Error>>,
+}
+
+impl Names {
+    fn wrong(&self) -> BTreeMap<PackId, repo::Error> {
+        std::mem::take(&mut *self.wrong.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Sink<BlobId> for Names {
+    fn take(&self, id: BlobId, blob: Result<&[u8], &repo::Error>) {
+        self.found.take(id, blob);
+    }
+
+    fn damaged(&self, id: &BlobId, error: &repo::Error) {
+        self.found.damaged(id, error);
+    }
+
+    fn whole(&self, pack: PackId, outcome: Result<(), repo::Error>) {
+        if let Err(error) = outcome {
+            self.wrong.lock().unwrap_or_else(PoisonError::into_inner).insert(pack, error);
+        }
+    }
+}
+
+struct Reading<'c> {
+    context: &'c Context,
+    fetch: Fetch<BlobId>,
+    /// Packs that were not begun.
+    left: Listed,
+    open: Option<Open>,
+    /// What is wrong with directories.
+    wrong: BTreeMap<PackId, repo::Error>,
+    failure: Option<Error>,
+}
+
+/// The pack that is being read.
+struct Open {
+    id: PackId,
+    whole: Whole<BlobId>,
+    /// What its directory says; none if it cannot be read.
+    places: Option<HashSet<At>>,
+}
+
+impl Reading<'_> {
+    fn add(&mut self, id: &PackId, located: &Located) -> Result<()> {
+        if self.open.as_ref().is_none_or(|open| open.id != *id) {
+            self.close()?;
+            self.begin(*id)?;
+        }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if open.places.as_ref().is_some_and(|places| !places.contains(&place_of(located))) {
+            let blob = located.id;
+            let reason =
+                format!("the index says that blob {blob} lies where its directory does not: rebuild the index");
+            self.wrong.insert(*id, repo::Error::damaged(pack_key(*id), reason));
+        }
+        let (id, length) = (located.id, u64::from(located.place.length));
+        open.whole.add(&mut self.fetch, located.place.clone(), Wanted { id, length, uses: id })
+    }
+
+    fn begin(&mut self, id: PackId) -> Result<()> {
+        self.context.check_stop()?;
+        let Some(size_bytes) = self.left.remove(&id) else { return Ok(()) };
+        let repository = &self.context.repository;
+        let places = match read_directory(&**repository.store(), repository.keyring(), id, size_bytes) {
+            Ok(directory) => Some(places_in(&directory)),
+            Err(error) => {
+                self.wrong.insert(id, error);
+                None
+            }
+        };
+        let whole = Whole::begin(&mut self.fetch, id, size_bytes)?;
+        self.open = Some(Open { id, whole, places });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.open.take().map_or(Ok(()), |open| open.whole.finish(&mut self.fetch))
+    }
+
+    /// Packs of which the index knows nothing that counts: their names and directories alone.
+    fn rest(&mut self) -> Result<()> {
+        while let Some(id) = self.left.keys().next().copied() {
+            self.begin(id)?;
+            self.close()?;
+        }
+        Ok(())
+    }
+}
+
+/// Blob, block, frame and place in the frame, each with its length.
+type At = (BlobId, (u64, u32), (u32, u32), (u32, u32));
+
+fn places_in(directory: &Directory) -> HashSet<At> {
+    let at = |blob: &Blob| {
+        let frame = directory.frames.get(blob.frame as usize)?;
+        let block = directory.blocks.get(frame.block as usize)?;
+        Some((blob.id, (block.offset, block.length), (frame.offset, frame.length), (blob.offset, blob.length)))
+    };
+    directory.blobs.iter().filter_map(at).collect()
+}
+
+fn place_of(located: &Located) -> At {
+    let place = &located.place;
+    let (block, frame) = ((place.block_offset, place.block_length), (place.frame_offset, place.frame_length));
+    (located.id, block, frame, (place.offset, place.length))
+}

@@ -1,0 +1,108 @@
+//! Drills: a dump restored into a database of its own, looked at, and dropped again.
+//!
+//! The server must take the same definitions, rows, indexes and constraints as a real one would. What needs roles is left
+//! out as far as the server lacks them: owners and grants, and policies and mappings that name such roles. Subscriptions
+//! are left out always: a copy must not take part in anybody's replication.
+
+use super::measure::Look;
+use super::place::connect_for_databases;
+use super::plan::Plan;
+use super::{Destination, Options, Programs, restore};
+use crate::base::clock::Stopwatch;
+use crate::db::postgres::facts::ServerFacts;
+use crate::db::postgres::{Address, TemporaryDatabase, temporary};
+use crate::db::{Result, Watch};
+use crate::format::dump::{DumpKind, Sequence, Table};
+use crate::target::dump::{DRILL_PREFIX, DrillServer, Restored, StoredDump, TriedOut};
+use std::path::PathBuf;
+
+/// A PostgreSQL server for drills.
+#[derive(Clone, Debug)]
+pub struct Drill {
+    /// The server; the database in it does not matter.
+    pub address: Address,
+    /// Where the programs are.
+    pub programs: Programs,
+    /// Sessions side by side.
+    pub jobs: usize,
+    /// Where files lie for a moment: a folder that only we can read.
+    pub temp_dir: PathBuf,
+}
+
+impl DrillServer for Drill {
+    fn kind(&self) -> DumpKind {
+        DumpKind::Postgres
+    }
+
+    fn label(&self) -> String {
+        self.address.server()
+    }
+
+    fn identity(&self, watch: &Watch) -> Result<String> {
+        Ok(ServerFacts::read(&mut connect_for_databases(&self.address, watch)?)?.identity)
+    }
+
+    fn sweep(&self, watch: &Watch) -> Result<Vec<String>> {
+        let left = temporary::leftovers(&self.address, watch)?;
+        for name in &left {
+            temporary::drop_leftover(&self.address, name, watch)?;
+        }
+        Ok(left)
+    }
+
+    fn try_out(&self, stored: &dyn StoredDump, sums: &dyn Fn(&Table) -> bool, watch: &Watch) -> Result<TriedOut> {
+        let mut options = Options::new(self.temp_dir.clone());
+        options.destination = Destination::Create;
+        options.jobs = self.jobs;
+        (options.owners, options.grants, options.analyze) = (false, false, false);
+        options.is_drill = true;
+        // The name stands for the one that is made below: nothing has it.
+        let address = self.address.with_database(DRILL_PREFIX);
+        let plan = Plan::make(&address, &options, &self.programs, stored, watch)?;
+        let database = TemporaryDatabase::create(&self.address, &plan.manifest.properties, watch)?;
+        let name = database.name().to_owned();
+        let seen = look(&plan, database.address(), stored, sums, watch);
+        let left_behind = database.remove().err().map(|error| format!("{name} could not be dropped: {error}"));
+        match seen {
+            Ok(seen) => Ok(TriedOut { left_behind, ..seen }),
+            Err(error) => Err(match left_behind {
+                Some(left) => {
+                    let message = format!("{}; {left}", error.message);
+                    crate::db::Error { message, ..error }
+                }
+                None => error,
+            }),
+        }
+    }
+}
+
+/// Fills the database and looks what is in it.
+fn look(
+    plan: &Plan<'_>,
+    address: &Address,
+    stored: &dyn StoredDump,
+    sums: &dyn Fn(&Table) -> bool,
+    watch: &Watch,
+) -> Result<TriedOut> {
+    let mut restored = Restored {
+        server: format!("PostgreSQL {}", plan.facts.version),
+        database: address.database.clone(),
+        created: true,
+        notes: plan.notes.clone(),
+        ..Restored::default()
+    };
+    restore::into(plan, address, stored, watch, &mut restored)?;
+    watch.monitor.event(crate::base::Event::Phase("comparing"));
+    let since = Stopwatch::start();
+    let look = Look {
+        address,
+        version_number: plan.facts.version_number,
+        manifest: &plan.manifest,
+        sums: plan.manifest.tables.iter().map(sums).collect(),
+        jobs: plan.options.jobs,
+    };
+    let tables = look.tables(watch)?;
+    let sequences: Vec<Sequence> = look.sequences(watch)?;
+    let looked_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(TriedOut { restored, tables, sequences, looked_ms, left_behind: None })
+}

@@ -1,0 +1,98 @@
+//! Dumps back to PostgreSQL.
+//!
+//! ```text
+//! what is chosen     options, choose (which entries of an archive), statements (SQL cut into words)
+//! what is needed     archive (tables of contents), needs (roles, extensions), plan (all checks, nothing written)
+//! what is written    globals, place (databases made and put in place), programs (pg_restore), rows (parallel COPY)
+//! what is proven     drill (a database for a while), measure (counts and checksums)
+//! without a server   export (plain SQL, one archive)
+//! ```
+//!
+//! A database that is made for a restore has a name of its own until it is whole: nobody ever finds half a database
+//! under the right name, and what is replaced is dropped last. Definitions go through `pg_restore`, never through
+//! `psql`; rows through COPY, one transaction for each table, counted by the server.
+
+pub mod archive;
+mod choose;
+mod drill;
+mod export;
+mod globals;
+mod measure;
+mod needs;
+mod options;
+mod place;
+mod plan;
+mod programs;
+mod restore;
+mod rows;
+mod statements;
+
+pub use drill::Drill;
+pub use export::{archive as export_archive, sql as export_sql};
+pub use options::{Destination, Options, Phases, TableName};
+
+use super::dump::{Checked, DumpTarget, Restored, StoredDump};
+use crate::db::postgres::Address;
+use crate::db::{Result, Surroundings, Watch};
+use crate::format::dump::{DumpKind, Manifest, StreamRole};
+use plan::Plan;
+use std::path::PathBuf;
+
+/// Where PostgreSQL's programs are looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Programs {
+    /// The environment: `PATH` counts.
+    pub surroundings: Surroundings,
+    /// A folder that they must be in, if somebody named one.
+    pub folder: Option<PathBuf>,
+}
+
+/// A database of a PostgreSQL server to which a dump goes back.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Server and database.
+    pub address: Address,
+    /// What is restored and how.
+    pub options: Options,
+    /// Where the programs are.
+    pub programs: Programs,
+}
+
+impl DumpTarget for Target {
+    fn kind(&self) -> DumpKind {
+        DumpKind::Postgres
+    }
+
+    fn label(&self) -> String {
+        self.address.label()
+    }
+
+    fn database(&self) -> &str {
+        &self.address.database
+    }
+
+    fn may_drop(&self) -> bool {
+        self.options.destination == Destination::Replace
+    }
+
+    fn reads(&self, manifest: &Manifest, path: &str) -> bool {
+        let table = manifest.tables.iter().find(|table| table.stream.as_deref() == Some(path));
+        match table {
+            Some(table) => self.options.phases.data && self.options.wants(&table.schema, &table.name),
+            None => match manifest.streams.iter().find(|stream| stream.path == path).map(|stream| stream.role) {
+                Some(StreamRole::Globals) => self.options.globals,
+                Some(StreamRole::LargeObjects) => self.options.phases.data && !self.options.is_partial(),
+                _ => true,
+            },
+        }
+    }
+
+    fn check(&self, stored: &dyn StoredDump, watch: &Watch) -> Result<Checked> {
+        Ok(Plan::make(&self.address, &self.options, &self.programs, stored, watch)?.checked())
+    }
+
+    fn restore(&self, stored: &dyn StoredDump, watch: &Watch) -> Result<Restored> {
+        let plan = Plan::make(&self.address, &self.options, &self.programs, stored, watch)?;
+        restore::restore(&plan, stored, watch)
+    }
+}

@@ -1,0 +1,154 @@
+//! Databases made for a restore, and how they come into their place.
+//!
+//! A new database is called `keepstone_restore_` and 16 digits until all is in it. Then it is renamed; if it replaces one,
+//! both are renamed in one transaction and the old one is dropped after that. Whatever breaks before leaves the old one
+//! as it was.
+
+use crate::base::{Kind, Stop, random};
+use crate::db::postgres::temporary::create_statement;
+use crate::db::postgres::{Address, Connection, identifier, literal};
+use crate::db::{Error, Result, Watch};
+use std::collections::BTreeMap;
+
+/// The database that is there on every server, from where others are made.
+pub const MAINTENANCE: &str = "postgres";
+/// What a database is called until it is whole.
+const UNFINISHED: &str = "keepstone_restore_";
+/// What one is called that is about to be dropped.
+const REPLACED: &str = "keepstone_replaced_";
+
+/// A session in the database from where others are made: `postgres`, or `template1` where somebody dropped that.
+pub fn connect_for_databases(address: &Address, watch: &Watch) -> Result<Connection> {
+    match Connection::connect(address, Some(MAINTENANCE), watch) {
+        Err(error) if error.kind() == Kind::NotFound => Connection::connect(address, Some("template1"), watch),
+        other => other,
+    }
+    .map(Connection::as_target)
+}
+
+/// A database in the making. Dropped, it is dropped at the server too, unless it was put in its place.
+pub struct NewDatabase {
+    address: Address,
+    target: String,
+    watch: Watch,
+    /// Whether there is something to drop.
+    unfinished: bool,
+}
+
+impl NewDatabase {
+    /// Makes an empty database that will take the name in `address`.
+    pub fn create(
+        address: &Address,
+        properties: &BTreeMap<String, String>,
+        version_number: u32,
+        watch: &Watch,
+    ) -> Result<NewDatabase> {
+        let name = format!("{UNFINISHED}{:016x}", u64::from_le_bytes(random::bytes()));
+        let mut connection = connect_for_databases(address, watch)?;
+        connection.execute(&create_statement(&name, properties, version_number)).map_err(|error| {
+            let message = format!("cannot make a database like the dump's: {}", error.message);
+            Error { message, ..error }.database(&address.database)
+        })?;
+        let new = address.with_database(name);
+        Ok(NewDatabase { address: new, target: address.database.clone(), watch: watch.clone(), unfinished: true })
+    }
+
+    /// Where it is for now.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Gives it its name. `replace` says that one of that name is there and goes. Answers with a note if the old one could
+    /// not be dropped.
+    pub fn put_in_place(mut self, replace: bool) -> Result<Option<String>> {
+        let whole = self.address.database.clone();
+        let mut connection = connect_for_databases(&self.address, &self.watch)?;
+        // From here on it is whole: whatever happens, it is kept.
+        self.unfinished = false;
+        let still = |error: Error| {
+            let message = format!(
+                "{}; all is restored in database {whole}, which has not got its name yet: end the sessions of the old \
+                 one and rename it by hand (ALTER DATABASE … RENAME TO …)",
+                error.message
+            );
+            Error { message, ..error }
+        };
+        end_sessions(&mut connection, &whole).map_err(still)?;
+        let rename = |from: &str, to: &str| format!("ALTER DATABASE {} RENAME TO {}", identifier(from), identifier(to));
+        if !replace {
+            connection.execute(&rename(&whole, &self.target)).map_err(still)?;
+            return Ok(None);
+        }
+        let old = format!("{REPLACED}{:016x}", u64::from_le_bytes(random::bytes()));
+        let allow = |may: bool| format!("ALTER DATABASE {} ALLOW_CONNECTIONS {may}", identifier(&self.target));
+        connection.execute(&allow(false)).map_err(still)?;
+        let swapped = end_sessions(&mut connection, &self.target).and_then(|()| {
+            connection.execute("BEGIN")?;
+            connection.execute(&rename(&self.target, &old))?;
+            connection.execute(&rename(&whole, &self.target))?;
+            connection.execute("COMMIT")
+        });
+        if let Err(error) = swapped {
+            let _ = connection.execute("ROLLBACK");
+            let _ = connection.execute(&allow(true));
+            return Err(still(error));
+        }
+        let dropped = connection.execute(&format!("DROP DATABASE {}", identifier(&old)));
+        Ok(dropped.err().map(|error| {
+            format!("the replaced database is still there as {old} and takes room: {}; drop it by hand", error.message)
+        }))
+    }
+
+    /// Drops it after a failure, which is told what became of it.
+    pub fn give_up(mut self, error: Error) -> Error {
+        self.unfinished = false;
+        let state = match drop_unfinished(&self.address, &self.watch) {
+            Ok(()) => "the unfinished database was dropped again".to_owned(),
+            Err(why) => format!(
+                "the unfinished database {} could not be dropped ({}): drop it by hand",
+                self.address.database, why.message
+            ),
+        };
+        let message = format!("{}; {state}", error.message);
+        let database = Some(self.target.clone());
+        Error { message, database, ..error }
+    }
+}
+
+impl Drop for NewDatabase {
+    fn drop(&mut self) {
+        if self.unfinished {
+            // Somebody panicked or forgot; there is nobody to tell.
+            let _ = drop_unfinished(&self.address, &self.watch);
+        }
+    }
+}
+
+/// Over a session of its own, even when somebody has asked to stop.
+fn drop_unfinished(address: &Address, watch: &Watch) -> Result<()> {
+    assert!(address.database.starts_with(UNFINISHED), "only what was made for a restore is dropped");
+    let watch = Watch { stop: Stop::new(), monitor: watch.monitor.clone() };
+    let mut connection = connect_for_databases(address, &watch)?;
+    end_sessions(&mut connection, &address.database)?;
+    connection.execute(&format!("DROP DATABASE IF EXISTS {}", identifier(&address.database)))?;
+    Ok(())
+}
+
+/// Ends the sessions of a database, and waits a moment until they are gone.
+fn end_sessions(connection: &mut Connection, database: &str) -> Result<()> {
+    // The server's own workers have no user; they leave by themselves, and only a superuser may end them.
+    let sessions = format!(
+        "FROM pg_catalog.pg_stat_activity WHERE datname = {} AND usesysid IS NOT NULL \
+         AND pid <> pg_catalog.pg_backend_pid()",
+        literal(database)
+    );
+    connection.query(&format!("SELECT pg_catalog.pg_terminate_backend(pid) {sessions}"))?;
+    // The server says at once that it will end them; that they have ended shows in the list.
+    for _ in 0..50 {
+        if connection.value(&format!("SELECT 1 {sessions} LIMIT 1"))?.is_none() {
+            break;
+        }
+        connection.query("SELECT pg_catalog.pg_sleep(0.02)")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,329 @@
+//! A restore, step by step.
+//!
+//! | step | how | what a failure leaves |
+//! | --- | --- | --- |
+//! | globals | statement by statement, what is there is kept | roles made so far |
+//! | database | made under a name of its own | nothing |
+//! | pre-data | `pg_restore`, fed | of a new database nothing; of one that was there what was made so far |
+//! | data | COPY, a transaction for each table; sequences; large objects | the same, and tables that are whole |
+//! | post-data | `pg_restore` with several sessions | the same |
+//! | analyze | several sessions | everything; the planner knows less |
+//! | place | settings, owner, name; the old one dropped last | everything, under either name |
+
+use super::Destination;
+use super::archive::Archive;
+use super::globals;
+use super::place::NewDatabase;
+use super::plan::{Plan, is_of_database};
+use super::programs::{From, PgRestore, file_in};
+use super::rows::{Loading, session};
+use super::statements::{statements, with_database};
+use crate::base::clock::Stopwatch;
+use crate::base::{Event, Kind};
+use crate::db::postgres::{Address, Connection, identifier, literal, qualified};
+use crate::db::{Error, Result, Watch};
+use crate::format::dump::{Sequence, StreamRole};
+use crate::target::dump::{Restored, Step, StoredDump};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// How many sequences are set by one round trip.
+const SEQUENCES_AT_ONCE: usize = 200;
+/// Definitions up to this many are made in one transaction when they come into a database that is in use: it takes a lock
+/// for each, and servers have room for a few thousand.
+const IN_ONE_TRANSACTION: usize = 500;
+
+/// Does what the plan says.
+pub fn restore(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch) -> Result<Restored> {
+    let mut restored = Restored {
+        server: format!("PostgreSQL {}", plan.facts.version),
+        database: plan.address.database.clone(),
+        notes: plan.notes.clone(),
+        ..Restored::default()
+    };
+    if plan.options.globals {
+        timed(&mut restored, "globals", watch, |restored| {
+            restored.notes.extend(globals::restore(plan, stored, watch)?);
+            Ok(())
+        })?;
+    }
+    if plan.options.destination == Destination::Existing {
+        let filled = into(plan, plan.address, stored, watch, &mut restored);
+        return match filled {
+            Ok(()) => Ok(restored),
+            Err(error) => Err(left_as(plan, error, &restored)),
+        };
+    }
+    let new = NewDatabase::create(plan.address, &plan.manifest.properties, plan.facts.version_number, watch)?;
+    let address = new.address().clone();
+    let filled = into(plan, &address, stored, watch, &mut restored)
+        .and_then(|()| timed(&mut restored, "place", watch, |restored| settle(plan, &address, watch, restored)));
+    if let Err(error) = filled {
+        return Err(new.give_up(error));
+    }
+    let replace = plan.options.destination == Destination::Replace && plan.is_there;
+    restored.notes.extend(new.put_in_place(replace)?);
+    (restored.created, restored.replaced) = (true, replace);
+    Ok(restored)
+}
+
+/// Says what a database that was there looks like after a failure.
+fn left_as(plan: &Plan<'_>, error: Error, restored: &Restored) -> Error {
+    let (done, all) = (restored.tables, plan.tables.len());
+    let state = match (restored.steps.is_empty(), plan.options.is_partial()) {
+        (true, true) => "the database is as it was before".to_owned(),
+        (_, true) => format!("{done} of the {all} tables hold their rows; drop them before the next attempt"),
+        (_, false) => {
+            format!(
+                "the database is incomplete, {done} of {all} tables hold their rows; empty it before the next attempt"
+            )
+        }
+    };
+    let message = format!("{}; {state}", error.message);
+    Error { message, ..error }
+}
+
+/// Fills a database.
+pub fn into(
+    plan: &Plan<'_>,
+    address: &Address,
+    stored: &dyn StoredDump,
+    watch: &Watch,
+    restored: &mut Restored,
+) -> Result<()> {
+    let phases = plan.options.phases;
+    let program = PgRestore {
+        tools: &plan.tools,
+        address,
+        options: &plan.options,
+        without_tablespaces: plan.without_tablespaces,
+        watch,
+    };
+    if phases.pre_data {
+        timed(restored, "pre-data", watch, |_| pre_data(plan, &program, stored))?;
+    }
+    if phases.data {
+        timed(restored, "data", watch, |restored| data(plan, address, stored, watch, restored))?;
+        timed(restored, "sequences", watch, |restored| {
+            restored.sequences = sequences(plan, address, watch)?;
+            Ok(())
+        })?;
+        if !plan.options.is_partial()
+            && let Some(stream) = plan.manifest.streams_of(StreamRole::LargeObjects).next()
+        {
+            timed(restored, "large objects", watch, |_| {
+                let reader = stored.open(&stream.path).map_err(|error| unreadable(plan, &stream.path, &error))?;
+                program.fed(None, From::Stream(reader), false)
+            })?;
+        }
+    }
+    if phases.post_data {
+        timed(restored, "post-data", watch, |_| post_data(plan, &program, stored))?;
+    }
+    if plan.options.analyze && phases.data {
+        timed(restored, "analyze", watch, |restored| {
+            restored.notes.extend(analyze(plan, address, watch)?);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn timed(
+    restored: &mut Restored,
+    name: &str,
+    watch: &Watch,
+    work: impl FnOnce(&mut Restored) -> Result<()>,
+) -> Result<()> {
+    watch.monitor.event(Event::Phase(&format!("restoring {name}")));
+    let since = Stopwatch::start();
+    work(restored)?;
+    let duration_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    restored.steps.push(Step { name: name.to_owned(), duration_ms });
+    Ok(())
+}
+
+fn unreadable(plan: &Plan<'_>, stream: &str, error: &std::io::Error) -> Error {
+    plan.error(Kind::of_io(error), format!("stream {stream} of the snapshot cannot be read: {error}"))
+}
+
+/// An archive of the dump: the stream itself, unless something was left out of it.
+fn source<'a>(
+    plan: &'a Plan<'_>,
+    role: StreamRole,
+    archive: Option<&'a Archive>,
+    stored: &'a dyn StoredDump,
+) -> Result<Option<From<'a>>> {
+    if plan.filtered {
+        return Ok(archive.map(From::Contents));
+    }
+    let Some(stream) = plan.manifest.streams_of(role).next() else { return Ok(None) };
+    let reader = stored.open(&stream.path).map_err(|error| unreadable(plan, &stream.path, &error))?;
+    Ok(Some(From::Stream(reader)))
+}
+
+fn pre_data(plan: &Plan<'_>, program: &PgRestore<'_>, stored: &dyn StoredDump) -> Result<()> {
+    let Some(from) = source(plan, StreamRole::PreData, plan.pre_data.as_ref(), stored)? else { return Ok(()) };
+    let count = plan.pre_data.as_ref().map_or(0, |archive| archive.entries.len());
+    let in_use = plan.options.destination == Destination::Existing;
+    program.fed(Some("pre-data"), from, in_use && count <= IN_ONE_TRANSACTION)
+}
+
+fn post_data(plan: &Plan<'_>, program: &PgRestore<'_>, stored: &dyn StoredDump) -> Result<()> {
+    let Some(from) = source(plan, StreamRole::PostData, plan.post_data.as_ref(), stored)? else { return Ok(()) };
+    // Several sessions need to jump about in the archive.
+    let file = file_in(&plan.options.temp_dir, "post-data.dump");
+    let written = from.write_file(&file);
+    let done = match written {
+        Ok(()) => program.file(Some("post-data"), &file, plan.options.jobs),
+        Err(error) => {
+            Err(plan.error(Kind::of_io(&error), format!("cannot put the archive into {}: {error}", file.display())))
+        }
+    };
+    // It lies in a folder that is removed as a whole anyway.
+    let _ = std::fs::remove_file(&file);
+    done
+}
+
+fn data(
+    plan: &Plan<'_>,
+    address: &Address,
+    stored: &dyn StoredDump,
+    watch: &Watch,
+    restored: &mut Restored,
+) -> Result<()> {
+    let quiet_triggers = !plan.options.phases.pre_data && may_silence(plan, address, watch, restored)?;
+    let made: HashSet<(&[u8], &[u8])> = match &plan.pre_data {
+        Some(archive) if plan.options.phases.pre_data => {
+            let tables = archive.entries.iter().filter(|entry| entry.is("TABLE"));
+            tables.map(|entry| (entry.schema.as_deref().unwrap_or_default(), entry.tag.as_slice())).collect()
+        }
+        _ => HashSet::new(),
+    };
+    let tables: Vec<_> = plan.chosen_tables().collect();
+    let names = tables.iter().map(|table| (table.schema.as_str(), table.name.as_str()));
+    let fresh = names.filter(|(schema, name)| made.contains(&(schema.as_bytes(), name.as_bytes()))).collect();
+    let loading = Loading {
+        address,
+        version_number: plan.facts.version_number,
+        encoding: plan.manifest.properties.get("encoding").map_or("UTF8", String::as_str),
+        tables,
+        fresh,
+        quiet_triggers,
+        jobs: plan.options.jobs,
+    };
+    let (outcome, loaded) = loading.load(stored, watch);
+    (restored.tables, restored.rows, restored.bytes) = (loaded.tables, loaded.rows, loaded.bytes);
+    outcome
+}
+
+/// Whether triggers and foreign keys that are there already can be kept from seeing the rows.
+fn may_silence(plan: &Plan<'_>, address: &Address, watch: &Watch, restored: &mut Restored) -> Result<bool> {
+    let mut connection = session(address, plan.facts.version_number, watch)?;
+    if connection.value("SELECT 1 FROM pg_catalog.pg_trigger LIMIT 1")?.is_none() {
+        return Ok(false);
+    }
+    match connection.execute("SET session_replication_role = replica") {
+        Ok(_) => {
+            let note = "triggers and foreign keys did not see the rows, which come from one consistent moment";
+            restored.notes.push(note.to_owned());
+            Ok(true)
+        }
+        Err(error) if error.kind() == Kind::Denied => {
+            let note = "triggers and foreign keys see the rows: only a superuser may keep them still";
+            restored.notes.push(note.to_owned());
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn sequences(plan: &Plan<'_>, address: &Address, watch: &Watch) -> Result<u64> {
+    if plan.sequences.is_empty() {
+        return Ok(0);
+    }
+    let mut connection = session(address, plan.facts.version_number, watch)?;
+    for some in plan.sequences.chunks(SEQUENCES_AT_ONCE) {
+        let sql: Vec<String> = some.iter().map(set_sequence).collect();
+        connection.query(&sql.join("; "))?;
+    }
+    Ok(plan.sequences.len() as u64)
+}
+
+/// The statement that puts a sequence where it stood.
+pub fn set_sequence(sequence: &Sequence) -> String {
+    let name = literal(&qualified(&sequence.schema, &sequence.name));
+    format!("SELECT pg_catalog.setval({name}, {}, {})", sequence.last_value, sequence.is_called)
+}
+
+/// Gathers statistics. What fails is a note: everything is there all the same.
+fn analyze(plan: &Plan<'_>, address: &Address, watch: &Watch) -> Result<Vec<String>> {
+    let wanted = plan.manifest.tables.iter().filter(|table| plan.options.wants(&table.schema, &table.name));
+    let queue: Mutex<VecDeque<String>> =
+        Mutex::new(wanted.map(|table| qualified(&table.schema, &table.name)).collect());
+    let notes: Mutex<Vec<String>> = Mutex::default();
+    let work = || -> Result<()> {
+        let mut connection: Option<Connection> = None;
+        loop {
+            let name = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(name) = name else { return Ok(()) };
+            let connection = match &mut connection {
+                Some(connection) => connection,
+                none => none.insert(session(address, plan.facts.version_number, watch)?),
+            };
+            if let Err(error) = connection.execute(&format!("ANALYZE {name}")) {
+                if matches!(error.kind(), Kind::Interrupted | Kind::Unavailable) {
+                    return Err(error);
+                }
+                notes.lock().unwrap_or_else(PoisonError::into_inner).push(format!("no statistics of {name}: {error}"));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..plan.options.jobs).map(|_| scope.spawn(work)).collect();
+        let ended = workers.into_iter().map(|worker| {
+            worker
+                .join()
+                .unwrap_or_else(|_| Err(plan.error(Kind::Internal, "a thread that gathers statistics panicked")))
+        });
+        ended.fold(Ok(()), Result::and)
+    })?;
+    Ok(notes.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Gives a new database what belongs to the database itself: settings, grants, comment, owner. What the server does not
+/// take is a note: the content is there.
+fn settle(plan: &Plan<'_>, address: &Address, watch: &Watch, restored: &mut Restored) -> Result<()> {
+    if plan.options.is_partial() || !plan.options.phases.pre_data {
+        return Ok(());
+    }
+    let mut connection = session(address, plan.facts.version_number, watch)?;
+    let mut wanted = Vec::new();
+    for entry in plan.pre_data.iter().flat_map(|archive| &archive.entries) {
+        let is_grant = entry.is("ACL");
+        if is_of_database(&entry.tag, &entry.kind) && !entry.is("DATABASE") && (plan.options.grants || !is_grant) {
+            wanted.extend(statements(&entry.definition));
+        }
+    }
+    let mut sql: Vec<String> = wanted
+        .into_iter()
+        .filter_map(|statement| with_database(statement, &plan.manifest.database, &address.database))
+        .map(|statement| String::from_utf8_lossy(&statement).into_owned())
+        .collect();
+    if plan.options.owners
+        && let Some(owner) = plan.manifest.properties.get("owner")
+    {
+        sql.push(format!("ALTER DATABASE {} OWNER TO {}", identifier(&address.database), identifier(owner)));
+    }
+    for statement in sql {
+        if let Err(error) = connection.execute(&statement) {
+            if matches!(error.kind(), Kind::Interrupted | Kind::Unavailable) {
+                return Err(error);
+            }
+            let statement = statement.replace(&address.database, &plan.address.database);
+            restored.notes.push(format!("left out: {statement}: {}", error.message));
+        }
+    }
+    Ok(())
+}

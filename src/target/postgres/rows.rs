@@ -1,0 +1,187 @@
+//! Rows into tables: several sessions side by side, one transaction for each table, counted by the server.
+//!
+//! A table that this restore has made is emptied in the same transaction: that costs nothing, and lets the server leave
+//! out its log where `wal_level` permits and write rows that need no later vacuum (`FREEZE`). Nobody else looks into a
+//! table that was made a moment ago, so nobody can see rows too early.
+
+use crate::base::{Event, Kind};
+use crate::db::postgres::{Address, Connection, identifier, literal, qualified};
+use crate::db::{Error, Result, Watch};
+use crate::format::dump::Table;
+use crate::target::dump::StoredDump;
+use std::collections::{HashSet, VecDeque};
+use std::io::{self, Read, Write};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// How much is read from the snapshot at once.
+const PIECE_BYTES: usize = 128 << 10;
+
+/// What every session of ours begins with: nothing of it depends on what somebody set for the role or the database.
+pub const SESSION: &str = "SET client_min_messages = error; SET statement_timeout = 0; SET lock_timeout = 0; \
+     SET idle_in_transaction_session_timeout = 0; SET row_security = off; SET synchronous_commit = off; \
+     SET check_function_bodies = off; SET xmloption = content; SET default_transaction_read_only = off; \
+     SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 3; \
+     SET default_transaction_isolation = 'read committed'; SET bytea_output = 'hex'; \
+     SELECT pg_catalog.set_config('search_path', '', false)";
+
+/// A session with the settings that a restore needs.
+pub fn session(address: &Address, version_number: u32, watch: &Watch) -> Result<Connection> {
+    let mut connection = Connection::connect(address, None, watch)?.as_target();
+    connection.query(SESSION)?;
+    if version_number >= 170_000 {
+        connection.execute("SET transaction_timeout = 0")?;
+    }
+    Ok(connection)
+}
+
+/// Which rows go where.
+pub struct Loading<'a> {
+    /// Server and database.
+    pub address: &'a Address,
+    /// The server's version.
+    pub version_number: u32,
+    /// The encoding of the streams.
+    pub encoding: &'a str,
+    /// The tables.
+    pub tables: Vec<&'a Table>,
+    /// Those that this restore has made, by schema and name.
+    pub fresh: HashSet<(&'a str, &'a str)>,
+    /// Whether triggers and foreign keys keep still: they are there already.
+    pub quiet_triggers: bool,
+    /// Sessions.
+    pub jobs: usize,
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Tables.
+    pub tables: u64,
+    /// Rows, as the server counts them.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// What all sessions share.
+struct Shared<'a> {
+    queue: Mutex<VecDeque<&'a Table>>,
+    loaded: Mutex<Loaded>,
+    failure: Mutex<Option<Error>>,
+    /// Stops all sessions when one fails.
+    watch: Watch,
+}
+
+impl Loading<'_> {
+    /// Writes all rows. The first failure ends all sessions; what was loaded until then is told in any case.
+    pub fn load(&self, stored: &dyn StoredDump, watch: &Watch) -> (Result<()>, Loaded) {
+        let mut tables = self.tables.clone();
+        tables.sort_by_key(|table| std::cmp::Reverse(table.bytes));
+        let bytes = tables.iter().map(|table| table.bytes).sum();
+        watch.monitor.event(Event::Total { items: tables.len() as u64, bytes, complete: true });
+        let jobs = self.jobs.clamp(1, tables.len().max(1));
+        let shared = Shared {
+            queue: Mutex::new(tables.into()),
+            loaded: Mutex::default(),
+            failure: Mutex::new(None),
+            watch: Watch { stop: watch.stop.child(), monitor: watch.monitor.clone() },
+        };
+        thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(|| {
+                    if let Err(error) = self.work(stored, &shared) {
+                        shared.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                        shared.watch.stop.raise();
+                    }
+                });
+            }
+        });
+        let loaded = *shared.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let failure = shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (failure.map_or(Ok(()), Err), loaded)
+    }
+
+    fn work(&self, stored: &dyn StoredDump, shared: &Shared<'_>) -> Result<()> {
+        let mut connection = None;
+        loop {
+            let table = shared.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(table) = table else { return Ok(()) };
+            let name = format!("table {}.{}", table.schema, table.name);
+            if connection.is_none() {
+                connection = Some(self.connect(&shared.watch).map_err(|error| error.object(&name))?);
+            }
+            let connection = connection.as_mut().expect("made three lines above");
+            shared.watch.monitor.event(Event::Current(&name));
+            let (rows, bytes) =
+                self.table(connection, stored, table, &shared.watch).map_err(|error| error.object(&name))?;
+            let mut loaded = shared.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            loaded.tables += 1;
+            loaded.rows += rows;
+            loaded.bytes += bytes;
+        }
+    }
+
+    fn connect(&self, watch: &Watch) -> Result<Connection> {
+        let mut connection = session(self.address, self.version_number, watch)?;
+        if self.quiet_triggers {
+            connection.execute("SET session_replication_role = replica")?;
+        }
+        Ok(connection)
+    }
+
+    /// One table in one transaction. Answers with rows and bytes.
+    fn table(
+        &self,
+        connection: &mut Connection,
+        stored: &dyn StoredDump,
+        table: &Table,
+        watch: &Watch,
+    ) -> Result<(u64, u64)> {
+        let Some(stream) = &table.stream else { return Ok((0, 0)) };
+        let address = self.address;
+        let unreadable = |error: io::Error| {
+            let message = format!("stream {stream} of the snapshot cannot be read: {error}");
+            address.error(Kind::of_io(&error), message).database(&address.database)
+        };
+        let name = qualified(&table.schema, &table.name);
+        let is_fresh = self.fresh.contains(&(table.schema.as_str(), table.name.as_str()));
+        let mut rows = stored.open(stream).map_err(unreadable)?;
+        connection.execute("BEGIN")?;
+        if is_fresh {
+            connection.execute(&format!("TRUNCATE TABLE ONLY {name}"))?;
+        }
+        let columns: Vec<String> = table.columns.iter().map(|column| identifier(column)).collect();
+        let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
+        let freeze = if is_fresh { ", FREEZE" } else { "" };
+        let sql =
+            format!("COPY {name}{columns} FROM STDIN WITH (FORMAT text, ENCODING {}{freeze})", literal(self.encoding));
+        let mut copy = connection.copy_in(&sql)?;
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut bytes = 0;
+        loop {
+            let length = rows.read(&mut piece).map_err(unreadable)?;
+            if length == 0 {
+                break;
+            }
+            if let Err(error) = copy.write_all(&piece[..length]) {
+                let lost = || address.error(Kind::Unavailable, error.to_string()).database(&address.database);
+                return Err(copy.failure().unwrap_or_else(lost));
+            }
+            bytes += length as u64;
+            watch.monitor.event(Event::Done { items: 0, bytes: length as u64 });
+        }
+        let count = copy.finish()?;
+        if count != table.rows {
+            let message = format!(
+                "the server has taken {count} rows where the manifest promises {}; the table was left empty",
+                table.rows
+            );
+            let _ = connection.execute("ROLLBACK");
+            return Err(address.error(Kind::Damaged, message).database(&address.database));
+        }
+        connection.execute("COMMIT")?;
+        watch.monitor.event(Event::Done { items: 1, bytes: 0 });
+        Ok((count, bytes))
+    }
+}

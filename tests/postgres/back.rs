@@ -1,0 +1,500 @@
+//! Dumps back to a real server: the same as before, counted, and nothing left behind when it fails.
+
+use super::taken::{Taken, options as how, source, take};
+use crate::servers::postgres::{Server, another, server, surroundings, watch};
+use keepstone::base::{Kind, Scratch, Stop};
+use keepstone::db::postgres::{Address, identifier};
+use keepstone::db::{Error, Watch};
+use keepstone::format::dump::Manifest;
+use keepstone::source::postgres::Options as Choice;
+use keepstone::target::dump::{DrillServer, DumpTarget, StoredDump};
+use keepstone::target::postgres::archive::{Archive, Entry, Section};
+use keepstone::target::postgres::{
+    Destination, Drill, Options, Phases, Programs, TableName, Target, export_archive, export_sql,
+};
+use std::io::{self, Cursor, Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A database full of odd objects, as far as the server knows such.
+fn odd(server: &Server) -> String {
+    let has_xml = server.connect("postgres").query("SELECT '<a/>'::xml").is_ok();
+    include_str!("odd.sql").replace("n xml", if has_xml { "n xml" } else { "n text" })
+}
+
+impl StoredDump for Taken {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+    fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send + '_>> {
+        let stream = self.streams.get(path).ok_or_else(|| io::Error::other(format!("no stream {path}")))?;
+        Ok(Box::new(Cursor::new(stream)))
+    }
+}
+
+/// A way back with a folder of its own.
+struct Back {
+    target: Target,
+    _scratch: Scratch,
+}
+
+fn back(address: &Address, change: impl FnOnce(&mut Options)) -> Back {
+    let scratch = Scratch::new(&std::env::temp_dir()).unwrap();
+    let mut options = Options::new(scratch.path().to_owned());
+    change(&mut options);
+    let programs = Programs { surroundings: surroundings(), folder: None };
+    Back { target: Target { address: address.clone(), options, programs }, _scratch: scratch }
+}
+
+fn drill(server: &Server) -> (Drill, Scratch) {
+    let scratch = Scratch::new(&std::env::temp_dir()).unwrap();
+    let programs = Programs { surroundings: surroundings(), folder: None };
+    let drill = Drill { address: server.address("postgres"), programs, jobs: 2, temp_dir: scratch.path().to_owned() };
+    (drill, scratch)
+}
+
+/// A name that no database has.
+fn unused(server: &Server) -> Address {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    server.address(&format!("back {}", NUMBER.fetch_add(1, Ordering::Relaxed)).replace(' ', "_"))
+}
+
+/// What a client program prints; it must end well.
+fn output(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Fails with the first lines that differ: the whole is long.
+#[track_caller]
+fn same(server: &Server, one: &str, other: &str) {
+    let (one, other) = (plain_dump(server, one), plain_dump(server, other));
+    let mut pairs = one.lines().zip(other.lines());
+    if let Some((one, other)) = pairs.find(|(one, other)| one != other) {
+        panic!("not the same:\n{:.300}\n{:.300}", one, other);
+    }
+    assert_eq!(one.lines().count(), other.lines().count());
+}
+
+fn plain_dump(server: &Server, database: &str) -> String {
+    let mut command = server.program("pg_dump", database);
+    command.args(["--restrict-key=x", "--inserts", "--create"]);
+    // The name of the database stands in its properties.
+    output(command).replace(database, "DATABASE")
+}
+
+fn names(server: &Server, like: &str) -> Vec<String> {
+    let sql = format!("SELECT datname FROM pg_database WHERE datname LIKE '{like}' ORDER BY 1");
+    server.connect("postgres").query(&sql).unwrap().into_iter().filter_map(|row| row[0].clone()).collect()
+}
+
+/// Waits until other tests, which make such databases too, have none for a moment.
+#[track_caller]
+fn none_left(server: &Server, like: &str) {
+    let left = (0..200).all(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(25));
+        !names(server, like).is_empty()
+    });
+    assert!(!left, "{:?}", names(server, like));
+}
+
+fn drop_database(server: &Server, address: &Address) {
+    server.connect("postgres").execute(&format!("DROP DATABASE {}", identifier(&address.database))).unwrap();
+}
+
+#[track_caller]
+fn refused(error: Error, kind: Kind, words: &[&str]) {
+    assert_eq!(error.kind(), kind, "{error}");
+    for word in words {
+        assert!(error.to_string().contains(word), "no `{word}` in: {error}");
+    }
+}
+
+#[test]
+fn an_odd_database_comes_back_into_a_new_one_with_all_that_it_had() {
+    let Some(server) = server() else { return };
+    let address = server.create(&odd(server));
+    let name = identifier(&address.database);
+    let mut owner = server.connect(&address.database);
+    for sql in [
+        "CREATE ROLE back_owner".to_owned(),
+        format!("ALTER DATABASE {name} SET work_mem = '5MB'"),
+        format!("ALTER DATABASE {name} SET search_path = 'Sales . Ünit', public"),
+        format!("COMMENT ON DATABASE {name} IS 'it''s odd'"),
+        format!("GRANT CONNECT ON DATABASE {name} TO back_owner"),
+        format!("ALTER DATABASE {name} OWNER TO back_owner"),
+        "ALTER TABLE public.child OWNER TO back_owner; GRANT SELECT ON public.log TO back_owner".to_owned(),
+    ] {
+        owner.execute(&sql).unwrap();
+    }
+    let taken = take(&source(&address, how()));
+    let to = unused(server);
+    let back = back(&to, |options| options.destination = Destination::Create);
+    let checked = back.target.check(&taken, &watch()).unwrap();
+    assert!(names(server, &to.database).is_empty(), "a check made the database");
+    assert!(checked.plan.iter().any(|step| step.contains("tables")), "{checked:?}");
+    let restored = back.target.restore(&taken, &watch()).unwrap();
+    assert_eq!((restored.rows, restored.created), (taken.manifest.rows(), true));
+    assert_eq!(restored.notes, Vec::<String>::new());
+    same(server, &address.database, &to.database);
+    none_left(server, "keepstone_restore%");
+
+    // A second time it is there already; with a confirmation by the verb it is replaced, though somebody is logged in.
+    refused(back.target.restore(&taken, &watch()).unwrap_err(), Kind::Refused, &["--drop-existing", &to.database]);
+    let mut guest = server.connect(&to.database);
+    guest.execute("CREATE TABLE newer ()").unwrap();
+    let replace = self::back(&to, |options| options.destination = Destination::Replace);
+    let restored = replace.target.restore(&taken, &watch()).unwrap();
+    assert!(restored.replaced && restored.notes.is_empty(), "{:?}", restored.notes);
+    same(server, &address.database, &to.database);
+    none_left(server, "keepstone_re%");
+    drop_database(server, &to);
+}
+
+#[test]
+fn a_database_that_is_there_must_be_empty() {
+    let Some(server) = server() else { return };
+    let taken = take(&source(&server.create(&odd(server)), how()));
+    let full = server.create("CREATE TABLE mine (n int); INSERT INTO mine VALUES (1)");
+    let back_to_full = back(&full, |_| {});
+    for done in
+        [back_to_full.target.check(&taken, &watch()).map(drop), back_to_full.target.restore(&taken, &watch()).map(drop)]
+    {
+        refused(done.unwrap_err(), Kind::Refused, &["table public.mine", "--create", &full.database]);
+    }
+    let empty = server.create("");
+    let restored = back(&empty, |_| {}).target.restore(&taken, &watch()).unwrap();
+    assert_eq!((restored.rows, restored.created), (taken.manifest.rows(), false));
+    let missing = back(&server.address("no_such"), |_| {}).target.check(&taken, &watch()).unwrap_err();
+    refused(missing, Kind::NotFound, &["no_such", "--create"]);
+}
+
+#[test]
+fn one_table_comes_back_beside_others() {
+    let Some(server) = server() else { return };
+    let taken = take(&source(&server.create(&odd(server)), how()));
+    let busy = server.create("CREATE TABLE mine (n int)");
+    let table = |name: &str| TableName::parse(name).unwrap();
+    let only = |name: &str| back(&busy, |options| options.tables = vec![table(name)]);
+    let restored = only("public.empty").target.restore(&taken, &watch());
+    // Its trigger calls a function that is not there: nothing of it is kept but the table, and that is said.
+    let error = restored.unwrap_err();
+    assert!(error.to_string().contains("noted"), "{error}");
+    let restored = only("public.parent").target.restore(&taken, &watch()).unwrap();
+    assert_eq!((restored.tables, restored.rows), (1, 1));
+    let mut connection = server.connect(&busy.database);
+    let indexes = connection.value("SELECT count(*) FROM pg_indexes WHERE tablename = 'parent'").unwrap();
+    assert_eq!(indexes.as_deref(), Some("2"));
+    let policies = connection.value("SELECT count(*) FROM pg_policies").unwrap();
+    assert_eq!(policies.as_deref(), Some("1"));
+    refused(only("public.parent").target.check(&taken, &watch()).unwrap_err(), Kind::Refused, &["public.parent"]);
+    refused(only("public.gone").target.check(&taken, &watch()).unwrap_err(), Kind::NotFound, &["public.gone"]);
+    let schema = back(&busy, |options| options.schemas = vec!["Sales . Ünit".into()]);
+    let restored = schema.target.restore(&taken, &watch()).unwrap();
+    assert_eq!((restored.tables, restored.rows, restored.sequences), (1, 50, 1));
+    let next = connection.value("INSERT INTO \"Sales . Ünit\".\"a/b%c\" (v) VALUES ('x') RETURNING id").unwrap();
+    assert_eq!(next.as_deref(), Some("51"));
+}
+
+#[test]
+fn the_phases_of_a_restore_can_be_taken_one_by_one() {
+    let Some(server) = server() else { return };
+    let address = server.create(&odd(server));
+    let taken = take(&source(&address, how()));
+    let to = server.create("");
+    let none = Phases { pre_data: false, data: false, post_data: false };
+    for phases in [Phases { pre_data: true, ..none }, Phases { post_data: true, ..none }, Phases { data: true, ..none }]
+    {
+        let part = back(&to, |options| options.phases = phases);
+        let restored = part.target.restore(&taken, &watch()).unwrap();
+        assert_eq!(restored.rows > 0, phases.data);
+        if phases.data {
+            // A trigger that raises an error is there by now, and foreign keys.
+            assert!(restored.notes.iter().any(|note| note.contains("triggers")), "{:?}", restored.notes);
+            let again = part.target.restore(&taken, &watch()).unwrap_err();
+            refused(again, Kind::Refused, &["holds rows already"]);
+        }
+    }
+    let refreshed = server.connect(&to.database).execute("REFRESH MATERIALIZED VIEW kept");
+    assert!(refreshed.is_ok());
+    same(server, &address.database, &to.database);
+}
+
+#[test]
+fn a_role_that_is_missing_is_named_before_anything_is_written() {
+    let Some(first) = server() else { return };
+    let Some(other) = another(&[]) else { return };
+    let address = first.create(
+        "CREATE ROLE back_clerk PASSWORD 'x'; CREATE ROLE back_boss; GRANT back_boss TO back_clerk; \
+         CREATE TABLE t (n int); ALTER TABLE t OWNER TO back_clerk; GRANT SELECT ON t TO back_boss; INSERT INTO t VALUES (1)",
+    );
+    let taken = take(&source(&address, how()));
+    let to = unused(&other);
+    let create = |change: fn(&mut Options)| {
+        back(&to, |options| {
+            options.destination = Destination::Create;
+            change(options);
+        })
+    };
+    let error = create(|_| {}).target.restore(&taken, &watch()).unwrap_err();
+    refused(error, Kind::Target, &["back_boss, back_clerk", "--globals", "--no-owner", "--no-acl"]);
+    let error = create(|options| options.owners = false).target.restore(&taken, &watch()).unwrap_err();
+    refused(error, Kind::Target, &["role back_boss"]);
+    assert!(names(&other, &to.database).is_empty());
+    let restored = create(|options| (options.owners, options.grants) = (false, false)).target.restore(&taken, &watch());
+    assert_eq!(restored.unwrap().rows, 1);
+    drop_database(&other, &to);
+    let restored = create(|options| options.globals = true).target.restore(&taken, &watch()).unwrap();
+    assert!(restored.notes.iter().any(|note| note.contains("kept as they are: ") && note.contains("postgres")));
+    let owner = "SELECT tableowner FROM pg_tables WHERE tablename = 't'";
+    assert_eq!(other.connect(&to.database).value(owner).unwrap().as_deref(), Some("back_clerk"));
+    let member = "SELECT pg_has_role('back_clerk', 'back_boss', 'MEMBER')";
+    assert_eq!(other.connect("postgres").value(member).unwrap().as_deref(), Some("t"));
+}
+
+#[test]
+fn an_extension_that_is_missing_and_an_older_server_are_named() {
+    let Some(server) = server() else { return };
+    let mut taken = take(&source(&server.create("CREATE TABLE t ()"), how()));
+    taken.manifest.server.version_number = 990_000;
+    taken.manifest.server.version = "99.1".into();
+    let to = unused(server);
+    let create = back(&to, |options| options.destination = Destination::Create);
+    refused(create.target.check(&taken, &watch()).unwrap_err(), Kind::Unsupported, &["99", "older"]);
+
+    let mut taken = take(&source(&server.create("CREATE TABLE t ()"), how()));
+    let mut archive = Archive::read(&mut &taken.streams["pre-data.dump"][..]).unwrap();
+    archive.entries.push(Entry::new(999_999, "EXTENSION", "no_such_thing", Section::PreData));
+    let mut changed = Vec::new();
+    archive.write(&mut changed).unwrap();
+    taken.streams.insert("pre-data.dump".into(), changed);
+    let error = create.target.restore(&taken, &watch()).unwrap_err();
+    refused(error, Kind::Target, &["extension no_such_thing", "install"]);
+    taken.streams.insert("pre-data.dump".into(), b"PGDMPnonsense".to_vec());
+    refused(create.target.check(&taken, &watch()).unwrap_err(), Kind::Damaged, &["pre-data.dump"]);
+    assert!(names(server, &to.database).is_empty());
+}
+
+#[test]
+fn rows_that_are_not_those_of_the_manifest_leave_no_database() {
+    let Some(server) = server() else { return };
+    let mut taken = take(&source(&server.create(&odd(server)), how()));
+    let table = taken.manifest.tables.iter_mut().find(|table| table.name == "log_2024").unwrap();
+    table.rows += 1;
+    let to = unused(server);
+    let create = back(&to, |options| options.destination = Destination::Create);
+    let error = create.target.restore(&taken, &watch()).unwrap_err();
+    refused(error, Kind::Damaged, &["log_2024", "promises", "dropped again"]);
+    assert!(names(server, &to.database).is_empty());
+    none_left(server, "keepstone_restore%");
+    let kept = server.create("");
+    let error = back(&kept, |_| {}).target.restore(&taken, &watch()).unwrap_err();
+    refused(error, Kind::Damaged, &["incomplete", "of"]);
+}
+
+/// A dump whose rows of one table do something before they come.
+struct Tricky<'t> {
+    taken: &'t Taken,
+    table: &'t str,
+    trick: &'t (dyn Fn() + Sync),
+}
+
+impl StoredDump for Tricky<'_> {
+    fn manifest(&self) -> &Manifest {
+        &self.taken.manifest
+    }
+    fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send + '_>> {
+        if path.contains(self.table) {
+            (self.trick)();
+        }
+        self.taken.open(path)
+    }
+}
+
+#[test]
+fn a_connection_that_is_cut_is_named_with_what_the_target_is_like() {
+    let Some(server) = server() else { return };
+    let taken = take(&source(&server.create(&odd(server)), how()));
+    let to = server.create("");
+    let cut = || {
+        let sql = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", to.database);
+        server.connect("postgres").query(&sql).unwrap();
+    };
+    let tricky = Tricky { taken: &taken, table: "log_rest", trick: &cut };
+    let error = back(&to, |_| {}).target.restore(&tricky, &watch()).unwrap_err();
+    refused(error, Kind::Unavailable, &[&to.server(), &to.database, "table", "incomplete"]);
+}
+
+#[test]
+fn who_is_stopped_leaves_no_database() {
+    let Some(server) = server() else { return };
+    let taken = take(&source(&server.create(&odd(server)), how()));
+    let stop = Stop::new();
+    let raise = || stop.raise();
+    let tricky = Tricky { taken: &taken, table: "log_rest", trick: &raise };
+    let watch = Watch { stop: stop.clone(), ..watch() };
+    let to = unused(server);
+    let create = back(&to, |options| options.destination = Destination::Create);
+    let error = create.target.restore(&tricky, &watch).unwrap_err();
+    refused(error, Kind::Interrupted, &["dropped again"]);
+    none_left(server, "keepstone_restore%");
+}
+
+#[test]
+fn a_drill_sees_what_is_there_and_leaves_nothing() {
+    let Some(server) = server() else { return };
+    let address = server.create(&odd(server));
+    let mut owner = server.connect(&address.database);
+    owner.execute("CREATE ROLE drill_reader; CREATE POLICY theirs ON parent TO drill_reader USING (true)").unwrap();
+    let taken = take(&source(&address, how()));
+    let (drill, _scratch) = drill(server);
+    assert_eq!(drill.identity(&watch()).unwrap(), taken.manifest.server.identity);
+    let seen = drill.try_out(&taken, &|_| true, &watch()).unwrap();
+    assert_eq!(seen.left_behind, None);
+    assert_eq!(seen.sequences, taken.manifest.sequences);
+    for promised in &taken.manifest.tables {
+        let table = seen.tables.iter().find(|table| (&table.schema, &table.name) == (&promised.schema, &promised.name));
+        let table = table.unwrap_or_else(|| panic!("{} did not come back", promised.name));
+        assert_eq!((table.rows, &table.checksum), (promised.rows, &promised.checksum), "{}", promised.name);
+    }
+    assert_eq!(seen.tables.len(), taken.manifest.tables.len());
+    none_left(server, "keepstone\\_drill%");
+
+    let tricky = Tricky { taken: &taken, table: "log_rest", trick: &|| panic!("as if there were no such stream") };
+    let broken =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drill.try_out(&tricky, &|_| false, &watch())));
+    assert!(broken.is_err());
+    none_left(server, "keepstone\\_drill%");
+
+    server.connect("postgres").execute("CREATE DATABASE keepstone_drill_00000000000000ff").unwrap();
+    assert!(drill.sweep(&watch()).unwrap().contains(&"keepstone_drill_00000000000000ff".to_owned()));
+    none_left(server, "keepstone\\_drill%");
+}
+
+#[test]
+fn one_stream_of_sql_is_loaded_by_psql() {
+    let Some(server) = server() else { return };
+    let address = server.create(&odd(server));
+    let taken = take(&source(&address, how()));
+    let programs = Programs { surroundings: surroundings(), folder: None };
+    let mut sql = Vec::new();
+    let exported = export_sql(&taken, &programs, &mut sql, &watch()).unwrap();
+    assert_eq!(exported.rows, taken.manifest.rows());
+    let to = server.create("");
+    let load = |sql: &[u8], database: &str| {
+        let mut command = server.program("psql", database);
+        command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-1"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        // A client that stops at an error does not read on.
+        let _ = input.write_all(sql);
+        drop(input);
+        child.wait_with_output().unwrap()
+    };
+    let loaded = load(&sql, &to.database);
+    assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
+    same(server, &address.database, &to.database);
+
+    let broken = Tricky { taken: &taken, table: "log_rest", trick: &|| () };
+    struct Broken<'b>(Tricky<'b>);
+    impl StoredDump for Broken<'_> {
+        fn manifest(&self) -> &Manifest {
+            self.0.manifest()
+        }
+        fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send + '_>> {
+            if path.contains("log_rest") { Err(io::Error::other("damaged")) } else { self.0.open(path) }
+        }
+    }
+    let mut sql = Vec::new();
+    let error = export_sql(&Broken(broken), &programs, &mut sql, &watch()).unwrap_err();
+    refused(error, Kind::Unavailable, &["log_rest", "damaged"]);
+    let nothing = server.create("");
+    assert!(!load(&sql, &nothing.database).status.success());
+    let tables = server.connect(&nothing.database).value("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'");
+    assert_eq!(tables.unwrap().as_deref(), Some("0"), "half a dump was kept");
+}
+
+#[test]
+fn one_archive_is_restored_by_pg_restore() {
+    let Some(server) = server() else { return };
+    let address = server.create(&odd(server));
+    let taken = take(&source(&address, how()));
+    let scratch = Scratch::new(&std::env::temp_dir()).unwrap();
+    let file = scratch.path().join("shop.dump");
+    let mut out = std::fs::File::create(&file).unwrap();
+    let exported = export_archive(&taken, &mut out, &watch()).unwrap();
+    assert_eq!(exported.rows, taken.manifest.rows());
+    let mut list = server.program("pg_restore", "postgres");
+    list.arg("--list").arg(&file);
+    let list = output(list);
+    assert!(list.contains("TABLE DATA public parent") && list.contains("SEQUENCE SET public odd seq"), "{list}");
+    for jobs in [1, 2] {
+        let to = server.create("");
+        let mut restore = server.program("pg_restore", &to.database);
+        restore.args(["--exit-on-error", "-d", &to.database, &format!("-j{jobs}")]).arg(&file);
+        output(restore);
+        same(server, &address.database, &to.database);
+    }
+}
+
+#[test]
+fn rows_alone_and_another_encoding_come_back() {
+    let Some(server) = server() else { return };
+    let mut admin = server.connect("postgres");
+    admin.execute("CREATE DATABASE back_latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'").unwrap();
+    server
+        .connect("back_latin")
+        .execute("CREATE TABLE \"é\" (\"ü\" text); INSERT INTO \"é\" VALUES ('Ärger')")
+        .unwrap();
+    let address = server.address("back_latin");
+    let taken = take(&source(&address, how()));
+    let to = unused(server);
+    let create = back(&to, |options| options.destination = Destination::Create);
+    assert_eq!(create.target.restore(&taken, &watch()).unwrap().rows, 1);
+    same(server, "back_latin", &to.database);
+    let rows = take(&source(&address, Choice { content: keepstone::source::postgres::Content::DataOnly, ..how() }));
+    let error = create.target.check(&rows, &watch()).unwrap_err();
+    refused(error, Kind::Usage, &["--phase data"]);
+    server.connect(&to.database).execute("TRUNCATE \"é\"").unwrap();
+    let data = Phases { pre_data: false, data: true, post_data: false };
+    let only = back(&to, |options| options.phases = data);
+    assert_eq!(only.target.restore(&rows, &watch()).unwrap().rows, 1);
+    let programs = Programs { surroundings: surroundings(), folder: None };
+    let mut sql = Vec::new();
+    export_sql(&taken, &programs, &mut sql, &watch()).unwrap();
+    assert!(sql.windows(6).any(|bytes| bytes == b"\xc4rger\n"));
+    drop_database(server, &to);
+}
+
+#[test]
+fn a_role_that_is_no_superuser_brings_back_what_it_may() {
+    let Some(server) = server() else { return };
+    let sql = "CREATE TABLE t (n int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE SEQUENCE s; SELECT nextval('s'); \
+               CREATE VIEW v AS SELECT n FROM t; SELECT lo_from_bytea(0, 'x')";
+    let taken = take(&source(&server.create(sql), how()));
+    let mut admin = server.connect("postgres");
+    admin
+        .execute("CREATE ROLE back_maker LOGIN CREATEDB PASSWORD 'pw'; CREATE ROLE back_guest LOGIN PASSWORD 'pw'")
+        .unwrap();
+    let to = unused(server);
+    let as_role = |role: &str| {
+        let password = Some(keepstone::base::Secret::new("pw".to_owned()));
+        let address = Address { user: role.into(), password, ..to.clone() };
+        back(&address, |options| {
+            options.destination = Destination::Create;
+            (options.owners, options.grants) = (false, false);
+        })
+    };
+    refused(
+        as_role("back_guest").target.check(&taken, &watch()).unwrap_err(),
+        Kind::Denied,
+        &["CREATEDB", "back_guest"],
+    );
+    let restored = as_role("back_maker").target.restore(&taken, &watch()).unwrap();
+    assert_eq!((restored.rows, restored.sequences), (1, 1));
+    let owner = "SELECT tableowner FROM pg_tables WHERE tablename = 't'";
+    assert_eq!(server.connect(&to.database).value(owner).unwrap().as_deref(), Some("back_maker"));
+    drop_database(server, &to);
+    admin.execute("DROP ROLE back_maker; DROP ROLE back_guest").unwrap();
+}

@@ -1,0 +1,317 @@
+//! What is said and done when something in the repository is lost, and other mended defects, each with its story.
+
+use crate::program::{Place, noise};
+use crate::vault::{Vault, backup_of};
+use keepstone::ops::backup;
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+/// The objects of one folder of the repository.
+fn objects(place: &Place, folder: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![place.path("vault").join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
+
+fn last(run: &crate::program::Run) -> Value {
+    run.json().pop().unwrap()
+}
+
+#[test]
+fn a_backup_that_meets_damage_makes_a_whole_snapshot_and_ends_with_4() {
+    for folder in ["packs", "index"] {
+        let place = Place::with_snapshot();
+        let lost = objects(&place, folder);
+        fs::remove_file(&lost[0]).unwrap();
+        let name = lost[0].file_name().unwrap().to_string_lossy().into_owned();
+        if folder == "index" {
+            let found = last(&place.run(&["verify", "--structure", "--json"]).expect(4));
+            assert!(found.to_string().contains(&name), "{found}");
+        }
+        let backup = last(&place.run(&["backup", "--json", "source", "not-there"]).expect(4));
+        assert_eq!((&backup["partial"], backup["damages"].as_array().unwrap().len()), (&Value::Bool(true), 1));
+        let damage = &backup["damages"][0];
+        assert!(damage["subject"].as_str().unwrap().contains(&name), "{damage}");
+        assert!(damage["message"].as_str().unwrap().contains("rebuild-index"), "{damage}");
+        place.run(&["restore", "latest", "--target", "back", "--verify"]).expect(0);
+        let restored = place.path("back").join(place.path("source").strip_prefix("/").unwrap());
+        assert_eq!(fs::read(restored.join("numbers.bin")).unwrap(), noise(300_000));
+        let text = place.run(&["backup", "source"]).expect(4);
+        assert!(text.text().contains("damage") && text.text().contains("verify --all"), "{}", text.text());
+        let record = objects(&place, "runs").len();
+        assert!(record >= 3);
+        if folder == "index" {
+            place.run(&["rebuild-index"]).expect(0);
+            place.run(&["verify", "--all"]).expect(0);
+            place.run(&["backup", "source"]).expect(0);
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_knows_what_others_stored_meanwhile() {
+    let vault = Vault::new();
+    vault.write("file", &noise(100_000));
+    let context = vault.open();
+    vault.back_up();
+    let options = backup::Options { dry_run: true, ..backup_of(vault.files.path()) };
+    let outcome = backup::backup(&context, &options).unwrap();
+    assert_eq!((outcome.snapshot.is_none(), outcome.totals.bytes_new), (true, 0));
+    assert!(outcome.parent.is_some());
+}
+
+#[test]
+fn ignoring_ctime_a_file_is_trusted_whose_inode_changed_just_now() {
+    let vault = Vault::new();
+    vault.write("file", &noise(10_000));
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let file = fs::File::options().write(true).open(vault.files.path().join("file")).unwrap();
+    file.set_modified(long_ago).unwrap();
+    // The vault's clock stands in 2025, so every inode was changed after each scan.
+    vault.back_up();
+    for (ignore_ctime, read) in [(true, 0), (false, 10_000)] {
+        let options = backup::Options { ignore_ctime, ..backup_of(vault.files.path()) };
+        let outcome = backup::backup(&vault.open(), &options).unwrap();
+        assert_eq!(outcome.totals.bytes_read, read, "{ignore_ctime}");
+    }
+}
+
+#[test]
+fn no_child_sees_what_opens_the_repository() {
+    let place = Place::new();
+    place.run(&[&["init"], &crate::program::CHEAP[..]].concat()).expect(0);
+    let args = ["backup", "--stdin-filename", "env", "--stdin-from-command", "--", "env"];
+    let secrets = |command: &mut std::process::Command| {
+        command.env("KEEPSTONE_PASSWORD_FILE", "nowhere").env("KEEPSTONE_PASSWORD_COMMAND", "false");
+        command.env("KEEPSTONE_KEY_FILE", "nowhere");
+    };
+    place.run_with(&args, secrets, b"").expect(0);
+    let seen = place.run(&["dump", "latest", "/env"]).expect(0).text();
+    assert!(seen.contains("KEEPSTONE_REPOSITORY=vault"), "{seen}");
+    assert!(!seen.contains("KEEPSTONE_PASSWORD") && !seen.contains("KEEPSTONE_KEY"), "{seen}");
+    // Nor does the command that prints the password; it prints what it was given by other means.
+    let args = ["--password-command", "test -z \"$KEEPSTONE_PASSWORD\" && printf 'correct horse'", "snapshots"];
+    place.run(&args).expect(0);
+}
+
+#[test]
+fn arguments_patterns_and_names_that_are_not_utf8_survive() {
+    let place = Place::new();
+    place.make_tree();
+    let odd = OsStr::from_bytes(b"odd\xff");
+    let words = [OsStr::new("backup"), OsStr::new("--init"), OsStr::new("--exclude"), odd];
+    let cheap = crate::program::CHEAP.map(OsStr::new);
+    let missing = [OsStr::new("source"), OsStr::from_bytes(b"gone\xff")];
+    place.run(&[&words[..], &cheap, &missing].concat()).expect(3);
+    let shown = last(&place.run(&["show", "latest", "--json"]).expect(0));
+    assert_eq!(shown["snapshot"]["excludes_hex"][0], "6f6464ff");
+    let subject = shown["problems"][0]["subject_hex"].as_str().unwrap();
+    assert!(subject.ends_with("676f6e65ff"), "{subject}");
+    let command = ["backup", "--stdin-filename", "said", "--stdin-from-command", "--", "printf", "%s"].map(OsStr::new);
+    place.run(&[&command[..], &[odd]].concat()).expect(0);
+    assert_eq!(place.run(&["dump", "latest", "/said"]).expect(0).out, odd.as_bytes());
+    let shown = last(&place.run(&["show", "latest", "--json"]).expect(0));
+    assert_eq!(shown["streams"][0]["command_hex"][2], "6f6464ff");
+}
+
+#[test]
+fn an_older_config_that_was_put_back_is_refused_by_who_has_seen_a_later_one() {
+    use keepstone::repo::SealedRepository;
+    use keepstone::store::{Area, Key, ObjectStore};
+    use std::sync::Arc;
+    let vault = Vault::new();
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let sealed = SealedRepository::open(Arc::new(vault.store.clone()))?;
+        let repository = sealed.unlock(&crate::vault::key(), vault.clock.clone())?;
+        let silent = Arc::new(keepstone::base::monitor::Silent);
+        let cache = Some(folder.path().to_path_buf());
+        keepstone::ops::Context::open(repository, cache, silent, keepstone::base::Stop::new())
+            .map(|(context, _)| context)
+    };
+    let context = open().unwrap();
+    let keys = ["config", "config.copy"].map(|name| Key::new(Area::Config, name));
+    let old = vault.store.get(&keys[0], 1 << 16).unwrap();
+    let mut config = context.repository.config().clone();
+    config.revision += 1;
+    let new = keepstone::format::config::encode(&config, context.repository.keyring().root());
+    // Whoever replaces it may be stopped between the two: the later one counts.
+    vault.store.replace(&keys[1], &new).unwrap();
+    assert_eq!(open().unwrap().repository.config().revision, 2);
+    vault.store.replace(&keys[1], &old).unwrap();
+    let refused = open().err().unwrap();
+    assert_eq!(refused.kind(), keepstone::base::Kind::Refused);
+    let file = folder.path().join(keepstone::repo::remembered::FILE_NAME);
+    assert!(refused.to_string().contains(&file.display().to_string()), "{refused}");
+    fs::remove_file(file).unwrap();
+    open().unwrap();
+}
+
+#[test]
+fn a_damaged_mark_of_a_session_keeps_prune_waiting_for_a_day_and_no_longer() {
+    use keepstone::base::Kind;
+    use keepstone::format::session::SessionKind;
+    use keepstone::repo::Session;
+    use keepstone::store::{Area, ObjectStore};
+    let vault = Vault::new();
+    vault.write("file", &noise(10_000));
+    vault.back_up();
+    std::mem::forget(Session::begin(&vault.open().repository, SessionKind::Writer, "backup").unwrap());
+    let open = |key: &keepstone::store::Key| key.area() == Area::Sessions && !key.name().contains('.');
+    for key in crate::vault::keys(&vault.store).into_iter().filter(open) {
+        vault.store.replace(&key, b"not a mark at all").unwrap();
+    }
+    vault.hours(1);
+    let refused = crate::vault::prune_all(&vault.open()).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Refused);
+    assert!(refused.to_string().contains("damaged"), "{refused}");
+    let found = crate::vault::verify_all(&vault.open()).unwrap();
+    assert!(found.damages.iter().all(|damage| damage.object.starts_with("sessions/")), "{:?}", found.damages);
+    assert!(found.damage && found.damages[0].message.contains("prune a day after"), "{:?}", found.damages);
+    vault.hours(25);
+    crate::vault::prune_all(&vault.open()).unwrap();
+    assert!(!crate::vault::verify_all(&vault.open()).unwrap().damage);
+}
+
+#[test]
+fn copies_of_keys_and_config_are_mended_and_a_key_opens_by_its_command() {
+    let place = Place::with_snapshot();
+    let command = "printf 'a key that nobody guesses'";
+    place.run(&["key", "add", "--command", command, "--label", "safe"]).expect(0);
+    let run = |args: &[&str]| {
+        let open = |process: &mut std::process::Command| {
+            process.env_remove("KEEPSTONE_PASSWORD");
+        };
+        place.run_with(&[&["--key-command", command], args].concat(), open, b"")
+    };
+    run(&["snapshots"]).expect(0);
+    run(&["verify", "--structure"]).expect(0);
+    assert!(place.run(&["--key-command", "false", "snapshots"]).expect(1).err.contains("key command failed"));
+    place.run(&["--key-command", "printf 'some other key here'", "snapshots"]).expect(12);
+    let listed = last(&run(&["key", "list", "--json"]).expect(0));
+    let keys = listed["keys"].as_array().unwrap();
+    assert_eq!((&keys[1]["kind"], &keys[1]["current"], keys.len()), (&Value::from("command"), &Value::Bool(true), 2));
+
+    let slot = |number: usize, ending: &str| {
+        place.path("vault/keys").join(format!("{}{ending}", keys[number]["id"].as_str().unwrap()))
+    };
+    let flip = |path: &std::path::Path, from_end: usize| {
+        let mut bytes = fs::read(path).unwrap();
+        let at = bytes.len() - from_end;
+        bytes[at] ^= 1;
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    let whole = [fs::read(slot(0, "")).unwrap(), fs::read(slot(1, "")).unwrap()];
+    // Sealed bytes of the password's slot, which only the password can tell from good ones; the other's copy is gone;
+    // of the config the copy is damaged.
+    flip(&slot(0, ""), 40);
+    fs::remove_file(slot(1, ".copy")).unwrap();
+    flip(&place.path("vault/config.copy"), 3);
+    let found = last(&run(&["verify", "--structure", "--json"]).expect(4));
+    assert_eq!(found["damages"].as_array().unwrap().len(), 3, "{found}");
+    assert!(found["damages"][0]["message"].as_str().unwrap().contains("key repair"), "{found}");
+    let listed = last(&run(&["key", "list", "--json"]).expect(0));
+    let copies: Vec<_> = listed["keys"].as_array().unwrap().iter().map(|key| key["copies"].as_str().unwrap()).collect();
+    assert_eq!(copies, ["first", "second", "alone"]);
+    assert!(run(&["key", "list"]).expect(0).text().contains("key repair"));
+
+    let repaired = last(&run(&["key", "repair", "--json"]).expect(4));
+    assert_eq!((repaired["written"].as_array().unwrap().len(), repaired["left"].as_array().unwrap().len()), (2, 1));
+    assert_eq!(fs::read(slot(1, ".copy")).unwrap(), whole[1]);
+    place.run(&["key", "repair"]).expect(0);
+    for ending in ["", ".copy"] {
+        assert_eq!(fs::read(slot(0, ending)).unwrap(), whole[0]);
+    }
+    assert!(place.run(&["key", "repair"]).expect(0).text().contains("alike"));
+    place.run(&["verify", "--structure"]).expect(0);
+    let long = "x".repeat(1025);
+    place.run(&["key", "add", "--command", command, "--label", &long]).expect(2);
+}
+
+#[test]
+fn a_key_whose_first_copy_is_damaged_is_wrapped_anew_all_the_same() {
+    let place = Place::with_snapshot();
+    let slot = objects(&place, "keys").into_iter().find(|path| path.extension().is_none()).unwrap();
+    let mut bytes = fs::read(&slot).unwrap();
+    let at = bytes.len() - 40;
+    bytes[at] ^= 1;
+    fs::remove_file(&slot).unwrap();
+    fs::write(&slot, bytes).unwrap();
+    place.run(&[&["key", "rewrap"], &crate::program::CHEAP[..]].concat()).expect(0);
+    place.run(&["verify", "--structure"]).expect(0);
+}
+
+#[test]
+fn forget_says_when_nothing_is_meant() {
+    let place = Place::with_snapshot();
+    let none = place.run(&["forget", "--keep-last", "1", "--host", "nobody"]).expect(0).text();
+    assert!(none.contains("no snapshot is meant") && none.contains("1 snapshot"), "{none}");
+    let none = last(&place.run(&["forget", "--keep-last", "1", "--tag", "none", "--json"]).expect(0));
+    assert_eq!((&none["matched"], &none["remaining"]), (&Value::from(0), &Value::from(1)));
+    let missing = place.run(&["forget", "latest", "00000000", "ffffffff"]).expect(1).err;
+    assert!(
+        missing.contains("00000000") && missing.contains("ffffffff") && missing.contains("Nothing was"),
+        "{missing}"
+    );
+    let one = last(&place.run(&["forget", "--keep-last", "1", "--json"]).expect(0));
+    assert_eq!(one["matched"], 1);
+}
+
+#[test]
+fn a_damaged_pack_goes_once_a_backup_has_stored_again_what_was_in_it() {
+    use crate::vault::{Vault, keys, verify_all};
+    use keepstone::format::pack::Role;
+    use keepstone::ops::{Context, prune};
+    use keepstone::store::{Area, Key, ObjectStore};
+    use std::sync::Arc;
+    let vault = Vault::new();
+    let cache = tempfile::tempdir().unwrap();
+    let open = || {
+        let sealed = keepstone::repo::SealedRepository::open(Arc::new(vault.store.clone())).unwrap();
+        let repository = sealed.unlock(&crate::vault::key(), vault.clock.clone()).unwrap();
+        let silent = Arc::new(keepstone::base::monitor::Silent);
+        let folder = Some(cache.path().to_path_buf());
+        Context::open(repository, folder, silent, keepstone::base::Stop::new()).unwrap().0
+    };
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    for number in 0..6 {
+        vault.write(&format!("file{number}"), &crate::vault::noise(number, 60_000));
+        let file = fs::File::options().write(true).open(vault.files.path().join(format!("file{number}"))).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    let backup = || {
+        vault.hours(1);
+        let options = backup::Options { ignore_ctime: true, ..backup_of(vault.files.path()) };
+        backup::backup(&open(), &options).unwrap()
+    };
+    backup();
+    assert_eq!(backup().totals.bytes_read, 0);
+    let data = open().index.packs().unwrap().into_iter().find(|pack| pack.role == Role::Data).unwrap();
+    let key = Key::new(Area::Packs, data.id);
+    let mut bytes = vault.store.get(&key, u64::MAX).unwrap();
+    bytes[100_000] ^= 1;
+    vault.store.replace(&key, &bytes).unwrap();
+    assert!(verify_all(&open()).unwrap().damage);
+    let healed = backup();
+    assert!(healed.totals.bytes_new > 0 && healed.totals.bytes_read == 360_000, "{:?}", healed.totals);
+    // A rewriting of the damaged pack takes what lives from wherever it can be read.
+    for max_unused in ["unlimited", "0"] {
+        prune::prune(&open(), &prune::Options { max_unused: max_unused.parse().unwrap(), ..Default::default() })
+            .unwrap();
+        assert!(!keys(&vault.store).contains(&key), "{max_unused}");
+        let found = verify_all(&open()).unwrap();
+        assert!(!found.damage, "{:?}", found.damages);
+    }
+    assert_eq!(backup().totals.bytes_read, 0);
+}

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 const COMMANDS: &[&str] = &[
     "init",
     "backup",
+    "probe",
     "snapshots",
     "show",
     "ls",
@@ -17,6 +18,7 @@ const COMMANDS: &[&str] = &[
     "diff",
     "dump",
     "restore",
+    "drill",
     "verify",
     "check",
     "stats",

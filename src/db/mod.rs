@@ -3,6 +3,7 @@
 mod error;
 pub mod mysql;
 pub mod postgres;
+pub mod probe;
 mod surroundings;
 
 pub use error::{Error, Result};

@@ -52,7 +52,12 @@ fn table(line: &str) -> Option<String> {
 /// own: `Source` or `Target`.
 pub(super) fn failure(address: &Address, errors: &[u8], otherwise: Kind) -> Error {
     let said = made_out(errors);
-    let (kind, remedy) = said.code.map_or((otherwise, ""), |code| sense(code, otherwise));
+    let (kind, remedy) = match said.code {
+        // Over TLS a connection that is cut looks like this; one that does not come about has another reason.
+        Some(2026) if said.table.is_some() || said.message.contains("eof") => sense(2013, otherwise),
+        Some(code) => sense(code, otherwise),
+        None => (otherwise, ""),
+    };
     let mut message = said.message;
     if !remedy.is_empty() {
         message = format!("{message}; {remedy}");
@@ -89,6 +94,7 @@ fn sense(code: u32, otherwise: Kind) -> (Kind, &'static str) {
         2006 | 2013 | 1053 | 1927 | 4031 => (Kind::Unavailable, "the server ended or cut the connection"),
         1205 | 1213 | 1969 | 3024 => (Kind::Unavailable, "another session held what this one needed"),
         1153 | 2020 => (otherwise, "raise max_allowed_packet on the server: a row is larger"),
+        1419 => (Kind::Denied, "grant SUPER, or set log_bin_trust_function_creators=1 on the server"),
         1251 | 2059 | 2061 => {
             (Kind::Unsupported, "this client program does not know how that user logs in: install the server's own")
         }

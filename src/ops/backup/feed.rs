@@ -9,6 +9,7 @@
 //! by a budget of which each stream takes its share before it is opened. A source that fails fails alone: what came of
 //! it is let go, the others go on.
 
+use super::super::probe::preflight;
 use super::limits::{Limits, TimeLimit, rest};
 use super::read::{Named, Namer};
 use crate::base::child::Program;
@@ -300,6 +301,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn dump(&self, source: &dyn DumpSource) -> Result<Ending, Broken> {
         let watch = Watch { stop: self.stop.clone(), monitor: self.feed.monitor.clone() };
+        preflight(source, &watch)?;
         let dump = source.begin(&watch)?;
         check_paths(dump.streams()).map_err(|why| Broken::new(Kind::Internal, why))?;
         let paths: Vec<String> = dump.streams().iter().map(|planned| planned.path.clone()).collect();

@@ -22,8 +22,10 @@ mod reader;
 mod users;
 
 use crate::base::{Event, Kind};
+use crate::db::mysql;
 use crate::db::mysql::quote::file_name;
 use crate::db::mysql::{Address, Facts, Session};
+use crate::db::probe::Probe;
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::DumpKind;
 use crate::source::dump::{Dump, DumpSource};
@@ -126,6 +128,10 @@ impl DumpSource for Source {
 
     fn label(&self) -> String {
         self.address.label()
+    }
+
+    fn probe(&self, watch: &Watch) -> Result<Option<Probe>> {
+        Ok(Some(mysql::probe::probe(&self.address, &watch.stop)))
     }
 
     fn begin(&self, watch: &Watch) -> Result<Box<dyn Dump>> {

@@ -166,6 +166,7 @@ fn whole(files: &[Vec<u8>]) -> f64 {
         dry_run: false,
         base_cache_bytes: 0,
         limits: Limits::default(),
+        validate_dumps: false,
     };
     timed(|| assert_eq!(backup(&context, &options).expect("a backup").problem_count, 0))
 }

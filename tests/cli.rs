@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 const COMMANDS: &[&str] = &[
     "init",
     "backup",
+    "probe",
     "snapshots",
     "show",
     "ls",

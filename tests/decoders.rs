@@ -116,6 +116,23 @@ fn no_bytes_make_a_decoder_panic_or_read_what_it_would_not_write() {
 }
 
 #[test]
+fn no_file_makes_the_inspector_of_dumps_panic_or_say_two_things() {
+    let samples = samples::dumps();
+    for (_, inspect) in entry::IMPORTED {
+        samples.iter().for_each(|sample| drop(inspect(sample)));
+    }
+    for seed in 0..cases() / 5 {
+        let mut chance = Chance(seed);
+        let (name, inspect) = entry::IMPORTED[chance.below(entry::IMPORTED.len())];
+        let mut bytes = samples[chance.below(samples.len())].clone();
+        let other = &samples[chance.below(samples.len())];
+        mutate(&mut chance, &mut bytes, other);
+        let outcome = catch_unwind(AssertUnwindSafe(|| inspect(&bytes)));
+        outcome.unwrap_or_else(|_| panic!("{name} with seed {seed}: {bytes:02x?}"));
+    }
+}
+
+#[test]
 fn a_truncated_encoding_is_refused_at_every_length() {
     for (name, decode) in all().filter(|(name, _)| *name != "trailer" && *name != "envelope's plaintext") {
         for sample in samples::of(name) {

@@ -123,6 +123,7 @@ pub fn backup_of(folder: &Path) -> backup::Options {
         dry_run: false,
         base_cache_bytes: 0,
         limits: backup::Limits::default(),
+        validate_dumps: false,
     }
 }
 

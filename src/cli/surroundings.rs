@@ -7,8 +7,8 @@ use crate::source::files::Accounts;
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// What the names of variables begin with that concern databases.
-const PREFIXES: [&str; 5] = ["PG", "MYSQL", "MARIADB", "DATABASE_URL", "PATH"];
+/// What the names of variables begin with that concern databases, and where their programs are and put files.
+const PREFIXES: [&str; 7] = ["PG", "MYSQL", "MARIADB", "DATABASE_URL", "PATH", "TMPDIR", "XDG_RUNTIME_DIR"];
 
 /// Variables that concern databases, home folder and user name.
 pub fn surroundings() -> Surroundings {

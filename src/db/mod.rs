@@ -1,7 +1,9 @@
 //! What talks to database servers: errors that name the thing, and the watch that ends a talk.
 
 mod error;
+pub mod mysql;
 pub mod postgres;
+pub mod probe;
 mod surroundings;
 
 pub use error::{Error, Result};

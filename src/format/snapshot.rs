@@ -5,6 +5,12 @@ use crate::base::{BlobId, SegmentId, SessionId, SnapshotId};
 
 /// The most problems that a snapshot carries; `problem_count` counts them all.
 pub const MAX_PROBLEMS: usize = 1000;
+/// The most imported dumps that a snapshot names.
+pub const MAX_IMPORTED: usize = 10_000;
+/// The most tables that it names of all imported dumps together.
+pub const MAX_IMPORTED_TABLES: usize = 50_000;
+/// The most tables that it names of one imported dump.
+pub const MAX_TABLES_OF_ONE: usize = 5_000;
 
 record! {
     /// Something that could not be read.
@@ -95,6 +101,49 @@ record! {
 }
 
 record! {
+    /// A table in a file that already was a dump.
+    ImportedTable {
+        /// Its name, with schema and database where the dump says them.
+        1 => name: String,
+        /// Its rows, exactly; none if they could not be counted.
+        2 => rows: Option<u64>,
+    }
+}
+
+record! {
+    /// A file that already was a dump when it was backed up, as `--validate-dumps` found it.
+    ImportedDump {
+        /// Its place in the tree; that of the directory for a dump in directory format.
+        1 => path: Bytes,
+        /// `postgres-sql`, `postgres-cluster-sql`, `postgres-custom`, `postgres-tar`, `postgres-directory`,
+        /// `mysql-sql`, `mariadb-sql` or `unknown`.
+        2 => kind: String,
+        /// The program that made it, with its version.
+        3 => tool: String,
+        /// The server it came from, with its version.
+        4 => server: String,
+        /// The database, where the dump says it.
+        5 => database: String,
+        /// `complete`, `truncated`, `damaged`, `empty` or `unchecked`.
+        6 => state: String,
+        /// Why it is not `complete`.
+        7 => reason: String,
+        /// Bytes of its files.
+        8 => bytes: u64,
+        /// What it was compressed with, or `none`.
+        9 => compression: String,
+        /// Its tables, sorted by name, at most [`MAX_TABLES_OF_ONE`].
+        10 => tables: Vec<ImportedTable>,
+        /// How many tables there are.
+        11 => table_count: u64,
+        /// Rows of all tables, as far as they could be counted.
+        12 => rows: u64,
+        /// What somebody should know.
+        13 => notes: Vec<String>,
+    }
+}
+
+record! {
     /// One point in time.
     Snapshot {
         /// Its name: that of the session that committed it. Equal to the object's name.
@@ -144,6 +193,10 @@ record! {
         /// Segments that were there when it was committed and that no other one there named as previous: with what these
         /// name in turn, all that it may need.
         23 => segments: Vec<SegmentId>,
+        /// Files in it that already were dumps, by path, at most [`MAX_IMPORTED`].
+        24 => imported: Vec<ImportedDump>,
+        /// Such files were looked for.
+        25 => validated: bool,
     }
 }
 

@@ -13,6 +13,7 @@ mod fetch;
 pub mod forget;
 pub mod info;
 pub mod keys;
+pub mod probe;
 pub mod prune;
 pub mod rebuild;
 pub mod record;

@@ -459,6 +459,8 @@ pub(super) mod samples {
             received_ns: time_ns,
             dumps: Vec::new(),
             segments: Vec::new(),
+            imported: Vec::new(),
+            validated: false,
             unknown: Unknown::none(),
         }
     }

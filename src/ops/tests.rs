@@ -69,6 +69,7 @@ impl Depot {
             dry_run: false,
             base_cache_bytes: 0,
             limits: backup::Limits::default(),
+            validate_dumps: false,
         };
         backup(&self.context, &options).unwrap().snapshot.unwrap()
     }
@@ -141,6 +142,8 @@ pub fn save_snapshot(depot: &Depot, time_ns: i64, change: impl FnOnce(&mut Snaps
         received_ns: time_ns,
         dumps: Vec::new(),
         segments: Vec::new(),
+        imported: Vec::new(),
+        validated: false,
         unknown: Unknown::none(),
     };
     change(&mut snapshot);

@@ -3,6 +3,7 @@
 //! A `DumpSource` says what is meant; `begin` takes the moment and gives a `Dump`, whose streams may be read by several
 //! threads at once; `finish` tells what was read. A dump that did not finish well is no dump.
 
+use crate::db::probe::Probe;
 use crate::db::{Result, Watch};
 use crate::format::dump::{DumpKind, Manifest};
 use std::fmt::Debug;
@@ -16,6 +17,11 @@ pub trait DumpSource: Debug + Send + Sync {
     fn name(&self) -> &str;
     /// Server and database for messages, without secrets.
     fn label(&self) -> String;
+    /// Looks whether a dump would work, without writing anything; none if there is nothing to look at. Fails with
+    /// `Unavailable` if the server cannot be reached, which may pass.
+    fn probe(&self, _: &Watch) -> Result<Option<Probe>> {
+        Ok(None)
+    }
     /// Connects and takes the consistent moment. Called again for another attempt after a failure that may pass.
     fn begin(&self, watch: &Watch) -> Result<Box<dyn Dump>>;
 }

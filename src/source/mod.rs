@@ -2,4 +2,6 @@
 
 pub mod dump;
 pub mod files;
+pub mod imported;
+pub mod mysql;
 pub mod postgres;

@@ -15,6 +15,7 @@ use keepstone::format::session::{Condemned, End, Seen, Session};
 use keepstone::format::snapshot::{Snapshot, Tombstone};
 use keepstone::format::tree::{ListPiece, TreePiece};
 use keepstone::format::{Error, config};
+use keepstone::source::imported::{Inspector, State};
 
 /// What became of some bytes.
 #[derive(Debug, PartialEq)]
@@ -62,7 +63,16 @@ pub const PLACES: [(&str, Decoder); 6] = [
 pub const OBJECTS: [(&str, Decoder); 4] =
     [("config", config_object), ("slot", slot), ("envelope", sealed), ("envelope's plaintext", plaintext)];
 
-/// All of them.
+/// Files that may be dumps: nothing is written back, and nothing is refused.
+pub const IMPORTED: [(&str, Decoder); 5] = [
+    ("imported dump", |bytes| imported("shop.dump", bytes)),
+    ("imported file", |bytes| imported("shop", bytes)),
+    ("imported table of contents", |bytes| imported("toc.dat", bytes)),
+    ("imported piece", |bytes| imported("8.dat.gz", bytes)),
+    ("imported SQL", |bytes| imported("shop.sql.gz", bytes)),
+];
+
+/// All decoders of the format.
 pub fn all() -> impl Iterator<Item = (&'static str, Decoder)> {
     RECORDS.into_iter().chain(PIECES).chain(PLACES).chain(OBJECTS)
 }
@@ -160,6 +170,23 @@ fn trailer(bytes: &[u8]) -> Outcome {
             assert_eq!(offset + length as u64 + TRAILER_BYTES as u64, object_bytes);
             assert!(length <= 64 << 20);
         }
+    }
+    Outcome::Accepted
+}
+
+/// Whatever a file holds and however it comes: the same report, of no more than the file can hold.
+fn imported(name: &str, bytes: &[u8]) -> Outcome {
+    let inspect = |step: usize| {
+        let mut inspector = Inspector::new(name.as_bytes());
+        bytes.chunks(step).for_each(|part| inspector.push(part));
+        inspector.finish()
+    };
+    let report = inspect(bytes.len().max(1));
+    assert_eq!(report, inspect(1 + bytes.len() % 7), "{name}: it depends on how it comes");
+    if let Some(report) = report {
+        assert_eq!(report.bytes, bytes.len() as u64);
+        assert!(report.tables.len() as u64 <= report.table_count);
+        assert_eq!(report.state == State::Complete, report.reason.is_empty());
     }
     Outcome::Accepted
 }

@@ -12,7 +12,7 @@ use keepstone::format::pack::{Blob, BlobKind, Block, Chain, Directory, Encoding,
 use keepstone::format::run::{Figure, Outcome, Run};
 use keepstone::format::segment::{Entry, FrameRow, Head, PackRow, PageRef};
 use keepstone::format::session::{Condemned, End, Seen, Session, SessionKind};
-use keepstone::format::snapshot::{Snapshot, StoredProblem, Stream, Tombstone, Totals};
+use keepstone::format::snapshot::{ImportedDump, ImportedTable, Snapshot, StoredProblem, Stream, Tombstone, Totals};
 use keepstone::format::tree::*;
 
 /// A field that no version knows, with a value of some depth.
@@ -148,6 +148,28 @@ fn stream() -> Stream {
     }
 }
 
+fn imported() -> ImportedDump {
+    ImportedDump {
+        path: Bytes(b"/srv/shop.dump".to_vec()),
+        kind: "postgres-custom".into(),
+        tool: "pg_dump 15.8".into(),
+        server: "PostgreSQL 15.8".into(),
+        database: "shop".into(),
+        state: "truncated".into(),
+        reason: "it ends in the rows of public.orders".into(),
+        bytes: 100,
+        compression: "zstd".into(),
+        tables: vec![
+            ImportedTable { name: "public.orders".into(), rows: None, unknown: none() },
+            ImportedTable { name: "public.users".into(), rows: Some(7), unknown: none() },
+        ],
+        table_count: 2,
+        rows: 7,
+        notes: vec!["a note".into()],
+        unknown: none(),
+    }
+}
+
 fn snapshot() -> Snapshot {
     Snapshot {
         id: SessionId([1; 16]),
@@ -173,6 +195,8 @@ fn snapshot() -> Snapshot {
         received_ns: 4,
         dumps: Vec::new(),
         segments: vec![SegmentId([7; 32])],
+        imported: vec![imported()],
+        validated: true,
         unknown: unknown(),
     }
 }
@@ -406,4 +430,46 @@ fn envelopes() -> Vec<Vec<u8>> {
 pub fn check_places() {
     directory().check(BLOCKS_END).expect("the sample directory is sound");
     head().check(BLOCKS_END).expect("the sample head is sound");
+}
+
+/// Small dumps as database programs write them.
+pub fn dumps() -> Vec<Vec<u8>> {
+    let gzip = |bytes: &[u8]| {
+        let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut writer, bytes).unwrap();
+        writer.finish().unwrap()
+    };
+    let sql: [&[u8]; 3] = [
+        b"--\n-- PostgreSQL database dump\n--\n\n\\restrict a\n-- Dumped by pg_dump version 15.8\n\nCREATE TABLE public.t (\n);\n\
+          CREATE FUNCTION f() AS $_$;$_$;\nCOPY public.t (a) FROM stdin;\n1\n\\N\n\\.\n\nINSERT INTO t VALUES (1, 'a;', E'\\''), \
+          (2);\n/* a /* b */ */\n--\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict a\n",
+        b"/*M!999999\\- enable the sandbox mode */ \n-- MariaDB dump 10.19  Distrib 10.11.6, for x\n--\n-- Host: h    Database: shop\n\
+          USE `shop`;\nCREATE TABLE `t` (a int);\nINSERT INTO `t` VALUES (1,'a\\''),(2,\"b\");\nDELIMITER ;;\n/*!50003 CREATE \
+          TRIGGER x BEGIN SET a = 1; END */;;\nDELIMITER ;\n-- Dump completed\n",
+        b"\n\nINSERT INTO public.t VALUES (1);\n\n\n",
+    ];
+    let custom = custom_archive();
+    let mut dumps: Vec<Vec<u8>> = sql.iter().map(|sql| sql.to_vec()).collect();
+    dumps.extend([custom, b"1\ta\n2\tb\n\\.\n\n\n".to_vec(), Vec::new()]);
+    let packed: Vec<_> = dumps.iter().map(|dump| gzip(dump)).collect();
+    dumps.extend(packed);
+    dumps
+}
+
+/// An archive of `pg_dump` with one table of two rows.
+fn custom_archive() -> Vec<u8> {
+    let int = |number: i32| [&[u8::from(number < 0)][..], &number.unsigned_abs().to_le_bytes()].concat();
+    let text = |text: &str| [int(text.len() as i32), text.as_bytes().to_vec()].concat();
+    let mut bytes = b"PGDMP\x01\x0e\x00\x04\x08\x01".to_vec();
+    (0..8).for_each(|_| bytes.extend(int(0)));
+    ["shop", "15.8", "15.8"].iter().for_each(|word| bytes.extend(text(word)));
+    bytes.extend([int(1), int(8), int(1)].concat());
+    ["0", "16384", "t", "TABLE DATA"].iter().for_each(|word| bytes.extend(text(word)));
+    bytes.extend(int(3));
+    ["", "", "COPY public.t (a) FROM stdin;\n", "public", "", "", "me", "false"]
+        .iter()
+        .for_each(|word| bytes.extend(text(word)));
+    bytes.extend([int(-1), vec![1, 0, 0, 0, 0, 0, 0, 0, 0], vec![1], int(8)].concat());
+    bytes.extend([text("1\n2\n\\.\n\n\n"), int(0)].concat());
+    bytes
 }

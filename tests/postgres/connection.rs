@@ -50,6 +50,12 @@ fn statements_are_answered_and_copies_go_both_ways() {
     let mut copy = connection.copy_in("COPY t FROM STDIN").unwrap();
     copy.write_all(b"x\ty\n").unwrap();
     assert!(copy.finish().unwrap_err().is("22P02"));
+    // What goes wrong between two rows is an error, never an end.
+    let mut copy =
+        connection.copy_out("COPY (SELECT 1 / (30000 - n) FROM generate_series(1, 40000) n) TO STDOUT").unwrap();
+    assert!(std::io::copy(&mut copy, &mut std::io::sink()).is_err());
+    assert!(copy.failure().unwrap().is("22012"));
+    drop(copy);
     connection.execute("DO $$ BEGIN RAISE WARNING 'look'; END $$").unwrap();
     assert_eq!(connection.notices(), ["WARNING: look"]);
 }

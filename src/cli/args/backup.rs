@@ -68,6 +68,9 @@ pub struct Backup {
     /// Databases and commands.
     #[command(flatten)]
     pub databases: Databases,
+    /// Look into files that are database dumps while they are read: are they whole, how many rows has each table
+    #[arg(long)]
+    pub validate_dumps: bool,
 
     /// Tag the snapshot (may be repeated, or separated by commas)
     #[arg(long, value_name = "TAG", value_delimiter = ',')]

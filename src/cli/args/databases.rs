@@ -25,7 +25,7 @@ pub struct Databases {
     /// So many databases and commands are read at once
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one, help_heading = HEADING)]
     pub max_parallel: u32,
-    /// So many tables of each database are read at once
+    /// So many tables of each database are read at once (PostgreSQL)
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one, help_heading = HEADING)]
     pub workers: u32,
     /// Give up on a database or command that takes longer
@@ -63,10 +63,10 @@ pub struct Parts {
     /// Of tables that match only the definition (may be repeated)
     #[arg(long, value_name = "PATTERN", help_heading = PARTS)]
     pub exclude_table_data: Vec<String>,
-    /// Only schemas that match (may be repeated)
+    /// Only schemas that match (may be repeated; PostgreSQL)
     #[arg(long, value_name = "PATTERN", help_heading = PARTS)]
     pub schema: Vec<String>,
-    /// All schemas but those that match (may be repeated)
+    /// All schemas but those that match (may be repeated; PostgreSQL)
     #[arg(long, value_name = "PATTERN", help_heading = PARTS)]
     pub exclude_schema: Vec<String>,
     /// Definitions, and no rows
@@ -79,7 +79,7 @@ pub struct Parts {
     #[arg(long, help_heading = PARTS)]
     pub no_globals: bool,
     /// Read tables in the order of their primary keys: slower, and smaller differences from night to night where rows
-    /// move about
+    /// move about (PostgreSQL; MySQL keeps that order by itself)
     #[arg(long, help_heading = PARTS)]
     pub primary_key_order: bool,
 }

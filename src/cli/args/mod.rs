@@ -6,6 +6,7 @@
 mod backup;
 mod databases;
 mod keep;
+mod probe;
 mod restore;
 mod see;
 pub mod values;
@@ -16,6 +17,7 @@ pub use databases::{Databases, Named, Parts};
 pub use keep::{
     Completions, Forget, Init, KdfCost, Key, KeyCommand, NewRepository, NewSecret, Prune, RebuildIndex, Tag,
 };
+pub use probe::Probe;
 pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify};
 pub use see::{Cat, Diff, Filters, Find, Info, Ls, Show, SnapshotKind, Snapshots, Stats};
 pub use ways_back::{Drill, Phase, ToDatabase};
@@ -106,6 +108,8 @@ pub enum Command {
     Init(Init),
     /// Back up files, directories, databases, standard input or the output of commands
     Backup(Backup),
+    /// Look whether a backup of databases would work
+    Probe(Probe),
     /// List snapshots
     Snapshots(Snapshots),
     /// Show all that is known of one snapshot
@@ -154,6 +158,7 @@ impl Command {
         match self {
             Command::Init(_) => "init",
             Command::Backup(_) => "backup",
+            Command::Probe(_) => "probe",
             Command::Snapshots(_) => "snapshots",
             Command::Show(_) => "show",
             Command::Ls(_) => "ls",

@@ -7,6 +7,7 @@ use crate::cli::args::Backup;
 use crate::cli::databases::Wanted;
 use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
+use crate::cli::print::imported::{self, JsonImported};
 use crate::cli::print::json::{JsonDump, JsonProblem, JsonSnapshot, JsonStream, JsonTotals, Saved, problems};
 use crate::cli::print::{human, table};
 use crate::format::snapshot::Snapshot;
@@ -24,6 +25,9 @@ use std::path::Path;
 /// No list of paths or patterns is longer.
 const MAX_LIST_BYTES: u64 = 256 << 20;
 
+/// Imported dumps that are shown to people; JSON has all.
+const SHOWN_DUMPS: usize = 50;
+
 #[derive(Serialize)]
 struct JsonBackup {
     message_type: &'static str,
@@ -38,6 +42,8 @@ struct JsonBackup {
     totals: JsonTotals,
     dumps: Vec<JsonDumped>,
     streams: Vec<JsonStream>,
+    /// Files that already were dumps (`--validate-dumps`).
+    imported: Vec<JsonImported>,
     problem_count: u64,
     problems: Vec<JsonProblem>,
     /// Damage that was met in the repository; what it hurts was stored again.
@@ -59,7 +65,8 @@ pub fn run(app: &App, given: &Backup) -> Result<Exit> {
     let mut options = options(app, given)?;
     let wanted = Wanted::parse(&given.databases)?;
     let context = open(app, given)?;
-    options.sources.extend(wanted.sources(&context, &given.databases, &options.limits)?);
+    // First, since they take longest.
+    options.sources.splice(0..0, wanted.sources(&context, &given.databases, &options.limits)?);
     keep_out(app, &context, &mut options)?;
     if let Some(parent) = &given.parent {
         options.parent = Parent::Given(select::select(&context, parent, &Snapshots::default())?.snapshot.id);
@@ -127,6 +134,7 @@ fn options(app: &App, given: &Backup) -> Result<Options> {
         ignore_inode: given.ignore_inode,
         ignore_ctime: given.ignore_ctime,
         dry_run: given.dry_run,
+        validate_dumps: given.validate_dumps,
         base_cache_bytes: if app.global.no_cache { 0 } else { given.base_cache },
         limits: Limits {
             max_parallel: given.databases.max_parallel as usize,
@@ -282,6 +290,7 @@ fn print_json(app: &App, options: &Options, outcome: &Outcome, verified: Option<
         totals: (&outcome.totals).into(),
         dumps: outcome.dumps.iter().map(json_dumped).collect(),
         streams: outcome.streams.iter().map(JsonStream::from).collect(),
+        imported: imported::json(&outcome.imported),
         problem_count: outcome.problem_count,
         problems: problems(&outcome.problems),
         damages: problems(&outcome.damages),
@@ -342,6 +351,17 @@ fn print_text(app: &App, options: &Options, outcome: &Outcome, verified: Option<
     if let Some(snapshot) = &outcome.snapshot {
         let partial = if snapshot.partial { ", partial" } else { "" };
         facts.push(("snapshot", format!("{}{partial}", snapshot.id.short())));
+    }
+    for dump in outcome.imported.iter().take(SHOWN_DUMPS) {
+        facts.push(("dump", imported::line(dump)));
+        let notes = dump.notes.iter().map(|note| ("", human::name(note.as_bytes())));
+        facts.extend(notes);
+    }
+    if outcome.imported.len() > SHOWN_DUMPS {
+        facts.push(("", format!("and {} more dumps: see `show`", outcome.imported.len() - SHOWN_DUMPS)));
+    }
+    if options.validate_dumps && outcome.imported.is_empty() {
+        facts.push(("dump", "no file is a dump".to_owned()));
     }
     if outcome.problem_count > 0 {
         facts.push(("problems", problem_line(outcome.problem_count, &outcome.problems)));

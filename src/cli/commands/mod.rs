@@ -12,6 +12,7 @@ mod init;
 mod key;
 mod ls;
 mod plain;
+mod probe;
 mod prune;
 mod rebuild_index;
 mod restore;
@@ -38,6 +39,7 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
     match command {
         Command::Init(given) => init::run(app, given),
         Command::Backup(given) => backup::run(app, given),
+        Command::Probe(given) => probe::run(app, given),
         Command::Snapshots(given) => snapshots::run(app, given),
         Command::Show(given) => show::run(app, given),
         Command::Ls(given) => ls::ls(app, given),

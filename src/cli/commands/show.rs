@@ -5,6 +5,7 @@ use crate::cli::app::App;
 use crate::cli::args::Show;
 use crate::cli::error::Result;
 use crate::cli::exit::Exit;
+use crate::cli::print::imported::{self, JsonImported};
 use crate::cli::print::json::{JsonProblem, JsonSnapshot, JsonStream, Saved, path_pair};
 use crate::cli::print::{human, table};
 use crate::format::cbor::Bytes;
@@ -17,6 +18,9 @@ use serde::Serialize;
 /// Problems that are shown to people; JSON has all that were kept.
 const SHOWN_PROBLEMS: usize = 20;
 
+/// Tables of an imported dump that are shown to people; JSON has all that were kept.
+const SHOWN_TABLES: usize = 50;
+
 #[derive(Serialize)]
 struct JsonShow {
     message_type: &'static str,
@@ -27,6 +31,8 @@ struct JsonShow {
     problems: Vec<JsonProblem>,
     streams: Vec<JsonStream>,
     dumps: Vec<JsonManifest>,
+    /// Files that already were dumps.
+    imported: Vec<JsonImported>,
 }
 
 #[derive(Serialize)]
@@ -51,6 +57,7 @@ pub fn run(app: &App, given: &Show) -> Result<Exit> {
             problems: snapshot.problems.iter().map(JsonProblem::from).collect(),
             streams: snapshot.streams.iter().map(JsonStream::from).collect(),
             dumps: dumps.into_iter().map(manifest).collect(),
+            imported: imported::json(&snapshot.imported),
             snapshot: (&snapshot).into(),
         });
     } else {
@@ -62,6 +69,7 @@ pub fn run(app: &App, given: &Show) -> Result<Exit> {
 fn print(app: &App, snapshot: &Snapshot, verified: Option<i64>, dumps: &[DumpEntry]) {
     table::facts(&app.out, &facts(snapshot, verified));
     dumps.iter().for_each(|entry| tables::print(app, entry));
+    print_imported(app, snapshot);
     for problem in snapshot.problems.iter().take(SHOWN_PROBLEMS) {
         app.out.line(format!("  {}", human::name(problem.message.as_bytes())));
     }
@@ -85,6 +93,21 @@ fn print(app: &App, snapshot: &Snapshot, verified: Option<i64>, dumps: &[DumpEnt
 
 fn joined(words: &[Bytes]) -> Vec<u8> {
     words.iter().map(|word| &*word.0).collect::<Vec<_>>().join(&b' ')
+}
+
+/// Dumps among the files, with their tables.
+fn print_imported(app: &App, snapshot: &Snapshot) {
+    for dump in &snapshot.imported {
+        app.out.line(format!("  dump {}", imported::line(dump)));
+        imported::details(dump).iter().for_each(|detail| app.out.line(format!("    {detail}")));
+        for table in dump.tables.iter().take(SHOWN_TABLES) {
+            app.out.line(format!("      {}", imported::table(&table.name, table.rows)));
+        }
+        let rest = dump.table_count.saturating_sub(dump.tables.len().min(SHOWN_TABLES) as u64);
+        if rest > 0 {
+            app.out.line(format!("      and {} more", human::counted(rest, "table")));
+        }
+    }
 }
 
 fn facts(snapshot: &Snapshot, verified: Option<i64>) -> Vec<(&'static str, String)> {

@@ -4,6 +4,7 @@
 //! goes away (`| head`), what is left is not written and the command still does its work and ends with its own code.
 
 pub mod human;
+pub mod imported;
 pub mod json;
 pub mod table;
 

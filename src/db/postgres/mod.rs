@@ -9,6 +9,7 @@ pub mod copy;
 mod explain;
 pub mod facts;
 mod lookup;
+pub mod probe;
 pub mod quote;
 pub mod temporary;
 mod tls;

@@ -6,13 +6,14 @@
 
 use super::content::FileContent;
 use super::gather::Dumped;
+use super::imported::Imported;
 use super::read::{Message, Namer, Results, Seen, Small};
 use super::sources::Walked;
 use super::stream;
 use super::walk::{Step, node_of};
 use crate::base::budget::Permit;
 use crate::base::{BlobId, Event, Kind, Monitor, Problem, Stop};
-use crate::format::snapshot::{MAX_PROBLEMS, Stream, Totals};
+use crate::format::snapshot::{ImportedDump, MAX_PROBLEMS, Stream, Totals};
 use crate::format::tree::{Node, NodeKind};
 use crate::repo::blob_reader::BlobReader;
 use crate::repo::blob_writer::{BlobWriter, Counters, Hint, Next, PutChunk};
@@ -21,6 +22,7 @@ use crate::repo::trees::{Nodes, PutBlob, TreeBuilder};
 use crate::repo::{Error as RepoError, Keyring};
 use crate::source::files::{Accounts, Entry};
 use std::collections::{VecDeque, vec_deque};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -133,6 +135,8 @@ pub struct Found {
     pub problems: Vec<Problem>,
     /// How many problems there were.
     pub problem_count: u64,
+    /// Directories that could not be listed: there, and nothing in them was read.
+    pub unlisted: u64,
     /// Parts of the parent that could not be read; at most [`MAX_PROBLEMS`].
     pub damages: Vec<Problem>,
     /// Streams that ended well, and commands that failed.
@@ -141,6 +145,10 @@ pub struct Found {
     pub dumps: Vec<Dumped>,
     /// Nodes of sources and what is in them.
     pub nodes: u64,
+    /// Files that are dumps, while they are found.
+    pub imported: Imported,
+    /// Files that are dumps, when all is found.
+    pub imported_dumps: Vec<ImportedDump>,
 }
 
 /// The job whose results come next.
@@ -178,6 +186,9 @@ impl<'a> Builder<'a> {
         if self.stop.raised() {
             return Err(Error::Interrupted);
         }
+        let (dumps, problems) = std::mem::take(&mut self.found.imported).finish();
+        self.found.imported_dumps = dumps;
+        problems.into_iter().for_each(|problem| self.problem(problem));
         let top = self.open.pop().expect("pushed above");
         if !self.open.is_empty() {
             return Err(RepoError::Internal("the walk ended early".to_owned()).into());
@@ -204,8 +215,18 @@ impl<'a> Builder<'a> {
             }
             Step::File(entry, before) => self.file(&entry, before),
             Step::Stream(number, name, before) => self.stream(number, &name, before),
+            Step::Imported(dump) => {
+                let problem = self.found.imported.kept(*dump);
+                problem.into_iter().for_each(|problem| self.problem(problem));
+                Ok(())
+            }
             Step::Removed => self.differs(),
             Step::Leave => self.leave(),
+            Step::Unlisted(problem) => {
+                self.found.unlisted += 1;
+                self.problem(problem);
+                self.differs()
+            }
             Step::Damage(problem) => {
                 self.monitor.event(Event::Problem(&problem));
                 if self.found.damages.len() < MAX_PROBLEMS {
@@ -303,7 +324,10 @@ impl<'a> Builder<'a> {
         }
         let small = current.small.as_mut().and_then(|(files, _)| files.next()).ok_or_else(lost)?;
         match small {
-            Ok(small) => self.small(entry, small, before),
+            Ok(mut small) => {
+                self.dump(entry, &mut small.seen);
+                self.small(entry, small, before)
+            }
             Err(problem) => self.unreadable(problem),
         }
     }
@@ -350,13 +374,21 @@ impl<'a> Builder<'a> {
             message = current.results.recv().map_err(lost)?;
         };
         match seen {
-            Ok(seen) => {
+            Ok(mut seen) => {
+                self.dump(entry, &mut seen);
                 let mut node = self.read_node(entry, &seen);
                 content.finish(&mut node, &mut self.sink)?;
                 self.finish_file(node, before)
             }
             Err(problem) => self.unreadable(problem),
         }
+    }
+
+    /// Takes note of a file that is a dump.
+    fn dump(&mut self, entry: &Entry, seen: &mut Seen) {
+        let Some(report) = seen.dump.take() else { return };
+        let problem = self.found.imported.found(entry.path().as_os_str().as_bytes(), *report);
+        problem.into_iter().for_each(|problem| self.problem(problem));
     }
 
     fn read_node(&mut self, entry: &Entry, seen: &Seen) -> Node {
@@ -398,11 +430,13 @@ impl<'a> Builder<'a> {
             (self.namer.clone(), &mut self.sink, &mut self.reader, self.monitor, self.stop);
         let mut failed = None;
         let ended = stream::read(kind, stop, |input| {
-            namer.stream(input, &mut start, &mut Vec::new(), &mut |data, named| {
+            let read = namer.stream(input, &mut start, &mut Vec::new(), &mut |data, named| {
                 monitor.event(Event::Done { items: 0, bytes: data.len() as u64 });
                 failed = content.chunk(data, named, sink, reader).err();
                 failed.is_none() && !stop.raised()
-            })
+            });
+            // What cannot be stored need not be waited for.
+            if failed.is_some() { Err(std::io::Error::other("it could not be stored")) } else { read }
         });
         if let Some(error) = failed {
             return Err(error);

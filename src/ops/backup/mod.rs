@@ -16,6 +16,7 @@ mod build;
 mod content;
 mod feed;
 mod gather;
+mod imported;
 mod limits;
 mod parent;
 mod read;
@@ -34,7 +35,7 @@ use crate::compress::Level;
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::run::Outcome as RunOutcome;
 use crate::format::session::SessionKind;
-use crate::format::snapshot::{Snapshot, Stream, Totals};
+use crate::format::snapshot::{ImportedDump, Snapshot, Stream, Totals};
 use crate::format::tree::Node;
 use crate::repo::Session;
 use crate::repo::base_cache::BaseCache;
@@ -61,9 +62,9 @@ use walk::{Walk, walk};
 /// Threads that read files. Many more than there are processors: small files on a cold disk are one wait each.
 const READERS: usize = 8;
 /// Bytes of files that may be read ahead.
-const READ_AHEAD_BYTES: usize = 20 << 20;
+const READ_AHEAD_BYTES: usize = 16 << 20;
 /// Raw bytes that may be between compression and pack.
-const IN_FLIGHT_BYTES: usize = 20 << 20;
+const IN_FLIGHT_BYTES: usize = 12 << 20;
 /// Decoded frames of the parent's trees that the walk and the builder keep, each.
 const PARENT_FRAMES_BYTES: usize = 6 << 20;
 /// Batches of steps that may wait for the builder.
@@ -149,6 +150,8 @@ pub struct Options {
     pub base_cache_bytes: u64,
     /// Bounds for databases and commands.
     pub limits: Limits,
+    /// Whether files that already are dumps are looked into while they are read.
+    pub validate_dumps: bool,
 }
 
 /// What became of it.
@@ -172,6 +175,8 @@ pub struct Outcome {
     pub streams: Vec<Stream>,
     /// Dumps that ended well.
     pub dumps: Vec<Dumped>,
+    /// Files that already were dumps, by path.
+    pub imported: Vec<ImportedDump>,
 }
 
 /// Totals of nothing.
@@ -233,6 +238,8 @@ fn figures(record: &mut Record, outcome: &Outcome) {
         ("new_bytes", totals.bytes_new),
         ("delta_bytes", totals.bytes_delta),
         ("added_bytes", totals.added),
+        ("databases", outcome.dumps.len() as u64),
+        ("rows", outcome.dumps.iter().map(|dump| dump.record.rows).fold(0, u64::saturating_add)),
         ("problems", outcome.problem_count),
         ("damages", outcome.damages.len() as u64),
     ] {
@@ -279,10 +286,11 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
         Sink::Dry(dry) => dry.counters,
     };
     let root = root?;
-    let mut outcome = outcome(found, &counters, past.parent.map(|parent| parent.id));
+    let unlisted = found.unlisted;
+    let mut outcome = outcome(found, &counters, past.parent.as_ref().map(|parent| parent.id));
     outcome.damages.splice(0..0, damages);
     outcome.damages.extend(damaged_bases(context, &counters));
-    refuse_nothing(&outcome, sources.ways().above())?;
+    refuse_nothing(&outcome, sources.ways().above() + unlisted)?;
     let Some(session) = session else { return Ok(outcome) };
     let mut snapshot = snapshot_of(context, options, &sources, session.id(), root, begun_ns, &outcome);
     snapshot.segments = context.index.newest_segments()?;
@@ -369,7 +377,7 @@ fn build(
     now_ns: i64,
 ) -> Result<(Result<crate::base::BlobId>, Found, Sink)> {
     let repository = &context.repository;
-    let namer = Arc::new(Namer::new(repository.chunker()?, repository.keyring().clone()));
+    let namer = Arc::new(Namer::new(repository.chunker()?, repository.keyring().clone(), options.validate_dumps));
     let reader = blobs(context);
     let monitor = &*context.monitor;
     let mut builder = Builder::new(sink, reader, namer.clone(), &sources.walked, monitor, &context.stop, now_ns);
@@ -402,7 +410,7 @@ fn feed(
         return Ok(Vec::new());
     }
     context.monitor.event(Event::Phase("reading databases and commands"));
-    let root_before = past.parent.map(|parent| parent.root);
+    let root_before = past.parent.as_ref().map(|parent| parent.root);
     let (monitor, stop) = (context.monitor.clone(), &context.stop);
     let feed = Feed::new(&sources.fed, &options.limits, namer.clone(), monitor, stop);
     feed.run(|messages| gather(builder, &sources.fed, &past.seen, root_before, messages)).map_err(start_failed)?
@@ -421,7 +429,7 @@ fn files(
     let readers = Readers::start(READERS, namer).map_err(start_failed)?;
     let (steps, to_build) = sync_channel(WAITING_STEPS);
     let (scan, found_roots) = start_scan(options, sources, &context.stop)?;
-    let parent = past.parent;
+    let parent = past.parent.as_ref();
     let work = Walk {
         sources: sources.walked.clone(),
         scan,
@@ -431,6 +439,7 @@ fn files(
             root: parent.root,
             begun_ns: parent.begun_ns,
             reader: blobs(context),
+            imported: options.validate_dumps.then(|| parent.imported.clone()),
         }),
         ignore_inode: options.ignore_inode,
         ignore_ctime: options.ignore_ctime,
@@ -504,13 +513,15 @@ fn outcome(found: Found, counters: &Counters, parent: Option<SnapshotId>) -> Out
         parent,
         streams: found.streams,
         dumps: found.dumps,
+        imported: found.imported_dumps,
     }
 }
 
-/// A source of which nothing could be read makes no snapshot. The directories `above` the sources are no sources.
-fn refuse_nothing(outcome: &Outcome, above: u64) -> Result<()> {
+/// A source of which nothing could be read makes no snapshot. The directories above the sources are no sources, and
+/// those that could not be listed were not read: so many are `unread`.
+fn refuse_nothing(outcome: &Outcome, unread: u64) -> Result<()> {
     let totals = &outcome.totals;
-    let nothing = totals.files + totals.others == 0 && totals.directories <= above;
+    let nothing = totals.files + totals.others == 0 && totals.directories <= unread;
     if nothing && outcome.problem_count > 0 {
         let why = outcome.problems.first().map_or(String::new(), |problem| problem.message.clone());
         let text = format!("nothing could be read, so there is no snapshot: {why}");
@@ -558,6 +569,8 @@ fn snapshot_of(
         received_ns: now_ns,
         dumps: outcome.dumps.iter().map(|dump| dump.record.clone()).collect(),
         segments: Vec::new(),
+        imported: outcome.imported.clone(),
+        validated: options.validate_dumps,
         unknown: Unknown::none(),
     }
 }

@@ -1,6 +1,7 @@
 //! Which snapshots the sources are compared with.
 
 use super::super::{Context, Error, Result};
+use super::imported::Before;
 use super::sources::{Sources, places};
 use super::{Options, Parent};
 use crate::base::{BlobId, SnapshotId};
@@ -8,9 +9,10 @@ use crate::crypto::names::fold_digits;
 use crate::format::snapshot::Snapshot;
 use crate::repo::snapshots::{self, Found as Stored};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 /// The parent, as far as a backup needs it.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Found {
     /// Its name.
     pub id: SnapshotId,
@@ -18,6 +20,8 @@ pub struct Found {
     pub root: BlobId,
     /// When its scan began.
     pub begun_ns: i64,
+    /// What it knew of dumps among its files.
+    pub imported: Arc<Before>,
 }
 
 /// Where a database or a command lay in an earlier snapshot.
@@ -41,7 +45,8 @@ pub struct Past {
 
 impl From<&Snapshot> for Found {
     fn from(snapshot: &Snapshot) -> Found {
-        Found { id: snapshot.id, root: snapshot.root, begun_ns: snapshot.begun_ns }
+        let imported = Arc::new(Before::of(snapshot));
+        Found { id: snapshot.id, root: snapshot.root, begun_ns: snapshot.begun_ns, imported }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::format::tree::INLINE_BYTES;
 use crate::repo::Keyring;
 use crate::repo::index::Marks;
 use crate::source::files::{Entry, OpenFile, changed_while_read, data_ranges};
+use crate::source::imported::{DumpReport, Inspector};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -51,6 +52,8 @@ pub struct Seen {
     pub changed: bool,
     /// Bytes of content that came.
     pub bytes: u64,
+    /// What it is as a dump, if somebody asked and it is one.
+    pub dump: Option<Box<DumpReport>>,
 }
 
 /// A small file.
@@ -110,13 +113,18 @@ pub struct Namer {
     chunker: Chunker,
     keyring: Arc<Keyring>,
     marks: MarkKey,
+    inspects: bool,
 }
 
 impl Namer {
-    /// With the repository's chunker and keys.
-    pub fn new(chunker: Chunker, keyring: Arc<Keyring>) -> Namer {
+    /// With the repository's chunker and keys. Says whether files that are dumps are looked into on the way.
+    pub fn new(chunker: Chunker, keyring: Arc<Keyring>, inspects: bool) -> Namer {
         let chunks = Buffers::new(KEPT_CHUNKS, 0);
-        Namer { chunks, chunker, marks: keyring.marks(), keyring }
+        Namer { chunks, chunker, marks: keyring.marks(), keyring, inspects }
+    }
+
+    fn inspector(&self, entry: &Entry) -> Option<Inspector> {
+        self.inspects.then(|| Inspector::new(entry.name()))
     }
 
     fn naming(&self) -> &NamingKey {
@@ -261,7 +269,11 @@ fn read_small(entry: &Entry, mut open: OpenFile, namer: &Namer) -> Result<Small,
     let xattrs = open.xattrs(entry).map_err(|error| error.problem())?;
     let after = open.stat(entry).map_err(|error| error.problem())?;
     let changed = changed_while_read(&open.meta_now, &after) || data.len() as u64 != after.size;
-    let seen = Seen { meta: open.meta_now, xattrs, changed, bytes: data.len() as u64 };
+    let dump = namer.inspector(entry).and_then(|mut inspector| {
+        inspector.push(&data);
+        inspector.finish().map(Box::new)
+    });
+    let seen = Seen { meta: open.meta_now, xattrs, changed, bytes: data.len() as u64, dump };
     let mut chunks = Vec::new();
     if data.len() > INLINE_BYTES {
         let mut start = Some(namer.stream_start("file", entry.name()));
@@ -287,31 +299,43 @@ fn send_large(
     buffer: &mut Vec<u8>,
 ) -> Result<Seen, Problem> {
     let mut open = entry.open().map_err(|error| error.problem())?;
-    let mut start = Some(namer.stream_start("file", entry.name()));
+    let start = Some(namer.stream_start("file", entry.name()));
+    let mut to = Sending { namer, results, start, inspector: namer.inspector(entry) };
     let bytes = if open.is_sparse {
-        send_ranges(entry, &mut open.file, open.meta_now.size, namer, results, buffer, &mut start)?
+        send_ranges(entry, &mut open.file, open.meta_now.size, &mut to, buffer)?
     } else {
-        send_stream(&mut open.file, namer, results, buffer, &mut start)
-            .map_err(|error| problem(entry, "read", &error))?
+        to.stream(&mut open.file, buffer).map_err(|error| problem(entry, "read", &error))?
     };
+    let dump = to.inspector.and_then(Inspector::finish).map(Box::new);
     let xattrs = open.xattrs(entry).map_err(|error| error.problem())?;
     let after = open.stat(entry).map_err(|error| error.problem())?;
     let changed = changed_while_read(&open.meta_now, &after) || bytes != after.size;
-    Ok(Seen { meta: open.meta_now, xattrs, changed, bytes })
+    Ok(Seen { meta: open.meta_now, xattrs, changed, bytes, dump })
 }
 
-fn send_stream(
-    reader: impl Read,
-    namer: &Namer,
-    results: &SyncSender<Message>,
-    buffer: &mut Vec<u8>,
-    start: &mut Option<crate::base::Mark>,
-) -> std::io::Result<u64> {
-    namer.stream(reader, start, buffer, &mut |data, named| {
-        let mut chunk = namer.chunks.take();
-        chunk.extend_from_slice(data);
-        results.send(Message::Chunk(chunk, named)).is_ok()
-    })
+/// Where the content of a large file goes.
+struct Sending<'s> {
+    namer: &'s Namer,
+    results: &'s SyncSender<Message>,
+    start: Option<crate::base::Mark>,
+    inspector: Option<Inspector>,
+}
+
+impl Sending<'_> {
+    fn stream(&mut self, reader: impl Read, buffer: &mut Vec<u8>) -> std::io::Result<u64> {
+        let Sending { namer, results, start, inspector } = self;
+        namer.stream(reader, start, buffer, &mut |data, named| {
+            inspector.iter_mut().for_each(|inspector| inspector.push(data));
+            let mut chunk = namer.chunks.take();
+            chunk.extend_from_slice(data);
+            results.send(Message::Chunk(chunk, named)).is_ok()
+        })
+    }
+
+    fn hole(&mut self, bytes: u64) {
+        self.inspector.iter_mut().for_each(|inspector| inspector.hole(bytes));
+        let _ = self.results.send(Message::Hole(bytes));
+    }
 }
 
 /// Reads the parts of a sparse file that hold data, and says how long the holes between them are.
@@ -319,29 +343,27 @@ fn send_ranges(
     entry: &Entry,
     file: &mut File,
     size: u64,
-    namer: &Namer,
-    results: &SyncSender<Message>,
+    to: &mut Sending<'_>,
     buffer: &mut Vec<u8>,
-    start: &mut Option<crate::base::Mark>,
 ) -> Result<u64, Problem> {
     let failed = |error: std::io::Error| problem(entry, "read", &error);
     let ranges = data_ranges(file, size).collect::<std::io::Result<Vec<_>>>().map_err(failed)?;
     let mut at = 0;
     for range in ranges {
         if range.start > at {
-            let _ = results.send(Message::Hole(range.start - at));
-            *start = None;
+            to.hole(range.start - at);
+            to.start = None;
         }
         file.seek(SeekFrom::Start(range.start)).map_err(failed)?;
         let length = range.end - range.start;
-        let sent = send_stream(file.take(length), namer, results, buffer, start).map_err(failed)?;
+        let sent = to.stream(file.take(length), buffer).map_err(failed)?;
         at = range.start + sent;
         if sent < length {
             return Ok(at);
         }
     }
     if size > at {
-        let _ = results.send(Message::Hole(size - at));
+        to.hole(size - at);
     }
     Ok(size.max(at))
 }

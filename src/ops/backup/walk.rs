@@ -5,6 +5,7 @@
 //! after the job it waits for could have been handed out: announced first, handed out next, so nobody waits in a
 //! circle.
 
+use super::imported::Before as Imported;
 use super::read::{Job, LARGE_PERMIT_BYTES, Message, Results, SMALL_BYTES, results};
 use super::roots::{Way, join};
 use super::sources::Walked;
@@ -12,6 +13,7 @@ use crate::base::{Budget, Event, Kind, Monitor, Problem, Stop};
 use crate::crypto::names::fold_digits;
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::meta::{EntryKind, Meta};
+use crate::format::snapshot::ImportedDump;
 use crate::format::tree::{Ids, Node, NodeKind, Xattr};
 use crate::repo::blob_reader::BlobReader;
 use crate::repo::trees::Nodes;
@@ -46,12 +48,16 @@ pub enum Step {
     File(Box<Entry>, Option<Box<Node>>),
     /// A stream that the builder reads itself, and its node in the parent.
     Stream(usize, Vec<u8>, Option<Box<Node>>),
+    /// The next node did not change, and the parent knew it as a dump.
+    Imported(Box<ImportedDump>),
     /// The parent had something here.
     Removed,
     /// The directory ends.
     Leave,
     /// Something could not be read.
     Problem(Problem),
+    /// A directory that was entered could not be listed.
+    Unlisted(Problem),
     /// A part of the parent could not be read.
     Damage(Problem),
 }
@@ -64,6 +70,8 @@ pub struct Parent {
     pub begun_ns: i64,
     /// Reads its trees.
     pub reader: BlobReader,
+    /// What it knew of dumps among its files; none if nobody asks.
+    pub imported: Option<Arc<Imported>>,
 }
 
 /// Everything that a walk needs.
@@ -161,7 +169,9 @@ impl Walker {
         before: &mut Before,
     ) -> Result<bool, Gone> {
         let mut taken = false;
-        while !taken && let Some(node) = gathered.pop_front_if(|node| name.is_none_or(|name| *node.name.0 <= *name)) {
+        let comes = |node: &Node| name.is_none_or(|name| *node.name.0 <= *name);
+        while !taken && gathered.front().is_some_and(comes) {
+            let Some(node) = gathered.pop_front() else { break };
             taken = name == Some(&node.name.0);
             let old = self.take_before(before, &node.name.0)?;
             let same = old.is_some_and(|old| old == node);
@@ -244,8 +254,11 @@ impl Walker {
         }
         match entry.meta.kind {
             EntryKind::Directory => self.directory(&entry, old),
-            _ if self.is_unchanged(&entry.meta, old.as_ref()) => match old {
-                Some(old) => self.push(Step::Node(Box::new(old), true)),
+            _ if self.is_unchanged(&entry.meta, old.as_ref()) && !self.must_inspect(&entry) => match old {
+                Some(old) => {
+                    self.imported(&entry)?;
+                    self.push(Step::Node(Box::new(old), true))
+                }
                 None => Ok(()),
             },
             EntryKind::File => self.file(entry, old),
@@ -258,6 +271,20 @@ impl Walker {
         self.items += 1;
         self.bytes = self.bytes.saturating_add(entry.meta.size);
         self.file(entry, Some(namesake))
+    }
+
+    /// Whether a file that did not change is read all the same, because it may be a dump that nobody looked at.
+    fn must_inspect(&self, entry: &Entry) -> bool {
+        let imported = self.walk.parent.as_ref().and_then(|parent| parent.imported.as_ref());
+        entry.meta.kind == EntryKind::File && imported.is_some_and(|imported| imported.must_read(entry))
+    }
+
+    /// Says what the parent knew of a dump.
+    fn imported(&mut self, entry: &Entry) -> Result<(), Gone> {
+        let imported = self.walk.parent.as_ref().and_then(|parent| parent.imported.as_ref());
+        let known =
+            imported.filter(|_| entry.meta.kind == EntryKind::File).and_then(|imported| imported.of_file(entry));
+        known.map_or(Ok(()), |dump| self.push(Step::Imported(Box::new(dump))))
     }
 
     fn is_unchanged(&self, meta: &Meta, old: Option<&Node>) -> bool {
@@ -301,7 +328,7 @@ impl Walker {
         let listing = match self.walk.scan.list(entry) {
             Ok(listing) => listing,
             Err(error) => {
-                self.push(Step::Problem(error.problem()))?;
+                self.push(Step::Unlisted(error.problem()))?;
                 let mut before = self.before(tree)?;
                 self.gathered_before(&mut gathered, None, &mut before)?;
                 return self.rest_is_removed(&mut before);

@@ -21,8 +21,8 @@ mod programs;
 mod rows;
 
 use crate::base::{Clock, Kind};
-use crate::db::postgres::facts;
-use crate::db::postgres::{Address, Connection};
+use crate::db::postgres::{self, Address, Connection, facts};
+use crate::db::probe::Probe;
 use crate::db::{Error, Result, Surroundings, Watch};
 use crate::format::dump::DumpKind;
 use crate::source::dump::{Dump, DumpSource};
@@ -186,6 +186,16 @@ impl DumpSource for PostgresSource {
 
     fn label(&self) -> String {
         self.address.label()
+    }
+
+    fn probe(&self, watch: &Watch) -> Result<Option<Probe>> {
+        let workers = u32::try_from(self.options.workers).unwrap_or(u32::MAX);
+        let programs = self.options.programs.as_deref();
+        let mut probe = postgres::probe::probe(&self.address, programs, workers, &self.surroundings, watch);
+        // What is left out need not be readable. The dump itself fails on what is not.
+        let whole = self.options.selection().is_empty();
+        probe.checks.retain(|check| whole || !matches!(check.name, "tables" | "row security"));
+        Ok(Some(probe))
     }
 
     fn begin(&self, watch: &Watch) -> Result<Box<dyn Dump>> {

@@ -120,9 +120,16 @@ fn failed(error: impl Fn(Kind, String) -> Error, tool: Tool, said: &str, ended: 
 }
 
 /// The arguments for one part of the dump of a snapshot.
-pub(super) fn arguments(options: &Options, tools: &Tools, part: Part, snapshot: &str, passwords: bool) -> Vec<String> {
+pub(super) fn arguments(
+    source: &PostgresSource,
+    tools: &Tools,
+    part: Part,
+    snapshot: &str,
+    passwords: bool,
+) -> Vec<String> {
+    let options = source.options();
     if part == Part::Globals {
-        return of_globals(tools, passwords);
+        return of_globals(&source.address().database, tools, passwords);
     }
     let mut arguments = vec!["--format=custom".to_owned(), "--compress=0".to_owned()];
     arguments.push(format!("--snapshot={snapshot}"));
@@ -146,8 +153,13 @@ pub(super) fn arguments(options: &Options, tools: &Tools, part: Part, snapshot: 
     arguments
 }
 
-fn of_globals(tools: &Tools, passwords: bool) -> Vec<String> {
+fn of_globals(database: &str, tools: &Tools, passwords: bool) -> Vec<String> {
     let mut arguments = vec!["--globals-only".to_owned(), "--encoding=UTF8".to_owned()];
+    // Otherwise it wants to get in to `postgres`, which not every role may. A name that looks like a connection string
+    // would be taken for one.
+    if !database.contains(['=', ':']) {
+        arguments.push(format!("--database={database}"));
+    }
     let knows = KNOW_RESTRICT_KEY.iter().find(|(major, _)| *major == tools.major);
     if knows.map_or(tools.major >= 18, |(_, minor)| tools.minor >= *minor) {
         arguments.push(format!("--restrict-key={RESTRICT_KEY}"));

@@ -19,7 +19,7 @@ use crate::base::{Event, Kind, random};
 use crate::db::postgres::{Tool, Tools, identifier, literal, qualified};
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::{Manifest, StreamRole, Table};
-use crate::target::dump::StoredDump;
+use crate::target::dump::{Exported, StoredDump};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::thread;
@@ -27,25 +27,6 @@ use std::thread;
 /// What every dump says that breaks off.
 const BROKEN_OFF: &[u8] =
     b"\n\\.\n;\nDO $$BEGIN RAISE EXCEPTION 'keepstone: the dump broke off here, nothing of it may be kept'; END$$;\n";
-
-/// What was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exported {
-    /// Tables with rows.
-    pub tables: u64,
-    /// Rows, as the manifest counts them.
-    pub rows: u64,
-    /// Bytes of rows.
-    pub bytes: u64,
-}
-
-impl Exported {
-    fn add(&mut self, table: &Table, bytes: u64) {
-        self.tables += 1;
-        self.rows += table.rows;
-        self.bytes += bytes;
-    }
-}
 
 /// What an export is made from, for messages.
 struct Source<'s> {

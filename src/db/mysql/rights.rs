@@ -1,0 +1,138 @@
+//! What `SHOW GRANTS` says that we may do.
+
+use super::quote;
+
+/// Rights of the user we are logged in as.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    grants: Vec<Grant>,
+    /// Whether roles were granted whose rights the server did not list: then a right that is not listed may be there.
+    has_roles: bool,
+}
+
+/// Rights on some databases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Grant {
+    /// In capitals.
+    rights: Vec<String>,
+    /// The databases, a pattern of `LIKE`; none for all.
+    databases: Option<String>,
+    /// Whether for one table or routine only.
+    is_narrow: bool,
+}
+
+impl Rights {
+    /// From the lines of `SHOW GRANTS`.
+    pub fn of_grants<'l>(lines: impl Iterator<Item = &'l str>) -> Rights {
+        let mut rights = Rights::default();
+        for line in lines {
+            match grant(line) {
+                Some(grant) => rights.grants.push(grant),
+                None => rights.has_roles |= line.starts_with("GRANT "),
+            }
+        }
+        rights
+    }
+
+    /// Whether it is certain that we lack a right on a database as a whole.
+    pub fn lack(&self, right: &str, database: &str) -> bool {
+        !self.has_roles && !self.have(right, Some(database))
+    }
+
+    /// Whether a right on a whole database was granted, or with none on the whole server.
+    pub fn have(&self, right: &str, database: Option<&str>) -> bool {
+        self.grants.iter().any(|grant| {
+            let covers = match (&grant.databases, database) {
+                (None, _) => true,
+                (Some(pattern), Some(database)) => !grant.is_narrow && is_like(pattern, database),
+                (Some(_), None) => false,
+            };
+            covers && grant.rights.iter().any(|granted| granted == right || granted == "ALL PRIVILEGES")
+        })
+    }
+}
+
+/// ``GRANT SELECT, SHOW VIEW ON `db`.* TO …``; nothing if it grants a role.
+fn grant(line: &str) -> Option<Grant> {
+    let (rights, rest) = line.strip_prefix("GRANT ")?.split_once(" ON ")?;
+    let rights = rights.split(", ").map(|right| right.trim().to_ascii_uppercase()).collect();
+    let Some(rest) = rest.strip_prefix("*.*") else {
+        let rest =
+            ["PROCEDURE ", "FUNCTION ", "TABLE "].iter().find_map(|kind| rest.strip_prefix(kind)).unwrap_or(rest);
+        let (pattern, rest) = quote::unquoted(rest)?;
+        return Some(Grant { rights, databases: Some(pattern), is_narrow: !rest.starts_with(".*") });
+    };
+    rest.starts_with(' ').then_some(Grant { rights, databases: None, is_narrow: false })
+}
+
+/// Whether a pattern of `LIKE` covers a name.
+fn is_like(pattern: &str, name: &str) -> bool {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let name: Vec<char> = name.chars().collect();
+    // Which beginnings of the name the pattern so far covers.
+    let mut covered = vec![false; name.len() + 1];
+    covered[0] = true;
+    let mut at = 0;
+    while let Some(letter) = pattern.get(at) {
+        let escaped = *letter == '\\' && at + 1 < pattern.len();
+        let wanted = if escaped { pattern[at + 1] } else { *letter };
+        at += 1 + usize::from(escaped);
+        if wanted == '%' && !escaped {
+            let first = covered.iter().position(|covered| *covered).unwrap_or(covered.len());
+            covered[first..].fill(true);
+            continue;
+        }
+        for end in (0..name.len()).rev() {
+            let fits = wanted == '_' && !escaped || wanted.to_lowercase().eq(name[end].to_lowercase());
+            covered[end + 1] = covered[end] && fits;
+        }
+        covered[0] = false;
+    }
+    covered[name.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_of_a_server_a_database_and_a_table_are_told_apart() {
+        let rights = Rights::of_grants(
+            [
+                "GRANT USAGE, RELOAD ON *.* TO `app`@`%` IDENTIFIED BY PASSWORD '*14E6'",
+                "GRANT SELECT, SHOW VIEW ON `shop\\_%`.* TO `app`@`%`",
+                "GRANT TRIGGER ON `shop_1`.`orders` TO `app`@`%`",
+                "GRANT EXECUTE ON PROCEDURE `x`.`p` TO `app`@`%`",
+            ]
+            .into_iter(),
+        );
+        assert!(rights.have("SELECT", Some("shop_1")) && rights.have("SHOW VIEW", Some("shop_x")));
+        assert!(rights.lack("SELECT", "shopx1") && rights.lack("TRIGGER", "shop_1") && rights.lack("EXECUTE", "x"));
+        assert!(rights.have("RELOAD", None) && !rights.have("SELECT", None));
+    }
+
+    #[test]
+    fn who_may_all_may_each_and_roles_leave_a_doubt() {
+        let all =
+            Rights::of_grants(["GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION"].into_iter());
+        assert!(all.have("EVENT", Some("x")) && all.have("RELOAD", None));
+        let role = Rights::of_grants(["GRANT `r1` TO `app`@`%`", "GRANT USAGE ON *.* TO `app`@`%`"].into_iter());
+        assert!(!role.have("SELECT", Some("x")) && !role.lack("SELECT", "x"));
+    }
+
+    #[test]
+    fn patterns_are_those_of_like() {
+        for (pattern, name, expected) in [
+            ("shop", "shop", true),
+            ("shop", "shops", false),
+            ("s%p", "sp", true),
+            ("s%p", "soap", true),
+            ("s_p", "sp", false),
+            ("s\\_p", "sap", false),
+            ("%", "", true),
+            ("%a%b%", "xaxbx", true),
+        ] {
+            assert_eq!(is_like(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

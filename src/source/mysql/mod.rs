@@ -1,0 +1,166 @@
+//! Databases of MySQL and MariaDB as sources.
+//!
+//! A dump is made of streams that are SQL, each complete in itself:
+//!
+//! | stream | role | what |
+//! | --- | --- | --- |
+//! | `schema.sql` | pre-data | tables and sequences, without where their counters stand |
+//! | `data/TABLE.sql` | data | the rows of one table, one a line |
+//! | `routines.sql` | post-data | triggers, events, procedures, functions |
+//! | `views.sql` | post-data | views |
+//! | `counters.sql` | post-data | where `AUTO_INCREMENT` and sequences stand |
+//! | `users.sql` | globals | users, roles and grants of the server, if we may see them |
+//!
+//! What changes every night stays out of what does not: dates, and counters, which have a stream of their own. All rows
+//! come out of one run of the dump program and one transaction. Tables whose engine knows no transactions are taken as
+//! they are when their turn comes, and named.
+
+mod definitions;
+mod layout;
+mod moment;
+mod reader;
+mod users;
+
+use crate::base::{Event, Kind};
+use crate::db::mysql;
+use crate::db::mysql::quote::file_name;
+use crate::db::mysql::{Address, Facts, Session};
+use crate::db::probe::Probe;
+use crate::db::{Error, Result, Watch};
+use crate::format::dump::DumpKind;
+use crate::source::dump::{Dump, DumpSource};
+
+/// What of a database is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Only tables and views that one of these patterns (`*`, `?`) covers; all if there is none. Then events, procedures
+    /// and functions are left out.
+    pub include: Vec<String>,
+    /// Not those that one of these covers.
+    pub exclude: Vec<String>,
+    /// Of these the definitions only.
+    pub exclude_data: Vec<String>,
+    /// Definitions without rows.
+    pub schema_only: bool,
+    /// Rows without definitions.
+    pub data_only: bool,
+    /// Users, roles and grants of the server too, if we may see them.
+    pub users: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            exclude_data: Vec::new(),
+            schema_only: false,
+            data_only: false,
+            users: true,
+        }
+    }
+}
+
+impl Options {
+    /// Whether everything in the database is taken.
+    fn is_whole(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty()
+    }
+
+    /// As options of the command line say it.
+    fn as_words(&self) -> Vec<String> {
+        let mut words: Vec<String> = Vec::new();
+        words.extend(self.include.iter().map(|pattern| format!("--include-table {pattern}")));
+        words.extend(self.exclude.iter().map(|pattern| format!("--exclude-table {pattern}")));
+        words.extend(self.exclude_data.iter().map(|pattern| format!("--exclude-table-data {pattern}")));
+        words.extend(self.schema_only.then(|| "--schema-only".to_owned()));
+        words.extend(self.data_only.then(|| "--data-only".to_owned()));
+        words
+    }
+}
+
+/// A database of a MySQL or MariaDB server.
+#[derive(Debug)]
+pub struct Source {
+    address: Address,
+    options: Options,
+    name: String,
+}
+
+impl Source {
+    /// The database that `address` names.
+    pub fn new(address: Address, options: Options) -> Result<Source> {
+        if address.database.is_empty() {
+            return Err(address.error(Kind::Usage, "no database was named: write mysql://USER@HOST/DATABASE"));
+        }
+        if options.schema_only && options.data_only {
+            return Err(address.error(Kind::Usage, "--schema-only and --data-only leave nothing to dump"));
+        }
+        let name = file_name(&address.database);
+        Ok(Source { address, options, name })
+    }
+
+    /// The same with another name for its directory in the snapshot, a plain file name.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Source {
+        Source { name: name.into(), ..self }
+    }
+
+    /// What is taken.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Where the server is.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+impl DumpSource for Source {
+    fn kind(&self) -> DumpKind {
+        DumpKind::Mysql
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn label(&self) -> String {
+        self.address.label()
+    }
+
+    fn probe(&self, watch: &Watch) -> Result<Option<Probe>> {
+        Ok(Some(mysql::probe::probe(&self.address, &watch.stop)))
+    }
+
+    fn begin(&self, watch: &Watch) -> Result<Box<dyn Dump>> {
+        for note in &self.address.notes {
+            watch.monitor.event(Event::Note(note));
+        }
+        let session = Session::open(&self.address, Kind::Source, &watch.stop)?;
+        let facts = Facts::ask(&session)?;
+        check_rights(&session, &facts)?;
+        Ok(Box::new(moment::Moment::take(session, facts, self.options.clone())?))
+    }
+}
+
+/// What we may not see is missing in the dump without a word: triggers, for one.
+fn check_rights(session: &Session, facts: &Facts) -> Result<()> {
+    let missing = facts.missing_rights().join(", ");
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(lacking(session, facts, &missing)),
+    }
+}
+
+fn lacking(session: &Session, facts: &Facts, missing: &str) -> Error {
+    let user = &facts.server.user;
+    let (name, host) = user.rsplit_once('@').unwrap_or((user, "%"));
+    let database = crate::db::mysql::identifier(&facts.database);
+    let grant = format!("GRANT {missing} ON {database}.* TO '{name}'@'{host}'");
+    session.error(
+        Kind::Denied,
+        format!("{user} lacks {missing}, and the dump would be incomplete without a word; {grant}"),
+    )
+}

@@ -11,6 +11,7 @@ mod damage;
 mod decoders;
 mod dumps;
 mod format_document;
+mod hardship;
 mod imported;
 mod keep;
 mod postgres;

@@ -18,6 +18,7 @@ const COMMANDS: &[&str] = &[
     "diff",
     "dump",
     "restore",
+    "drill",
     "verify",
     "check",
     "stats",

@@ -1,19 +1,19 @@
 //! Killed at any change of the store: nothing is lost, and the next run settles what was left.
 
 use crate::vault::{
-    Files, Vault, back_up, bytes, count, files_below, key, noise, open, prune_all, read_everything, read_index,
-    restore, verify_all,
+    Files, Vault, back_up, bytes, count, files_below, key, keys as keys_of, noise, open, prune_all, read_everything,
+    read_index, restore, verify_all,
 };
 use keepstone::base::{Clock, Secret, SnapshotId};
 use keepstone::chunk::Sizes;
 use keepstone::crypto::slots::{GuardKind, Unlock};
+use keepstone::ops;
 use keepstone::ops::tag::Change;
-use keepstone::ops::{Result, forget, keys, prune, rebuild, tag};
+use keepstone::ops::{forget, keys, prune, rebuild, tag};
 use keepstone::repo::{Repository, SealedRepository, session};
-use keepstone::store::{Area, Memory, ObjectStore};
-use keepstone::store::{Crash, Fault};
+use keepstone::store::{Area, Crash, Error, Fault, Key, Listed, Memory, ObjectStore, Put, Upload};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Four nights of a file that changes a little and of one that is new every night; the first two are forgotten, so
@@ -59,7 +59,7 @@ fn check(store: &Memory, clock: &Clock, what: &str) {
 }
 
 /// What is stopped: it gets the store that will fail and the clock.
-type Act<'a> = &'a dyn Fn(Arc<dyn ObjectStore>, &Clock) -> Result<()>;
+type Act<'a> = &'a dyn Fn(Arc<dyn ObjectStore>, &Clock) -> ops::Result<()>;
 
 /// Runs `act` on copies of `vault`, crashing at each of its changes in turn, in both ways.
 fn crash_everywhere(vault: &Vault, act: Act<'_>) -> u64 {
@@ -251,7 +251,7 @@ fn new_key() -> Unlock {
 }
 
 /// After a crash at any change of slots, the old secret or the new one opens.
-fn crash_key_change(vault: &Vault, act: impl Fn(Arc<dyn ObjectStore>, &Clock) -> Result<()>) {
+fn crash_key_change(vault: &Vault, act: impl Fn(Arc<dyn ObjectStore>, &Clock) -> ops::Result<()>) {
     for crash in [Crash::Before, Crash::After] {
         for change in 1.. {
             let (store, clock) = vault.copy();
@@ -286,4 +286,135 @@ fn a_change_of_keys_that_is_killed_at_any_change_locks_nobody_out() {
         let context = open(store, clock)?;
         keys::remove(&context, context.repository.slot(), true).map(|_| ())
     });
+}
+
+/// A store whose deletions last only once they are flushed.
+#[derive(Clone)]
+struct Forgetful {
+    inner: Memory,
+    deleted: Arc<Mutex<Vec<(Key, Vec<u8>)>>>,
+}
+
+impl Forgetful {
+    /// The areas where deletions have not lasted.
+    fn areas(&self) -> Vec<Area> {
+        let deleted = self.deleted.lock().unwrap();
+        Area::ALL.into_iter().filter(|area| deleted.iter().any(|(key, _)| key.area() == *area)).collect()
+    }
+
+    /// What is there after a power cut that undid the deletions of one area.
+    fn after_power_cut(&self, area: Area, clock: &Clock) -> Memory {
+        let copy = Memory::with_clock(clock.clone());
+        for key in keys_of(&self.inner) {
+            copy.put(&key, &self.inner.get(&key, u64::MAX).unwrap()).unwrap();
+        }
+        for (key, bytes) in self.deleted.lock().unwrap().iter().filter(|(key, _)| key.area() == area) {
+            copy.put(key, bytes).unwrap();
+        }
+        copy
+    }
+}
+
+impl ObjectStore for Forgetful {
+    fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
+        // Naming an object flushes its folder.
+        self.deleted.lock().unwrap().retain(|(deleted, _)| deleted.area() != key.area());
+        self.inner.put(key, bytes)
+    }
+    fn begin(&self) -> Result<Box<dyn Upload>, Error> {
+        self.inner.begin()
+    }
+    fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
+        self.inner.replace(key, bytes)
+    }
+    fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, Error> {
+        self.inner.get(key, limit_bytes)
+    }
+    fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
+        self.inner.get_range(key, offset, length)
+    }
+    fn size(&self, key: &Key) -> Result<u64, Error> {
+        self.inner.size(key)
+    }
+    fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
+        self.inner.list(area, each)
+    }
+    fn delete(&self, key: &Key) -> Result<(), Error> {
+        if let Ok(bytes) = self.inner.get(key, u64::MAX) {
+            self.deleted.lock().unwrap().push((key.clone(), bytes));
+        }
+        self.inner.delete(key)
+    }
+    fn flush(&self, area: Area) -> Result<(), Error> {
+        self.deleted.lock().unwrap().retain(|(deleted, _)| deleted.area() != area);
+        Ok(())
+    }
+    fn location(&self) -> String {
+        "forgetful".to_owned()
+    }
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Cuts the power at each change of `act` in turn: whichever area's deletions are undone, nothing is damaged, and the
+/// next prune leaves it so.
+fn cut_power_everywhere(vault: &Vault, act: Act<'_>) -> u64 {
+    let mut undone = 0;
+    for change in 1.. {
+        let (inner, clock) = vault.copy();
+        let forgetful = Forgetful { inner, deleted: Arc::default() };
+        let fault = Fault::new(forgetful.clone());
+        fault.crash_at(change, Crash::After);
+        let done = act(Arc::new(fault.clone()), &clock);
+        for area in forgetful.areas() {
+            undone += 1;
+            let store = forgetful.after_power_cut(area, &clock);
+            let again = || open(Arc::new(store.clone()), &clock).unwrap();
+            let found = verify_all(&again()).unwrap();
+            assert!(!found.damage, "change {change}, {area:?} undone: {:?}", found.damages);
+            clock.advance(Duration::from_secs(25 * 3600));
+            prune_all(&again()).unwrap();
+            let found = verify_all(&again()).unwrap();
+            assert!(!found.damage, "change {change}, {area:?} undone, after a prune: {:?}", found.damages);
+        }
+        if !fault.crashed() {
+            done.unwrap();
+            return undone;
+        }
+    }
+    unreachable!("the last round returns")
+}
+
+#[test]
+fn a_power_cut_that_brings_back_what_was_deleted_damages_nothing() {
+    let vault = nights();
+    let undone = cut_power_everywhere(&vault, &|store, clock| {
+        let context = open(store, clock)?;
+        let oldest = keepstone::repo::snapshots::list(&context.repository)?.0[0].id;
+        forget::remove(&context, oldest)?;
+        prune_all(&context).map(|_| ())
+    });
+    assert!(undone > 5, "{undone} undone");
+    cut_power_everywhere(&vault, &|store, clock| rebuild::rebuild_index(&open(store, clock)?).map(|_| ()));
+}
+
+#[test]
+fn a_removed_key_does_not_come_back() {
+    let vault = Vault::new();
+    vault.write("file", &noise(1, 10_000));
+    vault.back_up();
+    let added = keys::add(&vault.open(), &new_key(), GuardKind::KeyFile, "new").unwrap().id;
+    let forgetful = Forgetful { inner: vault.store.clone(), deleted: Arc::default() };
+    let context = open(Arc::new(forgetful.clone()), &vault.clock).unwrap();
+    keys::remove(&context, added, false).unwrap();
+    assert!(!forgetful.areas().contains(&Area::Keys));
+    let snapshot = keepstone::repo::snapshots::names(&context.repository).unwrap();
+    let options = forget::Options {
+        selection: forget::Selection::Ids(snapshot),
+        zone: keepstone::base::TimeZone::UTC,
+        dry_run: false,
+    };
+    forget::forget(&context, &options).unwrap();
+    assert!(!forgetful.areas().contains(&Area::Snapshots));
 }

@@ -235,6 +235,34 @@ fn a_base_lives_while_anything_on_it_lies_in_a_pack_that_stays() {
 }
 
 #[test]
+fn what_dead_differences_hang_on_counts_as_unused() {
+    let vault = Vault::new();
+    let mut dump = noise(1, 400_000);
+    vault.write("dump", &dump);
+    vault.back_up();
+    (0..40).for_each(|place| dump[place * 10_000 + 5000..][..10].copy_from_slice(&noise(place as u64, 10)));
+    vault.write("dump", &dump);
+    vault.write("stays", &noise(2, 1_000_000));
+    vault.back_up();
+    vault.write("dump", &noise(3, 1000));
+    vault.back_up();
+    forget::forget(&vault.open(), &policy(last(1))).unwrap();
+    let prune = |max_unused: &str| {
+        let options = prune::Options { max_unused: max_unused.parse().unwrap(), ..prune::Options::default() };
+        prune::prune(&vault.open(), &options).unwrap()
+    };
+    // Differences of some hundred bytes each, together far below five per cent, keep 400,000.
+    let kept = prune("unlimited");
+    assert!((300_000..450_000).contains(&kept.pinned_bytes), "{kept:?}");
+    assert!(prune("60%").packs_repacked == 0);
+    let freed = prune("5%");
+    assert_eq!((freed.packs_repacked, freed.pinned_bytes), (1, 0), "{freed:?}");
+    assert!(bytes(&vault.store, Area::Packs) < 1_060_000, "{freed:?}");
+    read_index(&vault.open()).unwrap();
+    read_everything(&vault.open()).unwrap();
+}
+
+#[test]
 fn the_index_comes_back_from_the_packs() {
     let vault = vault(2);
     let blobs = read_everything(&vault.open()).unwrap();

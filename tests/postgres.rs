@@ -1,6 +1,8 @@
 //! PostgreSQL, with a real server.
 
 mod back;
+mod back_program;
+mod back_verbs;
 mod connection;
 mod dump;
 mod taken;

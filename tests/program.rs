@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 /// The password of every repository made here.
@@ -88,16 +88,29 @@ impl Place {
 
     /// Runs after `change` had its way with the command, and writes `input` to its standard input.
     pub fn run_with<S: AsRef<OsStr>>(&self, args: &[S], change: impl FnOnce(&mut Command), input: &[u8]) -> Run {
+        let mut command = self.command(args);
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
+        // A command that ends without reading its input is none of our business.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        Run::of(child)
+    }
+
+    /// The program as [`Place::run`] starts it.
+    pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keepstone"));
         command.current_dir(self.folder.path()).args(args).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("TZ", "UTC").env("USER", "ann");
         command.env("KEEPSTONE_REPOSITORY", "vault").env("KEEPSTONE_PASSWORD", PASSWORD);
         command.env("KEEPSTONE_CACHE_DIR", self.path("cache"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        change(&mut command);
-        let mut child = command.spawn().unwrap();
-        // A command that ends without reading its input is none of our business.
-        let _ = child.stdin.take().unwrap().write_all(input);
+        command
+    }
+}
+
+impl Run {
+    /// Waits for the end of a program; its input is closed.
+    pub fn of(child: Child) -> Run {
         let output = child.wait_with_output().unwrap();
         Run {
             code: output.status.code().unwrap_or(-1),
@@ -105,9 +118,7 @@ impl Place {
             err: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
-}
 
-impl Run {
     /// Says what was printed when the exit code is another.
     #[track_caller]
     pub fn expect(self, code: i32) -> Run {

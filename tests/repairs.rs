@@ -251,3 +251,19 @@ fn a_key_whose_first_copy_is_damaged_is_wrapped_anew_all_the_same() {
     place.run(&[&["key", "rewrap"], &crate::program::CHEAP[..]].concat()).expect(0);
     place.run(&["verify", "--structure"]).expect(0);
 }
+
+#[test]
+fn forget_says_when_nothing_is_meant() {
+    let place = Place::with_snapshot();
+    let none = place.run(&["forget", "--keep-last", "1", "--host", "nobody"]).expect(0).text();
+    assert!(none.contains("no snapshot is meant") && none.contains("1 snapshot"), "{none}");
+    let none = last(&place.run(&["forget", "--keep-last", "1", "--tag", "none", "--json"]).expect(0));
+    assert_eq!((&none["matched"], &none["remaining"]), (&Value::from(0), &Value::from(1)));
+    let missing = place.run(&["forget", "latest", "00000000", "ffffffff"]).expect(1).err;
+    assert!(
+        missing.contains("00000000") && missing.contains("ffffffff") && missing.contains("Nothing was"),
+        "{missing}"
+    );
+    let one = last(&place.run(&["forget", "--keep-last", "1", "--json"]).expect(0));
+    assert_eq!(one["matched"], 1);
+}

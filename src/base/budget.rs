@@ -48,6 +48,14 @@ impl Budget {
         Permit { budget: self.clone(), bytes }
     }
 
+    /// Takes `bytes` if they are free, and does not wait.
+    pub fn try_take(&self, bytes: usize) -> Option<Permit> {
+        let bytes = bytes.min(self.0.total_bytes);
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.free_bytes = state.free_bytes.checked_sub(bytes)?;
+        Some(Permit { budget: self.clone(), bytes })
+    }
+
     /// The whole budget in bytes.
     pub fn total_bytes(&self) -> usize {
         self.0.total_bytes

@@ -5,7 +5,7 @@
 //! for it is deaf to [`Stop`].
 
 use super::Stop;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use super::stop::{LOOK_EVERY, Stoppable};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -28,8 +28,6 @@ pub const SECRET_VARIABLES: [&str; 5] = [
 /// The end of a child's standard error that is kept.
 pub const ERRORS_BYTES: usize = 4 << 10;
 
-/// How often a wait looks whether somebody asked to stop.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How many looks a child that was asked to end gets before it is killed: a second.
 const GRACE_LOOKS: usize = 20;
 /// How long a child that has ended may leave its standard error open. A daemon that it started, such as the master of
@@ -102,7 +100,7 @@ impl Program {
             self.command.process_group(0);
         }
         let mut process = self.command.spawn()?;
-        let output = process.stdout.take().map(|pipe| Output { pipe, stop: stop.clone() });
+        let output = process.stdout.take().map(|pipe| Stoppable::new(pipe, stop.clone()));
         let input = process.stdin.take();
         let said = process.stderr.take();
         // From here on a failure ends the child: `Child` does so when it is dropped.
@@ -215,27 +213,7 @@ impl Drop for Child {
 
 /// What a child prints. Reading ends with an error when somebody asks to stop; a child that prints nothing does not
 /// keep the reader.
-pub struct Output {
-    pipe: ChildStdout,
-    stop: Stop,
-}
-
-impl Read for Output {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let pause = Timespec { tv_sec: 0, tv_nsec: LOOK_EVERY.subsec_nanos().into() };
-        loop {
-            if self.stop.raised() {
-                // Not `ErrorKind::Interrupted`: readers would try again.
-                return Err(io::Error::other("stopped"));
-            }
-            match poll(&mut [PollFd::new(&self.pipe, PollFlags::IN)], Some(&pause)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                Ok(_) => return self.pipe.read(into),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
+pub type Output = Stoppable<ChildStdout>;
 
 /// The end of what a child says on standard error.
 #[derive(Default)]

@@ -1,7 +1,14 @@
 //! A flag that asks everybody to stop.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How often a wait looks whether somebody asked to stop.
+pub const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A shared flag: once raised it stays raised. Loops look at it between items, so that what is stored stays stored.
 #[derive(Clone, Default)]
@@ -51,5 +58,36 @@ mod tests {
         assert!(first.raised() && !whole.raised() && !second.raised() && !deep.raised());
         whole.raise();
         assert!(second.raised() && deep.raised());
+    }
+}
+
+/// Reads from a pipe, and no longer than until somebody asks to stop: who writes nothing into it keeps nobody. Nothing
+/// between it and the pipe may buffer.
+pub struct Stoppable<R> {
+    pipe: R,
+    stop: Stop,
+}
+
+impl<R: Read + AsFd> Stoppable<R> {
+    /// Reads from `pipe`.
+    pub fn new(pipe: R, stop: Stop) -> Stoppable<R> {
+        Stoppable { pipe, stop }
+    }
+}
+
+impl<R: Read + AsFd> Read for Stoppable<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let pause = Timespec { tv_sec: 0, tv_nsec: LOOK_EVERY.subsec_nanos().into() };
+        loop {
+            if self.stop.raised() {
+                // Not `ErrorKind::Interrupted`: readers would try again.
+                return Err(io::Error::other("stopped"));
+            }
+            match poll(&mut [PollFd::new(&self.pipe, PollFlags::IN)], Some(&pause)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return self.pipe.read(into),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }

@@ -21,7 +21,7 @@ pub struct Error {
     /// `Unsupported`, `Refused`, `Usage`, `Interrupted`.
     pub kind: Kind,
     /// What the server calls the failure, if it came from there: an SQLSTATE such as `42501`, or a number.
-    pub code: Option<String>,
+    pub code: Option<Box<str>>,
 }
 
 impl Error {
@@ -45,7 +45,7 @@ impl Error {
     /// The same, with the server's own name of the failure.
     #[must_use]
     pub fn code(self, code: impl Into<String>) -> Error {
-        Error { code: Some(code.into()), ..self }
+        Error { code: Some(code.into().into_boxed_str()), ..self }
     }
 
     /// The same, of another kind: what a source refuses is something else than what a target refuses.

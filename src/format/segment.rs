@@ -68,7 +68,7 @@ record! {
     Head {
         /// The session that wrote it.
         1 => session: SessionId,
-        /// 0 for what a writer stores, higher for merges.
+        /// 0 for what a writer stores and what is left of that; one more for each merge of a level.
         2 => level: u32,
         /// The segments that it replaces.
         3 => supersedes: Vec<SegmentId>,

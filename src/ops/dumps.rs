@@ -222,9 +222,12 @@ impl TableChange {
     }
 }
 
+/// A table before and after.
+type Pair<'m> = (Option<&'m Table>, Option<&'m Table>);
+
 /// The tables that differ between two dumps, in the order of their names.
 pub fn compare(before: &Manifest, after: &Manifest) -> Vec<TableChange> {
-    let mut pairs: BTreeMap<(&str, &str), (Option<&Table>, Option<&Table>)> = BTreeMap::new();
+    let mut pairs: BTreeMap<(&str, &str), Pair<'_>> = BTreeMap::new();
     for table in &before.tables {
         pairs.entry((&table.schema, &table.name)).or_default().0 = Some(table);
     }

@@ -5,7 +5,9 @@ use super::{Context, Error, Result, dumps};
 use crate::db::Watch;
 use crate::format::dump::DumpKind;
 use crate::format::snapshot::Snapshot;
-use crate::target::postgres::{self, Exported, Programs};
+use crate::target::dump::Exported;
+use crate::target::mysql;
+use crate::target::postgres::{self, Programs};
 use std::io::Write;
 
 /// What a dump is written as.
@@ -34,10 +36,9 @@ pub fn export(
     let exported = match (kind, shape) {
         (DumpKind::Postgres, Shape::Sql) => postgres::export_sql(&stored, programs, out, &watch),
         (DumpKind::Postgres, Shape::Archive) => postgres::export_archive(&stored, out, &watch),
-        (DumpKind::Mysql, _) => {
-            return Err(Error::Usage(
-                "a dump of MySQL or MariaDB consists of SQL already: `keepstone ls` shows its streams".to_owned(),
-            ));
+        (DumpKind::Mysql, Shape::Sql) => mysql::export_sql(&stored, out, &watch),
+        (DumpKind::Mysql, Shape::Archive) => {
+            return Err(Error::Usage("archives are for PostgreSQL: write this dump with --as sql".to_owned()));
         }
     };
     stored.judge(exported)

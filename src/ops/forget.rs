@@ -14,6 +14,7 @@ use crate::format::run::Outcome as Ended;
 use crate::format::snapshot::Snapshot;
 use crate::repo::snapshots::Found;
 use crate::repo::{session, snapshots};
+use crate::store::Area;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which snapshots a policy looks at; all by default. The others are left alone.
@@ -234,7 +235,7 @@ fn apply(context: &Context, outcome: &mut Outcome) -> Result<()> {
         gone.reverse();
         group.removed = gone;
     }
-    Ok(())
+    Ok(context.repository.store().flush(Area::Snapshots)?)
 }
 
 /// Removes a snapshot. What its session left goes first: without the snapshot, which says that it has ended, its mark

@@ -5,14 +5,14 @@
 
 use super::Repository;
 use super::error::{Error, Result};
-use super::index::{Index, Place};
+use super::index::{Index, Marks, Place};
 use super::pack_reader::{cut_blob, decode_frame, read_block};
 use super::trees::GetBlob;
 use crate::base::{BlobId, Kind, PackId};
 use crate::compress::Decompressor;
 use crate::format::pack::{BlobKind, MAX_CHAIN_DEPTH};
 use std::collections::HashMap;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 /// The most frames decoded for one blob. Two bases each would allow 2^64 for the deepest chain; neighbours share
@@ -31,6 +31,12 @@ impl BlobBytes {
     /// Bytes that stand alone.
     pub fn whole(bytes: Vec<u8>) -> BlobBytes {
         BlobBytes { start: 0, end: bytes.len(), frame: Arc::new(bytes) }
+    }
+
+    /// A part of bytes that others have parts of too.
+    pub fn part(bytes: &Arc<Vec<u8>>, part: Range<usize>) -> BlobBytes {
+        assert!(part.start <= part.end && part.end <= bytes.len(), "a part lies in the whole");
+        BlobBytes { frame: bytes.clone(), start: part.start, end: part.end }
     }
 }
 
@@ -65,6 +71,11 @@ impl BlobReader {
             blocks: Cache::new(cache_bytes / 4),
             steps: 0,
         }
+    }
+
+    /// The marks of a blob; none if it is unknown.
+    pub fn marks(&self, id: &BlobId) -> Result<Marks> {
+        self.index.marks(id)
     }
 
     /// Reads a blob and proves its name. A place that is damaged is told to the index; another copy may do.

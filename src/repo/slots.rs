@@ -165,6 +165,8 @@ pub fn remove(store: &dyn ObjectStore, id: SlotId) -> Result<()> {
     let key = Key::new(Area::Keys, id);
     store.delete(&copy_of(&key))?;
     store.delete(&key)?;
+    // A key that was taken away must not open anything again after a power cut.
+    store.flush(Area::Keys)?;
     Ok(())
 }
 

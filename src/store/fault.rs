@@ -334,6 +334,11 @@ impl ObjectStore for Fault {
         })
     }
 
+    fn flush(&self, area: Area) -> Result<(), Error> {
+        self.check(Operation::Flush, area.folder())?;
+        self.inner.flush(area)
+    }
+
     fn location(&self) -> String {
         self.inner.location()
     }

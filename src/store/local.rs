@@ -46,6 +46,8 @@ struct Place {
     root: OwnedFd,
     /// Folders whose own entry in their parent is known to be on the disk.
     durable_folders: Mutex<BTreeSet<String>>,
+    /// Fan-out folders that something was deleted from since they were flushed.
+    unflushed_fans: Mutex<BTreeSet<String>>,
     /// Set once the file system turned out not to know `RENAME_NOREPLACE` (NFS, some FUSE).
     names_by_link: AtomicBool,
     clock: Clock,
@@ -82,6 +84,7 @@ impl Local {
                 path: path.to_owned(),
                 root,
                 durable_folders: Mutex::default(),
+                unflushed_fans: Mutex::default(),
                 names_by_link: AtomicBool::new(false),
                 clock: Clock::System,
             }),
@@ -159,10 +162,34 @@ impl ObjectStore for Local {
 
     fn delete(&self, key: &Key) -> Result<(), Error> {
         match rustix::fs::unlinkat(&self.place.root, key.path(), AtFlags::empty()) {
-            // Not flushed: an object that comes back after a crash is garbage, and found as such again.
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Ok(()) => {
+                // Flushed later, all at once: see `flush`.
+                self.place.fans_deleted_from(key);
+                Ok(())
+            }
+            Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.place.failed(Operation::Delete, key, errno.into())),
         }
+    }
+
+    fn flush(&self, area: Area) -> Result<(), Error> {
+        let folders = match area.fans_out() {
+            true => std::mem::take(&mut *self.place.unflushed_fans()),
+            // Whoever deleted: a folder is flushed in one go.
+            false => BTreeSet::from([area.folder().to_owned()]),
+        };
+        for folder in &folders {
+            match self.place.flush_folder(folder) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    // Asked again, it does them all again.
+                    self.place.unflushed_fans().extend(folders.iter().filter(|_| area.fans_out()).cloned());
+                    return Err(self.place.failed_in(folder, &error));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn location(&self) -> String {
@@ -354,6 +381,16 @@ impl Place {
 
     fn flush_folder_of(&self, key: &Key) -> Result<(), Error> {
         self.flush_folder(&folder_of(key)).map_err(|error| self.failed(Operation::Put, key, error))
+    }
+
+    fn fans_deleted_from(&self, key: &Key) {
+        if key.area().fans_out() {
+            self.unflushed_fans().insert(folder_of(key));
+        }
+    }
+
+    fn unflushed_fans(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.unflushed_fans.lock().expect("nothing panics while it holds the set")
     }
 
     fn durable_folders(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
@@ -583,6 +620,22 @@ mod tests {
         }
         assert!(store.free_bytes().unwrap() > 0);
         assert_eq!(store.location(), path.display().to_string());
+    }
+
+    #[test]
+    fn a_flush_covers_every_folder_that_something_was_deleted_from() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        store.flush(Area::Index).unwrap();
+        let keys = ["aa1", "ab2", "ab3"].map(|name| Key::new(Area::Packs, name));
+        keys.iter().for_each(|key| assert_eq!(store.put(key, b"x").unwrap(), Put::Stored));
+        keys.iter().for_each(|key| store.delete(key).unwrap());
+        assert_eq!(*store.place.unflushed_fans(), BTreeSet::from(["packs/aa".to_owned(), "packs/ab".to_owned()]));
+        store.flush(Area::Index).unwrap();
+        assert_eq!(store.place.unflushed_fans().len(), 2);
+        fs::remove_dir(path.join("packs/aa")).unwrap();
+        store.flush(Area::Packs).unwrap();
+        assert!(store.place.unflushed_fans().is_empty());
     }
 
     #[test]

@@ -174,6 +174,8 @@ pub enum Operation {
     Replace,
     /// [`ObjectStore::delete`].
     Delete,
+    /// [`ObjectStore::flush`].
+    Flush,
     /// [`ObjectStore::get`].
     Get,
     /// [`ObjectStore::get_range`].
@@ -196,6 +198,7 @@ impl Operation {
             Operation::Put | Operation::Finish => "write",
             Operation::Replace => "replace",
             Operation::Delete => "delete",
+            Operation::Flush => "flush",
             Operation::Get | Operation::GetRange => "read",
             Operation::Size => "look at",
             Operation::List => "list",
@@ -247,6 +250,8 @@ pub trait Upload: Write + Send {
 /// 8. A full disk or quota is [`Kind::Full`], a forbidden request [`Kind::Denied`], a fault that may pass
 ///    [`Kind::Unavailable`].
 /// 9. `replace` is atomic: a reader sees the old object or the new one; after a crash one of them is there.
+/// 10. What was deleted from an area may be there again after a crash of this machine, unless `flush` of that area has
+///     returned since.
 pub trait ObjectStore: Send + Sync {
     /// Stores `bytes` under `key` unless something is there.
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error>;
@@ -272,6 +277,13 @@ pub trait ObjectStore: Send + Sync {
 
     /// Removes an object; it is fine if there is none.
     fn delete(&self, key: &Key) -> Result<(), Error>;
+
+    /// Makes deletions in an area last. To be called before something else is deleted or promised that relies on them.
+    /// A store whose deletions last at once has nothing to do.
+    fn flush(&self, area: Area) -> Result<(), Error> {
+        let _ = area;
+        Ok(())
+    }
 
     /// Where this is, for messages: a path or a URL without secrets.
     fn location(&self) -> String;
@@ -311,6 +323,10 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
 
     fn delete(&self, key: &Key) -> Result<(), Error> {
         (**self).delete(key)
+    }
+
+    fn flush(&self, area: Area) -> Result<(), Error> {
+        (**self).flush(area)
     }
 
     fn location(&self) -> String {

@@ -158,6 +158,12 @@ impl ObjectStore for Record {
         deleted
     }
 
+    fn flush(&self, area: Area) -> Result<(), Error> {
+        let flushed = self.inner.flush(area);
+        self.enter(Operation::Flush, area.folder().to_owned(), 0, &flushed);
+        flushed
+    }
+
     fn location(&self) -> String {
         self.inner.location()
     }

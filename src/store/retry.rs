@@ -168,6 +168,10 @@ impl ObjectStore for Retry {
         self.again(Operation::Delete.verb(), || self.inner.delete(key))
     }
 
+    fn flush(&self, area: Area) -> Result<(), Error> {
+        self.again(Operation::Flush.verb(), || self.inner.flush(area))
+    }
+
     fn location(&self) -> String {
         self.inner.location()
     }

@@ -87,6 +87,26 @@ pub struct Restored {
     pub notes: Vec<String>,
 }
 
+/// What of a dump was written as one stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Tables with rows.
+    pub tables: u64,
+    /// Rows, as the manifest counts them.
+    pub rows: u64,
+    /// Bytes of rows.
+    pub bytes: u64,
+}
+
+impl Exported {
+    /// One more table with so many bytes of rows.
+    pub fn add(&mut self, table: &Table, bytes: u64) {
+        self.tables += 1;
+        self.rows += table.rows;
+        self.bytes += bytes;
+    }
+}
+
 /// A server on which dumps are tried out in databases of their own.
 pub trait DrillServer: Debug + Send + Sync {
     /// Which family of servers.

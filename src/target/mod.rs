@@ -2,4 +2,5 @@
 
 pub mod dump;
 pub mod files;
+pub mod mysql;
 pub mod postgres;

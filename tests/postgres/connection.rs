@@ -50,6 +50,12 @@ fn statements_are_answered_and_copies_go_both_ways() {
     let mut copy = connection.copy_in("COPY t FROM STDIN").unwrap();
     copy.write_all(b"x\ty\n").unwrap();
     assert!(copy.finish().unwrap_err().is("22P02"));
+    // What goes wrong between two rows is an error, never an end.
+    let mut copy =
+        connection.copy_out("COPY (SELECT 1 / (30000 - n) FROM generate_series(1, 40000) n) TO STDOUT").unwrap();
+    assert!(std::io::copy(&mut copy, &mut std::io::sink()).is_err());
+    assert!(copy.failure().unwrap().is("22012"));
+    drop(copy);
     connection.execute("DO $$ BEGIN RAISE WARNING 'look'; END $$").unwrap();
     assert_eq!(connection.notices(), ["WARNING: look"]);
 }
@@ -79,7 +85,10 @@ fn tls_is_verified_when_it_is_asked_for() {
     if server.connect("postgres").value("SHOW ssl").unwrap().as_deref() == Some("off") {
         // Some builds have no TLS: then there is nothing to see.
         let has_openssl = std::process::Command::new("openssl").arg("version").output().is_ok();
-        return if has_openssl { () } else { println!("skipped: there is no openssl to make a certificate with") };
+        if !has_openssl {
+            println!("skipped: there is no openssl to make a certificate with");
+        }
+        return;
     }
     let own = server.folder.join("data/server.crt");
     let readable = tempfile::NamedTempFile::new().unwrap();

@@ -19,15 +19,20 @@ pub const SUPERUSER: &str = "postgres";
 /// See [`SUPERUSER`]. Odd enough that a search for it finds nothing else.
 pub const PASSWORD: &str = "Gpw:7@q/secret";
 
-/// What the shell does: `$1` the folder, `$2` the programs, `$3` the port, `$4` the password file; settings follow.
+/// What the shell does: `$1` the folder, `$2` the programs, `$3` the port, `$4` the password file, `$5` and `$6`
+/// folder and port of the primary if it is to be a standby; settings follow.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
-folder=$1 programs=$2 port=$3 password=$4
-shift 4
+folder=$1 programs=$2 port=$3 password=$4 primary=$5 primary_port=$6
+shift 6
 cd "$folder" || exit 1
 export LC_ALL=C
-"$programs/initdb" -D data -U postgres --pwfile "$password" --auth-local=trust --auth-host=scram-sha-256 -E UTF8 --locale=C \
-    --no-sync >log 2>&1 || { cat log; exit 1; }
+if [ -n "$primary" ]; then
+    "$programs/pg_basebackup" -h "$primary" -p "$primary_port" -U postgres -D data -R -c fast --no-sync
+else
+    "$programs/initdb" -D data -U postgres --pwfile "$password" --auth-local=trust --auth-host=scram-sha-256 \
+        -E UTF8 --locale=C --no-sync
+fi >log 2>&1 || { cat log; exit 1; }
 tls=off
 ldd "$programs/postgres" | grep -q libssl &&
 openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
@@ -47,6 +52,28 @@ wait $server
 cd / && rm -rf "$folder"
 "#;
 
+/// What the shell of a pooler does: `$1` a folder, `$2` its port, `$3` and `$4` folder and port of the server.
+const POOLER: &str = r#"
+trap '' INT TERM HUP
+cd "$1" || exit 1
+echo '"postgres" ""' >users
+printf '%s\n' '[databases]' "* = host=$3 port=$4 user=postgres" '[pgbouncer]' "listen_port = $2" \
+    'listen_addr = 127.0.0.1' "unix_socket_dir =" 'auth_type = trust' "auth_file = $1/users" \
+    'pool_mode = transaction' >pooler.ini
+PATH=$PATH:/usr/sbin
+pgbouncer -q pooler.ini >log 2>&1 &
+pooler=$!
+for i in $(seq 200); do
+    grep -q 'process up' log && break
+    kill -0 $pooler 2>/dev/null || { cat log; exit 1; }
+    sleep 0.05
+done
+echo ready
+cat >/dev/null
+kill -KILL $pooler
+cd / && rm -rf "$1"
+"#;
+
 /// A running cluster.
 pub struct Server {
     /// The folder of its socket and its data.
@@ -62,7 +89,7 @@ pub struct Server {
 /// The cluster that all tests share, or none if PostgreSQL is not installed; the reason is printed then.
 pub fn server() -> Option<&'static Server> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
-    let server = SERVER.get_or_init(|| programs().map(|programs| start(&programs, &[]))).as_ref();
+    let server = SERVER.get_or_init(|| programs().map(|programs| start(&programs, None, &[]))).as_ref();
     if server.is_none() {
         println!("skipped: no server of PostgreSQL is installed");
     }
@@ -71,7 +98,27 @@ pub fn server() -> Option<&'static Server> {
 
 /// A cluster of its own with some settings, for a test that ends it.
 pub fn another(settings: &[&str]) -> Option<Server> {
-    server().map(|server| start(&server.programs, settings))
+    server().map(|server| start(&server.programs, None, settings))
+}
+
+/// A standby that follows `primary`.
+pub fn standby_of(primary: &Server) -> Server {
+    start(&primary.programs, Some(primary), &[])
+}
+
+/// A pooler in front of `server` that hands out its sessions by transaction, and the address of `database` through it;
+/// none if there is no such program.
+pub fn pooler_of(server: &Server, database: &str) -> Option<(Address, impl Sized)> {
+    let has_pgbouncer = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].iter().any(|path| Path::new(path).exists());
+    if !has_pgbouncer {
+        println!("skipped: pgbouncer is not installed");
+        return None;
+    }
+    let (folder, port) = (new_folder(), free_port());
+    let arguments = [folder.to_str().unwrap(), &port, server.folder.to_str().unwrap(), &server.port.to_string()];
+    let lifeline = start_shell(&folder, POOLER, &arguments);
+    let url = format!("postgresql://{SUPERUSER}@127.0.0.1:{port}/{database}");
+    Some((Address::parse(&url, &surroundings()).unwrap(), lifeline))
 }
 
 impl Server {
@@ -153,34 +200,51 @@ fn programs() -> Option<PathBuf> {
     found.pop().map(|(_, folder)| folder)
 }
 
-fn start(programs: &Path, settings: &[&str]) -> Server {
-    // Short, since the path of a socket has at most 107 bytes.
-    let folder = tempfile::Builder::new().prefix("ks-pg").tempdir().unwrap().keep();
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+fn start(programs: &Path, primary: Option<&Server>, settings: &[&str]) -> Server {
+    let (folder, port) = (new_folder(), free_port());
     let password = folder.join("password");
     std::fs::write(&password, PASSWORD).unwrap();
-    let is_root = rustix::process::geteuid().is_root();
-    let mut command = if is_root {
-        let owned = Command::new("chown").args(["-R", "nobody:nogroup"]).arg(&folder).status().unwrap();
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let mut arguments = vec![text(&folder), text(programs), port.clone(), text(&password)];
+    arguments.push(primary.map(|primary| text(&primary.folder)).unwrap_or_default());
+    arguments.push(primary.map(|primary| primary.port.to_string()).unwrap_or_default());
+    arguments.extend(settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let lifeline = start_shell(&folder, SCRIPT, &arguments);
+    Server { folder, port: port.parse().unwrap(), programs: programs.to_owned(), _lifeline: lifeline }
+}
+
+/// A folder for a server. Its path is short, since that of a socket has at most 107 bytes.
+fn new_folder() -> PathBuf {
+    let folder = tempfile::Builder::new().prefix("ks-pg").tempdir().unwrap().keep();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+fn free_port() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
+/// Runs a shell that stands beside a server, as nobody if we are root, until it says that it is ready. The shell
+/// outlives us and removes the folder; it ends when its input does.
+#[allow(clippy::zombie_processes)]
+fn start_shell(folder: &Path, script: &str, arguments: &[&str]) -> ChildStdin {
+    let mut command = if rustix::process::geteuid().is_root() {
+        let owned = Command::new("chown").args(["-R", "nobody:nogroup"]).arg(folder).status().unwrap();
         assert!(owned.success());
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "sh", "-c", SCRIPT, "sh"]);
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "sh"]);
         command
     } else {
-        let mut command = Command::new("sh");
-        command.args(["-c", SCRIPT, "sh"]);
-        command
+        Command::new("sh")
     };
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    command.arg(&folder).arg(programs).arg(port.to_string()).arg(&password);
-    command.args(settings.iter().flat_map(|setting| ["-c", setting]));
+    command.args(["-c", script, "sh"]).args(arguments);
     let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut said = String::new();
     for line in BufReader::new(keeper.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
         if line == "ready" {
-            let lifeline = keeper.stdin.take().unwrap();
-            return Server { folder, port, programs: programs.to_owned(), _lifeline: lifeline };
+            return keeper.stdin.take().unwrap();
         }
         said.push_str(&line);
         said.push('\n');

@@ -99,6 +99,22 @@ impl Server {
         self.run(client, sql)
     }
 
+    /// Runs statements that fail, and answers with why.
+    pub fn refused_in(&self, database: &str, sql: &str) -> String {
+        let mut client = self.client();
+        let mut child = client
+            .arg(format!("--database={database}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        assert!(!ended.status.success(), "{sql}");
+        String::from_utf8_lossy(&ended.stderr).into_owned()
+    }
+
     /// A database of this name, empty.
     pub fn fresh(&self, database: &str) {
         self.sql(&format!("DROP DATABASE IF EXISTS `{database}`; CREATE DATABASE `{database}` CHARACTER SET utf8mb4"));
@@ -118,6 +134,12 @@ impl Server {
     /// The URL of a database for the user `boss`, over TCP.
     pub fn url(&self, database: &str) -> String {
         self.url_of("boss", PASSWORD, database)
+    }
+
+    /// The certificate that the server shows to those who call it `localhost`; none if there is no openssl.
+    pub fn certificate(&self) -> Option<PathBuf> {
+        let path = self.folder.join("cert.pem");
+        path.exists().then_some(path)
     }
 
     /// The URL of a database for another user.
@@ -146,12 +168,17 @@ fn keeper(folder: &Path, port: u16) -> Result<Child, String> {
             chown "$user" . && chmod 755 .
             as="setpriv --reuid=$user --regid=$(id -g $user) --clear-groups"
         fi
+        tls=
+        if $as openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -days 2 \
+            -keyout key.pem -out cert.pem >openssl.log 2>&1; then
+            tls="--ssl-cert=$PWD/cert.pem --ssl-key=$PWD/key.pem"
+        fi
         $as mariadb-install-db --no-defaults --auth-root-authentication-method=normal --datadir="$PWD/data" \
             --skip-test-db >install.log 2>&1
         $as mariadbd --no-defaults --datadir="$PWD/data" --socket="$PWD/s" --pid-file="$PWD/pid" --port="$1" \
             --bind-address=127.0.0.1 --innodb-buffer-pool-size=32M --innodb-log-file-size=8M \
             --innodb-flush-log-at-trx-commit=0 --log-bin="$PWD/data/bin" --server-id=1 --skip-name-resolve \
-            --max-allowed-packet=64M >log 2>&1 &
+            --max-allowed-packet=64M --log-bin-trust-function-creators $tls >log 2>&1 &
         server=$!
         read -r _
         kill "$server"; wait "$server"

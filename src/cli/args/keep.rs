@@ -261,7 +261,7 @@ Examples:
 
 Refused (exit code 11) while a backup is at work.")]
 pub struct Prune {
-    /// How much unused content may stay where it is: 5%, 100M or unlimited
+    /// How much unused content may stay where it is, what unused differences hang on included: 5%, 100M or unlimited
     #[arg(long, value_name = "LIMIT", default_value = "5%")]
     pub max_unused: String,
     /// Write at most this much anew in one run

@@ -18,7 +18,7 @@ pub enum DumpFormat {
 /// What a dump of a database is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DatabaseFormat {
-    /// Plain SQL, for psql or another client
+    /// Plain SQL, for psql, mariadb or another client
     Sql,
     /// An archive in custom format, for pg_restore
     Archive,
@@ -32,6 +32,7 @@ Examples:
   keepstone dump latest /home/ann --archive tar | tar x
   keepstone dump latest shop.sql | psql shop
   keepstone dump latest --as sql --database shop | psql -X -v ON_ERROR_STOP=1 -1 shop_copy
+  keepstone dump latest --as sql --database wiki | mariadb wiki_copy
   keepstone dump latest --as archive > shop.dump; pg_restore --list shop.dump
 
 `--as sql` is for a database that is empty. Let psql stop at the first error and keep all or nothing, as above: a \

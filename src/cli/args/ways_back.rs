@@ -26,6 +26,9 @@ pub struct ToDatabase {
     /// Restore a dump into this PostgreSQL database: a URL, `key=value` words, or the name of a database
     #[arg(long, value_name = "URL", groups = ["where", "server"], help_heading = HEADING, conflicts_with_all = FOR_FILES)]
     pub to_postgres: Option<String>,
+    /// Restore a dump into this MySQL or MariaDB database: a URL, or the name of a database
+    #[arg(long, value_name = "URL", groups = ["where", "server"], help_heading = HEADING, conflicts_with_all = FOR_FILES)]
+    pub to_mysql: Option<String>,
     /// Which dump of the snapshot, if it holds several
     #[arg(long, value_name = "NAME", requires = "server", help_heading = HEADING)]
     pub database: Option<String>,
@@ -95,6 +98,7 @@ const FOR_FILES: [&str; 10] =
 Examples:
   keepstone drill latest --server postgres://drill@spare/postgres
   keepstone drill latest --server postgres://drill@spare/postgres --database shop --full
+  keepstone drill latest --server mysql://drill@spare
   keepstone drill latest --sample 5%            files only, where the snapshot has no databases
 
 Each database is restored into a new one called keepstone_drill_…, compared with what its dump \

@@ -10,11 +10,13 @@ use crate::cli::exit::Exit;
 use crate::cli::print::json::path_pair;
 use crate::cli::print::{human, table};
 use crate::cli::surroundings::{scratch, surroundings};
+use crate::db::mysql::{self, address as mysql_address};
 use crate::db::postgres::Address;
 use crate::format::snapshot::Snapshot;
 use crate::ops::drill::{self, DatabaseDrill, Difference, Ended, FilesDrill, Options, Outcome, Sample};
 use crate::ops::select;
 use crate::target::dump::DrillServer;
+use crate::target::mysql as on_mysql;
 use crate::target::postgres::{self, Programs};
 use serde::Serialize;
 
@@ -125,6 +127,11 @@ fn servers(app: &App, given: &Drill, scratch: &Scratch) -> Result<Vec<Box<dyn Dr
 
 fn server(app: &App, given: &Drill, url: &str, scratch: &Scratch) -> Result<Box<dyn DrillServer>> {
     let surroundings = surroundings();
+    if mysql_address::is_url(url) {
+        let address = mysql::Address::parse(url, &surroundings).map_err(crate::ops::Error::from)?;
+        address.notes.iter().for_each(|note| app.look.note(note));
+        return Ok(Box::new(on_mysql::Drill { address, jobs: usize::from(given.jobs) }));
+    }
     let address = Address::parse(url, &surroundings).map_err(crate::ops::Error::from)?;
     address.notes.iter().for_each(|note| app.look.note(note));
     Ok(Box::new(postgres::Drill {
@@ -236,7 +243,7 @@ fn print_text(app: &App, snapshot: &Snapshot, given: &Drill, outcome: &Outcome) 
 }
 
 fn database_line(drill: &DatabaseDrill) -> String {
-    let name = human::name(drill.database.as_bytes());
+    let name = name_of(drill);
     if let Some(message) = message(&drill.ended) {
         return format!("{name} did not come back: {}", human::name(message.as_bytes()));
     }
@@ -253,6 +260,13 @@ fn database_line(drill: &DatabaseDrill) -> String {
             count => human::counted(count, "difference"),
         }
     )
+}
+
+/// What the dump is called in the snapshot, and the database if it is called otherwise.
+fn name_of(drill: &DatabaseDrill) -> String {
+    let name = human::name(drill.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default());
+    let database = human::name(drill.database.as_bytes());
+    if name == database { name } else { format!("{name} (database {database})") }
 }
 
 fn print_differences(app: &App, outcome: &Outcome) {

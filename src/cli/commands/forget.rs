@@ -2,6 +2,7 @@
 
 use super::{filter, prune, selected, tell};
 use crate::base::clock::TimeZone;
+use crate::base::{Kind, SnapshotId};
 use crate::cli::app::App;
 use crate::cli::args::Forget;
 use crate::cli::error::{Error, Result};
@@ -9,17 +10,20 @@ use crate::cli::exit::Exit;
 use crate::cli::print::human;
 use crate::cli::print::json::{JsonProblem, JsonSnapshot, path_list, problems};
 use crate::cli::print::table::Table;
-use crate::ops::Context;
 use crate::ops::forget::{self, Filter, Group, Options, Outcome, Selection};
 use crate::ops::prune::Options as PruneOptions;
 use crate::ops::retention::{Period, Policy};
+use crate::ops::{Context, select};
 use serde::Serialize;
+use std::ffi::OsString;
 
 #[derive(Serialize)]
 struct JsonForget {
     message_type: &'static str,
     dry_run: bool,
     groups: Vec<JsonGroup>,
+    /// Snapshots that the filters let through, or that were named.
+    matched: u64,
     kept: u64,
     removed: u64,
     /// Snapshots in the repository afterwards.
@@ -77,11 +81,27 @@ pub fn run(app: &App, given: &Forget) -> Result<Exit> {
 fn selection(context: &Context, given: &Forget, policy: Policy) -> Result<Selection> {
     let wanted = filter(&given.filters);
     if !given.snapshots.is_empty() {
-        return Ok(Selection::Ids(selected(context, &given.snapshots, &wanted)?));
+        return Ok(Selection::Ids(named(context, &given.snapshots, &wanted)?));
     }
     let filter = Filter { hosts: wanted.hosts, paths: wanted.paths, tags: wanted.tags };
     let group_by = given.group_by.parse().map_err(|error| Error::usage(format!("{error}")))?;
     Ok(Selection::Policy { policy: Box::new(policy), filter, group_by })
+}
+
+/// The snapshots that are named. Those that do not exist are named all at once, and nothing is removed.
+fn named(context: &Context, texts: &[OsString], filter: &select::Filter) -> Result<Vec<SnapshotId>> {
+    let (mut ids, mut missing) = (Vec::new(), Vec::new());
+    for text in texts {
+        match selected(context, std::slice::from_ref(text), filter) {
+            Ok(found) => ids.extend(found),
+            Err(error) if error.kind() == Kind::NotFound => missing.push(error.to_string()),
+            Err(error) => return Err(error),
+        }
+    }
+    match missing.is_empty() {
+        true => Ok(ids),
+        false => Err(Error::Said(Kind::NotFound, format!("{}. Nothing was removed", missing.join("; ")))),
+    }
 }
 
 fn policy(given: &Forget) -> Result<Policy> {
@@ -111,6 +131,7 @@ fn print_json(app: &App, outcome: &Outcome) {
         message_type: "forget",
         dry_run: outcome.dry_run,
         groups: outcome.groups.iter().map(json_group).collect(),
+        matched: outcome.kept + outcome.removed,
         kept: outcome.kept,
         removed: outcome.removed,
         remaining: outcome.remaining,
@@ -137,6 +158,10 @@ fn json_group(group: &Group) -> JsonGroup {
 
 fn print_text(app: &App, outcome: &Outcome, prunes: bool) {
     let gone = if outcome.dry_run { "would go" } else { "removed" };
+    if outcome.groups.is_empty() {
+        let left = human::counted(outcome.remaining, "snapshot");
+        app.out.line(format!("no snapshot is meant by this policy and these filters; the repository has {left}"));
+    }
     for group in &outcome.groups {
         app.out.line(title(group));
         let mut table = Table::new(&["  ID", "Time", "State", "Reasons"]);

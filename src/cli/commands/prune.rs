@@ -24,6 +24,8 @@ struct JsonPrune {
     bytes_after: u64,
     freed_bytes: u64,
     unused_bytes: u64,
+    /// What only differences hang on that nobody needs.
+    pinned_bytes: u64,
     segments_before: u64,
     segments_after: u64,
     sessions_fenced: u64,
@@ -65,6 +67,7 @@ fn print_json(app: &App, outcome: &Outcome) {
         bytes_after: outcome.bytes_after,
         freed_bytes: outcome.freed_bytes,
         unused_bytes: outcome.unused_bytes,
+        pinned_bytes: outcome.pinned_bytes,
         segments_before: outcome.segments_before,
         segments_after: outcome.segments_after,
         sessions_fenced: outcome.sessions_fenced,
@@ -96,6 +99,9 @@ fn print_text(app: &App, outcome: &Outcome) {
         ),
         ("unused", format!("{} left in packs that are needed", human::bytes(outcome.unused_bytes))),
     ];
+    if outcome.pinned_bytes > 0 {
+        facts.push(("kept for", format!("differences that nobody needs: {}", human::bytes(outcome.pinned_bytes))));
+    }
     if let Some(waiting) = &outcome.waiting {
         facts.push(("waiting", format!("deletion is left to the next prune: {}", waiting.reason)));
     }

@@ -1,4 +1,4 @@
-//! `restore --to-postgres`: a dump back to a server.
+//! `restore --to-postgres` and `--to-mysql`: a dump back to a server.
 
 use super::{filter, restore_imported};
 use crate::base::Scratch;
@@ -14,6 +14,7 @@ use crate::format::snapshot::Snapshot;
 use crate::ops::restore_database::{DEFAULT_PATTERNS, Options, Outcome, Protection, restore_database};
 use crate::ops::select;
 use crate::target::dump::{DumpTarget, Restored, Step};
+use crate::target::mysql;
 use crate::target::postgres::{self, Destination, Phases, Programs};
 use serde::Serialize;
 
@@ -101,6 +102,9 @@ fn options(given: &ToDatabase, target: Box<dyn DumpTarget>) -> Options {
 
 /// The server and what is done there.
 fn target(app: &App, given: &ToDatabase, scratch: &Scratch) -> Result<Box<dyn DumpTarget>> {
+    if let Some(url) = &given.to_mysql {
+        return mysql_target(app, given, url);
+    }
     let url = given.to_postgres.as_deref().unwrap_or_default();
     let surroundings = surroundings();
     let address = Address::parse(url, &surroundings).map_err(crate::ops::Error::from)?;
@@ -124,6 +128,38 @@ fn target(app: &App, given: &ToDatabase, scratch: &Scratch) -> Result<Box<dyn Du
     };
     let programs = Programs { surroundings, folder: given.programs.clone() };
     Ok(Box::new(postgres::Target { address, options, programs }))
+}
+
+/// The same for MySQL and MariaDB, which know no schemas.
+fn mysql_target(app: &App, given: &ToDatabase, url: &str) -> Result<Box<dyn DumpTarget>> {
+    let unknown = [
+        ("--schema", !given.schema.is_empty()),
+        ("--globals", given.globals),
+        ("--no-acl", given.no_acl),
+        ("--programs", given.programs.is_some()),
+    ];
+    if let Some((option, _)) = unknown.into_iter().find(|(_, is_given)| *is_given) {
+        return Err(Error::usage(format!("{option} means nothing to MySQL and MariaDB: leave it out")));
+    }
+    let address = crate::db::mysql::Address::parse(url, &surroundings()).map_err(crate::ops::Error::from)?;
+    address.notes.iter().for_each(|note| app.look.note(note));
+    let phase = |phase| given.phase.is_empty() || given.phase.contains(&phase);
+    let options = mysql::Options {
+        destination: match (given.create, given.drop_existing) {
+            (_, true) => mysql::Destination::Replace,
+            (true, false) => mysql::Destination::Create,
+            (false, false) => mysql::Destination::Existing,
+        },
+        tables: given.table.iter().map(|table| table.name.clone()).collect(),
+        pre_data: phase(Phase::PreData),
+        data: phase(Phase::Data),
+        post_data: phase(Phase::PostData),
+        owners: !given.no_owner,
+        events: true,
+        jobs: usize::from(given.jobs),
+        analyze: !given.no_analyze,
+    };
+    Ok(Box::new(mysql::Target { address, options }))
 }
 
 fn print_json(app: &App, snapshot: &Snapshot, options: &Options, outcome: &Outcome) {
@@ -206,21 +242,42 @@ pub fn seconds(milliseconds: u64) -> String {
 
 fn conclude(app: &App, snapshot: &Snapshot, given: &ToDatabase, options: &Options, outcome: &Outcome, label: &str) {
     let id = snapshot.id.short();
-    let name = given.database.as_deref().map(|name| format!(" --database {}", human::shell_word(name)));
-    let name = name.unwrap_or_default();
     if options.validate_only {
-        // Without the URL: it may hold a password.
-        let next = format!("restore {id}{name} --to-postgres URL, without --validate-only");
-        return app.close(
-            "the dump: every byte that is needed was read and proven",
-            "nothing: nothing was written",
-            &next,
-        );
+        let safe = "the dump: every byte that is needed was read and proven";
+        return app.close(safe, "nothing: nothing was written", &format!("restore {id} {}", again(given)));
     }
     let safe = format!("{label}: every row was counted by the server");
     let not_safe = match outcome.failed_hooks.is_empty() {
         true => "nothing known; the content was not compared",
         false => "what the command that failed should have started",
     };
-    app.close(&safe, not_safe, &format!("drill {id}{name} --server URL --full"));
+    app.close(&safe, not_safe, &format!("drill {id}{} --server URL --full", which(given)));
+}
+
+fn which(given: &ToDatabase) -> String {
+    given.database.as_deref().map(|name| format!(" --database {}", human::shell_word(name))).unwrap_or_default()
+}
+
+/// The same once more, without the URL: it may hold a password.
+fn again(given: &ToDatabase) -> String {
+    let to = if given.to_mysql.is_some() { "--to-mysql" } else { "--to-postgres" };
+    let mut words = format!("{to} URL{}", which(given));
+    for (flag, is_given) in [
+        ("--create", given.create),
+        ("--drop-existing", given.drop_existing),
+        ("--no-owner", given.no_owner),
+        ("--no-acl", given.no_acl),
+        ("--globals", given.globals),
+    ] {
+        if is_given {
+            words.push_str(&format!(" {flag}"));
+        }
+    }
+    let named = given.confirm_destructive.iter().map(|name| ("--confirm-destructive", name.clone()));
+    let tables = given.table.iter().map(|table| ("--table", table.to_string()));
+    let schemas = given.schema.iter().map(|schema| ("--schema", schema.clone()));
+    for (flag, value) in named.chain(tables).chain(schemas) {
+        words.push_str(&format!(" {flag} {}", human::shell_word(&value)));
+    }
+    words
 }

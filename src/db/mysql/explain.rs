@@ -89,6 +89,7 @@ fn sense(code: u32, otherwise: Kind) -> (Kind, &'static str) {
         2006 | 2013 | 1053 | 1927 | 4031 => (Kind::Unavailable, "the server ended or cut the connection"),
         1205 | 1213 | 1969 | 3024 => (Kind::Unavailable, "another session held what this one needed"),
         1153 | 2020 => (otherwise, "raise max_allowed_packet on the server: a row is larger"),
+        1419 => (Kind::Denied, "grant SUPER, or set log_bin_trust_function_creators=1 on the server"),
         1251 | 2059 | 2061 => {
             (Kind::Unsupported, "this client program does not know how that user logs in: install the server's own")
         }

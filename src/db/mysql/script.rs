@@ -178,6 +178,10 @@ pub fn object(statement: &str) -> Option<String> {
     while name.is("IF") || name.is("NOT") || name.is("EXISTS") || name.is("BODY") {
         name = tokens.next()?;
     }
+    let mut rest = tokens;
+    if rest.next().is_some_and(|sign| sign.text == ".") {
+        name = rest.next()?;
+    }
     let (name, _) = quote::unquoted(name.text)?;
     Some(format!("{kind} {name}"))
 }
@@ -222,7 +226,54 @@ pub fn table_of_trigger(statement: &str) -> Option<String> {
         name = tokens.next()?;
     }
     tokens.find(|token| token.is("ON"))?;
-    quote::unquoted(tokens.next()?.text).map(|(name, _)| name)
+    let mut name = tokens.next()?;
+    if tokens.next().is_some_and(|sign| sign.text == ".") {
+        name = tokens.next()?;
+    }
+    quote::unquoted(name.text).map(|(name, _)| name)
+}
+
+/// A text whose views and triggers are about the tables of `now` where they were about those of `before`: servers, and
+/// who writes triggers, put the database's name before the table's now and then. A view in which something else has the
+/// database's name is left as it is.
+pub fn moved(text: &str, before: &str, now: &str) -> String {
+    let mut moved = String::with_capacity(text.len());
+    let mut from = 0;
+    for statement in statements(text) {
+        for place in qualifiers(statement.text, before) {
+            moved.push_str(&text[from..statement.place.start + place.start]);
+            moved.push_str(&quote::identifier(now));
+            from = statement.place.start + place.end;
+        }
+    }
+    moved.push_str(&text[from..]);
+    moved
+}
+
+/// Where a view, or the head of a trigger, has the name of the database before a point.
+fn qualifiers(statement: &str, database: &str) -> Vec<Range<usize>> {
+    let object = object(statement).unwrap_or_default();
+    let is_view = object.starts_with("view ");
+    if !is_view && !object.starts_with("trigger ") {
+        return Vec::new();
+    }
+    let tokens: Vec<Token<'_>> = tokens(statement).collect();
+    let begin = tokens.iter().position(|token| token.is("VIEW") || token.is("TRIGGER")).unwrap_or(0);
+    let head = tokens[begin..].iter().position(|token| token.is("FOR")).map_or(tokens.len(), |end| begin + end);
+    let end = if is_view { tokens.len() } else { head };
+    let is_name =
+        |token: &Token<'_>| quote::unquoted(token.text).is_some_and(|(name, rest)| name == database && rest.is_empty());
+    let sign = |at: usize| tokens.get(at).map_or("", |token| token.text);
+    let mut found = Vec::new();
+    for at in (begin..end).filter(|at| is_name(&tokens[*at]) && sign(at.wrapping_sub(1)) != ".") {
+        match (sign(at + 1), is_view) {
+            (".", _) => found.push(tokens[at].place.clone()),
+            // An alias of that name: nobody knows which is which.
+            (_, true) => return Vec::new(),
+            _ => {}
+        }
+    }
+    found
 }
 
 /// A sequence and where a text of counters puts it.
@@ -417,6 +468,35 @@ mod tests {
         assert!(without_sandbox_line(ROUTINES).starts_with("-- MariaDB dump\n"));
         let trigger = "/*!50003 CREATE*/ /*!50017 DEFINER=`r`@`h`*/ /*!50003 trigger `on` before insert on `c``d` for each row set @a=1 */";
         assert_eq!(table_of_trigger(trigger).as_deref(), Some("c`d"));
+    }
+
+    #[test]
+    fn views_and_triggers_move_with_their_database() {
+        for (before, after) in [
+            (
+                "CREATE VIEW `v` AS select `a b`.`t`.`x` AS `x`,'`a b`.' from `t` join `o`.`a b`",
+                "CREATE VIEW `v` AS select `n``w`.`t`.`x` AS `x`,'`a b`.' from `t` join `o`.`a b`",
+            ),
+            (
+                "CREATE VIEW `v` AS select `a b`.`x` AS `x` from `t` `a b`",
+                "CREATE VIEW `v` AS select `a b`.`x` AS `x` from `t` `a b`",
+            ),
+            (
+                "CREATE trigger `a b`.tr before insert on `a b`.`t` for each row insert into `a b`.u values (1)",
+                "CREATE trigger `n``w`.tr before insert on `n``w`.`t` for each row insert into `a b`.u values (1)",
+            ),
+            ("CREATE TABLE `a b`.`t` (x int)", "CREATE TABLE `a b`.`t` (x int)"),
+        ] {
+            assert_eq!(moved(&format!("{before};\n"), "a b", "n`w"), format!("{after};\n"));
+        }
+        assert_eq!(
+            table_of_trigger("CREATE TRIGGER d.tr BEFORE INSERT ON d.`t` FOR EACH ROW SET @a=1").as_deref(),
+            Some("t")
+        );
+        assert_eq!(
+            object("CREATE TRIGGER d.tr BEFORE INSERT ON d.t FOR EACH ROW SET @a=1").as_deref(),
+            Some("trigger tr")
+        );
     }
 
     #[test]

@@ -19,6 +19,8 @@ const FOLDERS_OF_VERSIONS: [(&str, &str); 3] =
     [("/usr/lib/postgresql", ""), ("/usr", "pgsql-"), ("/opt/homebrew/opt", "postgresql@")];
 /// The first minor versions whose `pg_dump` lets no object's name smuggle commands into a dump (CVE-2026-6477).
 const FIXED: [(u32, u32); 5] = [(14, 23), (15, 18), (16, 14), (17, 10), (18, 4)];
+/// A path where there is never a file.
+const NOWHERE: &str = "/dev/null/none";
 /// The longest answer to `--version` that is read, in bytes.
 const MAX_VERSION_BYTES: u64 = 1 << 10;
 
@@ -212,8 +214,8 @@ impl Address {
             ("PGAPPNAME", self.application_name.clone().into()),
             ("PGCONNECT_TIMEOUT", self.connect_timeout.as_secs().max(2).to_string().into()),
             ("PGOPTIONS", self.options.clone().unwrap_or_default().into()),
-            // A file that is none: nobody looks for other passwords than the one we found.
-            ("PGPASSFILE", "/dev/null".into()),
+            // Nobody looks for other passwords than the one we found.
+            ("PGPASSFILE", NOWHERE.into()),
             ("PG_COLOR", "never".into()),
             ("LC_ALL", "C".into()),
         ];
@@ -235,7 +237,7 @@ impl Address {
                 variables.extend(root_file(self).map(|file| ("PGSSLROOTCERT", file.into())));
             }
             // With a file that is there, `libpq` would look at certificates after all.
-            _ => variables.push(("PGSSLROOTCERT", "/dev/null/none".into())),
+            _ => variables.push(("PGSSLROOTCERT", NOWHERE.into())),
         }
         variables
     }

@@ -135,6 +135,8 @@ pub struct Found {
     pub problems: Vec<Problem>,
     /// How many problems there were.
     pub problem_count: u64,
+    /// Directories that could not be listed: there, and nothing in them was read.
+    pub unlisted: u64,
     /// Parts of the parent that could not be read; at most [`MAX_PROBLEMS`].
     pub damages: Vec<Problem>,
     /// Streams that ended well, and commands that failed.
@@ -220,6 +222,11 @@ impl<'a> Builder<'a> {
             }
             Step::Removed => self.differs(),
             Step::Leave => self.leave(),
+            Step::Unlisted(problem) => {
+                self.found.unlisted += 1;
+                self.problem(problem);
+                self.differs()
+            }
             Step::Damage(problem) => {
                 self.monitor.event(Event::Problem(&problem));
                 if self.found.damages.len() < MAX_PROBLEMS {

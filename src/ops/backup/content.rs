@@ -2,10 +2,9 @@
 
 use super::build::Sink;
 use super::read::Named;
-use crate::base::BlobId;
 use crate::format::tree::{HOLE, Node, NodeKind};
 use crate::repo::blob_reader::BlobReader;
-use crate::repo::blob_writer::{Hint, Next};
+use crate::repo::blob_writer::{Hint, Near, Next};
 use crate::repo::trees::{Chunks, Content, ListBuilder};
 use std::collections::VecDeque;
 
@@ -69,7 +68,7 @@ impl FileContent {
 /// The parent's chunks about the present place.
 struct Beside {
     chunks: Option<Chunks>,
-    window: VecDeque<BlobId>,
+    window: VecDeque<Near>,
     at: usize,
 }
 
@@ -84,7 +83,10 @@ impl Beside {
         while let Some(chunks) = self.chunks.as_mut().filter(|_| self.window.len() < self.at + ahead) {
             match chunks.next(reader) {
                 Ok(Some((HOLE, _))) => {}
-                Ok(Some((id, _))) => self.window.push_back(id),
+                Ok(Some((id, _))) => {
+                    let marks = reader.marks(&id).unwrap_or_default();
+                    self.window.push_back(Near { id, marks });
+                }
                 // A parent that cannot be read is no help, and no harm.
                 Ok(None) | Err(_) => self.chunks = None,
             }
@@ -92,7 +94,7 @@ impl Beside {
     }
 
     /// The chunks that are near, and the present place among them.
-    fn window(&mut self) -> (&[BlobId], usize) {
+    fn window(&mut self) -> (&[Near], usize) {
         let from = self.at.saturating_sub(NEAR);
         let to = (self.at + NEAR).min(self.window.len());
         (&self.window.make_contiguous()[from..to], self.at - from)
@@ -100,7 +102,7 @@ impl Beside {
 
     /// Finds the place of the next chunk. If nobody knows it, one chunk has probably taken the place of one.
     fn advance(&mut self, next: Next, reader: &mut BlobReader) {
-        let find = |window: &VecDeque<BlobId>, id| window.iter().position(|near| *near == id);
+        let find = |window: &VecDeque<Near>, id| window.iter().position(|near| near.id == id);
         let near = |place: &usize| place.abs_diff(self.at) <= NEAR;
         let at = match next {
             Next::Behind(id) => {

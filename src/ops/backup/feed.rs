@@ -270,7 +270,6 @@ impl<'f> Feed<'f> {
         // One stream that fails stops the others of its source, and nobody else.
         let stop = stop.child();
         let attempt = Attempt { feed: self, number, fed, stop: &stop, sender };
-        self.monitor.event(Event::Current(&fed.label()));
         match &fed.origin {
             Origin::Dump(source) => attempt.dump(&**source),
             Origin::Command(line) => attempt.command(line),
@@ -409,8 +408,9 @@ impl Attempt<'_> {
         let _permit = feed.budget.take(feed.namer.stream_bytes());
         let mut buffer = feed.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let buffer = buffer.get_or_insert_with(|| feed.namer.stream_buffer());
-        let name = [self.fed.label().as_bytes(), b"/", path.as_bytes()].concat();
-        let mut start = Some(feed.namer.stream_start("stream", &name));
+        let name = format!("{}/{path}", self.fed.label());
+        feed.monitor.event(Event::Current(name.trim_end_matches('/')));
+        let mut start = Some(feed.namer.stream_start("stream", name.as_bytes()));
         let mut sending = Sending { attempt: self, id, bytes: 0, short: Vec::new() };
         let mut consume = |reader: &mut dyn Read| {
             let mut sent = Ok(());

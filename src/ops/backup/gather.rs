@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::mpsc::Receiver;
 
 use super::super::browse::components;
-use super::super::walk::{Step, Walk};
+use super::super::walk::{Step, Walk, show};
 use super::super::{Error, Result};
 
 /// Chunks that lie in the node of a stream; longer lists lie outside, so that the nodes of some thousand large tables
@@ -31,6 +31,9 @@ use super::super::{Error, Result};
 const NODE_CHUNKS: usize = 32;
 /// The most streams of an earlier dump that are remembered because they are gone.
 const GONE_STREAMS: usize = 10_000;
+
+/// Damages of earlier snapshots that are told.
+const MAX_DAMAGES: usize = 20;
 
 /// A dump that ended well.
 #[derive(Clone, Debug)]
@@ -366,11 +369,23 @@ impl Gather<'_, '_> {
         let mut tree = Some(root);
         let mut found = None;
         for name in components(path) {
-            let node = find(tree?, name, &mut self.builder.reader).ok()??;
+            let node = find(tree?, name, &mut self.builder.reader);
+            let node = node.inspect_err(|error| self.cannot_read_past(path, error)).ok()??;
             tree = node.tree;
             found = Some(node);
         }
         found
+    }
+
+    /// An earlier snapshot that is damaged takes nothing from this one, but somebody should know.
+    fn cannot_read_past(&mut self, path: &[u8], error: &RepoError) {
+        let damages = &mut self.builder.found.damages;
+        if matches!(error.kind(), Kind::Damaged | Kind::NotFound) && damages.len() < MAX_DAMAGES {
+            let text = format!("cannot read {} of an earlier snapshot: {error}", show(path));
+            let problem = Problem::new("an earlier snapshot", text, Kind::Damaged);
+            self.builder.monitor.event(Event::Problem(&problem));
+            damages.push(problem);
+        }
     }
 }
 
@@ -396,8 +411,12 @@ fn differs(manifest: &Manifest, part: &Part) -> Option<String> {
         }
     }
     let told: HashSet<&str> = manifest.streams.iter().map(|stream| stream.path.as_str()).collect();
-    let silent = part.paths.iter().find(|path| !told.contains(path.as_str()))?;
-    Some(format!("its manifest does not say what {silent} is"))
+    if let Some(silent) = part.paths.iter().find(|path| !told.contains(path.as_str())) {
+        return Some(format!("its manifest does not say what {silent} is"));
+    }
+    let streams = manifest.tables.iter().filter_map(|table| table.stream.as_deref());
+    let missing = streams.into_iter().find(|stream| !told.contains(stream))?;
+    Some(format!("its manifest says that rows are in {missing}, which did not come"))
 }
 
 /// What the snapshot says of a dump.

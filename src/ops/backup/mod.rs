@@ -64,7 +64,7 @@ const READERS: usize = 8;
 /// Bytes of files that may be read ahead.
 const READ_AHEAD_BYTES: usize = 20 << 20;
 /// Raw bytes that may be between compression and pack.
-const IN_FLIGHT_BYTES: usize = 20 << 20;
+const IN_FLIGHT_BYTES: usize = 16 << 20;
 /// Decoded frames of the parent's trees that the walk and the builder keep, each.
 const PARENT_FRAMES_BYTES: usize = 6 << 20;
 /// Batches of steps that may wait for the builder.
@@ -284,10 +284,11 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
         Sink::Dry(dry) => dry.counters,
     };
     let root = root?;
+    let unlisted = found.unlisted;
     let mut outcome = outcome(found, &counters, past.parent.as_ref().map(|parent| parent.id));
     outcome.damages.splice(0..0, damages);
     outcome.damages.extend(damaged_bases(context, &counters));
-    refuse_nothing(&outcome, sources.ways().above())?;
+    refuse_nothing(&outcome, sources.ways().above() + unlisted)?;
     let Some(session) = session else { return Ok(outcome) };
     let mut snapshot = snapshot_of(context, options, &sources, session.id(), root, begun_ns, &outcome);
     snapshot.segments = context.index.newest_segments()?;
@@ -514,10 +515,11 @@ fn outcome(found: Found, counters: &Counters, parent: Option<SnapshotId>) -> Out
     }
 }
 
-/// A source of which nothing could be read makes no snapshot. The directories `above` the sources are no sources.
-fn refuse_nothing(outcome: &Outcome, above: u64) -> Result<()> {
+/// A source of which nothing could be read makes no snapshot. The directories above the sources are no sources, and
+/// those that could not be listed were not read: so many are `unread`.
+fn refuse_nothing(outcome: &Outcome, unread: u64) -> Result<()> {
     let totals = &outcome.totals;
-    let nothing = totals.files + totals.others == 0 && totals.directories <= above;
+    let nothing = totals.files + totals.others == 0 && totals.directories <= unread;
     if nothing && outcome.problem_count > 0 {
         let why = outcome.problems.first().map_or(String::new(), |problem| problem.message.clone());
         let text = format!("nothing could be read, so there is no snapshot: {why}");

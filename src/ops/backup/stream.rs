@@ -2,13 +2,16 @@
 
 use super::StreamKind;
 use crate::base::child::Program;
+use crate::base::stop::Stoppable;
 use crate::base::{Kind, Problem, Stop};
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::meta::{EntryKind, Meta};
 use crate::format::snapshot::Stream;
 use crate::format::tree::Node;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{Read, stdin};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 use super::super::{Error, Result};
@@ -63,7 +66,8 @@ pub fn read(
         StreamKind::Stdin => {
             stream.kind = "stdin".to_owned();
             let failed = |source| Error::Io { what: "read standard input".to_owned(), source };
-            stream.bytes = consume(&mut stdin().lock()).map_err(failed)?;
+            let input = stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+            stream.bytes = consume(&mut Stoppable::new(File::from(input), stop.clone())).map_err(failed)?;
         }
         StreamKind::Command(command) => {
             stream.kind = "command".to_owned();

@@ -56,6 +56,8 @@ pub enum Step {
     Leave,
     /// Something could not be read.
     Problem(Problem),
+    /// A directory that was entered could not be listed.
+    Unlisted(Problem),
     /// A part of the parent could not be read.
     Damage(Problem),
 }
@@ -167,7 +169,9 @@ impl Walker {
         before: &mut Before,
     ) -> Result<bool, Gone> {
         let mut taken = false;
-        while !taken && let Some(node) = gathered.pop_front_if(|node| name.is_none_or(|name| *node.name.0 <= *name)) {
+        let comes = |node: &Node| name.is_none_or(|name| *node.name.0 <= *name);
+        while !taken && gathered.front().is_some_and(comes) {
+            let Some(node) = gathered.pop_front() else { break };
             taken = name == Some(&node.name.0);
             let old = self.take_before(before, &node.name.0)?;
             let same = old.is_some_and(|old| old == node);
@@ -324,7 +328,7 @@ impl Walker {
         let listing = match self.walk.scan.list(entry) {
             Ok(listing) => listing,
             Err(error) => {
-                self.push(Step::Problem(error.problem()))?;
+                self.push(Step::Unlisted(error.problem()))?;
                 let mut before = self.before(tree)?;
                 self.gathered_before(&mut gathered, None, &mut before)?;
                 return self.rest_is_removed(&mut before);

@@ -21,7 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
 /// Bytes of content in a window.
-const WINDOW_BYTES: u64 = if cfg!(test) { 100_000 } else { 16 << 20 };
+const WINDOW_BYTES: u64 = if cfg!(test) { 100_000 } else { 12 << 20 };
 /// Entries and chunks of a window.
 const WINDOW_ITEMS: usize = 4096;
 
@@ -113,6 +113,7 @@ impl<E> Feeder<E> {
                 self.add(Item::Zeros(length), 0)?;
             } else {
                 let slot = self.slot(id, length);
+                self.window.slots.wanted_once_more(slot);
                 self.add(Item::Slot(slot), 0)?;
             }
             context.check_stop()?;
@@ -172,9 +173,12 @@ impl<E> Stream<E> {
     /// The next entry, or none at the end. Content of the last one that was not taken is skipped.
     pub fn entry(&mut self) -> Result<Option<E>, repo::Error> {
         while let Some(item) = self.item()? {
-            let item = item.take();
+            let entry = match item {
+                Some(Item::Entry(_)) => item.take(),
+                _ => None,
+            };
             self.pass();
-            if let Some(Item::Entry(entry)) = item {
+            if let Some(Item::Entry(entry)) = entry {
                 return Ok(Some(entry));
             }
         }
@@ -195,6 +199,11 @@ impl<E> Stream<E> {
     }
 
     fn pass(&mut self) {
+        if let Some(window) = &self.window
+            && let Some(Some(Item::Slot(slot))) = window.items.get(self.next)
+        {
+            window.slots.taken_once(*slot);
+        }
         self.next += 1;
         self.at = 0;
     }
@@ -266,33 +275,50 @@ pub fn repo_error(error: io::Error) -> Result<repo::Error, io::Error> {
 /// The chunks of a window as they come.
 #[derive(Default)]
 struct Slots {
-    slots: Mutex<Vec<Slot>>,
+    /// Each with the number of items that will take it.
+    slots: Mutex<Vec<(Slot, usize)>>,
     changed: Condvar,
 }
 
 enum Slot {
     Waiting,
     Filled(Result<Arc<Vec<u8>>, String>, BlobId),
-    /// There will be nothing: reading was given up.
+    /// There is nothing any more, or never will be because reading was given up.
     Lost,
 }
 
 impl Slots {
-    fn lock(&self) -> MutexGuard<'_, Vec<Slot>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Slot, usize)>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn promise(slots: &Arc<Slots>, id: BlobId) -> Promise {
         let mut all = slots.lock();
-        all.push(Slot::Waiting);
+        all.push((Slot::Waiting, 0));
         Promise { slots: slots.clone(), slot: all.len() - 1, id }
     }
 
     fn set(&self, slot: usize, state: Slot) {
         let mut slots = self.lock();
-        if let Some(place @ Slot::Waiting) = slots.get_mut(slot) {
+        if let Some((place @ Slot::Waiting, _)) = slots.get_mut(slot) {
             *place = state;
             self.changed.notify_all();
+        }
+    }
+
+    fn wanted_once_more(&self, slot: usize) {
+        if let Some((_, uses)) = self.lock().get_mut(slot) {
+            *uses += 1;
+        }
+    }
+
+    /// Lets go of a chunk that no further item takes.
+    fn taken_once(&self, slot: usize) {
+        if let Some((state, uses)) = self.lock().get_mut(slot) {
+            *uses = uses.saturating_sub(1);
+            if *uses == 0 {
+                *state = Slot::Lost;
+            }
         }
     }
 
@@ -300,7 +326,7 @@ impl Slots {
     fn wait(&self, slot: usize) -> Option<Result<Arc<Vec<u8>>, repo::Error>> {
         let mut slots = self.lock();
         loop {
-            match slots.get(slot) {
+            match slots.get(slot).map(|(slot, _)| slot) {
                 Some(Slot::Filled(Ok(bytes), _)) => return Some(Ok(bytes.clone())),
                 Some(Slot::Filled(Err(reason), id)) => {
                     return Some(Err(repo::Error::damaged(format!("blob {id}"), reason)));

@@ -6,9 +6,12 @@ use crate::base::budget::Permit;
 use crate::compress::Decompressor;
 use crate::crypto::siv::Message as Sealed;
 use crate::format::envelope::{self, BLOCK_OVERHEAD, NONCE_BYTES};
+use crate::format::pack::Encoding;
+use crate::repo::blob_reader::BlobBytes;
 use crate::repo::index::Place;
 use crate::repo::pack_reader::{block_kind, block_name, cut_blob, decode_frame, role_of};
 use crate::repo::{Error, Result};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -29,13 +32,14 @@ pub(super) fn decode<T>(
     let blocks = run.into_blocks();
     let places: Vec<Place> = blocks.iter().map(|(_, blobs)| blobs[0].0.clone()).collect();
     let opened = open_blocks(shared, &places, range_offset, &mut bytes);
+    let bytes = Arc::new(bytes);
     let mut decompressor = Decompressor::new();
     for ((_, blobs), opened) in blocks.into_iter().zip(opened) {
         let place = &blobs[0].0;
-        let start = (place.block_offset - range_offset) as usize + BLOCK_OVERHEAD;
-        let text = &bytes[start..start + place.block_length as usize - BLOCK_OVERHEAD];
+        let start = (place.block_offset - range_offset) as usize;
+        let text = start + BLOCK_OVERHEAD..start + place.block_length as usize;
         match opened {
-            Ok(()) => decode_block(shared, &mut decompressor, text, blobs, permit, to_takers),
+            Ok(()) => decode_block(shared, &mut decompressor, (&bytes, text), blobs, permit, to_takers),
             Err(error) => give_up(shared, blobs, error, to_takers),
         }
     }
@@ -83,7 +87,7 @@ fn open_group<T>(shared: &Shared<T>, group: &[Place], messages: &mut [Sealed<'_>
 fn decode_block<T>(
     shared: &Shared<T>,
     decompressor: &mut Decompressor,
-    text: &[u8],
+    (bytes, text): (&Arc<Vec<u8>>, Range<usize>),
     blobs: Blobs<T>,
     permit: &Arc<Permit>,
     to_takers: &Sender<Message<T>>,
@@ -96,11 +100,13 @@ fn decode_block<T>(
         }
     }
     for blobs in frames {
-        let mut bytes = Vec::new();
-        if let Err(error) = decode_frame(decompressor, &blobs[0].0, text, &[], &mut bytes) {
-            give_up(shared, blobs, error, to_takers);
-            continue;
-        }
+        let bytes = match decode_one(decompressor, &blobs[0].0, bytes, &text) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                give_up(shared, blobs, error, to_takers);
+                continue;
+            }
+        };
         shared.raw_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let mut good = Vec::with_capacity(blobs.len());
         for (place, wanted) in blobs {
@@ -112,6 +118,23 @@ fn decode_block<T>(
         // If the takers are gone, nobody wants it any more.
         let _ = to_takers.send(Message::Frame { bytes, blobs: good, permit: permit.clone() });
     }
+}
+
+/// Decodes the frame of `place`, whose block's plaintext is `text` of `bytes`. One that is stored as it is stays there.
+fn decode_one(
+    decompressor: &mut Decompressor,
+    place: &Place,
+    bytes: &Arc<Vec<u8>>,
+    text: &Range<usize>,
+) -> Result<BlobBytes> {
+    let start = text.start + place.frame_offset as usize;
+    let end = start + place.frame_length as usize;
+    if place.encoding == Encoding::Raw && place.frame_length == place.raw_length && end <= text.end {
+        return Ok(BlobBytes::part(bytes, start..end));
+    }
+    let mut frame = Vec::new();
+    decode_frame(decompressor, place, &bytes[text.clone()], &[], &mut frame)?;
+    Ok(BlobBytes::whole(frame))
 }
 
 /// Makes a block unknown and lets the takers look for other copies of what was wanted from it.

@@ -89,7 +89,7 @@ enum Job<T> {
 
 enum Message<T> {
     /// Blobs of one decoded frame, with their places in it. Their names are proven.
-    Frame { bytes: Vec<u8>, blobs: Vec<(Place, Wanted<T>)>, permit: Arc<Permit> },
+    Frame { bytes: BlobBytes, blobs: Vec<(Place, Wanted<T>)>, permit: Arc<Permit> },
     /// A blob that stands alone.
     Blob { bytes: BlobBytes, wanted: Wanted<T>, permit: Permit },
     /// Content that the caller had at hand.

@@ -2,6 +2,7 @@
 
 use super::{Wanted, fits};
 use crate::base::{BlobId, PackId};
+use crate::format::pack::Encoding;
 use crate::repo::index::{Index, Place};
 use crate::repo::pack_reader::needs_bases;
 use crate::repo::{Error, Result};
@@ -9,7 +10,9 @@ use crate::repo::{Error, Result};
 /// A gap that is read rather than left out: cheaper than another request.
 pub(super) const GAP_BYTES: u64 = 64 << 10;
 /// Stored bytes of one read, unless a single block is longer.
-const RUN_BYTES: u64 = 2 << 20;
+const RUN_BYTES: u64 = 8 << 20;
+/// Blocks of one read: as many as are opened side by side in the time of one.
+const RUN_BLOCKS: usize = 8;
 /// Decoded bytes of one read.
 const RUN_RAW_BYTES: usize = 8 << 20;
 /// Blobs on bases that one reader takes in a row: what is beside each other shares bases.
@@ -23,7 +26,9 @@ pub(super) struct Run<T> {
     pub pack: PackId,
     pub offset: u64,
     pub length: usize,
+    /// Bytes of frames when decoded, those not counted that are stored as they are.
     pub raw_bytes: usize,
+    blocks: usize,
     /// The blobs, sorted by block, frame and place.
     pub blobs: Blobs<T>,
 }
@@ -49,7 +54,7 @@ impl<T> Run<T> {
     /// A read that begins with the block of `place`; nothing is in it yet.
     pub fn begin(place: &Place) -> Run<T> {
         let (offset, length) = (place.block_offset, place.block_length as usize);
-        Run { pack: place.pack, offset, length, raw_bytes: 0, blobs: Vec::new() }
+        Run { pack: place.pack, offset, length, raw_bytes: 0, blocks: 0, blobs: Vec::new() }
     }
 
     /// Whether the block of `place` is read together with what is here.
@@ -64,13 +69,16 @@ impl<T> Run<T> {
             && place.block_offset >= self.end()
             && place.block_offset - self.end() <= GAP_BYTES
             && end - self.offset <= RUN_BYTES
+            && self.blocks < RUN_BLOCKS
             && self.raw_bytes < RUN_RAW_BYTES
     }
 
     /// Takes in a blob that [`Run::takes`] or that it began with.
     pub fn add(&mut self, place: Place, wanted: Wanted<T>) {
-        let is_new_frame = self.blobs.last().is_none_or(|(last, _)| !same_frame(last, &place));
-        if is_new_frame {
+        let last = self.blobs.last().map(|(last, _)| last);
+        let is_new_frame = last.is_none_or(|last| !same_frame(last, &place));
+        self.blocks += usize::from(last.is_none_or(|last| !same_block(last, &place)));
+        if is_new_frame && place.encoding != Encoding::Raw {
             self.raw_bytes += place.raw_length as usize;
         }
         let end = place.block_offset + u64::from(place.block_length);

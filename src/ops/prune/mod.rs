@@ -4,13 +4,15 @@
 //! alone   a session of our own; dead ones are fenced, living ones make us refuse
 //! plan    which blobs live, what becomes of each pack
 //! repack  what lives in packs that go is copied into new ones, with a segment
-//! sweep   a merged segment; the proof; the condemned record; then segments go, then packs, then the record
+//! merge   new segments in the place of those that name packs that go, and of those of a level that is too full
+//! sweep   the proof; the condemned record; then segments go, then packs, then the record
 //! ```
 //!
 //! Build from the ground up, take down from the roof: at every moment each needed blob lies in a pack that a segment
 //! names. An interrupted prune leaves nothing that the next one does not settle.
 
 pub mod alone;
+mod merge;
 mod plan;
 mod repack;
 mod sweep;
@@ -129,6 +131,9 @@ pub struct Outcome {
     pub freed_bytes: u64,
     /// Bytes inside kept packs that nobody needs, about.
     pub unused_bytes: u64,
+    /// Bytes in kept packs, about, that only differences hang on which nobody needs. They count as unused when it is
+    /// decided what is rewritten.
+    pub pinned_bytes: u64,
     /// Segments before.
     pub segments_before: u64,
     /// Segments after.
@@ -167,6 +172,7 @@ fn save(context: &Context, mut record: Record, outcome: &Outcome) -> Result<()> 
         ("packs_written", outcome.packs_written),
         ("freed_bytes", outcome.freed_bytes),
         ("unused_bytes", outcome.unused_bytes),
+        ("pinned_bytes", outcome.pinned_bytes),
         ("sessions_fenced", outcome.sessions_fenced),
     ] {
         record.figure(name, value);
@@ -249,7 +255,7 @@ fn attempt(context: &Context, options: &Options, alone: &mut alone::Alone<'_>, o
     let condemned_seen = session::next_condemned(&**context.repository.store())? - 1;
     let repacked = repack::repack(context, &plan, own, condemned_seen)?;
     outcome.packs_written += repacked.packs;
-    let merge = sweep::merge(context, &plan, own, condemned_seen)?;
+    let merge = merge::merge(context, &plan, own, condemned_seen)?;
     if plan.going().next().is_none() && merge.replaced.is_empty() {
         return Ok(true);
     }
@@ -291,6 +297,7 @@ fn describe(plan: &Plan<'_>, outcome: &mut Outcome) {
     outcome.packs_repacked = plan.repacked.len() as u64;
     outcome.packs_orphaned = plan.orphaned.len() as u64;
     outcome.unused_bytes = plan.unused_bytes;
+    outcome.pinned_bytes = plan.pinned_bytes;
 }
 
 /// What a prune would do. It leaves no mark and fences nobody, so what others do meanwhile may change the answer.

@@ -1,8 +1,9 @@
 //! What may go: which blobs live, and what is to become of each pack.
 //!
 //! Alive is what a snapshot reaches, every base of what is alive, and every base of whatever lies in a pack that
-//! stays, alive or not: a delta that cannot be decoded would poison the next one built on it. The set of living ids
-//! is on disk; memory goes with packs and snapshots, not with blobs.
+//! stays, alive or not: a delta that cannot be decoded would poison the next one built on it. What only dead deltas keep
+//! counts as unused: where it is too much, the packs that hold these deltas are rewritten without them. The set of
+//! living ids is on disk; memory goes with packs and snapshots, not with blobs.
 
 use super::super::{Context, Error, Result};
 use super::{MaxUnused, Options};
@@ -21,6 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Decoded frames of trees that the walk keeps.
 const FRAMES_BYTES: usize = 16 << 20;
+/// How often packs are looked for that keep what nobody needs; after that all that are left are rewritten.
+const PINNING_ROUNDS: u32 = 4;
 /// So many small packs of one role are worth merging.
 const SMALL_PACKS: usize = 8;
 /// A pack is small below this part of what packs grow to.
@@ -44,6 +47,8 @@ pub struct Plan<'i> {
     pub orphaned: BTreeMap<PackId, u64>,
     /// Bytes in kept packs that nobody needs.
     pub unused_bytes: u64,
+    /// Bytes in kept packs that only differences hang on which nobody needs, about.
+    pub pinned_bytes: u64,
     /// Bytes of what is to be copied, about.
     pub copied_bytes: u64,
 }
@@ -87,7 +92,8 @@ pub fn make<'i>(context: &'i Context, options: &Options, since_ns: i64) -> Resul
     let mut live = context.index.begin_live()?;
     let (snapshots, snapshot_count) = mark_snapshots(context, &mut live)?;
     live.close_over_bases(&|_| false)?;
-    let usages = decide_until_closed(context, options, &mut live)?;
+    let pinning = find_pinning(context, options, &live)?;
+    let usages = decide_until_closed(context, options, &mut live, &pinning.packs)?;
     let known: BTreeSet<PackId> = usages.iter().map(|one| one.usage.pack.id).collect();
     check_present(&usages, &stored)?;
     let mut plan = Plan {
@@ -99,6 +105,7 @@ pub fn make<'i>(context: &'i Context, options: &Options, since_ns: i64) -> Resul
         repacked: BTreeMap::new(),
         orphaned: BTreeMap::new(),
         unused_bytes: 0,
+        pinned_bytes: 0,
         copied_bytes: 0,
     };
     for Decided { usage, fate } in &usages {
@@ -107,6 +114,8 @@ pub fn make<'i>(context: &'i Context, options: &Options, since_ns: i64) -> Resul
             Fate::Keep => {
                 plan.kept.insert(usage.pack.id);
                 plan.unused_bytes += unused_bytes(usage);
+                let needed = pinning.needed_bytes.get(&usage.pack.id).copied().unwrap_or(0);
+                plan.pinned_bytes += usage.live_bytes.saturating_sub(needed);
             }
             Fate::Drop => {
                 plan.dropped.insert(usage.pack.id, size_bytes);
@@ -232,11 +241,16 @@ struct Decided {
 
 /// Decides, then adds the bases of all that stays, and decides again for packs that these bring back to life, until
 /// nothing changes. What was once to be kept stays kept, so this ends.
-fn decide_until_closed(context: &Context, options: &Options, live: &mut LiveSet<'_>) -> Result<Vec<Decided>> {
+fn decide_until_closed(
+    context: &Context,
+    options: &Options,
+    live: &mut LiveSet<'_>,
+    pinning: &BTreeSet<PackId>,
+) -> Result<Vec<Decided>> {
     let mut kept = BTreeSet::new();
     loop {
         context.check_stop()?;
-        let decided = decide(context, options, live, &kept)?;
+        let decided = decide(context, options, live, &kept, pinning)?;
         let keep = decided.iter().filter(|one| one.fate == Fate::Keep).map(|one| one.usage.pack.id);
         let keep: BTreeSet<PackId> = keep.collect();
         let before = live.count();
@@ -248,7 +262,53 @@ fn decide_until_closed(context: &Context, options: &Options, live: &mut LiveSet<
     }
 }
 
-fn decide(context: &Context, options: &Options, live: &LiveSet<'_>, kept: &BTreeSet<PackId>) -> Result<Vec<Decided>> {
+/// What would stay only for differences that nobody needs.
+struct Pinning {
+    /// Packs to rewrite without such differences.
+    packs: BTreeSet<PackId>,
+    /// How much of each pack lives, not counting what such differences keep.
+    needed_bytes: BTreeMap<PackId, u64>,
+}
+
+/// Finds the packs whose dead differences would keep more than may stay unused. Those that keep most for what rewriting
+/// them costs come first; a base that another pack keeps too is found in the next round.
+fn find_pinning(context: &Context, options: &Options, live: &LiveSet<'_>) -> Result<Pinning> {
+    let mut found = Pinning { packs: BTreeSet::new(), needed_bytes: BTreeMap::new() };
+    for round in 0..=PINNING_ROUNDS {
+        context.check_stop()?;
+        let decided = decide(context, options, live, &BTreeSet::new(), &found.packs)?;
+        if round == 0 {
+            found.needed_bytes = decided.iter().map(|one| (one.usage.pack.id, one.usage.live_bytes)).collect();
+        }
+        let total_bytes = decided.iter().map(|one| one.usage.pack.size_bytes).sum();
+        let Some(limit_bytes) = limit_bytes(options, total_bytes) else { return Ok(found) };
+        let kept = decided.iter().filter(|one| one.fate == Fate::Keep).map(|one| &one.usage);
+        let sizes: BTreeMap<PackId, u64> = kept.clone().map(|usage| (usage.pack.id, usage.pack.size_bytes)).collect();
+        let mut pinned: Vec<(PackId, u64)> =
+            live.pinned_bytes(&|pack| sizes.contains_key(&pack.id))?.into_iter().collect();
+        let mut waste: u64 = kept.map(unused_bytes).sum::<u64>() + pinned.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        if pinned.is_empty() || waste <= limit_bytes {
+            return Ok(found);
+        }
+        let worth = |(pack, bytes): &(PackId, u64)| bytes.saturating_mul(1 << 20) / sizes[pack].max(1);
+        pinned.sort_by_key(|one| (std::cmp::Reverse(worth(one)), one.0));
+        for (pack, bytes) in pinned {
+            if waste > limit_bytes || round == PINNING_ROUNDS {
+                waste = waste.saturating_sub(bytes);
+                found.packs.insert(pack);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn decide(
+    context: &Context,
+    options: &Options,
+    live: &LiveSet<'_>,
+    kept: &BTreeSet<PackId>,
+    pinning: &BTreeSet<PackId>,
+) -> Result<Vec<Decided>> {
     let mut usages = live.pack_usage()?;
     let copies: u64 = usages.iter().map(|usage| usage.live_blobs).sum();
     if copies > live.count() {
@@ -265,6 +325,16 @@ fn decide(context: &Context, options: &Options, live: &LiveSet<'_>, kept: &BTree
         }
     }
     let mut room_bytes = options.max_repack_bytes.unwrap_or(u64::MAX);
+    for one in &mut decided {
+        let id = one.usage.pack.id;
+        if one.fate == Fate::Keep
+            && pinning.contains(&id)
+            && !kept.contains(&id)
+            && take_room(&one.usage, &mut room_bytes)
+        {
+            one.fate = Fate::Repack;
+        }
+    }
     choose_wasteful(options, total_bytes, kept, &mut decided, &mut room_bytes);
     for role in [Role::Data, Role::Metadata] {
         choose_small(role, total_bytes, kept, &mut decided, &mut room_bytes);
@@ -313,6 +383,15 @@ fn unused_bytes(usage: &PackUsage) -> u64 {
     (usage.pack.size_bytes as f64 * (1.0 - share.min(1.0))) as u64
 }
 
+/// How much may stay unused of so much; none for any amount.
+fn limit_bytes(options: &Options, total_bytes: u64) -> Option<u64> {
+    match options.max_unused {
+        MaxUnused::Percent(percent) => Some((total_bytes as f64 * percent.max(0.0) / 100.0) as u64),
+        MaxUnused::Bytes(bytes) => Some(bytes),
+        MaxUnused::Unlimited => None,
+    }
+}
+
 /// The packs with the largest unused share, until what stays unused is within the bound. However little of a pack is
 /// dead it may be chosen: a dead delta of a few bytes keeps its bases alive.
 fn choose_wasteful(
@@ -322,11 +401,7 @@ fn choose_wasteful(
     decided: &mut [Decided],
     room_bytes: &mut u64,
 ) {
-    let limit_bytes = match options.max_unused {
-        MaxUnused::Percent(percent) => (total_bytes as f64 * percent.max(0.0) / 100.0) as u64,
-        MaxUnused::Bytes(bytes) => bytes,
-        MaxUnused::Unlimited => return,
-    };
+    let Some(limit_bytes) = limit_bytes(options, total_bytes) else { return };
     let mut unused: u64 = decided.iter().filter(|one| one.fate == Fate::Keep).map(|one| unused_bytes(&one.usage)).sum();
     let mut candidates: Vec<&mut Decided> = decided
         .iter_mut()

@@ -8,36 +8,24 @@
 //! | new segments | two places for what was copied: the next prune keeps one |
 //! | the condemned record | packs that nobody relies on any more and that still lie there: the next prune takes the record back and plans again |
 //! | some old segments deleted | the merged segment says what they said of packs that stay |
+//! | all of them, flushed | the same; without the flush a crash of the machine could bring segments back whose packs are gone |
 //! | some packs deleted | no segment names them any more; the rest are packs without a segment |
 //! | the record closed | nothing to do |
 
 use super::super::{Context, Error, Result};
+use super::merge::Merge;
 use super::plan::{Plan, stored_packs};
 use crate::base::monitor::Event;
-use crate::base::{PackId, SegmentId, SessionId};
+use crate::base::{PackId, SessionId};
 use crate::format::cbor::Unknown;
-use crate::format::segment::MAX_LEVEL;
 use crate::format::session::Condemned;
 use crate::repo;
-use crate::repo::index::{Origin, SegmentReader, list_segments, merge_segments, segments};
+use crate::repo::index::{list_segments, segments};
 use crate::repo::pack_reader::pack_key;
 use crate::repo::session;
 use crate::repo::snapshots::{self, Found};
+use crate::store::Area;
 use std::collections::BTreeSet;
-
-/// More segments than this are merged into one.
-const MOST_SEGMENTS: usize = 16;
-
-/// Which segments are replaced, and by what.
-#[derive(Default)]
-pub struct Merge {
-    /// Segments that go.
-    pub replaced: Vec<SegmentId>,
-    /// Segments that stay, the merged one included.
-    pub kept: Vec<SegmentId>,
-    /// Whether a merged one was stored.
-    pub merged: bool,
-}
 
 /// What became of an attempt to sweep.
 pub enum Swept {
@@ -47,61 +35,6 @@ pub enum Swept {
     PlanAgain,
     /// Somebody is at work who does not know of the record.
     Wait(String),
-}
-
-/// Stores a segment in the place of those that name packs that go, or of all when there are too many.
-pub fn merge(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_seen: u64) -> Result<Merge> {
-    let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
-    let present: Vec<SegmentId> = list_segments(store)?.into_keys().collect();
-    let all = present.len() > MOST_SEGMENTS;
-    let mut merge = Merge::default();
-    let mut level = 0;
-    let mut names_kept = false;
-    for segment in present {
-        let named = named_packs(context, plan, segment)?;
-        if all || named.going {
-            level = level.max(named.level + 1);
-            names_kept |= named.staying;
-            merge.replaced.push(segment);
-        } else {
-            merge.kept.push(segment);
-        }
-    }
-    if names_kept {
-        let origin = Origin {
-            session,
-            level: level.min(MAX_LEVEL),
-            supersedes: merge.replaced.clone(),
-            previous: Vec::new(),
-            condemned_seen,
-            written_ns: context.repository.now_ns(),
-        };
-        context.monitor.event(Event::Phase("merging the index"));
-        let merged = merge_segments(store, keyring, origin, &merge.replaced, &|pack| !plan.goes(pack))?;
-        merge.kept.push(merged);
-        merge.merged = true;
-    }
-    Ok(merge)
-}
-
-/// Whether a segment names packs that go and packs that stay.
-struct Named {
-    going: bool,
-    staying: bool,
-    level: u32,
-}
-
-fn named_packs(context: &Context, plan: &Plan<'_>, segment: SegmentId) -> Result<Named> {
-    let store = &**context.repository.store();
-    let mut reader = SegmentReader::open(store, context.repository.keyring(), segment)?;
-    let mut named = Named { going: false, staying: false, level: reader.head.level };
-    while let Some(pack) = reader.next_pack()? {
-        match plan.goes(&pack.id) {
-            true => named.going = true,
-            false => named.staying = true,
-        }
-    }
-    Ok(named)
 }
 
 /// Proves that everything alive in packs that go has a place in a pack that stays and is there.
@@ -125,6 +58,8 @@ pub fn prove(context: &Context, plan: &Plan<'_>) -> Result<()> {
 /// Stores the record of what goes; none if its number was taken.
 pub fn condemn(context: &Context, plan: &Plan<'_>, merge: &Merge, session: SessionId) -> Result<Option<Condemned>> {
     let repository = &context.repository;
+    // A forgotten snapshot that came back after a crash of the machine would need what is condemned here.
+    repository.store().flush(Area::Snapshots)?;
     let record = Condemned {
         number: session::next_condemned(&**repository.store())?,
         session,
@@ -153,10 +88,12 @@ pub fn sweep(context: &Context, record: &Condemned, own: SessionId) -> Result<Sw
     for segment in &record.segments {
         store.delete(&segments::segment_key(*segment))?;
     }
+    store.flush(Area::Index)?;
     for pack in &record.packs {
         store.delete(&pack_key(*pack))?;
         context.monitor.event(Event::Done { items: 1, bytes: 0 });
     }
+    store.flush(Area::Packs)?;
     session::close_condemned(&context.repository, record.number, own)?;
     Ok(Swept::Done)
 }

@@ -1,4 +1,4 @@
-//! After everything is written: what does not belong there is removed, and what is there is compared.
+//! After everything is written: a second walk through snapshot and target side by side, and what it removes.
 
 use super::super::browse::reader;
 use super::super::fetch::is_damage;
@@ -6,21 +6,17 @@ use super::super::walk::{Step, Walk};
 use super::super::{Context, Result};
 use super::sieve::{Choice, Sieve, Trails};
 use super::write::{Shared, add};
-use super::{Options, Subject, target_path};
-use crate::base::{BlobId, Kind, Problem};
+use super::{Options, Subject};
+use crate::base::BlobId;
 use crate::format::meta::Meta;
-use crate::format::pack::MAX_FRAME_RAW_BYTES;
 use crate::format::snapshot::Snapshot;
-use crate::format::tree::{HOLE, Node, NodeKind};
+use crate::format::tree::Node;
 use crate::repo::blob_reader::BlobReader;
-use crate::repo::trees::{Chunks, Nodes};
-use crate::target::files::{Comparison, FileUpdate, Folder, Overwrite, Target};
-
-/// Content is compared in pieces of this size where there is no chunk to name.
-const ZEROS: &[u8] = &[0; 128 << 10];
+use crate::repo::trees::Nodes;
+use crate::target::files::{Folder, Target};
 
 /// What is done at each place of the second walk.
-trait Visit {
+pub(super) trait Visit {
     /// A directory that is in snapshot and target.
     fn directory(
         &mut self,
@@ -31,7 +27,7 @@ trait Visit {
         trails: &Trails,
     ) -> Result<()>;
     /// A directory or another entry whose place is `folder`; for directories that are missing too.
-    fn entry(&mut self, path: &[u8], node: &Node, meta: &Meta, folder: &Folder) -> Result<()>;
+    fn entry(&mut self, path: &[u8], node: &Node, meta: Meta, folder: &Folder) -> Result<()>;
 }
 
 struct Level {
@@ -40,11 +36,17 @@ struct Level {
 }
 
 /// Walks through snapshot and target side by side. What cannot be read in the snapshot was told before.
-fn walk(context: &Context, shared: &Shared, sieve: &Sieve<'_>, subject: &Subject, visit: &mut dyn Visit) -> Result<()> {
+pub(super) fn walk(
+    context: &Context,
+    shared: &Shared,
+    sieve: &Sieve<'_>,
+    subject: &Subject,
+    visit: &mut dyn Visit,
+) -> Result<()> {
     let Some(target) = &shared.target else { return Ok(()) };
     let Some(tree) = subject.node.tree else {
         let meta = shared.meta(&subject.node, (b"", b""));
-        return visit.entry(&subject.path, &subject.node, &meta, target.root());
+        return visit.entry(&subject.path, &subject.node, meta, target.root());
     };
     let mut trees = reader(context);
     let mut walk = Walk::begin(tree, &subject.path, &mut trees)?;
@@ -69,10 +71,15 @@ fn walk(context: &Context, shared: &Shared, sieve: &Sieve<'_>, subject: &Subject
         }
         let folder = &level.folder;
         let meta = shared.meta(&node, walk.owners(&node));
+        let Some(tree) = node.tree else {
+            if choice == Choice::Take {
+                visit.entry(walk.path(), &node, meta, folder)?;
+            }
+            continue;
+        };
         if choice == Choice::Take {
-            visit.entry(walk.path(), &node, &meta, folder)?;
+            visit.entry(walk.path(), &node, meta.clone(), folder)?;
         }
-        let Some(tree) = node.tree else { continue };
         let there = target.existing_directory(folder, &node.name.0).unwrap_or(None);
         let trails = sieve.enter(&level.trails, &node.name.0);
         let Some(there) = there else { continue };
@@ -181,121 +188,7 @@ impl Visit for Delete<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, _: &[u8], _: &Node, _: &Meta, _: &Folder) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// Compares the target with the snapshot: kinds, sizes, times, and every byte by the names of the blobs.
-pub(super) fn verify(context: &Context, options: &Options, shared: &Shared, subject: &Subject) -> Result<()> {
-    let Some(target) = &shared.target else { return Ok(()) };
-    let lists = reader(context);
-    let mut visit = Verify { context, options, shared, subject, target, lists, buffer: Vec::new() };
-    walk(context, shared, &Sieve::new(options), subject, &mut visit)
-}
-
-struct Verify<'v> {
-    context: &'v Context,
-    options: &'v Options,
-    shared: &'v Shared,
-    subject: &'v Subject,
-    target: &'v Target,
-    lists: BlobReader,
-    buffer: Vec<u8>,
-}
-
-impl Verify<'_> {
-    fn differs(&self, path: &[u8], what: &str) {
-        let subject = target_path(self.options, self.subject, path);
-        self.shared.problem(Problem::new(subject, format!("is not as in the snapshot: {what}"), Kind::Target));
-    }
-
-    /// Compares content; answers with where it differs first.
-    fn first_difference(&mut self, node: &Node, existing: &FileUpdate) -> Result<Option<u64>> {
-        if existing.size() != node.size {
-            return Ok(Some(existing.size().min(node.size)));
-        }
-        let has = |offset: u64, bytes: &[u8]| existing.has_at(offset, bytes).is_ok_and(|same| same);
-        if !has(0, &node.inline.0) {
-            return Ok(Some(0));
-        }
-        let mut chunks = Chunks::of(node);
-        let mut offset = 0;
-        loop {
-            let (id, length) = match chunks.next(&mut self.lists) {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => return Ok(None),
-                // Told when the file was to be restored.
-                Err(error) if is_damage(&error) => return Ok(Some(offset)),
-                Err(error) => return Err(error.into()),
-            };
-            let same = if id == HOLE {
-                let pieces = length.div_ceil(ZEROS.len() as u64);
-                (0..pieces).all(|piece| {
-                    let from = piece * ZEROS.len() as u64;
-                    has(offset + from, &ZEROS[..(length - from).min(ZEROS.len() as u64) as usize])
-                })
-            } else {
-                length <= MAX_FRAME_RAW_BYTES as u64 && self.has_chunk(existing, id, offset, length)
-            };
-            if !same {
-                return Ok(Some(offset));
-            }
-            offset += length;
-        }
-    }
-
-    fn has_chunk(&mut self, existing: &FileUpdate, id: BlobId, offset: u64, length: u64) -> bool {
-        self.buffer.resize(length as usize, 0);
-        existing.read_at(offset, &mut self.buffer).is_ok_and(|count| count as u64 == length)
-            && self.context.repository.keyring().naming().blob_id(&self.buffer) == id
-    }
-}
-
-impl Visit for Verify<'_> {
-    fn directory(&mut self, _: &[u8], _: BlobId, _: &Folder, _: Option<&Meta>, _: &Trails) -> Result<()> {
-        Ok(())
-    }
-
-    fn entry(&mut self, path: &[u8], node: &Node, meta: &Meta, folder: &Folder) -> Result<()> {
-        let comparison = match self.target.compare(folder, &node.name.0, meta) {
-            Ok(comparison) => comparison,
-            Err(error) => {
-                self.shared.refused(error);
-                return Ok(());
-            }
-        };
-        let is_kept = matches!(self.options.overwrite, Overwrite::Never | Overwrite::IfNewer);
-        match comparison {
-            // It was to be kept as it was.
-            Comparison::OtherKind | Comparison::Differs if is_kept => return Ok(()),
-            Comparison::Absent => self.differs(path, "it is not there"),
-            Comparison::OtherKind => self.differs(path, "something of another kind is there"),
-            Comparison::Differs => self.differs(path, "size, time or target differ"),
-            Comparison::Same => {}
-        }
-        if comparison != Comparison::Same || node.kind != NodeKind::File {
-            return Ok(());
-        }
-        let existing = match self.target.update_file(folder, &node.name.0, meta) {
-            Ok(existing) => existing,
-            Err(error) => {
-                self.shared.refused(error);
-                return Ok(());
-            }
-        };
-        match self.first_difference(node, &existing)? {
-            Some(offset) => {
-                let what = format!(
-                    "its content differs from byte {offset} on; if nobody else writes there, test disk and memory"
-                );
-                self.differs(path, &what);
-            }
-            None => {
-                add(&self.shared.counts.verified_files, 1);
-                add(&self.shared.counts.verified_bytes, node.size);
-            }
-        }
+    fn entry(&mut self, _: &[u8], _: &Node, _: Meta, _: &Folder) -> Result<()> {
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! walk the trees -> make directories, compare what is there        (`plan`)
 //!                -> windows of files -> fetch by pack              (`ops::fetch`)
 //!                -> temporary file, metadata, final name           (`write`)
-//!                -> remove what does not belong there; compare     (`after`)
+//!                -> remove what does not belong there; compare     (`after`, `compare`)
 //! ```
 //!
 //! A file gets its name when every byte of it was written and proven by its blob's name; in a directory that this
@@ -13,6 +13,7 @@
 //! unless all that was asked for was restored.
 
 mod after;
+mod compare;
 mod plan;
 mod sieve;
 #[cfg(test)]
@@ -198,7 +199,7 @@ pub(super) fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> 
     }
     if options.verify && !options.dry_run {
         context.monitor.event(Event::Phase("comparing"));
-        after::verify(context, options, &shared, &subject)?;
+        compare::verify(context, options, &shared, &subject)?;
     }
     Ok(outcome(&shared))
 }

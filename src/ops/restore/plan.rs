@@ -18,16 +18,22 @@ use crate::target::files::{Decision, FileUpdate, Folder, Target};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Raw bytes of a window.
-const WINDOW_BYTES: u64 = 48 << 20;
-/// Chunks of a window.
-const WINDOW_CHUNKS: usize = 32 << 10;
+/// Raw bytes of the first window: reading begins soon. Each further one may have twice as many, for what lies in one
+/// frame and is wanted by two windows is decoded twice.
+const FIRST_WINDOW_BYTES: u64 = 24 << 20;
+/// The most raw bytes of a window.
+const WINDOW_BYTES: u64 = 2 << 30;
+/// Places that want a chunk in a window: what is known of their files lies in memory (about 600 bytes each).
+const WINDOW_USES: usize = 16 << 10;
 /// Files of a window that are open while it is written: those of several chunks.
 const WINDOW_OPEN_FILES: usize = 128;
 /// Existing files of a window: they are open from the beginning, while several windows wait.
 const WINDOW_EXISTING: usize = 24;
-/// Files whose content lies in their nodes are handed over so many at a time.
+/// Files whose content lies in their nodes are handed over at the end of a directory when there are so many: threads
+/// that make files in the same directory wait for each other.
 const GIVEN_FILES: usize = 64;
+/// … and at the latest when there are so many.
+const GIVEN_MOST_FILES: usize = 1024;
 /// Zeros are compared and written in pieces of this size.
 const ZEROS: &[u8] = &[0; 128 << 10];
 
@@ -37,12 +43,24 @@ struct Window {
     places: HashMap<BlobId, usize>,
     wanted: Vec<Wanted<Vec<Use>>>,
     bytes: u64,
+    limit_bytes: u64,
+    uses: usize,
     open_files: usize,
     existing: usize,
 }
 
 impl Window {
+    fn with_limit(limit_bytes: u64) -> Window {
+        Window { limit_bytes, ..Window::default() }
+    }
+
+    /// The window after this one, empty.
+    fn next(&self) -> Window {
+        Window::with_limit((self.limit_bytes * 2).min(WINDOW_BYTES))
+    }
+
     fn add(&mut self, id: BlobId, length: u64, one: Use) {
+        self.uses += 1;
         let next = self.wanted.len();
         let at = *self.places.entry(id).or_insert(next);
         match self.wanted.get_mut(at) {
@@ -60,8 +78,8 @@ impl Window {
     }
 
     fn is_full(&self) -> bool {
-        self.bytes >= WINDOW_BYTES
-            || self.wanted.len() >= WINDOW_CHUNKS
+        self.bytes >= self.limit_bytes
+            || self.uses >= WINDOW_USES
             || self.open_files >= WINDOW_OPEN_FILES
             || self.existing >= WINDOW_EXISTING
     }
@@ -119,7 +137,7 @@ pub(super) fn restore(context: &Context, options: &Options, shared: &Arc<Shared>
         dry_run: options.dry_run,
         lists: reader(context),
         fetch: Fetch::begin(context, Arc::new(Writing))?,
-        window: Window::default(),
+        window: Window::with_limit(FIRST_WINDOW_BYTES),
         given: Vec::new(),
         links: HashMap::new(),
         levels: vec![Level { name: Vec::new(), meta: None, trails, place }],
@@ -387,12 +405,20 @@ impl Planner<'_> {
             file.came(node.size);
         } else {
             // Also the file of no bytes is made by the threads that take.
-            self.given.push((vec![Use { file: file.clone(), offset: 0 }], bytes.clone()));
-            if self.given.len() >= GIVEN_FILES {
+            let one = Use { file: file.clone(), offset: 0 };
+            if self.is_enough_given(&one) {
                 self.fetch.give(std::mem::take(&mut self.given))?;
             }
+            self.given.push((vec![one], bytes.clone()));
         }
         Ok(())
+    }
+
+    /// Whether what was gathered is handed over before `next` joins it.
+    fn is_enough_given(&self, next: &Use) -> bool {
+        let last = self.given.last().and_then(|(uses, _)| uses.last());
+        let same_folder = last.is_some_and(|last| last.file.is_beside(&next.file));
+        self.given.len() >= if same_folder { GIVEN_MOST_FILES } else { GIVEN_FILES }
     }
 
     /// One chunk: there already, a hole, or to be read.
@@ -416,7 +442,8 @@ impl Planner<'_> {
     }
 
     fn read_window(&mut self) -> Result<()> {
-        let window = std::mem::take(&mut self.window);
+        let next = self.window.next();
+        let window = std::mem::replace(&mut self.window, next);
         if window.wanted.is_empty() { Ok(()) } else { self.fetch.window(window.wanted) }
     }
 

@@ -299,6 +299,11 @@ impl FileJob {
         self.folder.folder.path().join(name).display().to_string()
     }
 
+    /// Whether both are made in the same directory.
+    pub fn is_beside(&self, other: &FileJob) -> bool {
+        Arc::ptr_eq(&self.folder, &other.folder)
+    }
+
     /// What is there already, when a file is to be updated.
     pub fn existing(&self) -> Option<&FileUpdate> {
         match self.out.get() {

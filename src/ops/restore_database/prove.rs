@@ -129,8 +129,8 @@ impl Proof<'_> {
     }
 
     fn stream(&mut self, name: String, node: &Node, promised: Option<u64>) -> Result<()> {
+        self.proven.streams += u64::from(name != MANIFEST_NAME);
         let stream = self.begin_stream(name);
-        self.proven.streams += 1;
         self.proven.bytes += node.size;
         if let Some(promised) = promised.filter(|promised| *promised != node.size) {
             let reason = format!("it has {} bytes where the manifest promises {promised}", node.size);

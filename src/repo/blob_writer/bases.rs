@@ -15,15 +15,31 @@ use crate::format::pack::{BlobKind, Chain, MAX_BASES};
 const LEAST_DEPTH: u32 = 16;
 const DEPTH_SPREAD: u32 = 17;
 
+/// The blobs that begin and end like this chunk. Those that are near in the parent come before the newest ones: another
+/// series of the same data (a copy for tests, a dump in another order) may have been stored since, and the newest blobs
+/// with these marks are its.
+fn near_or_newest(marks: &Marks, newest: Alike, hint: &Hint<'_>) -> Alike {
+    let nearest = |fits: &dyn Fn(&Marks) -> bool| {
+        let places = hint.window.iter().enumerate().filter(|(_, near)| fits(&near.marks));
+        places.min_by_key(|(place, _)| place.abs_diff(hint.at)).map(|(_, near)| near.id)
+    };
+    let begins = |near: &Marks| near.start.is_some() && near.start == marks.start;
+    let ends = |near: &Marks| near.end.is_some() && near.end == marks.end;
+    match nearest(&|near| begins(near) && ends(near)) {
+        Some(both) => Alike { start: Some(both), end: Some(both) },
+        None => Alike { start: nearest(&begins).or(newest.start), end: nearest(&ends).or(newest.end) },
+    }
+}
+
 /// The blobs to try, in the order in which they are joined. Marks that agree with each other or with the place in the
 /// parent are trusted. Marks of monotonous data (padding, zeros) are common to many blobs and agree with nothing; then,
 /// and for chunks that were cut by their size alone, the place counts more.
 fn choose(alike: Alike, hint: Hint<'_>) -> ([Option<BlobId>; 2], Next) {
-    let beside = hint.window.get(hint.at).copied();
+    let nth = |place: Option<usize>| place.and_then(|place| hint.window.get(place)).map(|near| near.id);
+    let beside = nth(Some(hint.at));
     // Many files have one name; what stood at this very place is the better guess.
     let start = alike.start.filter(|_| !(hint.first && beside.is_some()));
-    let place = |id: Option<BlobId>| hint.window.iter().position(|near| Some(*near) == id);
-    let nth = |place: Option<usize>| place.and_then(|place| hint.window.get(place)).copied();
+    let place = |id: Option<BlobId>| hint.window.iter().position(|near| Some(near.id) == id);
     match (start, alike.end, place(start), place(alike.end)) {
         (Some(start), Some(end), _, _) if start == end => ([Some(start), None], Next::Behind(start)),
         (Some(start), Some(end), Some(_), Some(_)) => ([Some(start), Some(end)], Next::Probably(end)),
@@ -97,7 +113,8 @@ impl BlobWriter {
             return Ok(found);
         }
         let candidates;
-        (candidates, found.next) = choose(self.index.alike(&marks)?, hint);
+        let alike = near_or_newest(&marks, self.index.alike(&marks)?, &hint);
+        (candidates, found.next) = choose(alike, hint);
         let mut chosen = Chosen { ids: Vec::new(), bytes: Vec::new(), depth: 0, delta_bytes: 0, whole_bytes: 0 };
         let mut whole_per_byte: f64 = 0.0;
         for candidate in candidates.into_iter().flatten().take(MAX_BASES) {
@@ -162,4 +179,48 @@ fn whole_bytes(place: &Place) -> f64 {
 fn depth_limit(id: &BlobId, marks: &Marks) -> u32 {
     let byte = marks.start.map_or(id.0[0], |mark| mark.0[0]);
     LEAST_DEPTH + u32::from(byte) % DEPTH_SPREAD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Mark;
+    use crate::repo::blob_writer::Near;
+
+    fn blob(number: u8) -> BlobId {
+        BlobId([number; 32])
+    }
+
+    fn marks(start: u8, end: u8) -> Marks {
+        Marks { start: Some(Mark([start; 8])), end: Some(Mark([end; 8])) }
+    }
+
+    /// Three chunks one after the other: blob 1 between marks 1 and 2, and so on.
+    fn parent() -> Vec<Near> {
+        (1..4).map(|number| Near { id: blob(number), marks: marks(number, number + 1) }).collect()
+    }
+
+    fn chosen(marks: Marks, newest: Alike, at: usize) -> ([Option<BlobId>; 2], Next) {
+        let window = parent();
+        let hint = Hint { window: &window, at, first: false };
+        choose(near_or_newest(&marks, newest, &hint), hint)
+    }
+
+    #[test]
+    fn a_copy_of_the_data_that_was_stored_later_does_not_take_the_place_of_the_parent() {
+        let copy = Alike { start: Some(blob(9)), end: Some(blob(9)) };
+        assert_eq!(chosen(marks(2, 3), copy, 1), ([Some(blob(2)), None], Next::Behind(blob(2))));
+        // The place was lost by one and is found again.
+        assert_eq!(chosen(marks(2, 3), copy, 2), ([Some(blob(2)), None], Next::Behind(blob(2))));
+        // Two of the parent's chunks became one.
+        let both = ([Some(blob(1)), Some(blob(2))], Next::Probably(blob(2)));
+        assert_eq!(chosen(marks(1, 3), copy, 0), both);
+    }
+
+    #[test]
+    fn what_is_not_near_is_looked_for_everywhere() {
+        let elsewhere = Alike { start: Some(blob(9)), end: Some(blob(9)) };
+        assert_eq!(chosen(marks(7, 8), elsewhere, 0), ([Some(blob(9)), None], Next::Behind(blob(9))));
+        assert_eq!(chosen(marks(7, 8), Alike::default(), 0), ([Some(blob(1)), Some(blob(2))], Next::Unknown));
+    }
 }

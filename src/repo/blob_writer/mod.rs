@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! caller:   name -> claim -> gather into frames, or choose bases     (this file, `bases`)
-//! rayon:    compress -> seal -> open again -> decode -> name again   (`seal`)
+//! rayon:    compress (`seal`) -> seal -> open again -> decode -> name again (`prove`)
 //! packer:   blocks, in the order of the batches -> packs             (`packer`)
 //! uploader: packs -> store -> segment -> store -> index              (`packer`)
 //! ```
@@ -13,6 +13,7 @@
 
 mod bases;
 mod packer;
+mod prove;
 mod seal;
 
 use super::Repository;
@@ -34,13 +35,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Raw bytes that a frame gathers.
 const FRAME_BYTES: usize = 1 << 20;
 /// Raw bytes that are sealed together: enough for several messages side by side.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 2 << 20;
 /// The most frames in a batch.
 const BATCH_FRAMES: usize = 32;
 /// Blobs smaller than this are not worth a base.
 pub const DELTA_LEAST_BYTES: usize = 16 << 10;
 /// Blocks whose bytes wait to be used again.
-const KEPT_BLOCKS: usize = 16;
+const KEPT_BLOCKS: usize = 8;
 /// Decoded frames kept for bases that are not in the base cache.
 const BASE_FRAMES_BYTES: usize = 12 << 20;
 
@@ -87,11 +88,20 @@ impl Counters {
     }
 }
 
+/// A chunk of the parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Near {
+    /// Its name.
+    pub id: BlobId,
+    /// Its marks.
+    pub marks: Marks,
+}
+
 /// What is known about where a chunk comes from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hint<'w> {
     /// What stands about its place in the parent.
-    pub window: &'w [BlobId],
+    pub window: &'w [Near],
     /// Its place in the window; the window's length if that is not known.
     pub at: usize,
     /// It begins its stream: its start mark is only a name, which others may have too.
@@ -193,7 +203,7 @@ pub struct BlobWriter {
     repository: Arc<Repository>,
     index: Arc<Index>,
     counters: Arc<Counters>,
-    level: Level,
+    sealer: Arc<seal::Sealer>,
     deltas: bool,
     budget: Budget,
     data: Gather,
@@ -202,8 +212,6 @@ pub struct BlobWriter {
     packer: Packer,
     reader: BlobReader,
     base_cache: Option<BaseCache>,
-    frames: Arc<Buffers>,
-    blocks: Arc<Buffers>,
 }
 
 impl BlobWriter {
@@ -230,10 +238,18 @@ impl BlobWriter {
             chunk_log: base_cache.as_ref().map(BaseCache::log),
             blocks: blocks.clone(),
         };
+        let sealer = seal::Sealer::new(
+            repository.clone(),
+            counters.clone(),
+            settings.level,
+            base_cache.is_some(),
+            frames.clone(),
+            blocks,
+        );
         Ok(BlobWriter {
             reader: BlobReader::new(repository.clone(), index.clone(), BASE_FRAMES_BYTES),
             packer: Packer::begin(work)?,
-            level: settings.level,
+            sealer: Arc::new(sealer),
             // Without a past there is nothing to be alike.
             deltas: settings.deltas && !index.is_empty()?,
             budget: Budget::new(settings.in_flight_bytes),
@@ -241,8 +257,6 @@ impl BlobWriter {
             metadata: Gather::new(&frames),
             sequence: 0,
             base_cache,
-            frames,
-            blocks,
             repository,
             index,
             counters,
@@ -301,24 +315,18 @@ impl BlobWriter {
         let frames = std::mem::take(&mut gather.frames);
         let bytes = std::mem::take(&mut gather.frames_bytes);
         self.packer.check()?;
-        let permit = self.budget.take(bytes);
+        let permit = match self.budget.try_take(bytes) {
+            Some(permit) => permit,
+            None => {
+                self.sealer.hurry(self.packer.entrance());
+                let permit = self.budget.take(bytes);
+                self.sealer.no_hurry();
+                permit
+            }
+        };
         let batch = Batch { sequence: self.sequence, role, frames, permit };
         self.sequence += 1;
-        let sealer = seal::Sealer {
-            repository: self.repository.clone(),
-            counters: self.counters.clone(),
-            level: self.level,
-            caching: self.base_cache.is_some(),
-            frames: self.frames.clone(),
-            blocks: self.blocks.clone(),
-        };
-        let packer = self.packer.entrance();
-        rayon::spawn(move || {
-            let sequence = batch.sequence;
-            let sealed = sealer.seal(batch);
-            // If the packer is gone, `check` will say why; what is dropped here gives its memory back.
-            let _ = packer.send((sequence, sealed));
-        });
+        self.sealer.begin(batch, self.packer.entrance());
         Ok(())
     }
 
@@ -326,6 +334,7 @@ impl BlobWriter {
     pub fn finish(mut self) -> Result<Arc<Counters>> {
         self.submit(Role::Data)?;
         self.submit(Role::Metadata)?;
+        self.sealer.hurry(self.packer.entrance());
         self.packer.finish()?;
         if let Some(cache) = &mut self.base_cache {
             // Losing the cache costs time next night, not data.

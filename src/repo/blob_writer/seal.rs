@@ -1,25 +1,32 @@
-//! Compressing and sealing a batch, and proving that what will be stored can be read.
+//! Compressing batches, and gathering what becomes of them until it is worth sealing.
 //!
-//! Pure work for rayon. Each block is opened from its sealed bytes, decoded and named again before it goes on: a fault
-//! in a codec or in the machine's memory must not reach the store.
+//! Pure work for rayon. A batch is compressed by itself; its blocks wait until there are enough to fill the lanes of
+//! the seal, unless the writer waits for room and nobody else will bring more.
 
 use super::super::Repository;
 use super::super::base_cache::{self, SealedChunk};
-use super::super::error::{Error, Result};
+use super::super::error::Result;
 use super::super::pack_reader::block_kind;
 use super::super::pack_writer::{PlacedBlob, PlacedFrame, SealedBlock};
+use super::bases::Chosen;
+use super::packer::Arrival;
+use super::prove::seal_and_prove;
 use super::{Batch, Counters, FrameJob};
+use crate::base::Buffers;
 use crate::base::budget::Permit;
-use crate::base::{Buffers, random};
 use crate::compress::{Compressor, Decompressor, Encoding, Level};
-use crate::crypto::siv::Message;
-use crate::format::envelope::{self, BLOCK_OVERHEAD};
+use crate::format::envelope::BLOCK_OVERHEAD;
 use crate::format::pack::{Chain, Role};
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A block takes frames until it has this many bytes: a block is what a reader has to fetch.
 const BLOCK_BYTES: usize = 256 << 10;
+/// So many blocks are sealed together …
+const SEALED_BLOCKS: usize = 8;
+/// … or so many bytes.
+const SEALED_BYTES: usize = 3 << 20;
 
 /// A batch, sealed.
 pub(in super::super) struct SealedBatch {
@@ -30,13 +37,13 @@ pub(in super::super) struct SealedBatch {
 }
 
 /// What each thread keeps from batch to batch.
-struct Tools {
+pub(super) struct Tools {
     level: Level,
     compressor: Compressor,
     quick: Compressor,
-    decompressor: Decompressor,
-    scratch: Vec<u8>,
-    opened: Vec<u8>,
+    pub decompressor: Decompressor,
+    pub scratch: Vec<u8>,
+    pub opened: Vec<u8>,
 }
 
 thread_local! {
@@ -45,84 +52,183 @@ thread_local! {
 
 /// Compresses and seals batches.
 pub(super) struct Sealer {
-    pub repository: Arc<Repository>,
-    pub counters: Arc<Counters>,
-    pub level: Level,
+    repository: Arc<Repository>,
+    counters: Arc<Counters>,
+    level: Level,
     /// Chunks of series are sealed for the base cache too.
-    pub caching: bool,
-    /// Where the raw bytes of frames go when they are stored.
-    pub frames: Arc<Buffers>,
+    caching: bool,
+    /// Where the raw bytes of frames go when they are compressed.
+    frames: Arc<Buffers>,
     /// Where the bytes of blocks come from.
-    pub blocks: Arc<Buffers>,
+    blocks: Arc<Buffers>,
+    waiting: Mutex<Waiting>,
+}
+
+/// What is compressed and not sealed yet.
+#[derive(Default)]
+struct Waiting {
+    batches: Vec<Compressed>,
+    /// Batches that are being compressed or wait for it.
+    running: usize,
+    /// Nobody brings more until some of this is stored.
+    hurry: bool,
+}
+
+/// A batch, compressed.
+struct Compressed {
+    sequence: u64,
+    role: Role,
+    plains: Vec<Plain>,
+    chunks: Vec<SealedChunk>,
+    permit: Permit,
 }
 
 /// A block before sealing: room for nonce and synthetic IV, then its frames.
-struct Plain {
-    bytes: Vec<u8>,
-    frames: Vec<PlacedFrame>,
-    jobs: Vec<usize>,
+pub(super) struct Plain {
+    pub bytes: Vec<u8>,
+    pub frames: Vec<PlacedFrame>,
+    /// For each frame the bases that it stands on.
+    pub bases: Vec<Option<Chosen>>,
 }
 
 impl Plain {
     fn begin(buffers: &Buffers) -> Plain {
         let mut bytes = buffers.take();
         bytes.resize(BLOCK_OVERHEAD, 0);
-        Plain { bytes, frames: Vec::new(), jobs: Vec::new() }
+        Plain { bytes, frames: Vec::new(), bases: Vec::new() }
     }
 
     fn is_full(&self) -> bool {
         self.bytes.len() - BLOCK_OVERHEAD >= BLOCK_BYTES
     }
 
-    fn add(&mut self, mut frame: PlacedFrame, job: usize, stored: &[u8]) {
+    fn add(&mut self, mut frame: PlacedFrame, bases: Option<Chosen>, stored: &[u8]) {
         let offset = self.bytes.len() - BLOCK_OVERHEAD;
         frame.offset = u32::try_from(offset).expect("a block is at most some MiB");
         self.bytes.extend_from_slice(stored);
         self.frames.push(frame);
-        self.jobs.push(job);
+        self.bases.push(bases);
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let bases = self.bases.iter().flatten().map(Chosen::base_bytes);
+        self.bytes.len() + bases.sum::<usize>()
+    }
+}
+
+impl Waiting {
+    /// All that waits, if it is enough or nothing more will come.
+    fn take_if_due(&mut self) -> Vec<Compressed> {
+        let plains = || self.batches.iter().flat_map(|batch| &batch.plains);
+        let enough = plains().count() >= SEALED_BLOCKS
+            || plains().map(|plain| plain.bytes.len()).sum::<usize>() >= SEALED_BYTES
+            || (self.hurry && self.running == 0);
+        if enough { std::mem::take(&mut self.batches) } else { Vec::new() }
     }
 }
 
 impl Sealer {
-    /// Compresses and seals `batch`.
-    pub fn seal(&self, batch: Batch) -> Result<SealedBatch> {
-        TOOLS.with_borrow_mut(|tools| {
-            if tools.as_ref().is_none_or(|tools| tools.level != self.level) {
-                *tools = Some(Tools {
-                    level: self.level,
-                    compressor: Compressor::new(self.level),
-                    quick: Compressor::new(base_cache::LEVEL),
-                    decompressor: Decompressor::new(),
-                    scratch: Vec::new(),
-                    opened: Vec::new(),
-                });
-            }
-            self.seal_with(tools.as_mut().expect("made above"), batch)
-        })
+    /// A sealer. `frames` takes the raw bytes of frames back, `blocks` gives the bytes of blocks.
+    pub fn new(
+        repository: Arc<Repository>,
+        counters: Arc<Counters>,
+        level: Level,
+        caching: bool,
+        frames: Arc<Buffers>,
+        blocks: Arc<Buffers>,
+    ) -> Sealer {
+        Sealer { repository, counters, level, caching, frames, blocks, waiting: Mutex::default() }
     }
 
-    fn seal_with(&self, tools: &mut Tools, batch: Batch) -> Result<SealedBatch> {
-        let repository = &*self.repository;
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Compresses `batch` on one of rayon's threads. It arrives at `exit` when it is sealed, perhaps with others.
+    pub fn begin(self: &Arc<Self>, batch: Batch, exit: Sender<Arrival>) {
+        self.waiting().running += 1;
+        let sealer = self.clone();
+        rayon::spawn(move || {
+            let sequence = batch.sequence;
+            let compressed = with_tools(sealer.level, |tools| sealer.compress_batch(tools, batch));
+            let due = {
+                let mut waiting = sealer.waiting();
+                waiting.running -= 1;
+                match compressed {
+                    Ok(compressed) => waiting.batches.push(compressed),
+                    // If the packer is gone, `check` will say why; what is dropped gives its memory back.
+                    Err(error) => drop(exit.send((sequence, Err(error)))),
+                }
+                waiting.take_if_due()
+            };
+            sealer.seal(due, &exit);
+        });
+    }
+
+    /// Says that nobody brings more batches until [`Sealer::no_hurry`]: what waits does not wait for them.
+    pub fn hurry(self: &Arc<Self>, exit: Sender<Arrival>) {
+        let due = {
+            let mut waiting = self.waiting();
+            waiting.hurry = true;
+            waiting.take_if_due()
+        };
+        if !due.is_empty() {
+            let sealer = self.clone();
+            rayon::spawn(move || sealer.seal(due, &exit));
+        }
+    }
+
+    /// More batches come.
+    pub fn no_hurry(&self) {
+        self.waiting().hurry = false;
+    }
+
+    fn seal(&self, mut due: Vec<Compressed>, exit: &Sender<Arrival>) {
+        let Some(first) = due.first().map(|batch| batch.sequence) else { return };
+        let sealed = with_tools(self.level, |tools| {
+            [Role::Data, Role::Metadata].into_iter().try_for_each(|role| {
+                let of_role = due.iter_mut().filter(|batch| batch.role == role);
+                let mut plains: Vec<&mut Plain> = of_role.flat_map(|batch| &mut batch.plains).collect();
+                seal_and_prove(tools, &self.repository, role, &mut plains)
+            })
+        });
+        if let Err(error) = sealed {
+            let _ = exit.send((first, Err(error)));
+            return;
+        }
+        for batch in due {
+            let key = self.repository.keyring().current(block_kind(batch.role));
+            let block = |plain: Plain| SealedBlock { bytes: plain.bytes, key, frames: plain.frames };
+            let sealed = SealedBatch {
+                role: batch.role,
+                blocks: batch.plains.into_iter().map(block).collect(),
+                chunks: batch.chunks,
+                _permit: batch.permit,
+            };
+            let _ = exit.send((batch.sequence, Ok(sealed)));
+        }
+    }
+
+    fn compress_batch(&self, tools: &mut Tools, mut batch: Batch) -> Result<Compressed> {
         let mut plains = vec![Plain::begin(&self.blocks)];
         let mut chunks = Vec::new();
-        for (number, job) in batch.frames.iter().enumerate() {
-            let (encoding, chain) = self.compress(tools, batch.role, job);
+        for mut job in batch.frames {
+            let (encoding, chain) = self.compress(tools, batch.role, &job);
             if self.caching && job.keep {
-                chunks.push(base_cache::seal_chunk(repository.keyring(), &mut tools.quick, job.blobs[0].id, &job.raw)?);
+                let keyring = self.repository.keyring();
+                chunks.push(base_cache::seal_chunk(keyring, &mut tools.quick, job.blobs[0].id, &job.raw)?);
             }
-            for (frame, stored) in placed(job, encoding, chain, &tools.scratch) {
+            let mut bases = job.chosen.take_if(|_| chain.is_some());
+            for (frame, stored) in placed(&job, encoding, chain, &tools.scratch) {
                 if plains.last().is_some_and(Plain::is_full) {
                     plains.push(Plain::begin(&self.blocks));
                 }
-                plains.last_mut().expect("there is always one").add(frame, number, stored);
+                plains.last_mut().expect("there is always one").add(frame, bases.take(), stored);
             }
+            self.frames.give(job.raw);
         }
-        seal_blocks(repository, batch.role, &mut plains)?;
-        prove(tools, repository, batch.role, &batch.frames, &plains)?;
-        batch.frames.into_iter().for_each(|job| self.frames.give(job.raw));
-        let key = repository.keyring().current(block_kind(batch.role));
-        let blocks = plains.into_iter().map(|plain| SealedBlock { bytes: plain.bytes, key, frames: plain.frames });
-        Ok(SealedBatch { role: batch.role, blocks: blocks.collect(), chunks, _permit: batch.permit })
+        batch.permit.shrink(plains.iter().map(Plain::memory_bytes).sum());
+        Ok(Compressed { sequence: batch.sequence, role: batch.role, plains, chunks, permit: batch.permit })
     }
 
     /// Compresses one frame into `tools.scratch`, on its bases where that is worth it. What is to be stored as it is
@@ -203,96 +309,18 @@ fn count(counters: &Counters, role: Role, job: &FrameJob, on_bases: bool, stored
     }
 }
 
-/// Seals all blocks side by side: nonce, synthetic IV, ciphertext.
-fn seal_blocks(repository: &Repository, role: Role, plains: &mut [Plain]) -> Result<()> {
-    let kind = block_kind(role);
-    let keyring = repository.keyring();
-    let key = keyring.current(kind);
-    let siv = keyring.siv(key, kind, &"a new block")?;
-    let header = envelope::block_associated(kind, key, keyring.repository());
-    for plain in plains.iter_mut() {
-        plain.bytes[..16].copy_from_slice(&random::bytes::<16>());
-    }
-    let ivs = {
-        let mut messages: Vec<_> = plains.iter_mut().map(|plain| message(&mut plain.bytes)).collect();
-        siv.seal_many(&header, &mut messages);
-        messages.iter().map(|message| message.iv).collect::<Vec<_>>()
-    };
-    for (plain, iv) in plains.iter_mut().zip(ivs) {
-        plain.bytes[16..BLOCK_OVERHEAD].copy_from_slice(&iv);
-    }
-    Ok(())
-}
-
-fn message(block: &mut [u8]) -> Message<'_> {
-    let (seal, text) = block.split_at_mut(BLOCK_OVERHEAD);
-    Message { nonce: seal[..16].try_into().expect("16 bytes"), iv: seal[16..].try_into().expect("16 bytes"), text }
-}
-
-/// Opens a copy of the sealed blocks, decodes every frame and names every blob again.
-fn prove(tools: &mut Tools, repository: &Repository, role: Role, jobs: &[FrameJob], plains: &[Plain]) -> Result<()> {
-    let kind = block_kind(role);
-    let keyring = repository.keyring();
-    let key = keyring.current(kind);
-    let siv = keyring.siv(key, kind, &"a new block")?;
-    let header = envelope::block_associated(kind, key, keyring.repository());
-    let mut opened = std::mem::take(&mut tools.opened);
-    opened.clear();
-    plains.iter().for_each(|plain| opened.extend_from_slice(&plain.bytes));
-    let mut blocks = Vec::with_capacity(plains.len());
-    let mut rest = &mut opened[..];
-    for plain in plains {
-        let (block, after) = rest.split_at_mut(plain.bytes.len());
-        blocks.push(message(block));
-        rest = after;
-    }
-    if siv.open_many(&header, &mut blocks).iter().any(Result::is_err) {
-        return Err(bad_machine("a block that was just sealed does not open"));
-    }
-    for (block, plain) in blocks.iter().zip(plains) {
-        for (frame, job) in plain.frames.iter().zip(&plain.jobs) {
-            let start = frame.offset as usize;
-            let stored = &block.text[start..start + frame.length as usize];
-            prove_frame(tools, repository, &jobs[*job], frame, stored)?;
+fn with_tools<T>(level: Level, work: impl FnOnce(&mut Tools) -> T) -> T {
+    TOOLS.with_borrow_mut(|tools| {
+        if tools.as_ref().is_none_or(|tools| tools.level != level) {
+            *tools = Some(Tools {
+                level,
+                compressor: Compressor::new(level),
+                quick: Compressor::new(base_cache::LEVEL),
+                decompressor: Decompressor::new(),
+                scratch: Vec::new(),
+                opened: Vec::new(),
+            });
         }
-    }
-    tools.opened = opened;
-    Ok(())
-}
-
-fn prove_frame(
-    tools: &mut Tools,
-    repository: &Repository,
-    job: &FrameJob,
-    frame: &PlacedFrame,
-    stored: &[u8],
-) -> Result<()> {
-    // Raw bytes are their own frame: they are looked at where they lie.
-    if frame.encoding == Encoding::Raw && stored.len() == frame.raw_length as usize {
-        return prove_names(repository, frame, stored);
-    }
-    let bases: Vec<&[u8]> = match (&frame.chain, &job.chosen) {
-        (Some(_), Some(chosen)) => chosen.bytes.iter().map(|base| &**base).collect(),
-        _ => Vec::new(),
-    };
-    tools
-        .decompressor
-        .decompress(frame.encoding, stored, &bases, frame.raw_length as usize, &mut tools.scratch)
-        .map_err(|error| bad_machine(&format!("a frame that was just compressed does not decode ({error})")))?;
-    prove_names(repository, frame, &tools.scratch)
-}
-
-fn prove_names(repository: &Repository, frame: &PlacedFrame, raw: &[u8]) -> Result<()> {
-    let naming = repository.keyring().naming();
-    for blob in &frame.blobs {
-        let start = blob.offset as usize;
-        if naming.blob_id(&raw[start..start + blob.length as usize]) != blob.id {
-            return Err(bad_machine(&format!("blob {} has another name after it was packed", blob.id)));
-        }
-    }
-    Ok(())
-}
-
-fn bad_machine(what: &str) -> Error {
-    Error::Internal(format!("{what}: this points to faulty memory or a faulty processor; test the machine's memory"))
+        work(tools.as_mut().expect("made above"))
+    })
 }

@@ -156,7 +156,7 @@ pub(super) fn failed(error: rusqlite::Error) -> Error {
 
 /// Blobs that live, on disk; gone when dropped.
 pub struct LiveSet<'a> {
-    index: &'a Index,
+    pub(super) index: &'a Index,
     connection: Connection,
     levels: Levels<Lives>,
     gathered: BTreeSet<BlobId>,
@@ -250,19 +250,16 @@ impl LiveSet<'_> {
     fn mark_bases_in_kept(&mut self, kept: &dyn Fn(&PackSummary) -> bool) -> Result<FrameBits> {
         let packs = self.index.numbered_packs()?;
         let mut left = FrameBits::default();
-        let mut after = 0;
-        loop {
-            let batch = self.index.frames_on_bases(after, BATCH)?;
-            let Some((last, ..)) = batch.last() else { return Ok(left) };
-            after = *last;
-            for (frame, pack, bases) in batch {
-                match packs.get(&pack) {
-                    Some(pack) if pack.void => {}
-                    Some(pack) if kept(pack) => self.mark_bases(bases)?,
-                    _ => left.set(frame),
-                }
+        let index = self.index;
+        index.each_frame_on_bases(&mut |frame, pack, bases| {
+            match packs.get(&pack) {
+                Some(pack) if pack.void => {}
+                Some(pack) if kept(pack) => self.mark_bases(bases)?,
+                _ => left.set(frame),
             }
-        }
+            Ok(())
+        })?;
+        Ok(left)
     }
 
     fn mark_bases_of_living(&mut self, on_bases: &FrameBits) -> Result<()> {
@@ -369,6 +366,17 @@ impl Index {
         }
     }
 
+    /// Calls `each` for every frame on bases: its number, its pack's number, its bases.
+    pub(super) fn each_frame_on_bases(&self, each: &mut dyn FnMut(i64, i64, Vec<BlobId>) -> Result<()>) -> Result<()> {
+        let mut after = 0;
+        loop {
+            let batch = self.frames_on_bases(after, BATCH)?;
+            let Some((last, ..)) = batch.last() else { return Ok(()) };
+            after = *last;
+            batch.into_iter().try_for_each(|(frame, pack, bases)| each(frame, pack, bases))?;
+        }
+    }
+
     /// Frames on bases with numbers above `after`: number, pack's number, bases.
     fn frames_on_bases(&self, after: i64, limit: usize) -> Result<Vec<(i64, i64, Vec<BlobId>)>> {
         self.state().cache.read(|cache| {
@@ -386,10 +394,20 @@ impl Index {
 
 /// One bit per frame.
 #[derive(Default)]
-struct FrameBits(Vec<u64>);
+pub(super) struct FrameBits(Vec<u64>);
 
 impl FrameBits {
-    fn set(&mut self, frame: i64) {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    pub(super) fn clear(&mut self, frame: i64) {
+        if let Some(word) = self.0.get_mut((frame >> 6) as usize) {
+            *word &= !(1 << (frame & 63));
+        }
+    }
+
+    pub(super) fn set(&mut self, frame: i64) {
         let word = (frame >> 6) as usize;
         if word >= self.0.len() {
             self.0.resize(word + 1, 0);
@@ -397,7 +415,7 @@ impl FrameBits {
         self.0[word] |= 1 << (frame & 63);
     }
 
-    fn get(&self, frame: i64) -> bool {
+    pub(super) fn get(&self, frame: i64) -> bool {
         self.0.get((frame >> 6) as usize).is_some_and(|word| word >> (frame & 63) & 1 == 1)
     }
 }

@@ -16,6 +16,7 @@ pub mod live;
 mod load;
 mod members;
 mod merge;
+mod pinned;
 pub mod rebuild;
 mod roster;
 pub mod segments;
@@ -242,6 +243,20 @@ impl Index {
                 start: newest_with(cache, marks.start, 0, newest)?,
                 end: newest_with(cache, marks.end, 1, newest)?,
             })
+        })
+    }
+
+    /// The marks of a blob; none if it is unknown.
+    pub fn marks(&self, id: &BlobId) -> Result<Marks> {
+        self.state().cache.read(|cache| {
+            for run in cache.blobs.present().filter(|run| run.may_hold(id)) {
+                let mut find = cache.connection.prepare_cached(&run.find_rows)?;
+                let found = find.query_row([id.0.as_slice()], <levels::Blobs as levels::Family>::read).optional()?;
+                if let Some(row) = found {
+                    return Ok(Marks { start: row.start, end: row.end });
+                }
+            }
+            Ok(Marks::default())
         })
     }
 

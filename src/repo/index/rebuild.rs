@@ -76,7 +76,7 @@ pub fn rebuild_from_packs(
 /// segment that names it.
 pub fn delete_replaced(store: &dyn ObjectStore, rebuilt: &Rebuilt) -> Result<()> {
     rebuilt.replaced.iter().try_for_each(|segment| store.delete(&segment_key(*segment)))?;
-    Ok(())
+    Ok(store.flush(Area::Index)?)
 }
 
 /// The packs that are void, and the highest condemned record.

@@ -33,7 +33,7 @@ pub fn segment_key(id: SegmentId) -> Key {
 pub struct Origin {
     /// The session that writes it.
     pub session: SessionId,
-    /// 0 for a writer's own; one more than what they merge for merges.
+    /// 0 for a writer's own and what is left of them; one more for each merge of a level.
     pub level: u32,
     /// The segments that it replaces.
     pub supersedes: Vec<SegmentId>,

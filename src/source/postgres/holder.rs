@@ -18,8 +18,9 @@ const LOCKS_AT_ONCE: usize = 200;
 const ATTEMPTS: usize = 5;
 /// How much of a blocker's statement is shown, in letters.
 const SHOWN_LETTERS: usize = 100;
-/// How long a worker waits for a lock. The holder has it already, so whoever is in between waits for the holder.
-pub(super) const WORKERS_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a worker waits for a lock at most. The holder has it already, so whoever is in between waits for the
+/// holder, and waiting longer does not help.
+const WORKERS_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The moment that was taken.
 pub(super) struct Moment {
@@ -29,6 +30,11 @@ pub(super) struct Moment {
     pub(super) position: Option<String>,
     pub(super) plan: Plan,
     pub(super) has_large_objects: bool,
+}
+
+/// How long workers and programs wait for a lock.
+pub(super) fn workers_lock_timeout(options: &Options) -> Duration {
+    options.lock_timeout.min(WORKERS_LOCK_TIMEOUT)
 }
 
 /// Settings of every session that reads: no timeouts, all rows or an error, and values that say all they hold.
@@ -138,24 +144,30 @@ fn explained(holder: &mut Connection, batch: &[&Relation], tables: usize, error:
     if !error.is("55P03") || holder.execute("ROLLBACK").is_err() {
         return error;
     }
-    let oids = batch.iter().map(|table| table.oid.as_str()).collect::<Vec<_>>().join(", ");
+    in_the_way(holder, &batch.iter().map(|table| table.oid.as_str()).collect::<Vec<_>>(), error)
+}
+
+/// The failure to get a lock, with the table, who has or wants it for himself, and what to do about it.
+pub(super) fn in_the_way(connection: &mut Connection, oids: &[&str], error: Error) -> Error {
     let sql = format!(
         "SELECT n.nspname || '.' || c.relname, l.pid, a.usename, \
            pg_catalog.to_char(pg_catalog.clock_timestamp() - a.xact_start, 'HH24:MI:SS'), a.state, \
-           pg_catalog.substr(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 1, {SHOWN_LETTERS}) \
+           pg_catalog.substr(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 1, {SHOWN_LETTERS}), l.granted \
          FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
-         WHERE l.relation IN ({oids}) AND l.mode = 'AccessExclusiveLock' \
+         WHERE l.relation IN ({}) AND l.mode = 'AccessExclusiveLock' \
            AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
-         ORDER BY NOT l.granted, a.xact_start LIMIT 1"
+         ORDER BY NOT l.granted, a.xact_start LIMIT 1",
+        oids.join(", ")
     );
-    let blocker = holder.query(&sql).ok().and_then(|rows| rows.into_iter().next());
+    let blocker = connection.query(&sql).ok().and_then(|rows| rows.into_iter().next());
     let Some(blocker) = blocker else { return error };
     let said = |at: usize| blocker.get(at).and_then(Option::as_deref).unwrap_or("?");
     let (process, user, since, state, query) = (said(1), said(2), said(3), said(4), said(5));
+    let how = if said(6) == "t" { "locked by" } else { "waited for, in order to lock it, by" };
     let message = format!(
-        "locked by process {process} (user {user}, {state}, its transaction began {since} ago, last statement: {query}); \
+        "{how} process {process} (user {user}, {state}, its transaction began {since} ago, last statement: {query}); \
          wait until it ends, or end it with SELECT pg_terminate_backend({process})"
     );
     Error { message, ..error }.object(format!("table {}", said(0)))

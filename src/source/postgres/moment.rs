@@ -1,6 +1,6 @@
 //! A moment of a database while it is read.
 
-use super::holder::{self, Moment, WORKERS_LOCK_TIMEOUT, settle};
+use super::holder::{self, Moment, settle, workers_lock_timeout};
 use super::plan::{Relation, TablePlan};
 use super::programs::{self, Part};
 use super::rows::Counted;
@@ -89,7 +89,7 @@ impl PostgresDump {
         let mut workers = Vec::new();
         for _ in 0..options.workers.max(1) {
             let mut worker = Connection::connect(address, None, watch)?;
-            settle(&mut worker, WORKERS_LOCK_TIMEOUT)?;
+            settle(&mut worker, workers_lock_timeout(options))?;
             workers.push(worker);
         }
         if workers[0].backend()? == process {
@@ -108,6 +108,9 @@ impl PostgresDump {
         let parts = programs::parts(options, moment.has_large_objects);
         if parts.contains(&Part::Globals) && !passwords {
             notes.push(format!("globals.sql has no passwords of roles: user {} may not read them", server.user));
+        }
+        if server.standby && moment.plan.tables.iter().any(TablePlan::is_unlogged) {
+            notes.push("the server is a standby: unlogged tables have no rows there, and none here".to_owned());
         }
         let (streams, what) = streams(&parts, &moment.plan.tables);
         notes.iter().for_each(|note| watch.monitor.event(Event::Note(&format!("{}: {note}", address.label()))));
@@ -142,7 +145,12 @@ impl PostgresDump {
         if done.is_ok() {
             lock(&self.workers).push(worker);
         }
-        done.map_err(|error| error.object(object))
+        done.map_err(|error| match error.is("55P03") {
+            true => {
+                holder::in_the_way(&mut lock(&self.holder).connection, &[&table.relation.oid], error.object(object))
+            }
+            false => error.object(object),
+        })
     }
 
     fn copy(&self, worker: &mut Connection, table: &TablePlan, consume: &mut Consume<'_>) -> Result<Done> {
@@ -164,7 +172,7 @@ impl PostgresDump {
 
     fn read_part(&self, part: Part, consume: &mut Consume<'_>) -> Result<Done> {
         let source = &self.source;
-        let arguments = programs::arguments(&source.options, &self.tools, part, &self.moment.snapshot, self.passwords);
+        let arguments = programs::arguments(source, &self.tools, part, &self.moment.snapshot, self.passwords);
         let (bytes, said) = programs::read(source, &self.tools, part, &arguments, &self.watch, consume)?;
         lock(&self.notes).extend(said);
         Ok(Done { bytes, ..Done::default() })

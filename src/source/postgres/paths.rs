@@ -10,7 +10,7 @@ const KEPT_BYTES: usize = 200;
 /// `name` as a plain file name: control characters, `/`, `%` and a leading dot as `%2F`.
 pub(super) fn file_name(name: &str) -> String {
     let name = escaped(name, |letter| letter == '/');
-    shortened(if name.starts_with('.') { format!("%2E{}", &name[1..]) } else { name })
+    shortened(name.strip_prefix('.').map_or(name.clone(), |rest| format!("%2E{rest}")))
 }
 
 /// The stream of a table. Dots in names are escaped, so that no two tables share one.

@@ -51,6 +51,11 @@ pub(super) struct TablePlan {
 }
 
 impl TablePlan {
+    /// Whether a crash or a standby leaves it empty.
+    pub(super) fn is_unlogged(&self) -> bool {
+        self.note.starts_with("unlogged")
+    }
+
     /// The statement that reads its rows in `encoding`.
     pub(super) fn copy_statement(&self, options: &Options, encoding: &str) -> String {
         let columns = self.columns.iter().map(|name| identifier(name)).collect::<Vec<_>>().join(", ");

@@ -1,6 +1,6 @@
 //! The streams that PostgreSQL's own programs write: definitions, large objects, roles.
 
-use super::holder::WORKERS_LOCK_TIMEOUT;
+use super::holder::workers_lock_timeout;
 use super::{Content, Options, PostgresSource};
 use crate::base::Kind;
 use crate::base::child::{Ended, Program};
@@ -120,13 +120,20 @@ fn failed(error: impl Fn(Kind, String) -> Error, tool: Tool, said: &str, ended: 
 }
 
 /// The arguments for one part of the dump of a snapshot.
-pub(super) fn arguments(options: &Options, tools: &Tools, part: Part, snapshot: &str, passwords: bool) -> Vec<String> {
+pub(super) fn arguments(
+    source: &PostgresSource,
+    tools: &Tools,
+    part: Part,
+    snapshot: &str,
+    passwords: bool,
+) -> Vec<String> {
+    let options = source.options();
     if part == Part::Globals {
-        return of_globals(tools, passwords);
+        return of_globals(&source.address().database, tools, passwords);
     }
     let mut arguments = vec!["--format=custom".to_owned(), "--compress=0".to_owned()];
     arguments.push(format!("--snapshot={snapshot}"));
-    arguments.push(format!("--lock-wait-timeout={}", WORKERS_LOCK_TIMEOUT.as_millis()));
+    arguments.push(format!("--lock-wait-timeout={}", workers_lock_timeout(options).as_millis().max(1)));
     if part == Part::LargeObjects {
         // The schema of the server's own side tables: none of them is ever dumped, and large objects lie in no schema.
         arguments.extend(["--data-only", "--blobs", "--schema=pg_toast"].map(str::to_owned));
@@ -146,8 +153,13 @@ pub(super) fn arguments(options: &Options, tools: &Tools, part: Part, snapshot: 
     arguments
 }
 
-fn of_globals(tools: &Tools, passwords: bool) -> Vec<String> {
+fn of_globals(database: &str, tools: &Tools, passwords: bool) -> Vec<String> {
     let mut arguments = vec!["--globals-only".to_owned(), "--encoding=UTF8".to_owned()];
+    // Otherwise it wants to get in to `postgres`, which not every role may. A name that looks like a connection string
+    // would be taken for one.
+    if !database.contains(['=', ':']) {
+        arguments.push(format!("--database={database}"));
+    }
     let knows = KNOW_RESTRICT_KEY.iter().find(|(major, _)| *major == tools.major);
     if knows.map_or(tools.major >= 18, |(_, minor)| tools.minor >= *minor) {
         arguments.push(format!("--restrict-key={RESTRICT_KEY}"));

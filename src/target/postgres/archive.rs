@@ -46,7 +46,9 @@ const MAX_STRING_BYTES: u64 = 256 << 20;
 /// All strings of one table of contents together.
 const MAX_TOC_BYTES: u64 = 1 << 30;
 /// How large the pieces of a block of data are that we write.
-pub const PIECE_BYTES: usize = 64 << 10;
+const PIECE_BYTES: usize = 64 << 10;
+/// The largest piece that is read; `pg_dump` writes 16 KiB.
+const MAX_PIECE_BYTES: u64 = 16 << 20;
 
 /// When an object is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,6 +309,34 @@ impl Archive {
         Ok(bytes)
     }
 
+    /// Reads all blocks of large objects behind this archive's table of contents. `each` hears of the number of an entry,
+    /// then of an object's oid with its pieces, then of the object with none.
+    pub fn objects(&self, from: &mut dyn Read, each: &mut EachPiece<'_>) -> io::Result<()> {
+        if self.compressed {
+            return Err(bad("its data is compressed: only archives made with -Z0 can be taken apart"));
+        }
+        let (minor, integer_bytes, offset_bytes) = (self.minor, self.integer_bytes, self.offset_bytes);
+        let mut input = Input { input: from, minor, integer_bytes, offset_bytes, left_bytes: u64::MAX };
+        while let Some(kind) = input.byte_or_end()? {
+            if kind != 3 {
+                return Err(bad(&format!("a block of kind {kind} stands where large objects should")));
+            }
+            each(Piece::Entry(input.integer()?))?;
+            loop {
+                let oid = input.integer()?;
+                if oid == 0 {
+                    each(Piece::End)?;
+                    break;
+                }
+                while let Some(bytes) = input.piece()? {
+                    each(Piece::Bytes(oid.cast_unsigned(), &bytes))?;
+                }
+                each(Piece::Bytes(oid.cast_unsigned(), &[]))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Copies all blocks of large objects behind this archive's table of contents, `from`, to `out`, an archive whose head
     /// is `to`; `number` gives the new number of an entry. Answers with the bytes of the objects.
     pub fn copy_objects(
@@ -316,45 +346,44 @@ impl Archive {
         number: &dyn Fn(i32) -> i32,
         out: &mut dyn Write,
     ) -> io::Result<u64> {
-        if self.compressed {
-            return Err(bad("its data is compressed: only archives made with -Z0 can be taken apart"));
-        }
-        let (minor, integer_bytes, offset_bytes) = (self.minor, self.integer_bytes, self.offset_bytes);
-        let mut input = Input { input: from, minor, integer_bytes, offset_bytes, left_bytes: u64::MAX };
-        let mut bytes = 0;
-        while let Some(kind) = input.byte_or_end()? {
-            if kind != 3 {
-                return Err(bad(&format!("a block of kind {kind} stands where large objects should")));
+        let mut copied = 0;
+        // The object whose pieces are being written.
+        let mut open = None;
+        self.objects(from, &mut |piece| match piece {
+            Piece::Entry(entry) => {
+                out.write_all(&[3])?;
+                to.integer(i64::from(number(entry)), out)
             }
-            out.write_all(&[3])?;
-            to.integer(i64::from(number(input.integer()?)), out)?;
-            loop {
-                let oid = input.integer()?;
-                to.integer(i64::from(oid), out)?;
-                if oid == 0 {
-                    break;
+            Piece::Bytes(oid, bytes) => {
+                if open.is_none() {
+                    open = Some(oid);
+                    to.integer(i64::from(oid.cast_signed()), out)?;
                 }
-                bytes += copy_pieces(&mut input, to, out)?;
+                to.integer(bytes.len() as i64, out)?;
+                if bytes.is_empty() {
+                    open = None;
+                }
+                copied += bytes.len() as u64;
+                out.write_all(bytes)
             }
-        }
-        Ok(bytes)
+            Piece::End => to.integer(0, out),
+        })?;
+        Ok(copied)
     }
 }
 
-/// Pieces of data up to the one of no bytes.
-fn copy_pieces(input: &mut Input<'_>, to: &Archive, out: &mut dyn Write) -> io::Result<u64> {
-    let mut bytes = 0;
-    loop {
-        let length = input.integer()?;
-        to.integer(i64::from(length), out)?;
-        let Ok(length @ 1..) = u64::try_from(length) else { return Ok(bytes) };
-        let copied = io::copy(&mut Read::take(&mut *input.input, length), out)?;
-        if copied < length {
-            return Err(bad("it ends in the middle of its data"));
-        }
-        bytes += copied;
-    }
+/// A piece of a block of large objects.
+pub enum Piece<'p> {
+    /// A block begins: the number of its entry.
+    Entry(i32),
+    /// Bytes of the object with an oid; none where it ends.
+    Bytes(u32, &'p [u8]),
+    /// The block ends.
+    End,
 }
+
+/// Takes pieces one by one; an error ends the reading.
+pub type EachPiece<'e> = dyn FnMut(Piece<'_>) -> io::Result<()> + 'e;
 
 fn bad(reason: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, reason.to_owned())
@@ -410,6 +439,20 @@ impl Input<'_> {
             return Err(bad("it ends in the middle of a text"));
         }
         Ok(Some(text))
+    }
+
+    /// The next piece of data, or none where it ends.
+    fn piece(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let Ok(length @ 1..) = u64::try_from(self.integer()?) else { return Ok(None) };
+        if length > MAX_PIECE_BYTES {
+            return Err(bad(&format!("a piece of its data has {length} bytes, which is too much")));
+        }
+        let mut bytes = Vec::new();
+        Read::take(&mut *self.input, length).read_to_end(&mut bytes)?;
+        if (bytes.len() as u64) < length {
+            return Err(bad("it ends in the middle of its data"));
+        }
+        Ok(Some(bytes))
     }
 
     fn text(&mut self) -> io::Result<Vec<u8>> {

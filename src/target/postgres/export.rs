@@ -10,7 +10,7 @@
 //! there until all rows are in.
 
 use super::Programs;
-use super::archive::{Archive, Entry, Section};
+use super::archive::{Archive, Entry, Piece, Section};
 use super::plan::{archive as contents, client_version, is_of_database};
 use super::programs::From;
 use super::restore::set_sequence;
@@ -19,7 +19,7 @@ use crate::base::{Event, Kind, random};
 use crate::db::postgres::{Tool, Tools, identifier, literal, qualified};
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::{Manifest, StreamRole, Table};
-use crate::target::dump::StoredDump;
+use crate::target::dump::{Exported, StoredDump};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::thread;
@@ -27,25 +27,6 @@ use std::thread;
 /// What every dump says that breaks off.
 const BROKEN_OFF: &[u8] =
     b"\n\\.\n;\nDO $$BEGIN RAISE EXCEPTION 'keepstone: the dump broke off here, nothing of it may be kept'; END$$;\n";
-
-/// What was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exported {
-    /// Tables with rows.
-    pub tables: u64,
-    /// Rows, as the manifest counts them.
-    pub rows: u64,
-    /// Bytes of rows.
-    pub bytes: u64,
-}
-
-impl Exported {
-    fn add(&mut self, table: &Table, bytes: u64) {
-        self.tables += 1;
-        self.rows += table.rows;
-        self.bytes += bytes;
-    }
-}
 
 /// What an export is made from, for messages.
 struct Source<'s> {
@@ -105,7 +86,7 @@ fn sql_parts(source: &Source<'_>, tools: &Tools, out: &mut dyn Write) -> Result<
         out,
         &format!("--\n-- Database {name} of PostgreSQL {}\n--\n\n\\restrict {key}\n\n", manifest.server.version),
     )?;
-    program_text(source, tools, StreamRole::PreData, Some("pre-data"), out)?;
+    definitions(source, tools, StreamRole::PreData, "pre-data", out)?;
     // Names are in UTF-8 here, rows as the database has them.
     write(out, "\nSET client_encoding = 'UTF8';\n")?;
     let encoding = manifest.properties.get("encoding").map_or("UTF8", String::as_str);
@@ -124,8 +105,8 @@ fn sql_parts(source: &Source<'_>, tools: &Tools, out: &mut dyn Write) -> Result<
     for sequence in &manifest.sequences {
         write(out, &format!("{};\n", set_sequence(sequence)))?;
     }
-    program_text(source, tools, StreamRole::LargeObjects, None, out)?;
-    program_text(source, tools, StreamRole::PostData, Some("post-data"), out)?;
+    large_objects(source, tools, out)?;
+    definitions(source, tools, StreamRole::PostData, "post-data", out)?;
     write(out, &format!("\n\\unrestrict {key}\n"))?;
     out.flush().map_err(|error| source.written(error))?;
     Ok(exported)
@@ -136,26 +117,59 @@ fn columns(table: &Table) -> String {
     if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) }
 }
 
-/// What `pg_restore` makes of an archive of the dump, without its own `\restrict`.
+/// What `pg_restore` makes of an archive of the dump.
+fn definitions(source: &Source<'_>, tools: &Tools, role: StreamRole, section: &str, out: &mut dyn Write) -> Result<()> {
+    let Some(stream) = source.manifest().streams_of(role).next() else { return Ok(()) };
+    let reader = source.open(&stream.path)?;
+    program_text(source, tools, From::Stream(reader), Some(section), &stream.path, out)
+}
+
+/// Large objects: what `pg_restore` makes of their definitions, and their content. It would write that between `BEGIN` and
+/// `COMMIT`, which would end the transaction of whoever loads the whole in one.
+fn large_objects(source: &Source<'_>, tools: &Tools, out: &mut dyn Write) -> Result<()> {
+    let Some(stream) = source.manifest().streams_of(StreamRole::LargeObjects).next() else { return Ok(()) };
+    let mut reader = BufReader::new(source.open(&stream.path)?);
+    let damaged = |error: io::Error| source.error(Kind::of_io(&error), format!("stream {}: {error}", stream.path));
+    let archive = Archive::read(&mut reader).map_err(damaged)?;
+    let entries = archive.entries.iter().filter(|entry| !entry.has_data).cloned().collect();
+    let contents = Archive { entries, ..archive.clone() };
+    program_text(source, tools, From::Contents(&contents), None, &stream.path, out)?;
+    let (mut object, mut offset) = (0, 0_u64);
+    let written = archive.objects(&mut reader, &mut |piece| {
+        let Piece::Bytes(oid, bytes) = piece else { return Ok(()) };
+        if oid != object {
+            (object, offset) = (oid, 0);
+        }
+        if bytes.is_empty() {
+            (object, offset) = (0, 0);
+            return Ok(());
+        }
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(out, "SELECT pg_catalog.lo_put({oid}, {offset}, '\\x{hex}');")?;
+        offset += bytes.len() as u64;
+        Ok(())
+    });
+    written.map_err(damaged)
+}
+
+/// What `pg_restore` makes of an archive, without its own `\restrict`. `name` is for messages.
 fn program_text(
     source: &Source<'_>,
     tools: &Tools,
-    role: StreamRole,
+    from: From<'_>,
     section: Option<&str>,
+    name: &str,
     out: &mut dyn Write,
 ) -> Result<()> {
-    let Some(stream) = source.manifest().streams_of(role).next() else { return Ok(()) };
-    let reader = source.open(&stream.path)?;
     let mut program = Program::new(tools.path(Tool::Restore)).args(["--file=-"]).with_input();
     if let Some(section) = section {
         program = program.arg(format!("--section={section}"));
     }
-    let failed =
-        |error: io::Error| source.error(Kind::of_io(&error), format!("pg_restore of {}: {error}", stream.path));
+    let failed = |error: io::Error| source.error(Kind::of_io(&error), format!("pg_restore of {name}: {error}"));
     let mut child = program.start(&source.watch.stop).map_err(failed)?;
     let (input, output) = (child.take_input(), child.take_output());
     let (fed, copied) = thread::scope(|scope| {
-        let feeder = scope.spawn(move || input.map_or(Ok(()), |mut input| From::Stream(reader).write(&mut input)));
+        let feeder = scope.spawn(move || input.map_or(Ok(()), |mut input| from.write(&mut input)));
         let copied = output.map_or(Ok(()), |output| without_restrictions(&mut BufReader::new(output), out));
         let fed = feeder.join().unwrap_or_else(|_| Err(io::Error::other("the thread that feeds it panicked")));
         (fed, copied)
@@ -166,7 +180,7 @@ fn program_text(
     }
     if !ended.status.success() {
         let words = String::from_utf8_lossy(&ended.errors).into_owned();
-        return Err(source.error(Kind::Target, format!("pg_restore of {} failed: {}", stream.path, words.trim())));
+        return Err(source.error(Kind::Target, format!("pg_restore of {name} failed: {}", words.trim())));
     }
     copied.and(fed).map_err(|error| source.written(error))
 }
@@ -256,15 +270,9 @@ impl<'s> Whole<'s> {
 
     /// Entries for rows and for where sequences stand.
     fn rows(&mut self, source: &Source<'s>, next: &mut dyn FnMut() -> i32) {
-        let defined: HashMap<(Vec<u8>, Vec<u8>), (i32, Vec<u8>)> = self
-            .archive
-            .entries
-            .iter()
-            .filter(|entry| entry.is("TABLE") || entry.is("SEQUENCE"))
-            .map(|entry| {
-                ((entry.schema.clone().unwrap_or_default(), entry.tag.clone()), (entry.id, entry.owner.clone()))
-            })
-            .collect();
+        let named = |entry: &Entry| (entry.schema.clone().unwrap_or_default(), entry.tag.clone());
+        let defined = self.archive.entries.iter().filter(|entry| entry.is("TABLE") || entry.is("SEQUENCE"));
+        let defined: HashMap<_, _> = defined.map(|entry| (named(entry), (entry.id, entry.owner.clone()))).collect();
         let belonging = |entry: Entry, schema: &str, name: &str| {
             let (needs, owner) = match defined.get(&(schema.as_bytes().to_vec(), name.as_bytes().to_vec())) {
                 Some((id, owner)) => (vec![*id], owner.clone()),

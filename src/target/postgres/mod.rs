@@ -30,7 +30,7 @@ mod rows;
 mod statements;
 
 pub use drill::Drill;
-pub use export::{Exported, archive as export_archive, sql as export_sql};
+pub use export::{archive as export_archive, sql as export_sql};
 pub use options::{Destination, Options, Phases, TableName};
 
 use super::dump::{Checked, DumpTarget, Restored, StoredDump};

@@ -136,8 +136,10 @@ fn drop_unfinished(address: &Address, watch: &Watch) -> Result<()> {
 
 /// Ends the sessions of a database, and waits a moment until they are gone.
 fn end_sessions(connection: &mut Connection, database: &str) -> Result<()> {
+    // The server's own workers have no user; they leave by themselves, and only a superuser may end them.
     let sessions = format!(
-        "FROM pg_catalog.pg_stat_activity WHERE datname = {} AND pid <> pg_catalog.pg_backend_pid()",
+        "FROM pg_catalog.pg_stat_activity WHERE datname = {} AND usesysid IS NOT NULL \
+         AND pid <> pg_catalog.pg_backend_pid()",
         literal(database)
     );
     connection.query(&format!("SELECT pg_catalog.pg_terminate_backend(pid) {sessions}"))?;

@@ -108,14 +108,18 @@ impl<'p> Plan<'p> {
         let rows = self.chosen_tables().map(|table| table.rows).sum::<u64>();
         if self.options.phases.pre_data {
             let entries = self.pre_data.as_ref().map_or(0, |archive| archive.entries.len());
-            plan.push(format!("{entries} definitions before the rows"));
+            plan.push(format!("make {} before the rows", counted(entries, "object")));
         }
         if self.options.phases.data {
-            plan.push(format!("{} tables with {rows} rows, {} sequences", self.tables.len(), self.sequences.len()));
+            plan.push(format!(
+                "write {rows} rows into {}, set {}",
+                counted(self.tables.len(), "table"),
+                counted(self.sequences.len(), "sequence")
+            ));
         }
         if self.options.phases.post_data {
             let entries = self.post_data.as_ref().map_or(0, |archive| archive.entries.len());
-            plan.push(format!("{entries} definitions after the rows"));
+            plan.push(format!("make {} after the rows", counted(entries, "object")));
         }
         Checked {
             server: format!("PostgreSQL {}", self.facts.version),
@@ -429,6 +433,10 @@ pub fn archive(
     };
     let reader = stored.open(&stream.path).map_err(unreadable)?;
     Archive::read(&mut BufReader::new(reader)).map_err(unreadable).map(Some)
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn first(row: Vec<Option<String>>) -> Option<String> {

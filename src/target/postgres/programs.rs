@@ -126,7 +126,7 @@ impl PgRestore<'_> {
             return Ok(());
         }
         let words = String::from_utf8_lossy(&ended.errors).into_owned();
-        Err(explain(&words, |kind, message| error(kind, message), &ended.status.to_string()))
+        Err(explain(&words, error, &ended.status.to_string()))
     }
 }
 

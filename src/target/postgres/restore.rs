@@ -49,10 +49,11 @@ pub fn restore(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch) -> Resul
         })?;
     }
     if plan.options.destination == Destination::Existing {
-        let state =
-            into(plan, plan.address, stored, watch, &mut restored).map_err(|error| left_as(plan, error, &restored));
-        state?;
-        return Ok(restored);
+        let filled = into(plan, plan.address, stored, watch, &mut restored);
+        return match filled {
+            Ok(()) => Ok(restored),
+            Err(error) => Err(left_as(plan, error, &restored)),
+        };
     }
     let new = NewDatabase::create(plan.address, &plan.manifest.properties, plan.facts.version_number, watch)?;
     let address = new.address().clone();
@@ -69,15 +70,15 @@ pub fn restore(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch) -> Resul
 
 /// Says what a database that was there looks like after a failure.
 fn left_as(plan: &Plan<'_>, error: Error, restored: &Restored) -> Error {
-    let all = plan.tables.len();
-    let state = if restored.steps.is_empty() && plan.options.is_partial() {
-        "the database is as it was before".to_owned()
-    } else {
-        format!(
-            "the database is incomplete: {} of {all} tables hold their rows{}; empty it before the next attempt",
-            restored.tables,
-            if restored.steps.iter().any(|step| step.name == "data") { "" } else { ", no others do" }
-        )
+    let (done, all) = (restored.tables, plan.tables.len());
+    let state = match (restored.steps.is_empty(), plan.options.is_partial()) {
+        (true, true) => "the database is as it was before".to_owned(),
+        (_, true) => format!("{done} of the {all} tables hold their rows; drop them before the next attempt"),
+        (_, false) => {
+            format!(
+                "the database is incomplete, {done} of {all} tables hold their rows; empty it before the next attempt"
+            )
+        }
     };
     let message = format!("{}; {state}", error.message);
     Error { message, ..error }
@@ -212,10 +213,7 @@ fn data(
         quiet_triggers,
         jobs: plan.options.jobs,
     };
-    let (outcome, loaded) = match loading.load(stored, watch) {
-        Ok(loaded) => (Ok(()), loaded),
-        Err((error, loaded)) => (Err(error), loaded),
-    };
+    let (outcome, loaded) = loading.load(stored, watch);
     (restored.tables, restored.rows, restored.bytes) = (loaded.tables, loaded.rows, loaded.bytes);
     outcome
 }

@@ -74,8 +74,8 @@ struct Shared<'a> {
 }
 
 impl Loading<'_> {
-    /// Writes all rows. The first failure ends all sessions; what was loaded until then is told with it.
-    pub fn load(&self, stored: &dyn StoredDump, watch: &Watch) -> Result<Loaded, (Error, Loaded)> {
+    /// Writes all rows. The first failure ends all sessions; what was loaded until then is told in any case.
+    pub fn load(&self, stored: &dyn StoredDump, watch: &Watch) -> (Result<()>, Loaded) {
         let mut tables = self.tables.clone();
         tables.sort_by_key(|table| std::cmp::Reverse(table.bytes));
         let bytes = tables.iter().map(|table| table.bytes).sum();
@@ -98,10 +98,8 @@ impl Loading<'_> {
             }
         });
         let loaded = *shared.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        match shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err((error, loaded)),
-            None => Ok(loaded),
-        }
+        let failure = shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (failure.map_or(Ok(()), Err), loaded)
     }
 
     fn work(&self, stored: &dyn StoredDump, shared: &Shared<'_>) -> Result<()> {

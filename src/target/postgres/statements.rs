@@ -182,9 +182,8 @@ pub fn statements(text: &[u8]) -> Vec<&[u8]> {
             if word == Word::Sign(b';') && depth == 0 {
                 break;
             }
-            if word.is("ATOMIC") && before.is_some_and(|before: Word<'_>| before.is("BEGIN")) {
-                depth += 1;
-            } else if depth > 0 && word.is("CASE") {
+            let begins_body = word.is("ATOMIC") && before.is_some_and(|before: Word<'_>| before.is("BEGIN"));
+            if begins_body || depth > 0 && word.is("CASE") {
                 depth += 1;
             } else if depth > 0 && word.is("END") {
                 depth -= 1;
@@ -229,6 +228,7 @@ pub fn with_database(statement: &[u8], from: &str, to: &str) -> Option<Vec<u8>> 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,0 +1,330 @@
+//! A restore, step by step.
+//!
+//! | step | how | what a failure leaves |
+//! | --- | --- | --- |
+//! | database | one that is replaced is dropped, the new one is made | nothing |
+//! | pre-data | tables and sequences | of a new database nothing; of one that was there what was made so far |
+//! | data | a transaction for each table, counted; then counters | the same, and tables that are whole |
+//! | post-data | triggers, events, routines, then views | the same |
+//! | analyze | statistics | everything; the planner knows less |
+
+use super::plan::Plan;
+use super::{COUNTERS, Destination};
+use crate::base::clock::Stopwatch;
+use crate::base::{Event, Kind, Stop};
+use crate::db::mysql::feed::{Ending, feed};
+use crate::db::mysql::script;
+use crate::db::mysql::{Session, identifier};
+use crate::db::{Error, Result, Watch};
+use crate::format::dump::{StreamRole, Table};
+use crate::target::dump::{Restored, Step, StoredDump};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// The largest text of definitions that is read into memory, in bytes: what a dump may hold at most.
+const MAX_TEXT_BYTES: u64 = 64 << 20;
+/// How many tables one statement gathers statistics of.
+const ANALYZED_AT_ONCE: usize = 100;
+
+/// Does what the plan says.
+pub(super) fn restore(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch) -> Result<Restored> {
+    let mut restored = begin(plan);
+    if plan.options.destination == Destination::Existing {
+        into(plan, stored, watch, &mut restored).map_err(|error| left_as(plan, error, &restored))?;
+        return Ok(restored);
+    }
+    let replaced = plan.options.destination == Destination::Replace && plan.is_there;
+    make(plan, replaced)?;
+    if let Err(error) = into(plan, stored, watch, &mut restored) {
+        return Err(give_up(plan, error, replaced));
+    }
+    (restored.created, restored.replaced) = (true, replaced);
+    Ok(restored)
+}
+
+/// What a restore begins with.
+pub(super) fn begin(plan: &Plan<'_>) -> Restored {
+    Restored {
+        server: plan.server_label(),
+        database: plan.database.clone(),
+        notes: plan.notes.clone(),
+        ..Restored::default()
+    }
+}
+
+/// Makes the database, in the place of another if that is asked for.
+pub(super) fn make(plan: &Plan<'_>, replaces: bool) -> Result<()> {
+    let name = identifier(&plan.database);
+    let property = |name| plan.manifest.properties.get(name).map(String::as_str).filter(|value| is_word(value));
+    let charset = property("charset").map(|charset| format!(" CHARACTER SET {charset}")).unwrap_or_default();
+    let collation = property("collation").map(|collation| format!(" COLLATE {collation}")).unwrap_or_default();
+    if replaces {
+        plan.server.query(&format!("DROP DATABASE {name}")).map_err(|error| error.database(&plan.database))?;
+    }
+    let made = plan.server.query(&format!("CREATE DATABASE {name}{charset}{collation}"));
+    made.map(drop).map_err(|error| {
+        let message = format!("cannot make a database like the dump's: {}", error.message);
+        Error { message, ..error }.database(&plan.database)
+    })
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Drops a database, even when somebody has asked to stop.
+pub(super) fn remove(server: &Session, database: &str) -> Result<()> {
+    let session = Session::open(&server.address().with_database(""), Kind::Target, &Stop::new())?;
+    session.query(&format!("DROP DATABASE IF EXISTS {}", identifier(database))).map(drop)
+}
+
+fn give_up(plan: &Plan<'_>, error: Error, replaced: bool) -> Error {
+    let mut state = match remove(&plan.server, &plan.database) {
+        Ok(()) => "the unfinished database was dropped again".to_owned(),
+        Err(why) => format!("the unfinished database could not be dropped ({}): drop it by hand", why.message),
+    };
+    if replaced {
+        state.push_str("; the one that it was to replace had been dropped before");
+    }
+    let message = format!("{}; {state}", error.message);
+    Error { message, ..error }
+}
+
+/// Says what a database that was there looks like after a failure.
+fn left_as(plan: &Plan<'_>, error: Error, restored: &Restored) -> Error {
+    let all = plan.tables.len();
+    let state = format!(
+        "the database is incomplete: {} of {all} tables hold their rows; empty it before the next attempt",
+        restored.tables
+    );
+    let message = format!("{}; {state}", error.message);
+    Error { message, ..error }
+}
+
+/// Fills the database.
+pub(super) fn into(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch, restored: &mut Restored) -> Result<()> {
+    let session = plan.session()?;
+    let options = plan.options;
+    if options.pre_data {
+        timed(restored, "pre-data", watch, |_| {
+            each_text(plan, stored, StreamRole::PreData, |path, text| load(&session, path, &tables_only(plan, text)))
+        })?;
+    }
+    if options.data {
+        timed(restored, "data", watch, |restored| {
+            rows(plan, stored, watch, restored)?;
+            counters(plan, &session, stored, restored)
+        })?;
+    }
+    if options.post_data {
+        timed(restored, "post-data", watch, |_| {
+            each_text(plan, stored, StreamRole::PostData, |path, text| match path {
+                COUNTERS => Ok(()),
+                _ => load(&session, path, &behind_rows(plan, path, text)).map_err(|error| about_owners(plan, error)),
+            })
+        })?;
+    }
+    if options.analyze && options.data {
+        timed(restored, "analyze", watch, |restored| {
+            restored.notes.extend(analyze(plan, &session)?);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn timed(
+    restored: &mut Restored,
+    name: &str,
+    watch: &Watch,
+    work: impl FnOnce(&mut Restored) -> Result<()>,
+) -> Result<()> {
+    watch.monitor.event(Event::Phase(&format!("restoring {name}")));
+    let since = Stopwatch::start();
+    work(restored)?;
+    let duration_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    restored.steps.push(Step { name: name.to_owned(), duration_ms });
+    Ok(())
+}
+
+fn each_text(
+    plan: &Plan<'_>,
+    stored: &dyn StoredDump,
+    role: StreamRole,
+    mut work: impl FnMut(&str, &str) -> Result<()>,
+) -> Result<()> {
+    for stream in plan.manifest.streams_of(role) {
+        work(&stream.path, &text(plan, stored, &stream.path)?)?;
+    }
+    Ok(())
+}
+
+/// A stream of definitions, whole.
+pub(super) fn text(plan: &Plan<'_>, stored: &dyn StoredDump, path: &str) -> Result<String> {
+    let failed = |kind, why: String| plan.error(kind, format!("the stream cannot be read: {why}")).object(path);
+    let mut bytes = Vec::new();
+    let opened = stored.open(path).map_err(|error| failed(Kind::of_io(&error), error.to_string()))?;
+    let read = opened.take(MAX_TEXT_BYTES + 1).read_to_end(&mut bytes);
+    read.map_err(|error| failed(Kind::of_io(&error), error.to_string()))?;
+    if bytes.len() as u64 > MAX_TEXT_BYTES {
+        return Err(failed(Kind::Unsupported, format!("it has more than {} MiB", MAX_TEXT_BYTES >> 20)));
+    }
+    if path != COUNTERS && !script::is_complete(&bytes) {
+        return Err(failed(Kind::Damaged, "it ends without the last line of a dump: it was cut off".to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|_| failed(Kind::Damaged, "it is not UTF-8".to_owned()))
+}
+
+fn load(session: &Session, path: &str, text: &str) -> Result<()> {
+    let mut bytes = text.as_bytes();
+    feed(session, &mut bytes, Ending::Any).map(drop).map_err(|error| error.object(path))
+}
+
+/// Definitions of the tables that are meant. Nothing is dropped for them: what is there was looked at before.
+fn tables_only(plan: &Plan<'_>, text: &str) -> String {
+    let wanted = |statement: &script::Statement<'_>| {
+        let first = script::tokens(statement.text).next();
+        if first.is_some_and(|first| first.is("DROP")) {
+            return false;
+        }
+        let object = script::object(statement.text);
+        match object.as_deref().and_then(|object| object.split_once(' ')) {
+            Some(("table", name)) => plan.options.wants(name),
+            Some(("sequence", _)) => !plan.options.is_partial(),
+            _ => true,
+        }
+    };
+    script::retain(script::without_sandbox_line(text), wanted)
+}
+
+/// What comes behind the rows, as far as it is meant.
+fn behind_rows(plan: &Plan<'_>, path: &str, text: &str) -> String {
+    let text = script::without_sandbox_line(text);
+    let wanted = |statement: &script::Statement<'_>| {
+        let object = script::object(statement.text);
+        let kind = object.as_deref().and_then(|object| object.split(' ').next());
+        match kind {
+            Some("trigger") => script::table_of_trigger(statement.text).is_none_or(|table| plan.options.wants(&table)),
+            Some("event") => plan.options.events && !plan.options.is_partial(),
+            Some(_) => !plan.options.is_partial(),
+            None => !plan.options.is_partial() || path != "views.sql",
+        }
+    };
+    let mut text = script::retain(text, wanted);
+    if plan.database != plan.manifest.database {
+        text = script::moved(&text, &plan.manifest.database, &plan.database);
+    }
+    match plan.options.owners {
+        true => text,
+        false => script::without_definers(&text),
+    }
+}
+
+fn about_owners(plan: &Plan<'_>, error: Error) -> Error {
+    if !plan.options.owners || !error.is("1227") {
+        return error;
+    }
+    let message =
+        format!("{}; only few may make what belongs to others: --no-owner gives it to whoever restores", error.message);
+    Error { message, ..error }
+}
+
+fn counters(plan: &Plan<'_>, session: &Session, stored: &dyn StoredDump, restored: &mut Restored) -> Result<()> {
+    if !plan.manifest.streams.iter().any(|stream| stream.path == COUNTERS) {
+        return Ok(());
+    }
+    let text = text(plan, stored, COUNTERS)?;
+    let wanted = |statement: &script::Statement<'_>| match script::sequences(statement.text).is_empty() {
+        // `ALTER TABLE name AUTO_INCREMENT=…`
+        true => {
+            let table = script::tokens(statement.text).nth(2);
+            let name = table.and_then(|table| crate::db::mysql::quote::unquoted(table.text).map(|(name, _)| name));
+            name.is_none_or(|name| plan.options.wants(&name))
+        }
+        false => !plan.options.is_partial(),
+    };
+    let text = script::retain(&text, wanted);
+    restored.sequences = script::sequences(&text).len() as u64;
+    load(session, COUNTERS, &text)
+}
+
+/// Rows of all tables that are meant, the largest first, several at once.
+fn rows(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch, restored: &mut Restored) -> Result<()> {
+    let mut tables: Vec<&Table> = plan.tables.iter().copied().filter(|table| table.stream.is_some()).collect();
+    tables.sort_by_key(|table| std::cmp::Reverse(table.bytes));
+    let queue = Mutex::new(VecDeque::from(tables));
+    let done: Mutex<Vec<&Table>> = Mutex::default();
+    let work = || -> Result<()> {
+        let session = plan.session()?;
+        loop {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(table) = next else { return Ok(()) };
+            let loaded = rows_of(&session, stored, table);
+            if loaded.is_err() {
+                // Nobody begins another one.
+                queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            }
+            loaded?;
+            watch.monitor.event(Event::Done { items: 1, bytes: table.bytes });
+            done.lock().unwrap_or_else(PoisonError::into_inner).push(table);
+        }
+    };
+    let outcome = thread::scope(|scope| {
+        let workers: Vec<_> = (0..plan.options.jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        let ended = workers.into_iter().map(|worker| {
+            worker.join().unwrap_or_else(|_| Err(plan.error(Kind::Internal, "a thread that writes rows panicked")))
+        });
+        ended.fold(Ok(()), Result::and)
+    });
+    for table in done.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        restored.tables += 1;
+        restored.rows += table.rows;
+        restored.bytes += table.bytes;
+    }
+    outcome
+}
+
+/// Rows of one table, and whether they are as many as were promised.
+fn rows_of(session: &Session, stored: &dyn StoredDump, table: &Table) -> Result<()> {
+    let name = |error: Error| error.object(format!("table {}", table.name));
+    let path = table.stream.as_deref().unwrap_or_default();
+    let mut stream = stored.open(path).map_err(|error| {
+        name(session.error(Kind::of_io(&error), format!("the stream {path} cannot be read: {error}")))
+    })?;
+    feed(session, &mut stream, Ending::Trailer).map_err(name)?;
+    let counted = count(session, std::slice::from_ref(&table.name)).map_err(name)?;
+    match counted.first() {
+        Some(rows) if *rows == table.rows => Ok(()),
+        Some(rows) => {
+            let message = format!("the dump promises {} rows, the server counts {rows}", table.rows);
+            Err(name(session.error(Kind::Damaged, message)))
+        }
+        None => Err(name(session.error(Kind::Target, "the server did not count the rows"))),
+    }
+}
+
+/// How many rows tables have, exactly.
+pub(super) fn count(session: &Session, tables: &[String]) -> Result<Vec<u64>> {
+    let question: String =
+        tables.iter().map(|table| format!("SELECT COUNT(*) FROM {};\n", identifier(table))).collect();
+    Ok(session.column(&question)?.iter().filter_map(|number| number.parse().ok()).collect())
+}
+
+/// Gathers statistics. What fails is a note: everything is there all the same.
+fn analyze(plan: &Plan<'_>, session: &Session) -> Result<Vec<String>> {
+    let mut notes = BTreeMap::new();
+    for some in plan.tables.chunks(ANALYZED_AT_ONCE) {
+        let names: Vec<String> = some.iter().map(|table| identifier(&table.name)).collect();
+        // Table, operation, kind of message, message.
+        for row in session.query(&format!("ANALYZE NO_WRITE_TO_BINLOG TABLE {}", names.join(", ")))? {
+            if let [table, _, kind, message] = &row[..]
+                && kind.eq_ignore_ascii_case("error")
+            {
+                notes.insert(table.clone(), format!("no statistics of {table}: {message}"));
+            }
+        }
+    }
+    Ok(notes.into_values().collect())
+}

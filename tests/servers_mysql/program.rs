@@ -1,0 +1,81 @@
+//! Ways back to a real MariaDB server in the program.
+
+use super::dumps::odd;
+use super::server::{PASSWORD, Server, server};
+use crate::program::{CHEAP, Place};
+
+/// A repository with a snapshot of an odd database, dumped as `shop`.
+fn shop(server: &Server, database: &str) -> Place {
+    odd(server, database);
+    let place = Place::new();
+    let url = format!("shop={}", server.url(database));
+    place.run(&[&["backup", "--init"], &CHEAP[..], &["--mysql", &url]].concat()).expect(0);
+    place
+}
+
+#[test]
+fn a_snapshot_goes_back_to_a_server_by_name() {
+    let Some(server) = server() else { return };
+    let place = shop(server, "way there");
+    server.sql("DROP DATABASE IF EXISTS `way back`");
+    let url = server.url("way back");
+    let run = place.run(&["restore", "latest", "--to-mysql", &url]).expect(1);
+    assert!(run.err.contains("--create") && run.err.contains("way back"), "{}", run.err);
+    let run = place.run(&["restore", "latest", "--to-mysql", &url, "--create", "--validate-only"]).expect(0);
+    assert!(run.text().contains("make database way back"), "{}", run.text());
+    assert!(!server.sql("SHOW DATABASES").contains("way back"));
+    let run = place.run(&["restore", "latest", "--to-mysql", &url, "--create"]).expect(0);
+    assert!(run.text().contains("in a new database") && run.text().contains("MariaDB"), "{}", run.text());
+    assert!(!run.text().contains(PASSWORD) && !run.err.contains(PASSWORD));
+    assert_eq!(
+        server.dumped("way there").replace("'way there'", "''"),
+        server.dumped("way back").replace("'way back'", "''")
+    );
+    let run = place.run(&["restore", "latest", "--to-mysql", &url]).expect(11);
+    assert!(run.err.contains("not empty") && run.err.contains("--drop-existing"), "{}", run.err);
+    let again =
+        ["restore", "latest", "--to-mysql", &url, "--drop-existing", "--confirm-destructive", "way back", "--json"];
+    let object = place.run(&again).expect(0).json().remove(0);
+    assert_eq!((&object["kind"], &object["replaced"]), (&"mysql".into(), &true.into()), "{object}");
+    let one = ["restore", "latest", "--to-mysql", &url, "--table", "part1", "--phase", "data"];
+    assert!(place.run(&one).expect(11).err.contains("holds rows already"));
+    server.sql_in("way back", "DELETE FROM part1");
+    assert!(place.run(&one).expect(0).text().contains("1 table, 3 rows"));
+    let production = place.run(&["restore", "latest", "--to-mysql", &server.url("my_prod"), "--create"]).expect(11);
+    assert!(production.err.contains("*prod*"), "{}", production.err);
+    for (option, value) in [("--schema", "x"), ("--programs", "x")] {
+        place.run(&["restore", "latest", "--to-mysql", &url, option, value]).expect(2);
+    }
+    server.sql("DROP DATABASE `way back`");
+}
+
+#[test]
+fn a_snapshot_is_drilled_and_a_difference_is_told() {
+    let Some(server) = server() else { return };
+    let place = shop(server, "to drill");
+    let url = server.url("");
+    let own = place.run(&["drill", "latest", "--server", &url]).expect(11);
+    assert!(own.err.contains("--allow-source-server"), "{}", own.err);
+    let drill = ["drill", "latest", "--server", &url, "--allow-source-server", "--full"];
+    let run = place.run(&drill).expect(0);
+    assert!(run.text().contains("as promised") && run.text().contains("database to drill"), "{}", run.text());
+    let object = place.run(&[&drill[..], &["--json"]].concat()).expect(0).json().remove(0);
+    assert_eq!(
+        (&object["outcome"], &object["databases"][0]["left_behind"]),
+        (&"same".into(), &serde_json::Value::Null)
+    );
+}
+
+#[test]
+fn a_dump_is_written_as_one_stream_of_sql() {
+    let Some(server) = server() else { return };
+    let place = shop(server, "as sql");
+    let run = place.run(&["dump", "latest", "--as", "sql", "--database", "shop"]).expect(0);
+    server.fresh("as sql back");
+    server.sql_in("as sql back", std::str::from_utf8(&run.out).unwrap());
+    assert_eq!(
+        server.dumped("as sql").replace("'as sql'", "''"),
+        server.dumped("as sql back").replace("'as sql back'", "''")
+    );
+    place.run(&["dump", "latest", "--as", "archive"]).expect(2);
+}

@@ -1,0 +1,265 @@
+//! Dumps back on the server: equal, counted, refused where something is in the way, and drilled.
+
+use super::dumps::{Dumped, dump, dump_while, odd, watch};
+use super::server::{PASSWORD, Server, server};
+use keepstone::base::Kind;
+use keepstone::db::mysql::Address;
+use keepstone::db::{Result, Surroundings};
+use keepstone::format::dump::{Manifest, Table};
+use keepstone::source::mysql::Options as DumpOptions;
+use keepstone::target::dump::{DRILL_PREFIX, DrillServer, DumpTarget, Restored, StoredDump};
+use keepstone::target::mysql::{Destination, Drill, Options, Target, export_sql};
+use std::io::{self, Read};
+
+impl StoredDump for Dumped {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send + '_>> {
+        let bytes = self.streams.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(&bytes[..]))
+    }
+}
+
+fn address(url: &str) -> Address {
+    Address::parse(url, &Surroundings::default()).unwrap()
+}
+
+fn restore(server: &Server, database: &str, dumped: &Dumped, options: Options) -> Result<Restored> {
+    Target { address: address(&server.url(database)), options }.restore(dumped, &watch())
+}
+
+fn create() -> Options {
+    Options { destination: Destination::Create, ..Options::default() }
+}
+
+fn databases(server: &Server) -> String {
+    server.sql("SHOW DATABASES")
+}
+
+/// As [`Server::dumped`], without the name of the database.
+fn anonymous(server: &Server, database: &str) -> String {
+    server.dumped(database).replace(&format!("'{database}'"), "''")
+}
+
+#[test]
+fn a_database_full_of_odd_things_comes_back_equal() {
+    let Some(server) = server() else { return };
+    odd(server, "odd there");
+    let dumped = dump(&server.url("odd there")).unwrap();
+    server.sql("DROP DATABASE IF EXISTS `odd back`");
+    let restored = restore(server, "odd back", &dumped, create()).unwrap();
+    assert_eq!((restored.rows, restored.sequences, restored.created), (dumped.manifest.rows(), 1, true));
+    assert_eq!(anonymous(server, "odd there"), anonymous(server, "odd back"));
+    let again = dump(&server.url("odd back")).unwrap();
+    let sums = |dumped: &Dumped| -> Vec<_> {
+        dumped.manifest.tables.iter().map(|table| (table.name.clone(), table.rows, table.checksum.clone())).collect()
+    };
+    assert_eq!(sums(&dumped), sums(&again));
+    assert_eq!(dumped.manifest.sequences, again.manifest.sequences);
+    server.sql("DROP DATABASE `odd back`");
+}
+
+#[test]
+fn a_dump_as_plain_sql_is_loaded_by_the_client() {
+    let Some(server) = server() else { return };
+    odd(server, "plain there");
+    let dumped = dump(&server.url("plain there")).unwrap();
+    let mut sql = Vec::new();
+    let exported = export_sql(&dumped, &mut sql, &watch()).unwrap();
+    assert_eq!((exported.tables, exported.rows), (dumped.manifest.tables.len() as u64, dumped.manifest.rows()));
+    assert!(sql.starts_with(b"/*M!999999\\- enable the sandbox mode */ \n"));
+    assert_eq!(String::from_utf8_lossy(&sql).matches("sandbox mode").count(), 1);
+    server.fresh("plain back");
+    server.sql_in("plain back", std::str::from_utf8(&sql).unwrap());
+    assert_eq!(anonymous(server, "plain there"), anonymous(server, "plain back"));
+}
+
+#[test]
+fn plain_sql_that_breaks_off_is_an_error_for_the_client() {
+    let Some(server) = server() else { return };
+    server.fresh("broken");
+    server.sql_in("broken", "CREATE TABLE a (x text); INSERT INTO a VALUES ('one'); CREATE TABLE b (x int)");
+    let mut dumped = dump(&server.url("broken")).unwrap();
+    dumped.streams.remove("data/b.sql");
+    let mut sql = Vec::new();
+    let error = export_sql(&dumped, &mut sql, &watch()).unwrap_err();
+    assert_eq!(error.object.as_deref(), Some("data/b.sql"));
+    server.fresh("broken back");
+    let said = server.refused_in("broken back", std::str::from_utf8(&sql).unwrap());
+    assert!(said.contains("the dump breaks off here"), "{said}");
+}
+
+#[test]
+fn large_rows_and_many_rows_come_back() {
+    let Some(server) = server() else { return };
+    server.fresh("big there");
+    server.sql_in(
+        "big there",
+        "CREATE TABLE t (id int PRIMARY KEY, b longblob, t longtext); INSERT INTO t VALUES (1, REPEAT(x'00ff', 1500000), 'a'), \
+         (2, NULL, REPEAT('it''s \\r\\n', 900000)), (3, '', ''); CREATE TABLE many (id int PRIMARY KEY, t text) \
+         SELECT seq AS id, REPEAT(seq, 20) AS t FROM seq_1_to_20000",
+    );
+    let dumped = dump(&server.url("big there")).unwrap();
+    server.sql("DROP DATABASE IF EXISTS `big back`");
+    let restored = restore(server, "big back", &dumped, create()).unwrap();
+    assert_eq!(restored.rows, 20_003);
+    assert!(dumped.text("data/many.sql").matches("INSERT INTO").count() > 1);
+    assert_eq!(anonymous(server, "big there"), anonymous(server, "big back"));
+    server.sql("DROP DATABASE `big back`; DROP DATABASE `big there`");
+}
+
+#[test]
+fn what_is_there_is_not_written_over() {
+    let Some(server) = server() else { return };
+    server.fresh("src");
+    server.sql_in("src", "CREATE TABLE a (x int); INSERT INTO a VALUES (1),(2); CREATE TABLE b (x int)");
+    let dumped = dump(&server.url("src")).unwrap();
+    server.fresh("mine");
+    server.sql_in("mine", "CREATE TABLE keep (x int); INSERT INTO keep VALUES (1)");
+    let refused = |options: Options| restore(server, "mine", &dumped, options).unwrap_err();
+    assert_eq!(refused(Options::default()).kind(), Kind::Refused);
+    assert_eq!(refused(create()).kind(), Kind::Refused);
+    let error = restore(server, "nowhere", &dumped, Options::default()).unwrap_err();
+    assert_eq!((error.kind(), error.database.as_deref()), (Kind::NotFound, Some("nowhere")), "{error}");
+    // One table beside what is there, then again, then its rows once more.
+    let only_a = Options { tables: vec!["a".into()], ..Options::default() };
+    assert_eq!(restore(server, "mine", &dumped, only_a.clone()).unwrap().rows, 2);
+    assert_eq!(server.sql_in("mine", "SHOW TABLES"), "a\nkeep\n");
+    assert_eq!(refused(only_a.clone()).object.as_deref(), Some("table a"));
+    let rows = Options { pre_data: false, post_data: false, ..only_a };
+    assert!(refused(rows.clone()).to_string().contains("holds rows already"));
+    server.sql_in("mine", "DELETE FROM a; CREATE TRIGGER tr BEFORE INSERT ON a FOR EACH ROW SET NEW.x = 7");
+    assert!(refused(rows.clone()).to_string().contains("has triggers"));
+    server.sql_in("mine", "DROP TRIGGER tr");
+    assert_eq!(restore(server, "mine", &dumped, rows).unwrap().rows, 2);
+    // In its place.
+    let replaced =
+        restore(server, "mine", &dumped, Options { destination: Destination::Replace, ..Options::default() });
+    assert!(replaced.unwrap().replaced);
+    assert_eq!(server.sql_in("mine", "SHOW TABLES"), "a\nb\n");
+}
+
+#[test]
+fn a_stream_that_was_cut_off_leaves_no_rows_and_no_database() {
+    let Some(server) = server() else { return };
+    server.fresh("cut");
+    server.sql_in("cut", "CREATE TABLE t (x int); INSERT INTO t SELECT seq FROM seq_1_to_1000");
+    let whole = dump(&server.url("cut")).unwrap();
+    for (path, keep) in
+        [("data/t.sql", 3000), ("data/t.sql", whole.streams["data/t.sql"].len() - 3), ("schema.sql", 500)]
+    {
+        let mut streams = whole.streams.clone();
+        streams.get_mut(path).unwrap().truncate(keep);
+        let cut = Dumped { manifest: whole.manifest.clone(), streams };
+        let error = restore(server, "cut back", &cut, create()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Damaged, "{error}");
+        assert!(error.to_string().contains("cut off") && error.to_string().contains("dropped again"), "{error}");
+        assert!(!databases(server).contains("cut back"));
+        server.fresh("cut into");
+        restore(server, "cut into", &cut, Options::default()).unwrap_err();
+        if path != "schema.sql" {
+            assert_eq!(server.sql_in("cut into", "SELECT COUNT(*) FROM t"), "0\n", "{path} cut at {keep}");
+        }
+    }
+    let mut other = whole.manifest.clone();
+    other.tables[0].rows += 1;
+    let error = restore(server, "cut back", &Dumped { manifest: other, streams: whole.streams }, create()).unwrap_err();
+    assert!(error.to_string().contains("the dump promises 1001 rows, the server counts 1000"), "{error}");
+    assert_eq!(error.object.as_deref(), Some("table t"));
+}
+
+#[test]
+fn sql_that_fails_is_named_with_its_line_and_runs_no_commands() {
+    let Some(server) = server() else { return };
+    server.fresh("bad");
+    server.sql_in("bad", "CREATE TABLE t (x int PRIMARY KEY); INSERT INTO t VALUES (1)");
+    let whole = dump(&server.url("bad")).unwrap();
+    for (added, said) in [("\\! touch", "Unknown command"), ("system touch", "ERROR 1064"), ("(1);", "ERROR 1064")] {
+        let added = format!("(1);\n{added} keepstone-was-here\n;");
+        let mut dumped = Dumped { manifest: whole.manifest.clone(), streams: whole.streams.clone() };
+        let text = dumped.text("data/t.sql").replace("(1);", &added);
+        dumped.streams.insert("data/t.sql".to_owned(), text.into_bytes());
+        let error = restore(server, "bad back", &dumped, create()).unwrap_err();
+        assert!(error.to_string().contains("at line 8") && error.to_string().contains(said), "{error}");
+        assert_eq!(
+            (error.object.as_deref(), error.database.as_deref()),
+            (Some("table t"), Some("bad back")),
+            "{error}"
+        );
+        assert!(!std::path::Path::new("keepstone-was-here").exists());
+    }
+}
+
+#[test]
+fn who_may_not_make_what_belongs_to_others_can_leave_it_to_himself() {
+    let Some(server) = server() else { return };
+    server.fresh("owned");
+    server.sql_in(
+        "owned",
+        "CREATE TABLE t (x int); CREATE DEFINER='gone'@'nowhere' VIEW v AS SELECT * FROM t; \
+         CREATE DEFINER='gone'@'nowhere' PROCEDURE p() SELECT 1; CREATE DEFINER='gone'@'nowhere' TRIGGER owned.tr BEFORE INSERT ON owned.t FOR EACH ROW SET NEW.x = 1",
+    );
+    let dumped = dump(&server.url("owned")).unwrap();
+    server.sql("DROP DATABASE IF EXISTS `owned back`; CREATE DATABASE `owned back`; CREATE OR REPLACE USER 'plain'@'%' IDENTIFIED BY 'pw'; GRANT ALL ON `owned back`.* TO 'plain'@'%'");
+    let address = address(&server.url_of("plain", "pw", "owned back"));
+    let target = |owners| Target { address: address.clone(), options: Options { owners, ..Options::default() } };
+    let error = target(true).restore(&dumped, &watch()).unwrap_err();
+    assert!(error.to_string().contains("--no-owner"), "{error}");
+    server.sql("DROP DATABASE `owned back`; CREATE DATABASE `owned back`");
+    target(false).restore(&dumped, &watch()).unwrap();
+    assert!(server.sql_in("owned back", "SHOW CREATE VIEW v").contains("DEFINER=`plain`@`%`"));
+    server.sql("DROP DATABASE `owned back`; CREATE DATABASE `owned back`; REVOKE TRIGGER, EVENT ON `owned back`.* FROM 'plain'@'%'");
+    let error = target(false).check(&dumped, &watch()).unwrap_err();
+    assert!(error.to_string().contains("GRANT TRIGGER, EVENT ON `owned back`.* TO 'plain'@'%'"), "{error}");
+}
+
+#[test]
+fn a_drill_restores_looks_and_leaves_nothing() {
+    let Some(server) = server() else { return };
+    odd(server, "drilled");
+    let dumped = dump(&server.url("drilled")).unwrap();
+    let drill = Drill { address: address(&server.url("")), jobs: 2 };
+    assert_eq!(drill.identity(&watch()).unwrap(), dumped.manifest.server.identity);
+    let seen = drill.try_out(&dumped, &|table: &Table| table.name != "my1", &watch()).unwrap();
+    assert_eq!(seen.sequences, dumped.manifest.sequences);
+    assert_eq!(seen.tables.len(), dumped.manifest.tables.len());
+    for (seen, promised) in seen.tables.iter().zip(&dumped.manifest.tables) {
+        assert_eq!((&seen.name, seen.rows), (&promised.name, promised.rows));
+        match seen.name.as_str() {
+            "my1" => assert_eq!(seen.checksum, None),
+            name => assert_eq!((&seen.checksum, seen.bytes), (&promised.checksum, promised.bytes), "{name}"),
+        }
+    }
+    assert_eq!(seen.left_behind, None);
+    let mut damaged = Dumped { manifest: dumped.manifest.clone(), streams: dumped.streams.clone() };
+    damaged.streams.get_mut("views.sql").unwrap().splice(300..310, *b"not quite ");
+    assert!(drill.try_out(&damaged, &|_| true, &watch()).is_err());
+    server.sql(&format!("CREATE DATABASE {DRILL_PREFIX}left"));
+    assert!(drill.sweep(&watch()).unwrap().contains(&format!("{DRILL_PREFIX}left")));
+    assert!(!databases(server).contains(&format!("{DRILL_PREFIX}left")));
+}
+
+#[test]
+fn no_password_stands_on_a_command_line_and_no_option_file_is_left() {
+    let Some(server) = server() else { return };
+    server.fresh("secret");
+    server.sql_in("secret", "CREATE TABLE t (x text); INSERT INTO t SELECT REPEAT(seq, 300) FROM seq_10000_to_20000");
+    let mut lines = Vec::new();
+    let meanwhile = || {
+        for process in std::fs::read_dir("/proc").unwrap().flatten() {
+            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            lines.push(String::from_utf8_lossy(&line).into_owned());
+        }
+    };
+    dump_while(&server.url("secret"), DumpOptions::default(), meanwhile).unwrap();
+    let ours: Vec<&String> = lines.iter().filter(|line| line.contains("--defaults-file=")).collect();
+    assert!(ours.iter().any(|line| line.contains("mariadb-dump") && line.contains("secret")), "{ours:?}");
+    assert!(lines.iter().all(|line| !line.contains(PASSWORD)));
+    for line in ours {
+        let file = line.split('\0').find_map(|word| word.strip_prefix("--defaults-file=")).unwrap();
+        // Those of other tests may be in use; ours is the one of this database.
+        assert!(!line.contains("secret") || !std::path::Path::new(file).exists(), "{file}");
+    }
+}

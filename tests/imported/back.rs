@@ -3,6 +3,7 @@
 use super::{back_up, gzip};
 use crate::program::Place;
 use crate::servers::postgres::{self, Server};
+use crate::servers_mysql::server::server as mariadb;
 use std::fs;
 
 const SHOP: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text); \
@@ -106,4 +107,26 @@ fn what_is_not_whole_not_trusted_or_not_a_dump_is_refused_before_the_server_is_t
     let file = named(&place, "shop.dump");
     let run = place.run(&["restore", &file, "--to-postgres", &url, "--create"]).expect(11);
     assert!(run.err.contains("production"), "{}", run.err);
+}
+
+#[test]
+fn dumps_of_mariadb_go_back_from_the_snapshot() {
+    let Some(server) = mariadb() else { return };
+    server.fresh("imported_from");
+    server
+        .sql_in("imported_from", "CREATE TABLE t (a int, b varchar(20)); INSERT INTO t VALUES (1, 'x;''y'), (2, NULL)");
+    let place = Place::new();
+    fs::create_dir(place.path("source")).unwrap();
+    fs::write(place.path("source/blog.sql"), server.dumped("imported_from")).unwrap();
+    back_up(&place, &[]).expect(0);
+    let file = named(&place, "blog.sql");
+    server.sql("DROP DATABASE IF EXISTS imported_to");
+    let url = server.url("imported_to");
+    let refused = place.run(&["restore", &file, "--to-mysql", &url, "--create"]).expect(11);
+    assert!(refused.err.contains("--trust-sql"), "{}", refused.err);
+    let run = place.run(&["restore", &file, "--to-mysql", &url, "--create", "--trust-sql", "--json"]).expect(0);
+    assert_eq!(run.json()[0]["rows"], 2, "{}", run.text());
+    assert_eq!(server.sql_in("imported_to", "SELECT COUNT(*), MAX(b) FROM t").trim(), "2\tx;'y");
+    let other = place.run(&["restore", &file, "--to-postgres", "postgres://x@127.0.0.1:1/x", "--trust-sql"]).expect(2);
+    assert!(other.err.contains("cannot go to PostgreSQL"), "{}", other.err);
 }

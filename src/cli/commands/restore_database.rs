@@ -4,7 +4,7 @@ use super::{filter, restore_imported};
 use crate::base::Scratch;
 use crate::cli::app::App;
 use crate::cli::args::{Phase, Restore, ToDatabase};
-use crate::cli::error::Result;
+use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::json::path_pair;
 use crate::cli::print::{human, table};

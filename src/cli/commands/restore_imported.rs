@@ -1,4 +1,4 @@
-//! `restore SNAP:PATH --to-postgres`: a file that already was a dump, back to a server.
+//! `restore SNAP:PATH --to-postgres` and `--to-mysql`: a file that already was a dump, back to a server.
 
 use super::restore_database::seconds;
 use crate::base::Scratch;
@@ -9,6 +9,7 @@ use crate::cli::exit::Exit;
 use crate::cli::print::json::path_pair;
 use crate::cli::print::{human, table};
 use crate::cli::surroundings::surroundings;
+use crate::db::mysql;
 use crate::db::postgres::Address;
 use crate::format::snapshot::Snapshot;
 use crate::ops::Context;
@@ -95,6 +96,9 @@ fn options(app: &App, given: &ToDatabase, path: &[u8], scratch: &Scratch) -> Res
 }
 
 fn target(app: &App, given: &ToDatabase, scratch: &Scratch) -> Result<Target> {
+    if let Some(url) = &given.to_mysql {
+        return mysql_target(app, given, url);
+    }
     let url = given.to_postgres.as_deref().unwrap_or_default();
     let surroundings = surroundings();
     let address = Address::parse(url, &surroundings).map_err(crate::ops::Error::from)?;
@@ -112,6 +116,16 @@ fn target(app: &App, given: &ToDatabase, scratch: &Scratch) -> Result<Target> {
     };
     let programs = Programs { surroundings, folder: given.programs.clone() };
     Ok(Target::Postgres(Box::new(postgres::Target { address, options, programs })))
+}
+
+/// The same for MySQL and MariaDB, whose client program replaces nothing but tables.
+fn mysql_target(app: &App, given: &ToDatabase, url: &str) -> Result<Target> {
+    if given.drop_existing {
+        return Err(Error::usage("--drop-existing is not for files: drop the database yourself and say --create"));
+    }
+    let address = mysql::Address::parse(url, &surroundings()).map_err(crate::ops::Error::from)?;
+    address.notes.iter().for_each(|note| app.look.note(note));
+    Ok(Target::Mysql(Box::new(address), given.create))
 }
 
 fn print_json(app: &App, snapshot: &Snapshot, options: &Options, outcome: &Outcome) {

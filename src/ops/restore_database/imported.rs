@@ -32,8 +32,8 @@ const PIECE_BYTES: usize = 256 << 10;
 pub enum Target {
     /// Into a database of PostgreSQL.
     Postgres(Box<postgres::Target>),
-    /// Into a database of MySQL or MariaDB, which must be there.
-    Mysql(Box<mysql::Address>),
+    /// Into a database of MySQL or MariaDB; the flag says that it is to be made.
+    Mysql(Box<mysql::Address>, bool),
 }
 
 /// What to restore, where to and how.
@@ -77,7 +77,7 @@ impl Target {
     pub fn database(&self) -> &str {
         match self {
             Target::Postgres(target) => &target.address.database,
-            Target::Mysql(address) => &address.database,
+            Target::Mysql(address, _) => &address.database,
         }
     }
 
@@ -85,7 +85,7 @@ impl Target {
     pub fn label(&self) -> String {
         match self {
             Target::Postgres(target) => target.address.label(),
-            Target::Mysql(address) => address.label(),
+            Target::Mysql(address, _) => address.label(),
         }
     }
 
@@ -136,7 +136,7 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     let watch = Watch { stop: context.stop.clone(), monitor: context.monitor.clone() };
     match &options.target {
         Target::Postgres(target) => to_postgres(context, &node, report, target, options, &watch),
-        Target::Mysql(address) => to_mysql(context, &node, report, address, options, &watch),
+        Target::Mysql(address, create) => to_mysql(context, &node, report, address, *create, options, &watch),
     }
 }
 
@@ -197,7 +197,7 @@ fn fits(report: &DumpReport, options: &Options, name: &str) -> Result<()> {
         (Target::Postgres(_), _) if is_mysql => {
             Err(Error::Usage(format!("{name} is a dump of MySQL or MariaDB; it cannot go to PostgreSQL")))
         }
-        (Target::Mysql(_), _) if !is_mysql => {
+        (Target::Mysql(..), _) if !is_mysql => {
             Err(Error::Usage(format!("{name} is a dump of PostgreSQL; it cannot go to MySQL or MariaDB")))
         }
         (_, Format::PostgresCustom | Format::PostgresTar) => Ok(()),
@@ -236,23 +236,36 @@ fn to_mysql(
     node: &Node,
     report: DumpReport,
     address: &mysql::Address,
+    create: bool,
     options: &Options,
     watch: &Watch,
 ) -> Result<Outcome> {
     if address.database.is_empty() {
         return Err(Error::Usage("name the database that the dump goes to: mysql://USER@HOST/DATABASE".to_owned()));
     }
-    let session = Session::open(address, Kind::Target, &watch.stop)?;
+    let reached = if create { address.with_database("") } else { address.clone() };
+    let session = Session::open(&reached, Kind::Target, &watch.stop)?;
     let facts = ServerFacts::ask(&session)?;
     let server = format!("{} {}", facts.product, facts.version);
     let client = session.tools().client.label();
+    let name = mysql::identifier(&address.database);
     let restore = || {
+        if create {
+            session.query(&format!("CREATE DATABASE {name}"))?;
+        }
+        let session = session.with_database(&address.database)?;
         let mut blobs = reader(context);
         let mut content = Content::of(node, &mut blobs);
-        feed(&session, &mut content, Ending::Trailer)?;
+        let fed = feed(&session, &mut content, Ending::Trailer);
+        if let (Err(_), true) = (&fed, create) {
+            // It was made for this, and is not whole.
+            let _ = session.with_database("")?.query(&format!("DROP DATABASE IF EXISTS {name}"));
+        }
+        fed?;
         // Definitions cannot be taken back there.
-        let note = "tables are replaced one by one: after a failure some are new and some are as they were";
-        Ok(Done { notes: vec![note.to_owned()], ..Done::default() })
+        let note = "tables are replaced one by one: had it failed, some would be new and some as they were";
+        let notes = if create { Vec::new() } else { vec![note.to_owned()] };
+        Ok(Done { created: create, notes, ..Done::default() })
     };
     finish(context, report, server, client, options, restore)
 }

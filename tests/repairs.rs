@@ -305,6 +305,18 @@ fn a_damaged_pack_goes_once_a_backup_has_stored_again_what_was_in_it() {
     assert!(verify_all(&open()).unwrap().damage);
     let healed = backup();
     assert!(healed.totals.bytes_new > 0 && healed.totals.bytes_read == 360_000, "{:?}", healed.totals);
+    // Who does not know of the damage keeps the newer of two copies, whether packs stay or are rewritten.
+    for (max_unused, stays) in [("unlimited", true), ("0", false)] {
+        let (store, clock) = vault.copy();
+        clock.advance(Duration::from_secs(25 * 3600));
+        let elsewhere = || crate::vault::open(Arc::new(store.clone()), &clock).unwrap();
+        let options = prune::Options { max_unused: max_unused.parse().unwrap(), ..Default::default() };
+        prune::prune(&elsewhere(), &options).unwrap();
+        let id = healed.snapshot.as_ref().unwrap().id;
+        let (outcome, files) = crate::vault::restore(&elsewhere(), id, vault.files.path()).unwrap();
+        assert!(outcome.problem_count == 0 && files.len() == 6, "{max_unused}: {:?}", outcome.problems);
+        assert_eq!(verify_all(&elsewhere()).unwrap().damage, stays, "{max_unused}");
+    }
     // A rewriting of the damaged pack takes what lives from wherever it can be read.
     for max_unused in ["unlimited", "0"] {
         prune::prune(&open(), &prune::Options { max_unused: max_unused.parse().unwrap(), ..Default::default() })

@@ -255,6 +255,10 @@ fn attempt(context: &Context, options: &Options, alone: &mut alone::Alone<'_>, o
     let condemned_seen = session::next_condemned(&**context.repository.store())? - 1;
     let repacked = repack::repack(context, &plan, own, condemned_seen)?;
     outcome.packs_written += repacked.packs;
+    if repacked.damaged {
+        // The plan counted on what cannot be read. The index knows now: the next plan does not.
+        return Ok(false);
+    }
     let merge = merge::merge(context, &plan, own, condemned_seen)?;
     if plan.going().next().is_none() && merge.replaced.is_empty() {
         return Ok(true);

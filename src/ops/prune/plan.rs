@@ -37,8 +37,8 @@ pub struct Plan<'i> {
     pub snapshots: BTreeSet<SnapshotId>,
     /// How many of them are snapshots.
     pub snapshot_count: u64,
-    /// Packs that stay.
-    pub kept: BTreeSet<PackId>,
+    /// Packs that stay, with when they were written, nanoseconds since 1970.
+    pub kept: BTreeMap<PackId, i64>,
     /// Packs that go, with their sizes: nothing in them lives, or what does has another place.
     pub dropped: BTreeMap<PackId, u64>,
     /// Packs whose living blobs are copied before they go, with their sizes.
@@ -100,7 +100,7 @@ pub fn make<'i>(context: &'i Context, options: &Options, since_ns: i64) -> Resul
         live,
         snapshots,
         snapshot_count,
-        kept: BTreeSet::new(),
+        kept: BTreeMap::new(),
         dropped: BTreeMap::new(),
         repacked: BTreeMap::new(),
         orphaned: BTreeMap::new(),
@@ -112,7 +112,7 @@ pub fn make<'i>(context: &'i Context, options: &Options, since_ns: i64) -> Resul
         let size_bytes = stored.get(&usage.pack.id).map_or(0, |pack| pack.size_bytes);
         match fate {
             Fate::Keep => {
-                plan.kept.insert(usage.pack.id);
+                plan.kept.insert(usage.pack.id, usage.pack.written_ns);
                 plan.unused_bytes += unused_bytes(usage);
                 let needed = pinning.needed_bytes.get(&usage.pack.id).copied().unwrap_or(0);
                 plan.pinned_bytes += usage.live_bytes.saturating_sub(needed);
@@ -343,15 +343,15 @@ fn decide(
     Ok(decided)
 }
 
-/// Where a blob has several places only one counts: the one in the pack that is used most.
+/// Where a blob has several places only one counts: the newest. What is stored a second time was often lost or damaged
+/// where it lay first, which nobody may know here.
 fn count_once(context: &Context, live: &LiveSet<'_>, usages: &mut [PackUsage]) -> Result<()> {
     let order: BTreeMap<PackId, usize> = usages.iter().enumerate().map(|(place, one)| (one.pack.id, place)).collect();
-    let shares: Vec<u64> =
-        usages.iter().map(|usage| usage.live_bytes.saturating_mul(1 << 20) / usage.total_bytes.max(1)).collect();
+    let written: Vec<i64> = usages.iter().map(|usage| usage.pack.written_ns).collect();
     let mut copies: Vec<(usize, u64)> = Vec::new();
     let mut last = None;
     let mut settle = |copies: &mut Vec<(usize, u64)>| {
-        let owner = copies.iter().max_by_key(|(place, _)| (shares[*place], *place)).map(|(place, _)| *place);
+        let owner = copies.iter().max_by_key(|(place, _)| (written[*place], *place)).map(|(place, _)| *place);
         let mut counted = false;
         for (place, bytes) in copies.drain(..) {
             if Some(place) == owner && !std::mem::replace(&mut counted, true) {

@@ -9,7 +9,7 @@ use super::super::fetch::is_damage as is_damaged;
 use super::super::{Context, Error, Result};
 use super::plan::Plan;
 use crate::base::monitor::Event;
-use crate::base::{Mark, PackId, SegmentId, SessionId};
+use crate::base::{BlobId, Mark, PackId, SegmentId, SessionId};
 use crate::compress::{Compressor, Decompressor, Level};
 use crate::format::pack::{Blob, Directory, Frame, Role};
 use crate::repo;
@@ -32,6 +32,8 @@ pub struct Repacked {
     pub packs: u64,
     /// New segments.
     pub segments: Vec<SegmentId>,
+    /// Blocks were found damaged that the plan had counted on.
+    pub damaged: bool,
 }
 
 /// Copies what lives in the packs that `plan` repacks and has no place in a pack that stays.
@@ -141,9 +143,8 @@ impl<'c> Copier<'c> {
         Ok(())
     }
 
-    /// A block that cannot be read may be done without if all that is wanted of it can be had elsewhere: it is copied
-    /// from there, or stays there. That nothing is missing is proven before anything goes.
-    fn do_without(&self, pack: PackId, block: &OldBlock<'_>, error: Error) -> Result<()> {
+    /// A block that cannot be read may be done without if all that is wanted of it can be had elsewhere.
+    fn do_without(&mut self, pack: PackId, block: &OldBlock<'_>, error: Error) -> Result<()> {
         let index = &self.context.index;
         index.mark_damaged(&pack, block.directory.blocks[block.number].offset)?;
         for blob in block.wanted() {
@@ -151,10 +152,12 @@ impl<'c> Copier<'c> {
                 return Err(error);
             }
         }
+        self.repacked.damaged = true;
         Ok(())
     }
 
-    /// The blocks of a pack. A blob is wanted if it lives, has no place in a pack that stays, and was not copied yet.
+    /// The blocks of a pack. A blob is wanted if it lives, was not copied yet, and has no place in a pack that stays and
+    /// is not older: of two copies the newer is the one to trust.
     fn blocks<'d>(&self, plan: &Plan<'_>, copied: &LiveSet<'_>, directory: &'d Directory) -> Result<Vec<OldBlock<'d>>> {
         let new = |number| OldBlock { directory, number, frames: Vec::new() };
         let mut blocks: Vec<OldBlock<'d>> = (0..directory.blocks.len()).map(new).collect();
@@ -167,13 +170,18 @@ impl<'c> Copier<'c> {
         let mut here = BTreeSet::new();
         for blob in &directory.blobs {
             let wanted = plan.live.contains(&blob.id)?
-                && !self.context.index.places(&blob.id)?.iter().any(|place| plan.kept.contains(&place.pack))
+                && !self.stays_elsewhere(plan, directory.written_ns, &blob.id)?
                 && !copied.contains(&blob.id)?
                 && here.insert(blob.id);
             let (block, frame) = places[blob.frame as usize];
             blocks[block].frames[frame].1.push((blob, wanted));
         }
         Ok(blocks)
+    }
+
+    fn stays_elsewhere(&self, plan: &Plan<'_>, written_ns: i64, id: &BlobId) -> Result<bool> {
+        let places = self.context.index.places(id)?;
+        Ok(places.iter().any(|place| plan.kept.get(&place.pack).is_some_and(|kept_ns| *kept_ns >= written_ns)))
     }
 
     fn copy_block(&mut self, pack: PackId, block: &OldBlock<'_>) -> Result<()> {

@@ -22,8 +22,13 @@ pub struct Wanted {
 impl Wanted {
     /// Reads the addresses.
     pub fn parse(given: &Databases) -> Result<Wanted> {
-        if given.postgres.is_empty() && !given.mysql.is_empty() {
-            refuse_what_mysql_has_not(&given.parts)?;
+        match (given.postgres.is_empty(), given.mysql.is_empty()) {
+            (true, true) if given.parts != Parts::default() => {
+                let text = "what of the databases is to be taken was said, but no database: add --postgres or --mysql";
+                return Err(Error::usage(text));
+            }
+            (true, false) => refuse_what_mysql_has_not(&given.parts)?,
+            _ => {}
         }
         let surroundings = surroundings();
         Ok(Wanted {

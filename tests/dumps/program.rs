@@ -69,6 +69,8 @@ fn commands_that_are_no_sources_are_mistakes_of_usage() {
         &["--command", "a/b=x"],
         &["--command", "a=x", "--max-parallel", "0"],
         &["--command", "a=x", "--source-timeout", "soon"],
+        &["--command", "a=x", "--all-databases"],
+        &["source", "--schema-only"],
     ] {
         place.run(&[&["backup"][..], args].concat()).expect(2);
     }

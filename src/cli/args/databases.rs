@@ -49,7 +49,7 @@ pub struct Databases {
 }
 
 /// What of the databases is taken.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Parts {
     /// Every database of the server; each is called after itself
     #[arg(long, help_heading = PARTS)]

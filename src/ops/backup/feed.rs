@@ -23,7 +23,7 @@ use crate::source::dump::{Consume, Dump, DumpSource, Planned};
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Builder};
@@ -140,6 +140,27 @@ pub struct Feed<'f> {
     next: AtomicUsize,
     /// Streams and bytes to be expected of each source; none before it has begun.
     expected: Mutex<Vec<Option<(u64, u64)>>>,
+    space: Space,
+    told_of_space: AtomicBool,
+}
+
+/// What there is room for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Space {
+    /// Bytes that are free where the repository lies; none if nobody knows.
+    pub free_bytes: Option<u64>,
+    /// Bytes that the repository has stored so far.
+    pub stored_bytes: u64,
+}
+
+impl Space {
+    /// Whether content of so many bytes, of which nothing is stored yet, may not fit. How well it compresses is not
+    /// known beforehand.
+    fn is_short_of(self, bytes: u64) -> bool {
+        // After the first night only differences are stored.
+        let is_first = self.stored_bytes < bytes / 4;
+        is_first && self.free_bytes.is_some_and(|free| free < bytes)
+    }
 }
 
 impl<'f> Feed<'f> {
@@ -150,6 +171,7 @@ impl<'f> Feed<'f> {
         namer: Arc<Namer>,
         monitor: Arc<dyn Monitor>,
         user: &'f Stop,
+        space: Space,
     ) -> Feed<'f> {
         Feed {
             fed,
@@ -162,6 +184,8 @@ impl<'f> Feed<'f> {
             all: user.child(),
             next: AtomicUsize::new(0),
             expected: Mutex::new(vec![None; fed.len()]),
+            space,
+            told_of_space: AtomicBool::new(false),
         }
     }
 
@@ -286,6 +310,16 @@ impl<'f> Feed<'f> {
         let told = |fed: &Fed| matches!(fed.origin, Origin::Dump(_));
         let complete = known().count() == self.fed.len() && self.fed.iter().all(told);
         self.monitor.event(Event::Total { items, bytes, complete });
+        if self.space.is_short_of(bytes) && !self.told_of_space.swap(true, Ordering::SeqCst) {
+            let mib = |bytes: u64| bytes >> 20;
+            let free = mib(self.space.free_bytes.unwrap_or(0));
+            let note = format!(
+                "{free} MiB are free where the repository lies, and the databases are about {} MiB before compression: \
+                 if the disk becomes full the backup fails, and earlier snapshots stay as they are",
+                mib(bytes)
+            );
+            self.monitor.event(Event::Note(&note));
+        }
     }
 }
 
@@ -496,6 +530,13 @@ fn check_paths(streams: &[Planned]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_is_short_only_for_what_is_larger_than_it_and_mostly_new() {
+        let short = |free_bytes, stored_bytes, bytes| Space { free_bytes, stored_bytes }.is_short_of(bytes);
+        assert!(short(Some(99), 0, 100) && short(Some(99), 24, 100));
+        assert!(!short(Some(100), 0, 100) && !short(Some(99), 25, 100) && !short(None, 0, u64::MAX));
+    }
 
     #[test]
     fn streams_lie_beneath_their_dump_each_at_a_place_of_its_own() {

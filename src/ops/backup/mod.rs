@@ -47,7 +47,7 @@ use crate::source::dump::DumpSource;
 use crate::source::files::{Scan, ScanOptions};
 use crate::store::Area;
 use build::{Builder, Dry, Found, Sink};
-use feed::Feed;
+use feed::{Feed, Space};
 use gather::gather;
 use parent::Past;
 use read::{Namer, Readers};
@@ -412,7 +412,11 @@ fn feed(
     context.monitor.event(Event::Phase("reading databases and commands"));
     let root_before = past.parent.as_ref().map(|parent| parent.root);
     let (monitor, stop) = (context.monitor.clone(), &context.stop);
-    let feed = Feed::new(&sources.fed, &options.limits, namer.clone(), monitor, stop);
+    let space = Space {
+        free_bytes: context.repository.store().free_bytes().filter(|_| !options.dry_run),
+        stored_bytes: context.index.stored_bytes()?,
+    };
+    let feed = Feed::new(&sources.fed, &options.limits, namer.clone(), monitor, stop, space);
     feed.run(|messages| gather(builder, &sources.fed, &past.seen, root_before, messages)).map_err(start_failed)?
 }
 

@@ -27,12 +27,13 @@ folder=$1 programs=$2 port=$3 password=$4 primary=$5 primary_port=$6
 shift 6
 cd "$folder" || exit 1
 export LC_ALL=C
+give_up() { cat log; cd / && rm -rf "$folder"; exit 1; }
 if [ -n "$primary" ]; then
     "$programs/pg_basebackup" -h "$primary" -p "$primary_port" -U postgres -D data -R -c fast --no-sync
 else
     "$programs/initdb" -D data -U postgres --pwfile "$password" --auth-local=trust --auth-host=scram-sha-256 \
         -E UTF8 --locale=C --no-sync
-fi >log 2>&1 || { cat log; exit 1; }
+fi >log 2>&1 || give_up
 tls=off
 ldd "$programs/postgres" | grep -q libssl &&
 openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
@@ -42,7 +43,7 @@ openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=localhost -addext
 server=$!
 for i in $(seq 200); do
     "$programs/pg_isready" -q -h "$folder" -p "$port" && break
-    kill -0 $server 2>/dev/null || { cat log; exit 1; }
+    kill -0 $server 2>/dev/null || give_up
     sleep 0.05
 done
 echo ready
@@ -65,7 +66,7 @@ pgbouncer -q pooler.ini >log 2>&1 &
 pooler=$!
 for i in $(seq 200); do
     grep -q 'process up' log && break
-    kill -0 $pooler 2>/dev/null || { cat log; exit 1; }
+    kill -0 $pooler 2>/dev/null || { cat log; cd / && rm -rf "$1"; exit 1; }
     sleep 0.05
 done
 echo ready

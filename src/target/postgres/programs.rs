@@ -80,6 +80,8 @@ impl PgRestore<'_> {
 
     /// Restores an archive in a file with several sessions.
     pub fn file(&self, section: Option<&str>, file: &Path, jobs: usize) -> Result<()> {
+        // Several sessions count what they forgive in a way of their own.
+        let jobs = if self.is_ahead { 1 } else { jobs };
         let program = self.program(section).arg(format!("--jobs={jobs}")).arg(file);
         let child = program.start(&self.watch.stop).map_err(|error| self.cannot_start(&error))?;
         self.judge(child.finish(), None)

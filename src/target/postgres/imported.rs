@@ -5,7 +5,7 @@
 //! takes no commands of its own, so that a name in a dump cannot run a shell (CVE-2025-8714).
 
 use super::place::{NewDatabase, connect_for_databases};
-use super::programs::{From, PgRestore};
+use super::programs::{From, PgRestore, is_ahead};
 use super::{Destination, Target};
 use crate::base::child::Ended;
 use crate::base::{Kind, random};
@@ -125,7 +125,8 @@ fn fill<'c>(
     match form {
         Form::Archive => {
             let (tools, options) = (&ready.tools, &target.options);
-            let program = PgRestore { tools, address, options, without_tablespaces: true, watch };
+            let is_ahead = is_ahead(tools.major, ready.version_number / 10_000);
+            let program = PgRestore { tools, address, options, without_tablespaces: true, is_ahead, watch };
             program.fed(None, From::Stream(content), true)
         }
         Form::Sql => psql(&ready.tools, address, content, watch),

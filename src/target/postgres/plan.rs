@@ -4,6 +4,7 @@ use super::archive::Archive;
 use super::choose::Choice;
 use super::needs::{Needs, Reason, named_roles, needs};
 use super::place::{MAINTENANCE, connect_for_databases};
+use super::programs::is_ahead;
 use super::{Destination, Options, Programs};
 use crate::base::{Event, Kind};
 use crate::db::postgres::facts::{self, ServerFacts};
@@ -86,6 +87,14 @@ impl<'p> Plan<'p> {
             facts,
         };
         plan.notes.extend(plan.tools.warning());
+        if is_ahead(plan.tools.major, plan.facts.major()) {
+            plan.notes.push(format!(
+                "pg_restore {} is newer than the server: indexes are built one by one; install the client programs of \
+                 version {} for more",
+                plan.tools.major,
+                plan.facts.major()
+            ));
+        }
         plan.choose(&mut connection)?;
         plan.look_for_database(&mut connection)?;
         plan.look_for_needs(&mut connection)?;

@@ -27,6 +27,8 @@ pub struct PgRestore<'p> {
     pub options: &'p Options,
     /// Whether tablespaces are left to the server.
     pub without_tablespaces: bool,
+    /// Whether the program says something that the server is too old to know: see [`is_ahead`].
+    pub is_ahead: bool,
     /// Who may stop it.
     pub watch: &'p Watch,
 }
@@ -61,7 +63,7 @@ impl PgRestore<'_> {
     /// Restores an archive that is fed to it, in one go. `in_one` says that it all or nothing is kept.
     pub fn fed(&self, section: Option<&str>, from: From<'_>, in_one: bool) -> Result<()> {
         let mut program = self.program(section).with_input();
-        if in_one {
+        if in_one && !self.is_ahead {
             program = program.arg("--single-transaction");
         }
         let mut child = program.start(&self.watch.stop).map_err(|error| self.cannot_start(&error))?;
@@ -78,14 +80,18 @@ impl PgRestore<'_> {
 
     /// Restores an archive in a file with several sessions.
     pub fn file(&self, section: Option<&str>, file: &Path, jobs: usize) -> Result<()> {
+        // Several sessions count what they forgive in a way of their own.
+        let jobs = if self.is_ahead { 1 } else { jobs };
         let program = self.program(section).arg(format!("--jobs={jobs}")).arg(file);
         let child = program.start(&self.watch.stop).map_err(|error| self.cannot_start(&error))?;
         self.judge(child.finish(), None)
     }
 
     fn program(&self, section: Option<&str>) -> Program {
-        let mut program =
-            self.tools.program(Tool::Restore, self.address, &self.address.database).arg("--exit-on-error");
+        let mut program = self.tools.program(Tool::Restore, self.address, &self.address.database);
+        if !self.is_ahead {
+            program = program.arg("--exit-on-error");
+        }
         if let Some(section) = section {
             program = program.arg(format!("--section={section}"));
         }
@@ -126,19 +132,36 @@ impl PgRestore<'_> {
             return Ok(());
         }
         let words = String::from_utf8_lossy(&ended.errors).into_owned();
+        if self.is_ahead && is_only_ahead(&words) {
+            return Ok(());
+        }
         Err(explain(&words, error, &ended.status.to_string()))
     }
+}
+
+/// Whether a program of this major version sets `transaction_timeout` for a server that does not know it: `pg_restore`
+/// does so from version 17 on, whatever the server. It must go on after errors then, and they are judged at the end.
+pub fn is_ahead(program_major: u32, server_major: u32) -> bool {
+    program_major >= 17 && server_major < 17
+}
+
+/// Whether nothing failed but that.
+fn is_only_ahead(words: &str) -> bool {
+    let ignored = words.lines().rev().find_map(|line| line.split_once("errors ignored on restore: "));
+    let count = words.matches("unrecognized configuration parameter \"transaction_timeout\"").count();
+    count > 0 && ignored.and_then(|(_, number)| number.trim().parse().ok()) == Some(count)
 }
 
 /// What `pg_restore` complained of: the object that it was at, and what the server said.
 fn explain(words: &str, error: impl Fn(Kind, String) -> Error, status: &str) -> Error {
     let object = words.lines().rev().find_map(|line| line.split_once("from TOC entry ").map(|(_, entry)| entry));
     let object = object.map(|entry| entry.splitn(4, ' ').last().unwrap_or(entry).trim().to_owned());
-    let said = words.lines().find_map(|line| {
+    let complaints = words.lines().filter(|line| !line.contains("\"transaction_timeout\""));
+    let said = complaints.clone().find_map(|line| {
         let (_, said) = line.split_once("error: ")?;
         Some(said.trim_start_matches("could not execute query: ").to_owned())
     });
-    let detail = words.lines().find(|line| line.starts_with("DETAIL:") || line.starts_with("HINT:"));
+    let detail = complaints.clone().find(|line| line.starts_with("DETAIL:") || line.starts_with("HINT:"));
     let said = match (said, detail) {
         (Some(said), Some(detail)) => format!("{said} ({detail})"),
         (Some(said), None) => said,
@@ -195,5 +218,20 @@ mod tests {
         let lost = explained("pg_restore: error: could not execute query: server closed the connection unexpectedly\n");
         assert_eq!(lost.kind(), Kind::Unavailable);
         assert!(explained("what?").to_string().contains("what?"));
+    }
+
+    #[test]
+    fn a_program_that_is_ahead_of_its_server_is_forgiven_that_and_nothing_else() {
+        assert!(is_ahead(18, 15) && !is_ahead(18, 17) && !is_ahead(16, 15));
+        let ahead = "pg_restore: error: could not execute query: ERROR:  unrecognized configuration parameter \
+                     \"transaction_timeout\"\nCommand was: SET transaction_timeout = 0;\n";
+        let ignored = |count: u32| format!("pg_restore: warning: errors ignored on restore: {count}\n");
+        assert!(is_only_ahead(&format!("{ahead}{}", ignored(1))));
+        assert!(is_only_ahead(&format!("{ahead}{ahead}{}", ignored(2))));
+        let other = "pg_restore: error: could not execute query: ERROR:  type \"x\" does not exist\n";
+        assert!(!is_only_ahead(&format!("{ahead}{other}{}", ignored(2))));
+        assert!(!is_only_ahead(&format!("{other}{}", ignored(1))) && !is_only_ahead(ahead));
+        let error = explained(&format!("{ahead}{other}"));
+        assert!(error.message.contains("type \"x\""), "{error}");
     }
 }

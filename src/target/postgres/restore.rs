@@ -15,7 +15,7 @@ use super::archive::Archive;
 use super::globals;
 use super::place::NewDatabase;
 use super::plan::{Plan, is_of_database};
-use super::programs::{From, PgRestore, file_in};
+use super::programs::{From, PgRestore, file_in, is_ahead};
 use super::rows::{Loading, session};
 use super::statements::{statements, with_database};
 use crate::base::clock::Stopwatch;
@@ -98,6 +98,7 @@ pub fn into(
         address,
         options: &plan.options,
         without_tablespaces: plan.without_tablespaces,
+        is_ahead: is_ahead(plan.tools.major, plan.facts.major()),
         watch,
     };
     if phases.pre_data {

@@ -1,5 +1,7 @@
 //! Files that already are dumps, seen from the front door: `backup --validate-dumps` and what it says.
 
+mod back;
+
 use super::program::{CHEAP, Place, Run, describe};
 use super::servers::postgres;
 use super::servers_mysql::server::server as mariadb;
@@ -208,7 +210,11 @@ fn dumps_of_real_programs_are_counted_as_the_server_counts() {
     }
     // One file of a directory is gone, one is cut.
     let piece = fs::read_dir(folder.join("open")).unwrap().map(|entry| entry.unwrap().path());
-    let piece = piece.filter(|path| path.to_str().unwrap().ends_with(".dat")).find(|path| !path.ends_with("toc.dat"));
+    let is_piece = |path: &std::path::PathBuf| {
+        let stem = path.file_name().unwrap().to_str().unwrap().strip_suffix(".dat");
+        stem.is_some_and(|stem| stem.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let piece = piece.into_iter().find(is_piece);
     fs::remove_file(piece.unwrap()).unwrap();
     fs::remove_file(folder.join("packed/toc.dat")).unwrap();
     let run = back_up(&place, &["--force"]).expect(3);

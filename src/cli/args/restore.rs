@@ -83,6 +83,7 @@ Examples:
   keepstone restore 5f2a91c4 --target / --include /etc --verify
   keepstone restore latest --to-postgres postgres://postgres@db2/shop --create
   keepstone restore latest --to-postgres shop --table public.orders
+  keepstone restore latest:/srv/dumps/shop.dump --to-postgres shop --create
   keepstone restore latest --to-postgres shop --drop-existing --confirm-destructive shop \\
     --before 'systemctl stop shop' --after 'systemctl start shop'
 

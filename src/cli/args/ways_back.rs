@@ -56,6 +56,9 @@ pub struct ToDatabase {
     /// Check everything, the stored dump too, and write nothing
     #[arg(long, requires = "server", help_heading = HEADING)]
     pub validate_only: bool,
+    /// Let a dump that is SQL (SNAP:PATH) do whatever the role may that restores it
+    #[arg(long, requires = "server", help_heading = HEADING)]
+    pub trust_sql: bool,
     /// Leave everything to the role that restores
     #[arg(long, requires = "server", help_heading = HEADING)]
     pub no_owner: bool,

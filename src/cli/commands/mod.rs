@@ -17,6 +17,7 @@ mod prune;
 mod rebuild_index;
 mod restore;
 mod restore_database;
+mod restore_imported;
 mod rows;
 mod show;
 mod snapshots;

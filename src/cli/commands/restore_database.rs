@@ -1,6 +1,6 @@
 //! `restore --to-postgres` and `--to-mysql`: a dump back to a server.
 
-use super::filter;
+use super::{filter, restore_imported};
 use crate::base::Scratch;
 use crate::cli::app::App;
 use crate::cli::args::{Phase, Restore, ToDatabase};
@@ -72,8 +72,8 @@ pub fn run(app: &App, given: &Restore) -> Result<Exit> {
     let target = target(app, &given.to_database, &scratch)?;
     let context = app.context()?;
     let selected = select::select(&context, &given.snapshot, &filter(&given.filters))?;
-    if selected.path.is_some() {
-        return Err(Error::usage("name the snapshot without a path, and the dump with --database"));
+    if let Some(path) = &selected.path {
+        return restore_imported::run(app, &given.to_database, &context, &selected.snapshot, path, &scratch);
     }
     let options = options(&given.to_database, target);
     let outcome = restore_database(&context, &selected.snapshot, &options)?;

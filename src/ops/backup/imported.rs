@@ -83,6 +83,8 @@ struct Piece {
     bytes: u64,
     compression: Option<&'static str>,
     complaint: Option<Complaint>,
+    /// Files that it names: those of large objects.
+    files: Vec<String>,
 }
 
 impl Imported {
@@ -182,9 +184,16 @@ fn table(table: TableRows) -> ImportedTable {
 }
 
 impl Piece {
+    /// Whether it can be nothing but the rows of a table that pg_dump wrote.
+    fn holds_rows(&self, name: &str) -> bool {
+        name.starts_with(|first: char| first.is_ascii_digit()) && self.complaint.is_none() && self.bytes > 2
+    }
+
     fn of(report: DumpReport) -> Piece {
         let good = report.state == State::Complete;
+        let files = report.pieces.into_iter().map(|piece| piece.file).collect();
         Piece {
+            files,
             rows: good.then_some(report.rows),
             bytes: report.bytes,
             compression: report.compression.around,
@@ -204,7 +213,7 @@ impl Folder {
                 Some(ImportedDump { state: State::Unchecked.name().to_owned(), reason: reason.to_owned(), ..before })
             }
             // The last thing that pg_dump writes is missing. Two line ends alone could be anything.
-            (None, None) if self.pieces.values().any(|piece| piece.complaint.is_none() && piece.bytes > 2) => {
+            (None, None) if self.pieces.iter().any(|(name, piece)| piece.holds_rows(name)) => {
                 let mut report = DumpReport::of(Format::PostgresDirectory);
                 report.bytes = self.pieces.values().map(|piece| piece.bytes).sum();
                 report.complain(Complaint::truncated("its table of contents, toc.dat, is missing"));
@@ -218,12 +227,16 @@ impl Folder {
 /// Puts a table of contents and its files together.
 fn whole(path: &[u8], mut toc: DumpReport, pieces: &BTreeMap<String, Piece>, known: bool) -> ImportedDump {
     let mut rows: HashMap<&str, Option<u64>> = HashMap::new();
-    let named = std::mem::take(&mut toc.pieces);
-    for wanted in &named {
-        let Some(piece) = pieces.get(&wanted.file) else {
+    let mut named: Vec<(String, Option<String>)> =
+        std::mem::take(&mut toc.pieces).into_iter().map(|piece| (piece.file, piece.table)).collect();
+    let lists = named.iter().filter_map(|(file, _)| pieces.get(file)).flat_map(|piece| &piece.files);
+    let objects: Vec<_> = lists.map(|file| (file.clone(), None)).collect();
+    named.extend(objects);
+    for (file, table) in &named {
+        let Some(piece) = pieces.get(file) else {
             let missing = match known {
                 true => Complaint::unchecked("some of its files did not change and were not read: use --force"),
-                false => Complaint::truncated(format!("its file {} is missing", wanted.file)),
+                false => Complaint::truncated(format!("its file {file} is missing")),
             };
             toc.complain(missing);
             continue;
@@ -231,10 +244,10 @@ fn whole(path: &[u8], mut toc: DumpReport, pieces: &BTreeMap<String, Piece>, kno
         toc.bytes += piece.bytes;
         toc.compression.within = toc.compression.within.or(piece.compression);
         if let Some(complaint) = &piece.complaint {
-            let reason = format!("{}: {}", wanted.file, complaint.reason);
+            let reason = format!("{file}: {}", complaint.reason);
             toc.complain(Complaint { reason, ..complaint.clone() });
         }
-        if let Some(table) = &wanted.table {
+        if let Some(table) = table {
             toc.rows += piece.rows.unwrap_or(0);
             rows.insert(table, piece.rows);
         }
@@ -286,6 +299,30 @@ mod tests {
         imported.found(b"/d/8.dat", piece(3));
         let (_, problems) = imported.finish();
         assert!(problems[0].message.contains("toc.dat"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_large_object_that_is_missing_is_a_problem_and_files_that_only_look_so_are_not() {
+        let mut toc = toc();
+        toc.pieces.push(Named { file: "blobs.toc".into(), table: None });
+        let mut list = piece(0);
+        list.pieces = vec![Named { file: "blob_16413.dat".into(), table: None }];
+        let mut imported = Imported::default();
+        imported.found(b"/d/toc.dat", toc.clone());
+        imported.found(b"/d/8.dat", piece(3));
+        imported.found(b"/d/blobs.toc", list.clone());
+        imported.found(b"/other/blob_1.dat", piece(0));
+        let (dumps, problems) = imported.finish();
+        assert_eq!((dumps.len(), problems.len()), (1, 1));
+        assert!(problems[0].message.contains("blob_16413.dat is missing"), "{problems:?}");
+        let mut imported = Imported::default();
+        imported.found(b"/d/toc.dat", toc);
+        imported.found(b"/d/8.dat", piece(3));
+        imported.found(b"/d/blobs.toc", list);
+        imported.found(b"/d/blob_16413.dat.gz", piece(0));
+        let (dumps, problems) = imported.finish();
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(dumps[0].bytes, 30);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! ```
 
 mod hooks;
+pub mod imported;
 mod protect;
 mod prove;
 

@@ -9,6 +9,57 @@ use std::collections::HashMap;
 /// The name of the table of contents.
 pub const TOC_NAME: &[u8] = b"toc.dat";
 const BLOCK_BYTES: usize = 512;
+/// What the names of files begin with that hold a large object.
+pub const LARGE_OBJECT: &[u8] = b"blob_";
+/// Large objects that are looked for; the files of those beyond are not missed.
+const MAX_OBJECTS: usize = super::report::MAX_TABLES;
+/// No line in the list of large objects is longer.
+const LINE_BYTES: usize = 64;
+
+/// Inspects the list of large objects of a dump in directory format: a line `OID FILE` for each.
+#[derive(Default)]
+pub struct Objects {
+    line: Vec<u8>,
+    files: Vec<String>,
+    odd: bool,
+}
+
+impl Objects {
+    /// Takes the next bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match byte {
+                b'\n' => self.end_line(),
+                _ if self.line.len() < LINE_BYTES => self.line.push(*byte),
+                _ => self.odd = true,
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        let file = line.iter().position(|byte| *byte == b' ').map(|at| &line[at + 1..]);
+        match file.filter(|file| piece_name(file).is_some()) {
+            Some(file) if self.files.len() < MAX_OBJECTS => {
+                self.files.push(String::from_utf8_lossy(file).into_owned());
+            }
+            Some(_) => {}
+            None => self.odd = true,
+        }
+    }
+
+    /// What was found, after the last byte.
+    pub fn finish(self) -> DumpReport {
+        let mut report = DumpReport::of(Format::PostgresPiece);
+        if self.odd {
+            report.complain(Complaint::damaged("it is no list of large objects"));
+        } else if !self.line.is_empty() {
+            report.complain(Complaint::truncated("its last line is not whole"));
+        }
+        report.pieces = self.files.into_iter().map(|file| Piece { file, table: None }).collect();
+        report
+    }
+}
 
 /// Inspects a `toc.dat` that lies in a directory.
 #[derive(Default)]
@@ -58,11 +109,12 @@ impl Toc {
     }
 }
 
-/// Whether a file of this name may hold the data of a table in directory format: `3456.dat`, `3456.dat.gz`. Gives the
-/// name without the ending that tells how it is compressed, and that ending.
+/// Whether a file of this name may hold the data of a table or of a large object in directory format: `3456.dat`,
+/// `3456.dat.gz`, `blob_16413.dat`. Gives the name without the ending that tells how it is compressed, and that ending.
 pub fn piece_name(name: &[u8]) -> Option<(&[u8], &[u8])> {
-    let digits = name.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (stem, ending) = name.split_at_checked(digits + 4)?;
+    let before = if name.starts_with(LARGE_OBJECT) { LARGE_OBJECT.len() } else { 0 };
+    let digits = name[before..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (stem, ending) = name.split_at_checked(before + digits + 4)?;
     let known = [&b""[..], b".gz", b".lz4", b".zst"];
     (digits > 0 && stem.ends_with(b".dat") && known.contains(&ending)).then_some((stem, ending))
 }

@@ -22,7 +22,7 @@ pub use folder::{TOC_NAME, is_objects_name, piece_name};
 pub use report::{Complaint, Compression, DumpReport, Format, Piece, State, TableRows};
 
 use custom::Custom;
-use folder::{Tar, Toc};
+use folder::{LARGE_OBJECT, Objects, Tar, Toc};
 use gzip::Gunzip;
 use rows::Rows;
 use sql::Sql;
@@ -81,6 +81,7 @@ enum Hint {
     Toc,
     Piece,
     Objects,
+    LargeObject,
     None,
 }
 
@@ -100,6 +101,7 @@ impl Inspector {
         let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
         let hint = match name {
             TOC_NAME => Hint::Toc,
+            _ if piece_name(name).is_some() && name.starts_with(LARGE_OBJECT) => Hint::LargeObject,
             _ if piece_name(name).is_some() => Hint::Piece,
             _ if is_objects_name(name) => Hint::Objects,
             _ if is_dump_name(name) => Hint::Dump,
@@ -144,7 +146,7 @@ impl Inspector {
             _ if magic.starts_with(GZIP) || (self.hint == Hint::Dump && *magic == GZIP[..1]) => {
                 Stage::Gzip(Box::default(), Content::new(self.hint))
             }
-            Some((_, name)) if matches!(self.hint, Hint::Dump | Hint::Piece) => Stage::Closed(name),
+            Some((_, name)) if !matches!(self.hint, Hint::Toc | Hint::Objects | Hint::None) => Stage::Closed(name),
             Some(_) => Stage::Nothing,
             None => Stage::Plain(Content::new(self.hint)),
         };
@@ -225,7 +227,7 @@ fn unpacked(gunzip: Gunzip, content: Content, hint: Hint) -> Option<DumpReport> 
 fn closed(name: &'static str, hint: Hint) -> DumpReport {
     let reason = format!("{name} is not looked into");
     let mut report = DumpReport::unknown(State::Unchecked, reason);
-    if hint == Hint::Piece {
+    if matches!(hint, Hint::Piece | Hint::LargeObject) {
         report.format = Format::PostgresPiece;
     }
     report.compression.around = Some(name);
@@ -247,10 +249,9 @@ enum Kind {
     Toc(Box<Toc>),
     Tar(Box<Tar>),
     Piece(Rows),
-    /// The list of large objects of a dump in directory format: a line for each.
-    Objects {
-        ended: bool,
-    },
+    Objects(Objects),
+    /// A large object of a dump in directory format: anything at all.
+    LargeObject,
     Nothing,
 }
 
@@ -258,7 +259,8 @@ impl Content {
     fn new(hint: Hint) -> Content {
         let kind = match hint {
             Hint::Piece => Kind::Piece(Rows::of_any()),
-            Hint::Objects => Kind::Objects { ended: true },
+            Hint::Objects => Kind::Objects(Objects::default()),
+            Hint::LargeObject => Kind::LargeObject,
             _ => Kind::Opening(Vec::new()),
         };
         Content { hint, bytes: 0, kind }
@@ -290,8 +292,8 @@ impl Content {
             Kind::Toc(toc) => toc.push(bytes),
             Kind::Tar(tar) => tar.push(bytes),
             Kind::Piece(rows) => rows.push(bytes),
-            Kind::Objects { ended } => *ended = bytes.last().map_or(*ended, |last| *last == b'\n'),
-            Kind::Opening(_) | Kind::Nothing => {}
+            Kind::Objects(objects) => objects.push(bytes),
+            Kind::Opening(_) | Kind::LargeObject | Kind::Nothing => {}
         }
     }
 
@@ -329,7 +331,8 @@ impl Content {
             Kind::Toc(toc) => Some(toc.finish()),
             Kind::Tar(tar) => Some(tar.finish()),
             Kind::Piece(rows) => Some(piece(rows)),
-            Kind::Objects { ended } => Some(objects(ended)),
+            Kind::Objects(objects) => Some(objects.finish()),
+            Kind::LargeObject => Some(DumpReport::of(Format::PostgresPiece)),
             Kind::Opening(_) | Kind::Nothing => None,
         }
     }
@@ -340,14 +343,6 @@ fn piece(rows: Rows) -> DumpReport {
     match rows.finish() {
         Ok(rows) => report.rows = rows,
         Err(complaint) => report.complain(complaint),
-    }
-    report
-}
-
-fn objects(ended: bool) -> DumpReport {
-    let mut report = DumpReport::of(Format::PostgresPiece);
-    if !ended {
-        report.complain(Complaint::truncated("its last line is not whole"));
     }
     report
 }

@@ -275,7 +275,11 @@ fn a_file_in_directory_format_says_what_belongs_to_it() {
         assert_eq!((report.format, report.state, report.rows), (Format::PostgresPiece, State::Complete, rows));
     }
     assert_eq!(inspect("8.dat", b"", 5).unwrap().state, State::Truncated);
-    assert_eq!(inspect("blobs.toc", b"16413 blob_16413.dat\n", 5).unwrap().state, State::Complete);
+    let objects = inspect("blobs.toc", b"16413 blob_16413.dat\n", 5).unwrap();
+    assert_eq!((objects.state, objects.pieces[0].file.as_str()), (State::Complete, "blob_16413.dat"));
+    assert_eq!(inspect("blobs.toc", b"something else\n", 5).unwrap().state, State::Damaged);
+    assert_eq!(inspect("blob_16413.dat", b"anything", 5).unwrap().format, Format::PostgresPiece);
+    assert_eq!(inspect("blob_16413.dat.gz", &gzip(b"anything")[..20], 5).unwrap().state, State::Truncated);
     assert_eq!(inspect("blobs.toc", b"16413 blob_16", 5).unwrap().state, State::Truncated);
     assert_eq!(inspect("8.dat.gz", &gzip(b"1\n2\n"), 5).unwrap().state, State::Truncated);
     assert_eq!(inspect("8.dat.lz4", b"\x04\x22\x4d\x18 and so on", 5).unwrap().state, State::Unchecked);

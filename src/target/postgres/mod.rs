@@ -5,6 +5,7 @@
 //! what is needed     archive (tables of contents), needs (roles, extensions), plan (all checks, nothing written)
 //! what is written    globals, place (databases made and put in place), programs (pg_restore), rows (parallel COPY)
 //! what is proven     drill (a database for a while), measure (counts and checksums)
+//! what is not ours    imported (files that already were dumps)
 //! without a server   export (plain SQL, one archive)
 //! ```
 //!
@@ -17,6 +18,7 @@ mod choose;
 mod drill;
 mod export;
 mod globals;
+pub mod imported;
 mod measure;
 mod needs;
 mod options;

@@ -1,0 +1,295 @@
+//! A file that already was a dump, back to a server.
+//!
+//! ```text
+//! the file is found -> read to its end and looked into: whole, of a form that fits -> the name is not protected
+//!   -> the server is looked at -> the command before -> the restore, all or nothing -> the command after, in any case
+//! ```
+
+use super::super::browse::{normal, reader, repo_error, resolve};
+use super::super::content::Content;
+use super::super::record::Record;
+use super::super::walk::show;
+use super::super::{Context, Error, Result};
+use super::{Protection, hooks, milliseconds};
+use crate::base::clock::Stopwatch;
+use crate::base::{Event, Kind, Problem};
+use crate::db::mysql::feed::{Ending, feed};
+use crate::db::mysql::{self, ServerFacts, Session};
+use crate::db::{self, Watch};
+use crate::format::run::Outcome as RunOutcome;
+use crate::format::snapshot::Snapshot;
+use crate::format::tree::{Node, NodeKind};
+use crate::source::imported::{DumpReport, Format, Inspector};
+use crate::target::postgres;
+use crate::target::postgres::imported::{Done, Form};
+use std::io::Read;
+
+/// How much is read at once while a dump is looked into.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Where an imported dump goes.
+#[derive(Debug)]
+pub enum Target {
+    /// Into a database of PostgreSQL.
+    Postgres(Box<postgres::Target>),
+    /// Into a database of MySQL or MariaDB; the flag says that it is to be made.
+    Mysql(Box<mysql::Address>, bool),
+}
+
+/// What to restore, where to and how.
+#[derive(Debug)]
+pub struct Options {
+    /// The file's place in the snapshot.
+    pub path: Vec<u8>,
+    /// Where it goes.
+    pub target: Target,
+    /// SQL may run as the user that restores.
+    pub trust_sql: bool,
+    /// Which databases are not written by mistake.
+    pub protection: Protection,
+    /// Shell commands that run before anything is written; a failure ends it.
+    pub before: Vec<String>,
+    /// Shell commands that run afterwards, also after a failure.
+    pub after: Vec<String>,
+    /// Look at everything, write nothing.
+    pub validate_only: bool,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was found in the file.
+    pub report: DumpReport,
+    /// Product and version of the server.
+    pub server: String,
+    /// The program that restores.
+    pub client: String,
+    /// What was done; none if that was not asked for.
+    pub done: Option<Done>,
+    /// Commands that failed after a restore that did not.
+    pub failed_hooks: Vec<String>,
+    /// How long all of it took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+impl Target {
+    /// The database.
+    pub fn database(&self) -> &str {
+        match self {
+            Target::Postgres(target) => &target.address.database,
+            Target::Mysql(address, _) => &address.database,
+        }
+    }
+
+    /// Server and database, without secrets.
+    pub fn label(&self) -> String {
+        match self {
+            Target::Postgres(target) => target.address.label(),
+            Target::Mysql(address, _) => address.label(),
+        }
+    }
+
+    fn may_drop(&self) -> bool {
+        matches!(self, Target::Postgres(target) if target.options.destination == postgres::Destination::Replace)
+    }
+}
+
+/// Restores.
+pub fn restore_imported(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outcome> {
+    let mut record = Record::begin(context, "restore");
+    record.snapshot(snapshot.id);
+    let session = if options.validate_only { None } else { context.read_session("restore")?.0 };
+    if let Some(session) = &session {
+        record.session(session.id());
+    }
+    let since = Stopwatch::start();
+    let done = run(context, snapshot, options).map(|outcome| Outcome { duration_ms: milliseconds(&since), ..outcome });
+    match &done {
+        _ if options.validate_only => {}
+        Err(error) => record.save_failure(context, error),
+        Ok(outcome) => {
+            record.figure("databases", 1);
+            record.figure("tables", outcome.report.table_count);
+            record.figure("rows", outcome.report.rows);
+            record.figure("duration_ms", outcome.duration_ms);
+            let problem = |message: &String| Problem::new("command", message, Kind::Source);
+            record.problems(&outcome.failed_hooks.iter().map(problem).collect::<Vec<_>>());
+            let ended = if outcome.failed_hooks.is_empty() { RunOutcome::Done } else { RunOutcome::Failed };
+            if let Err(error) = record.save(context, ended) {
+                context.monitor.event(Event::Note(&format!("no record of this restore could be stored: {error}")));
+            }
+        }
+    }
+    done
+}
+
+fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outcome> {
+    let name = show(&normal(&options.path));
+    let node = resolve(context, snapshot, &options.path)?;
+    check_is_file(&node, &name)?;
+    context.monitor.event(Event::Phase("verifying the dump"));
+    let report = look_into(context, &node, &name)?;
+    fits(&report, options, &name)?;
+    if let Some(objection) = options.protection.objection(options.target.database(), options.target.may_drop()) {
+        return Err(Error::Refused(objection));
+    }
+    let watch = Watch { stop: context.stop.clone(), monitor: context.monitor.clone() };
+    match &options.target {
+        Target::Postgres(target) => to_postgres(context, &node, report, target, options, &watch),
+        Target::Mysql(address, create) => to_mysql(context, &node, report, address, *create, options, &watch),
+    }
+}
+
+fn check_is_file(node: &Node, name: &str) -> Result<()> {
+    match node.kind {
+        NodeKind::File => Ok(()),
+        NodeKind::Directory => Err(Error::Usage(format!(
+            "{name} is a directory: bring a dump in directory format back with --target DIR, then run `pg_restore \
+             --jobs N` on it"
+        ))),
+        _ => Err(Error::Usage(format!("{name} is no regular file"))),
+    }
+}
+
+/// Reads all of it: what cannot be read, or is not whole, is never begun with.
+fn look_into(context: &Context, node: &Node, name: &str) -> Result<DumpReport> {
+    let mut blobs = reader(context);
+    let mut content = Content::of(node, &mut blobs);
+    let mut inspector = Inspector::new(&node.name.0);
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        context.check_stop()?;
+        match content.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => inspector.push(&piece[..length]),
+            Err(error) => {
+                let io = |source| Error::Io { what: format!("read {name}"), source };
+                return Err(repo_error(error).map_or_else(io, Error::Repo));
+            }
+        }
+    }
+    let unknown = || Error::Usage(format!("{name} is no dump that keepstone recognises; restore it with --target DIR"));
+    inspector.finish().ok_or_else(unknown)
+}
+
+/// Whether what is in the file can go where it should.
+fn fits(report: &DumpReport, options: &Options, name: &str) -> Result<()> {
+    if report.state.is_bad() {
+        let state = report.state.name();
+        let text = format!("{name} is {state}: {}; take an earlier snapshot, where it is whole", report.reason);
+        return Err(Error::Refused(text));
+    }
+    if let Some(around) = report.compression.around {
+        let text = format!(
+            "{name} lies within {around}: bring it back with --target DIR, unpack it and feed it to the client program"
+        );
+        return Err(Error::Refused(text));
+    }
+    let is_mysql = matches!(report.format, Format::MysqlSql | Format::MariadbSql);
+    match (&options.target, report.format) {
+        (_, Format::PostgresClusterSql) => Err(Error::Refused(format!(
+            "{name} holds a whole server (pg_dumpall), which goes into no single database: bring it back with --target \
+             DIR and feed it to psql"
+        ))),
+        (_, Format::Unknown | Format::PostgresPiece | Format::PostgresDirectory) => {
+            Err(Error::Usage(format!("{name} is not a whole dump by itself; restore it with --target DIR")))
+        }
+        (Target::Postgres(_), _) if is_mysql => {
+            Err(Error::Usage(format!("{name} is a dump of MySQL or MariaDB; it cannot go to PostgreSQL")))
+        }
+        (Target::Mysql(..), _) if !is_mysql => {
+            Err(Error::Usage(format!("{name} is a dump of PostgreSQL; it cannot go to MySQL or MariaDB")))
+        }
+        (_, Format::PostgresCustom | Format::PostgresTar) => Ok(()),
+        _ if options.trust_sql => Ok(()),
+        _ => Err(Error::Refused(format!(
+            "{name} is SQL, which can do whatever the user may who restores it: say --trust-sql if you trust it, or make \
+             dumps in custom format (pg_dump -Fc -Z0)"
+        ))),
+    }
+}
+
+fn to_postgres(
+    context: &Context,
+    node: &Node,
+    report: DumpReport,
+    target: &postgres::Target,
+    options: &Options,
+    watch: &Watch,
+) -> Result<Outcome> {
+    let form = match report.format {
+        Format::PostgresSql => Form::Sql,
+        _ => Form::Archive,
+    };
+    let ready = postgres::imported::check(target, form, watch)?;
+    let (server, client) = (ready.server.clone(), ready.client.clone());
+    let restore = || {
+        let mut blobs = reader(context);
+        let content = Box::new(Content::of(node, &mut blobs));
+        postgres::imported::restore(target, &ready, form, content, watch)
+    };
+    finish(context, report, server, client, options, restore)
+}
+
+fn to_mysql(
+    context: &Context,
+    node: &Node,
+    report: DumpReport,
+    address: &mysql::Address,
+    create: bool,
+    options: &Options,
+    watch: &Watch,
+) -> Result<Outcome> {
+    if address.database.is_empty() {
+        return Err(Error::Usage("name the database that the dump goes to: mysql://USER@HOST/DATABASE".to_owned()));
+    }
+    let reached = if create { address.with_database("") } else { address.clone() };
+    let session = Session::open(&reached, Kind::Target, &watch.stop)?;
+    let facts = ServerFacts::ask(&session)?;
+    let server = format!("{} {}", facts.product, facts.version);
+    let client = session.tools().client.label();
+    let name = mysql::identifier(&address.database);
+    let restore = || {
+        if create {
+            session.query(&format!("CREATE DATABASE {name}"))?;
+        }
+        let session = session.with_database(&address.database)?;
+        let mut blobs = reader(context);
+        let mut content = Content::of(node, &mut blobs);
+        let fed = feed(&session, &mut content, Ending::Trailer);
+        if let (Err(_), true) = (&fed, create) {
+            // It was made for this, and is not whole.
+            let _ = session.with_database("")?.query(&format!("DROP DATABASE IF EXISTS {name}"));
+        }
+        fed?;
+        // Definitions cannot be taken back there.
+        let note = "tables are replaced one by one: had it failed, some would be new and some as they were";
+        let notes = if create { Vec::new() } else { vec![note.to_owned()] };
+        Ok(Done { created: create, notes, ..Done::default() })
+    };
+    finish(context, report, server, client, options, restore)
+}
+
+/// Commands and the restore between them.
+fn finish(
+    context: &Context,
+    report: DumpReport,
+    server: String,
+    client: String,
+    options: &Options,
+    restore: impl FnOnce() -> db::Result<Done>,
+) -> Result<Outcome> {
+    let outcome = Outcome { report, server, client, done: None, failed_hooks: Vec::new(), duration_ms: 0 };
+    if options.validate_only {
+        return Ok(outcome);
+    }
+    let database = options.target.database();
+    context.monitor.event(Event::Phase("restoring the dump"));
+    let before = hooks::before(&options.before, database, &context.stop);
+    let done = before.and_then(|()| restore().map_err(Error::from));
+    let failed_hooks = hooks::after(&options.after, database, done.is_ok());
+    for failed in &failed_hooks {
+        context.monitor.event(Event::Problem(&Problem::new("command", failed, Kind::Source)));
+    }
+    Ok(Outcome { done: Some(done?), failed_hooks, ..outcome })
+}

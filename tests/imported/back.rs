@@ -1,0 +1,132 @@
+//! Imported dumps back to servers: what goes back, what is refused, and that a failure leaves nothing behind.
+
+use super::{back_up, gzip};
+use crate::program::Place;
+use crate::servers::postgres::{self, Server};
+use crate::servers_mysql::server::server as mariadb;
+use std::fs;
+
+const SHOP: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text); \
+    INSERT INTO orders SELECT g, 'row ' || g FROM generate_series(1, 500) g; \
+    CREATE TABLE \"odd one\" (a text); INSERT INTO \"odd one\" VALUES (E'\\\\! touch x'), (NULL)";
+
+/// A place with a snapshot of dumps of a database.
+fn place_with_dumps(server: &Server) -> Place {
+    let address = server.create(SHOP);
+    let place = Place::new();
+    let folder = place.path("source");
+    fs::create_dir(&folder).unwrap();
+    for (name, option) in [("shop.dump", "-Fc"), ("shop.tar", "-Ft"), ("shop.sql", "-Fp")] {
+        let mut command = server.program("pg_dump", &address.database);
+        assert!(command.arg(option).arg("-f").arg(folder.join(name)).status().unwrap().success());
+    }
+    let sql = fs::read(folder.join("shop.sql")).unwrap();
+    // As an older pg_dump wrote it, and one that lacks its end, and one that fails half way.
+    let text = String::from_utf8(sql.clone()).unwrap();
+    let older = text.lines().filter(|line| !line.contains("restrict")).map(|line| format!("{line}\n"));
+    let older: String = older.collect();
+    fs::write(folder.join("older.sql"), &older).unwrap();
+    fs::write(folder.join("cut.sql"), &sql[..sql.len() / 2]).unwrap();
+    let failing = older.replace(
+        "--\n-- PostgreSQL database dump complete",
+        "SELECT nonsense;\n\n--\n-- PostgreSQL database dump complete",
+    );
+    fs::write(folder.join("failing.sql"), failing).unwrap();
+    let evil = older.replace("SET lock_timeout", "\\! touch evil\nSET lock_timeout");
+    fs::write(folder.join("evil.sql"), evil).unwrap();
+    fs::write(folder.join("shop.sql.gz"), gzip(&sql)).unwrap();
+    back_up(&place, &[]).expect(3);
+    place
+}
+
+fn named(place: &Place, name: &str) -> String {
+    format!("latest:{}/{name}", place.path("source").display())
+}
+
+fn counted(server: &Server, database: &str) -> Vec<Option<String>> {
+    let sql = "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM \"odd one\")";
+    server.connect(database).query(sql).unwrap().remove(0)
+}
+
+#[test]
+fn dumps_go_back_from_the_snapshot_and_sql_only_if_it_is_trusted() {
+    let Some(server) = postgres::server() else { return };
+    let place = place_with_dumps(server);
+    let wanted = [Some("500".to_owned()), Some("2".to_owned())];
+    for (number, (name, more)) in [
+        ("shop.dump", &[][..]),
+        ("shop.tar", &["--no-owner"]),
+        ("shop.sql", &["--trust-sql"]),
+        ("older.sql", &["--trust-sql", "--no-analyze"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let database = format!("imported_{number}");
+        let url = server.url(&database);
+        let file = named(&place, name);
+        let args = [&["restore", &file, "--to-postgres", &url, "--create", "--json"], more].concat();
+        let run = place.run(&args).expect(0);
+        let report = run.json().remove(0);
+        assert_eq!((&report["rows"], &report["created"]), (&502.into(), &true.into()), "{report}");
+        assert_eq!(counted(server, &database), wanted, "{name}");
+    }
+    // Into one that is there: all or nothing, since what is there already is in the way.
+    let url = server.url("imported_0");
+    let run = place.run(&["restore", &named(&place, "shop.dump"), "--to-postgres", &url]).expect(1);
+    assert!(run.err.contains("already exists"), "{}", run.err);
+    assert_eq!(counted(server, "imported_0"), wanted);
+    let text = place.run(&["restore", &named(&place, "shop.dump"), "--to-postgres", &url, "--validate-only"]).expect(0);
+    assert!(text.text().contains("nothing was written"), "{}", text.text());
+}
+
+#[test]
+fn what_is_not_whole_not_trusted_or_not_a_dump_is_refused_before_the_server_is_touched() {
+    let Some(server) = postgres::server() else { return };
+    let place = place_with_dumps(server);
+    let url = server.url("never_made");
+    for (name, more, code, said) in [
+        ("shop.sql", &[][..], 11, "--trust-sql"),
+        ("cut.sql", &["--trust-sql"], 11, "it ends in the rows of"),
+        ("shop.sql.gz", &["--trust-sql"], 11, "lies within gzip"),
+        ("shop.dump", &["--table", "orders"], 2, "--table is for dumps"),
+        ("", &[], 2, "is a directory"),
+        ("failing.sql", &["--trust-sql"], 1, "nonsense"),
+        ("evil.sql", &["--trust-sql"], 1, "restricted"),
+    ] {
+        let file = named(&place, name);
+        let args = [&["restore", file.trim_end_matches('/'), "--to-postgres", &url, "--create"], more].concat();
+        let run = place.run(&args).expect(code);
+        assert!(run.err.contains(said), "{name}: {}", run.err);
+    }
+    assert!(!place.path("evil").exists(), "a dump ran a command");
+    let left = "SELECT datname FROM pg_database WHERE datname = 'never_made'";
+    assert_eq!(server.connect("postgres").value(left).unwrap(), None);
+    // A protected name.
+    let url = server.url("production");
+    let file = named(&place, "shop.dump");
+    let run = place.run(&["restore", &file, "--to-postgres", &url, "--create"]).expect(11);
+    assert!(run.err.contains("production"), "{}", run.err);
+}
+
+#[test]
+fn dumps_of_mariadb_go_back_from_the_snapshot() {
+    let Some(server) = mariadb() else { return };
+    server.fresh("imported_from");
+    server
+        .sql_in("imported_from", "CREATE TABLE t (a int, b varchar(20)); INSERT INTO t VALUES (1, 'x;''y'), (2, NULL)");
+    let place = Place::new();
+    fs::create_dir(place.path("source")).unwrap();
+    fs::write(place.path("source/blog.sql"), server.dumped("imported_from")).unwrap();
+    back_up(&place, &[]).expect(0);
+    let file = named(&place, "blog.sql");
+    server.sql("DROP DATABASE IF EXISTS imported_to");
+    let url = server.url("imported_to");
+    let refused = place.run(&["restore", &file, "--to-mysql", &url, "--create"]).expect(11);
+    assert!(refused.err.contains("--trust-sql"), "{}", refused.err);
+    let run = place.run(&["restore", &file, "--to-mysql", &url, "--create", "--trust-sql", "--json"]).expect(0);
+    assert_eq!(run.json()[0]["rows"], 2, "{}", run.text());
+    assert_eq!(server.sql_in("imported_to", "SELECT COUNT(*), MAX(b) FROM t").trim(), "2\tx;'y");
+    let other = place.run(&["restore", &file, "--to-postgres", "postgres://x@127.0.0.1:1/x", "--trust-sql"]).expect(2);
+    assert!(other.err.contains("cannot go to PostgreSQL"), "{}", other.err);
+}

@@ -275,12 +275,24 @@ fn whoever_is_asked_to_stop_stops_in_mid_dump() {
 fn a_user_with_few_rights_is_enough_and_what_he_may_not_see_is_said() {
     let Some(server) = server() else { return };
     server.fresh("few");
-    server.sql_in("few", "CREATE TABLE t (x int); INSERT INTO t VALUES (1),(2)");
+    server.sql_in("few", "CREATE TABLE t (x int); INSERT INTO t VALUES (1),(2); CREATE PROCEDURE p() SELECT 1");
     server.sql("CREATE OR REPLACE USER 'few'@'%' IDENTIFIED BY 'pw'; GRANT SELECT, TRIGGER, EVENT, SHOW VIEW ON few.* TO 'few'@'%'");
     let dumped = dump(&server.url_of("few", "pw", "few")).unwrap();
     assert_eq!(dumped.rows()["t"], 2);
     assert!(dumped.manifest.notes.join("\n").contains("without users and grants"), "{:?}", dumped.manifest.notes);
     assert!(!dumped.streams.contains_key("users.sql"));
+    // The server does not even say that there is one.
+    let notes = dumped.manifest.notes.join("\n");
+    assert!(
+        notes.contains("without procedures and functions, if there are any")
+            && notes.contains("GRANT SELECT ON mysql.proc"),
+        "{notes}"
+    );
+    server.sql("GRANT SELECT ON mysql.proc TO 'few'@'%'");
+    let dumped = dump(&server.url_of("few", "pw", "few")).unwrap();
+    assert!(
+        dumped.text("routines.sql").contains("PROCEDURE `p`") && !dumped.manifest.notes.join("").contains("procedures")
+    );
 }
 
 #[test]

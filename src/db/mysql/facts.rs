@@ -222,6 +222,24 @@ impl Facts {
         self.tables.iter().fold(0, |sum, table| sum.saturating_add(table.bytes))
     }
 
+    /// The right without which servers keep procedures and functions from us, and do not say that there are any; if we
+    /// lack it, as `GRANT` names it.
+    pub fn right_to_routines(&self) -> Option<&'static str> {
+        let rights = &self.server.rights;
+        match self.server.family() {
+            Family::MariaDb => {
+                let lacks =
+                    rights.lack_on("SELECT", "mysql", "proc") && rights.lack("SHOW CREATE ROUTINE", &self.database);
+                lacks.then_some("SELECT ON mysql.proc")
+            }
+            Family::MySql => {
+                // A global SELECT is enough; one on the database is not.
+                let lacks = rights.lack("SHOW_ROUTINE", "") && rights.lack("SELECT", "");
+                (lacks && self.server.number >= 80_020).then_some("SHOW_ROUTINE ON *.*")
+            }
+        }
+    }
+
     /// What a dump needs and we do not have, as `GRANT` names it. Empty where the grants do not tell (roles).
     pub fn missing_rights(&self) -> Vec<&'static str> {
         let mut needed = vec!["SELECT", "TRIGGER"];

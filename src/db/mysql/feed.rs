@@ -64,16 +64,18 @@ pub fn feed(session: &Session, source: &mut (dyn Read + Send), ending: Ending) -
                 let _ = io::copy(&mut output, &mut io::sink());
             }
         });
-        scope.spawn(|| {
+        let guard = scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 if session.stop().raised() {
                     stop.raise();
                 }
-                std::thread::sleep(LOOK_EVERY);
+                std::thread::park_timeout(LOOK_EVERY);
             }
         });
         let ended = child.finish();
         over.store(true, Ordering::Relaxed);
+        // Small tables are many: nobody waits for a look that is not needed any more.
+        guard.thread().unpark();
         ended
     });
     if let Some(error) = lock(&failed).take() {

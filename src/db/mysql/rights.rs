@@ -17,8 +17,8 @@ struct Grant {
     rights: Vec<String>,
     /// The databases, a pattern of `LIKE`; none for all.
     databases: Option<String>,
-    /// Whether for one table or routine only.
-    is_narrow: bool,
+    /// The one table or routine that they are for; none for all of the database.
+    object: Option<String>,
 }
 
 impl Rights {
@@ -44,11 +44,26 @@ impl Rights {
         self.grants.iter().any(|grant| {
             let covers = match (&grant.databases, database) {
                 (None, _) => true,
-                (Some(pattern), Some(database)) => !grant.is_narrow && is_like(pattern, database),
+                (Some(pattern), Some(database)) => grant.object.is_none() && is_like(pattern, database),
                 (Some(_), None) => false,
             };
-            covers && grant.rights.iter().any(|granted| granted == right || granted == "ALL PRIVILEGES")
+            covers && grant.holds(right)
         })
+    }
+
+    /// Whether it is certain that we lack a right on one table.
+    pub fn lack_on(&self, right: &str, database: &str, table: &str) -> bool {
+        let is_it = |grant: &&Grant| {
+            grant.object.as_deref() == Some(table)
+                && grant.databases.as_deref().is_some_and(|name| is_like(name, database))
+        };
+        self.lack(right, database) && !self.grants.iter().filter(is_it).any(|grant| grant.holds(right))
+    }
+}
+
+impl Grant {
+    fn holds(&self, right: &str) -> bool {
+        self.rights.iter().any(|granted| granted == right || granted == "ALL PRIVILEGES")
     }
 }
 
@@ -60,9 +75,11 @@ fn grant(line: &str) -> Option<Grant> {
         let rest =
             ["PROCEDURE ", "FUNCTION ", "TABLE "].iter().find_map(|kind| rest.strip_prefix(kind)).unwrap_or(rest);
         let (pattern, rest) = quote::unquoted(rest)?;
-        return Some(Grant { rights, databases: Some(pattern), is_narrow: !rest.starts_with(".*") });
+        let object = rest.strip_prefix('.').filter(|rest| !rest.starts_with('*')).and_then(quote::unquoted);
+        let object = object.map(|(object, _)| object);
+        return Some(Grant { rights, databases: Some(pattern), object });
     };
-    rest.starts_with(' ').then_some(Grant { rights, databases: None, is_narrow: false })
+    rest.starts_with(' ').then_some(Grant { rights, databases: None, object: None })
 }
 
 /// Whether a pattern of `LIKE` covers a name.
@@ -108,6 +125,7 @@ mod tests {
         );
         assert!(rights.have("SELECT", Some("shop_1")) && rights.have("SHOW VIEW", Some("shop_x")));
         assert!(rights.lack("SELECT", "shopx1") && rights.lack("TRIGGER", "shop_1") && rights.lack("EXECUTE", "x"));
+        assert!(!rights.lack_on("TRIGGER", "shop_1", "orders") && rights.lack_on("TRIGGER", "shop_1", "other"));
         assert!(rights.have("RELOAD", None) && !rights.have("SELECT", None));
     }
 

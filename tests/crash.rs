@@ -292,8 +292,11 @@ fn a_change_of_keys_that_is_killed_at_any_change_locks_nobody_out() {
 #[derive(Clone)]
 struct Forgetful {
     inner: Memory,
-    deleted: Arc<Mutex<Vec<(Key, Vec<u8>)>>>,
+    deleted: Arc<Mutex<Deleted>>,
 }
+
+/// Objects that may come back.
+type Deleted = Vec<(Key, Vec<u8>)>;
 
 impl Forgetful {
     /// The areas where deletions have not lasted.

@@ -383,6 +383,28 @@ fn a_night_after_a_failed_one_still_finds_its_bases() {
 }
 
 #[test]
+fn an_earlier_night_that_is_damaged_is_told_and_takes_nothing_from_this_one() {
+    let vault = Vault::new();
+    done(&vault, vec![shop(0).source()]);
+    for key in crate::vault::keys(&vault.store).into_iter().filter(|key| key.area() == Area::Packs) {
+        let mut pack = vault.store.get(&key, u64::MAX).unwrap();
+        for place in (40..pack.len() - 40).step_by(200) {
+            pack[place] ^= 1;
+        }
+        vault.store.replace(&key, &pack).unwrap();
+    }
+    let others: Vec<_> =
+        (0..5).map(|number| (format!("tables/public.t{number}"), noise(500 + number, 90_000))).collect();
+    let (outcome, _) = back_up(&vault, &options(vec![Fake::new("shop", others.clone()).source()]));
+    let outcome = outcome.unwrap();
+    assert!(!outcome.damages.is_empty() && outcome.problem_count == 0, "{:?}", outcome.damages);
+    let message = &outcome.damages[0].message;
+    assert!(message.starts_with("cannot read /@postgres/shop"), "{message}");
+    let id = outcome.snapshot.unwrap().id;
+    assert_eq!(restored(&vault, id, "/@postgres/shop"), expected(others));
+}
+
+#[test]
 fn two_sources_cannot_have_one_place() {
     let vault = Vault::new();
     let usage = |sources: Vec<Source>| {

@@ -4,6 +4,7 @@
 //! the host's name and the folder.
 
 use super::program::{PASSWORD, Place};
+use super::servers::postgres;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -12,9 +13,51 @@ use std::process::Command;
 const FOLDER: &str = "/home/ann/keepstone";
 const HOST: &str = "web1";
 
+/// The servers of the section on databases, as the README calls them.
+const SHOP_SERVER: &str = "db1.example.org:5432";
+const SPARE_SERVER: &str = "spare.example.org:5432";
+
+/// What lies in the database of that section.
+const SHOP: &str = "
+    CREATE TABLE customers (id int PRIMARY KEY, name text NOT NULL);
+    CREATE TABLE orders (id serial PRIMARY KEY, customer int REFERENCES customers, total numeric(10, 2));
+    INSERT INTO customers SELECT n, 'customer ' || n FROM generate_series(1, 400) n;
+    INSERT INTO orders (customer, total) SELECT 1 + n % 400, n * 1.25 FROM generate_series(1, 5000) n;";
+
 struct Step {
     command: String,
     shown: Vec<String>,
+}
+
+/// The two servers: the one whose databases are backed up and the one for drills.
+struct Servers {
+    shop: &'static postgres::Server,
+    spare: postgres::Server,
+}
+
+impl Servers {
+    fn start() -> Option<Servers> {
+        let (shop, spare) = (postgres::server()?, postgres::another(&[])?);
+        shop.create_named("webshop", SHOP);
+        Some(Servers { shop, spare })
+    }
+
+    /// The URLs that the README's user has in his environment.
+    fn environment(&self) -> [(&'static str, String); 3] {
+        [
+            ("SHOP", self.shop.url("webshop")),
+            ("STOCK", self.shop.url("stock")),
+            ("SPARE", self.spare.url("").trim_end_matches('/').to_owned()),
+        ]
+    }
+
+    fn rename(&self, text: &str) -> String {
+        let address = |server: &postgres::Server| format!("127.0.0.1:{}", server.port);
+        let arguments = |address: &str| format!("-h {}", address.replace(':', " -p "));
+        text.replace(&address(self.shop), SHOP_SERVER)
+            .replace(&address(&self.spare), SPARE_SERVER)
+            .replace(&arguments(&address(self.shop)), &arguments(SHOP_SERVER))
+    }
 }
 
 #[test]
@@ -25,20 +68,26 @@ fn the_outputs_in_the_readme_are_real() {
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
     let steps = steps(&readme);
     assert!(steps.len() > 8, "the README has examples: {}", steps.len());
+    let servers = Servers::start();
     let mut last_code = 0;
+    let mut differences = String::new();
     for step in steps {
         let printed = match step.command.as_str() {
             "echo $?" => last_code.to_string(),
+            // The section on databases is the last one.
+            command if servers.is_none() && command.contains("SHOP") => break,
             command => {
-                let (text, code) = run(&place, command);
+                let (text, code) = run(&place, command, servers.as_ref());
                 last_code = code;
                 text
             }
         };
         let printed: Vec<String> = printed.lines().map(str::to_owned).collect();
-        let (left, right) = (normal(&step.shown), normal(&printed));
-        assert_eq!(left, right, "\n$ {}\nreally prints:\n{}", step.command, printed.join("\n"));
+        if normal(&step.shown) != normal(&printed) {
+            differences.push_str(&format!("\n$ {}\n{}\n", step.command, printed.join("\n")));
+        }
     }
+    assert!(differences.is_empty(), "what is really printed:\n{differences}");
 }
 
 #[test]
@@ -71,7 +120,7 @@ fn steps(readme: &str) -> Vec<Step> {
     steps
 }
 
-fn run(place: &Place, command: &str) -> (String, i32) {
+fn run(place: &Place, command: &str, servers: Option<&Servers>) -> (String, i32) {
     let program = Path::new(env!("CARGO_BIN_EXE_keepstone"));
     let path = std::env::var("PATH").unwrap_or_default();
     let output = Command::new("sh")
@@ -82,11 +131,13 @@ fn run(place: &Place, command: &str) -> (String, i32) {
         .env("USER", "ann")
         .env("KEEPSTONE_PASSWORD", PASSWORD)
         .env("KEEPSTONE_CACHE_DIR", place.path("cache"))
+        .envs(servers.iter().flat_map(|servers| servers.environment()))
         .output()
         .unwrap();
     let folder = place.path("").canonicalize().unwrap();
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let text = String::from_utf8_lossy(&output.stdout).replace(folder.to_str().unwrap(), FOLDER);
+    let text = servers.map_or(text.clone(), |servers| servers.rename(&text));
     let words = |line: &str| {
         let words = line
             .split(' ')
@@ -107,16 +158,17 @@ fn normal(lines: &[String]) -> Vec<String> {
 }
 
 fn normal_word(word: &str) -> String {
-    let bare = word.trim_end_matches([',', ':', ';', '.']);
+    let bare = word.trim_end_matches([',', ':', ';', '.', ')']);
     let rest = &word[bare.len()..];
     let is_id = matches!(bare.len(), 8 | 32 | 64) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_number = bare.bytes().any(|byte| byte.is_ascii_digit())
         && bare.bytes().all(|byte| byte.is_ascii_digit() || b"-:.,".contains(&byte));
+    let is_version = bare.starts_with(|first: char| first.is_ascii_digit()) && bare.contains('.');
     match bare {
         "B" | "KiB" | "MiB" | "GiB" => format!("SIZE{rest}"),
         _ if bare.contains("packs/") => format!("PACK{rest}"),
         _ if is_id => format!("ID{rest}"),
-        _ if is_number => format!("N{rest}"),
+        _ if is_number || is_version => format!("N{rest}"),
         _ => word.to_owned(),
     }
 }

@@ -267,3 +267,51 @@ fn forget_says_when_nothing_is_meant() {
     let one = last(&place.run(&["forget", "--keep-last", "1", "--json"]).expect(0));
     assert_eq!(one["matched"], 1);
 }
+
+#[test]
+fn a_damaged_pack_goes_once_a_backup_has_stored_again_what_was_in_it() {
+    use crate::vault::{Vault, keys, verify_all};
+    use keepstone::format::pack::Role;
+    use keepstone::ops::{Context, prune};
+    use keepstone::store::{Area, Key, ObjectStore};
+    use std::sync::Arc;
+    let vault = Vault::new();
+    let cache = tempfile::tempdir().unwrap();
+    let open = || {
+        let sealed = keepstone::repo::SealedRepository::open(Arc::new(vault.store.clone())).unwrap();
+        let repository = sealed.unlock(&crate::vault::key(), vault.clock.clone()).unwrap();
+        let silent = Arc::new(keepstone::base::monitor::Silent);
+        let folder = Some(cache.path().to_path_buf());
+        Context::open(repository, folder, silent, keepstone::base::Stop::new()).unwrap().0
+    };
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    for number in 0..6 {
+        vault.write(&format!("file{number}"), &crate::vault::noise(number, 60_000));
+        let file = fs::File::options().write(true).open(vault.files.path().join(format!("file{number}"))).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    let backup = || {
+        vault.hours(1);
+        let options = backup::Options { ignore_ctime: true, ..backup_of(vault.files.path()) };
+        backup::backup(&open(), &options).unwrap()
+    };
+    backup();
+    assert_eq!(backup().totals.bytes_read, 0);
+    let data = open().index.packs().unwrap().into_iter().find(|pack| pack.role == Role::Data).unwrap();
+    let key = Key::new(Area::Packs, data.id);
+    let mut bytes = vault.store.get(&key, u64::MAX).unwrap();
+    bytes[100_000] ^= 1;
+    vault.store.replace(&key, &bytes).unwrap();
+    assert!(verify_all(&open()).unwrap().damage);
+    let healed = backup();
+    assert!(healed.totals.bytes_new > 0 && healed.totals.bytes_read == 360_000, "{:?}", healed.totals);
+    // A rewriting of the damaged pack takes what lives from wherever it can be read.
+    for max_unused in ["unlimited", "0"] {
+        prune::prune(&open(), &prune::Options { max_unused: max_unused.parse().unwrap(), ..Default::default() })
+            .unwrap();
+        assert!(!keys(&vault.store).contains(&key), "{max_unused}");
+        let found = verify_all(&open()).unwrap();
+        assert!(!found.damage, "{:?}", found.damages);
+    }
+    assert_eq!(backup().totals.bytes_read, 0);
+}

@@ -45,22 +45,6 @@ impl Stop {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_part_can_be_stopped_alone_and_stops_with_the_whole() {
-        let whole = Stop::new();
-        let (first, second) = (whole.child(), whole.child());
-        let deep = second.child();
-        first.raise();
-        assert!(first.raised() && !whole.raised() && !second.raised() && !deep.raised());
-        whole.raise();
-        assert!(second.raised() && deep.raised());
-    }
-}
-
 /// Reads from a pipe, and no longer than until somebody asks to stop: who writes nothing into it keeps nobody. Nothing
 /// between it and the pipe may buffer.
 pub struct Stoppable<R> {
@@ -89,5 +73,21 @@ impl<R: Read + AsFd> Read for Stoppable<R> {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_can_be_stopped_alone_and_stops_with_the_whole() {
+        let whole = Stop::new();
+        let (first, second) = (whole.child(), whole.child());
+        let deep = second.child();
+        first.raise();
+        assert!(first.raised() && !whole.raised() && !second.raised() && !deep.raised());
+        whole.raise();
+        assert!(second.raised() && deep.raised());
     }
 }

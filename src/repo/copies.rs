@@ -33,6 +33,9 @@ pub enum Mended {
     Left(String),
 }
 
+/// What was written anew, and what was left and why.
+pub type Written = (Vec<Key>, Vec<(Key, String)>);
+
 /// One of the two as it was found; none if it is not there.
 struct Found {
     key: Key,
@@ -56,11 +59,8 @@ pub fn mend(store: &dyn ObjectStore, key: &Key, limit_bytes: u64, judge: &dyn Fn
         (a, b) if a < b => (second, first),
         _ => return Ok(Mended::Left(undecided(&first, &second))),
     };
-    let usable = match (&good.verdict, &bad.verdict) {
-        (Verdict::Proven(_), _) => true,
-        (Verdict::Sound, Verdict::Damaged(_)) => true,
-        _ => false,
-    };
+    let usable =
+        matches!((&good.verdict, &bad.verdict), (Verdict::Proven(_), _) | (Verdict::Sound, Verdict::Damaged(_)));
     match (usable, &good.bytes) {
         (true, Some(bytes)) => write(store, &bad, bytes),
         _ => Ok(Mended::Left(undecided(&good, &bad))),

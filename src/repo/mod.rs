@@ -240,7 +240,7 @@ fn open_epoch(key: &Key, bytes: &[u8], repository: RepositoryId, root: &RootKey)
 
 /// Mends one copy of everything that lies in the store twice with the other, as far as `unlock` and the root key tell
 /// which is right; gives what was written, and what was left and why.
-pub fn mend_copies(repository: &Repository, unlock: &Unlock) -> Result<(Vec<Key>, Vec<(Key, String)>)> {
+pub fn mend_copies(repository: &Repository, unlock: &Unlock) -> Result<copies::Written> {
     let (store, root) = (&*repository.store, repository.keyring.root());
     let (mut written, mut left) = (Vec::new(), Vec::new());
     let mut take = |key: Key, mended: Mended| match mended {

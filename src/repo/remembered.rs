@@ -30,7 +30,10 @@ pub fn check_config(repository: &Repository, folder: &Path) -> Result<()> {
         ))),
         Some(seen) if seen == revision => Ok(()),
         // It is a help and no promise: where it cannot be kept the next run sees what this one did.
-        _ => Ok(write(&path, revision).unwrap_or(())),
+        _ => {
+            let _ = write(&path, revision);
+            Ok(())
+        }
     }
 }
 

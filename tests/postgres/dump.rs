@@ -423,17 +423,23 @@ fn the_password_is_on_no_command_line_and_in_no_word_we_say() {
     let address = server.create("CREATE TABLE t ()");
     let remember = Arc::new(Remember::default());
     let watch = watch_with(remember.clone());
-    let mut seen = 0;
-    let taken = take_with(&source(&address, options()), &watch, &mut |path: &str| {
-        if path.ends_with(".dump") || path.ends_with(".sql") {
-            // Its program runs now.
-            for process in std::fs::read_dir("/proc").unwrap().flatten() {
-                let Ok(line) = std::fs::read(process.path().join("cmdline")) else { continue };
-                let line = String::from_utf8_lossy(&line).into_owned();
-                seen += usize::from(line.contains("pg_dump") && line.contains(&address.database));
-                assert!(!line.contains(PASSWORD) && !line.contains("secret"), "{line}");
+    let over = AtomicBool::new(false);
+    let (taken, seen) = thread::scope(|scope| {
+        let look = scope.spawn(|| {
+            let mut seen = 0;
+            while !over.load(Ordering::Relaxed) {
+                for process in std::fs::read_dir("/proc").unwrap().flatten() {
+                    let Ok(line) = std::fs::read(process.path().join("cmdline")) else { continue };
+                    let line = String::from_utf8_lossy(&line).into_owned();
+                    seen += usize::from(line.contains("pg_dump") && line.contains(&address.database));
+                    assert!(!line.contains(PASSWORD) && !line.contains("secret"), "{line}");
+                }
             }
-        }
+            seen
+        });
+        let taken = take_with(&source(&address, options()), &watch);
+        over.store(true, Ordering::Relaxed);
+        (taken, look.join().unwrap())
     });
     assert!(seen > 0, "no program was seen");
     assert_eq!(taken.manifest.notes, [""; 0], "the programs had nothing to mention");

@@ -32,26 +32,21 @@ pub fn source(address: &Address, options: Options) -> PostgresSource {
 
 /// Takes a dump, which must work.
 pub fn take(source: &dyn DumpSource) -> Taken {
-    take_with(source, &watch(), &mut |_| {})
+    take_with(source, &watch())
 }
 
-/// Takes a dump and calls `look` with the path of each stream while it is read.
-pub fn take_with(source: &dyn DumpSource, watch: &Watch, look: &mut (dyn FnMut(&str) + Send)) -> Taken {
+/// The same while `watch` looks on.
+pub fn take_with(source: &dyn DumpSource, watch: &Watch) -> Taken {
     let dump = source.begin(watch).unwrap();
-    let (next, look, streams) = (AtomicUsize::new(0), Mutex::new(look), Mutex::new(BTreeMap::new()));
+    let (next, streams) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     thread::scope(|scope| {
         for _ in 0..dump.workers() {
             scope.spawn(|| {
-                while let Some(planned) = dump.streams().get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let at = dump.streams().iter().position(|other| other.path == planned.path).unwrap();
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(planned) = dump.streams().get(at) else { break };
                     let mut bytes = Vec::new();
-                    let read = dump.read(at, &mut |reader| {
-                        let mut start = [0; 1];
-                        let length = reader.read(&mut start)?;
-                        bytes.extend_from_slice(&start[..length]);
-                        look.lock().unwrap()(&planned.path);
-                        reader.read_to_end(&mut bytes).map(|rest| (rest + length) as u64)
-                    });
+                    let read = dump.read(at, &mut |reader| reader.read_to_end(&mut bytes).map(|length| length as u64));
                     read.unwrap_or_else(|error| panic!("{}: {error}", planned.path));
                     assert!(streams.lock().unwrap().insert(planned.path.clone(), bytes).is_none());
                 }

@@ -65,7 +65,8 @@ pub fn run(app: &App, given: &Backup) -> Result<Exit> {
     let mut options = options(app, given)?;
     let wanted = Wanted::parse(&given.databases)?;
     let context = open(app, given)?;
-    options.sources.extend(wanted.sources(&context, &given.databases, &options.limits)?);
+    // First, since they take longest.
+    options.sources.splice(0..0, wanted.sources(&context, &given.databases, &options.limits)?);
     keep_out(app, &context, &mut options)?;
     if let Some(parent) = &given.parent {
         options.parent = Parent::Given(select::select(&context, parent, &Snapshots::default())?.snapshot.id);

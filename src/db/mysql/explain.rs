@@ -52,7 +52,12 @@ fn table(line: &str) -> Option<String> {
 /// own: `Source` or `Target`.
 pub(super) fn failure(address: &Address, errors: &[u8], otherwise: Kind) -> Error {
     let said = made_out(errors);
-    let (kind, remedy) = said.code.map_or((otherwise, ""), |code| sense(code, otherwise));
+    let (kind, remedy) = match said.code {
+        // Over TLS a connection that is cut looks like this; one that does not come about has another reason.
+        Some(2026) if said.table.is_some() || said.message.contains("eof") => sense(2013, otherwise),
+        Some(code) => sense(code, otherwise),
+        None => (otherwise, ""),
+    };
     let mut message = said.message;
     if !remedy.is_empty() {
         message = format!("{message}; {remedy}");

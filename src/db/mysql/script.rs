@@ -276,6 +276,22 @@ fn qualifiers(statement: &str, database: &str) -> Vec<Range<usize>> {
     found
 }
 
+/// What of a text has the name of a database before a point: `trigger tr`, `function f`.
+pub fn naming(text: &str, database: &str) -> Vec<String> {
+    let names = |statement: &Statement<'_>| {
+        let tokens: Vec<Token<'_>> = tokens(statement.text).collect();
+        tokens.windows(2).any(|two| {
+            two[1].text == "."
+                && quote::unquoted(two[0].text).is_some_and(|(name, rest)| name == database && rest.is_empty())
+        })
+    };
+    statements(text)
+        .iter()
+        .filter(|statement| names(statement))
+        .filter_map(|statement| object(statement.text))
+        .collect()
+}
+
 /// A sequence and where a text of counters puts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counter {

@@ -8,6 +8,7 @@ use super::tls::root_file;
 use crate::base::Kind;
 use crate::base::child::Program;
 use crate::db::{Error, Result, Surroundings, Watch};
+use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -81,8 +82,9 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Finds programs that fit a server of `version_number`: in `folder` if one is given, else in `PATH`, else where
-    /// packages put them, there the server's own version before the newest.
+    /// Finds programs that fit a server of `version_number`: in `folder` if one is given, else in `PATH` and where
+    /// packages put them. Those of the server's own version come first, since what newer ones write uses settings that
+    /// the server does not know.
     pub fn find(
         version_number: u32,
         folder: Option<&Path>,
@@ -94,17 +96,17 @@ impl Tools {
             Some(folder) => vec![folder.to_owned()],
             None => candidates(surroundings, needed),
         };
-        let mut too_old = None;
+        let (mut newer, mut too_old) = (None, None);
         for folder in candidates {
             let Some((major, minor)) = version_in(&folder, watch) else { continue };
             let tools = Tools { folder, major, minor };
-            if major < needed {
-                too_old.get_or_insert(tools);
-            } else {
-                return Ok(tools);
-            }
+            match major.cmp(&needed) {
+                Ordering::Equal => return Ok(tools),
+                Ordering::Greater => newer.get_or_insert(tools),
+                Ordering::Less => too_old.get_or_insert(tools),
+            };
         }
-        Err(missing(needed, folder, too_old))
+        newer.ok_or_else(|| missing(needed, folder, too_old))
     }
 
     /// The path of a program.
@@ -281,9 +283,11 @@ mod tests {
         assert!(error.to_string().contains("pg_dump 15.3") && error.to_string().contains("postgresql-client-16"));
         std::fs::remove_file(folder.path().join("pg_restore")).unwrap();
         assert!(Tools::find(150_000, Some(folder.path()), &around, &watch).is_err());
-        let on_path = around.with("PATH", fake_programs("99.1").keep().to_str().unwrap());
-        assert_eq!(Tools::find(990_000, None, &on_path, &watch).unwrap().major, 99);
-        std::fs::remove_dir_all(on_path.get("PATH").unwrap()).unwrap();
+        let (newer, own) = (fake_programs("99.1"), fake_programs("98.2"));
+        let path = format!("{}:{}", newer.path().display(), own.path().display());
+        let around = around.with("PATH", path);
+        let major = |version| Tools::find(version, None, &around, &watch).unwrap().major;
+        assert_eq!((major(970_000), major(980_000), major(990_000)), (99, 98, 99));
     }
 
     #[test]

@@ -430,11 +430,13 @@ impl<'a> Builder<'a> {
             (self.namer.clone(), &mut self.sink, &mut self.reader, self.monitor, self.stop);
         let mut failed = None;
         let ended = stream::read(kind, stop, |input| {
-            namer.stream(input, &mut start, &mut Vec::new(), &mut |data, named| {
+            let read = namer.stream(input, &mut start, &mut Vec::new(), &mut |data, named| {
                 monitor.event(Event::Done { items: 0, bytes: data.len() as u64 });
                 failed = content.chunk(data, named, sink, reader).err();
                 failed.is_none() && !stop.raised()
-            })
+            });
+            // What cannot be stored need not be waited for.
+            if failed.is_some() { Err(std::io::Error::other("it could not be stored")) } else { read }
         });
         if let Some(error) = failed {
             return Err(error);

@@ -62,9 +62,9 @@ use walk::{Walk, walk};
 /// Threads that read files. Many more than there are processors: small files on a cold disk are one wait each.
 const READERS: usize = 8;
 /// Bytes of files that may be read ahead.
-const READ_AHEAD_BYTES: usize = 20 << 20;
+const READ_AHEAD_BYTES: usize = 16 << 20;
 /// Raw bytes that may be between compression and pack.
-const IN_FLIGHT_BYTES: usize = 16 << 20;
+const IN_FLIGHT_BYTES: usize = 12 << 20;
 /// Decoded frames of the parent's trees that the walk and the builder keep, each.
 const PARENT_FRAMES_BYTES: usize = 6 << 20;
 /// Batches of steps that may wait for the builder.
@@ -238,6 +238,8 @@ fn figures(record: &mut Record, outcome: &Outcome) {
         ("new_bytes", totals.bytes_new),
         ("delta_bytes", totals.bytes_delta),
         ("added_bytes", totals.added),
+        ("databases", outcome.dumps.len() as u64),
+        ("rows", outcome.dumps.iter().map(|dump| dump.record.rows).fold(0, u64::saturating_add)),
         ("problems", outcome.problem_count),
         ("damages", outcome.damages.len() as u64),
     ] {

@@ -264,7 +264,7 @@ fn decide_until_closed(
 
 /// What would stay only for differences that nobody needs.
 struct Pinning {
-    /// Packs to rewrite without such differences.
+    /// Packs to rewrite without such differences, and those with damaged blocks.
     packs: BTreeSet<PackId>,
     /// How much of each pack lives, not counting what such differences keep.
     needed_bytes: BTreeMap<PackId, u64>,
@@ -273,7 +273,8 @@ struct Pinning {
 /// Finds the packs whose dead differences would keep more than may stay unused. Those that keep most for what rewriting
 /// them costs come first; a base that another pack keeps too is found in the next round.
 fn find_pinning(context: &Context, options: &Options, live: &LiveSet<'_>) -> Result<Pinning> {
-    let mut found = Pinning { packs: BTreeSet::new(), needed_bytes: BTreeMap::new() };
+    // Whatever may stay unused: while they are there, every backup of this machine distrusts its parent.
+    let mut found = Pinning { packs: context.index.damaged_packs()?, needed_bytes: BTreeMap::new() };
     for round in 0..=PINNING_ROUNDS {
         context.check_stop()?;
         let decided = decide(context, options, live, &BTreeSet::new(), &found.packs)?;

@@ -5,7 +5,8 @@
 //! live. Only what shares a frame with the dead is decoded, proven by its name and compressed anew. Memory is one
 //! pack's directory and one block.
 
-use super::super::{Context, Result};
+use super::super::fetch::is_damage as is_damaged;
+use super::super::{Context, Error, Result};
 use super::plan::Plan;
 use crate::base::monitor::Event;
 use crate::base::{Mark, PackId, SegmentId, SessionId};
@@ -15,6 +16,7 @@ use crate::repo;
 use crate::repo::index::{LiveSet, Origin, SegmentContents, segments};
 use crate::repo::pack_reader::{block_kind, block_name, open_block, pack_key, read_directory};
 use crate::repo::pack_writer::{self, PackWriter, PlacedBlob, PlacedFrame, SealedBlock, seal_block};
+use std::collections::BTreeSet;
 
 /// Raw bytes that a frame gathers.
 const FRAME_BYTES: usize = 1 << 20;
@@ -89,6 +91,10 @@ impl OldBlock<'_> {
         self.frames.iter().any(|(_, blobs)| blobs.iter().any(|(_, wanted)| *wanted))
     }
 
+    fn wanted(&self) -> impl Iterator<Item = &Blob> {
+        self.frames.iter().flat_map(|(_, blobs)| blobs).filter(|(_, wanted)| *wanted).map(|(blob, _)| *blob)
+    }
+
     fn is_whole(&self) -> bool {
         self.frames.iter().all(|(_, blobs)| blobs.iter().all(|(_, wanted)| *wanted))
     }
@@ -121,20 +127,35 @@ impl<'c> Copier<'c> {
         let repository = &self.context.repository;
         let directory = read_directory(&**repository.store(), repository.keyring(), pack, size_bytes)?;
         for block in self.blocks(plan, copied, &directory)? {
-            if block.is_wanted() {
-                self.copy_block(pack, &block)?;
+            if !block.is_wanted() {
+                continue;
+            }
+            match self.copy_block(pack, &block) {
+                Err(error) if is_damage(&error) => self.do_without(pack, &block, error)?,
+                other => {
+                    other?;
+                    block.wanted().try_for_each(|blob| copied.mark(&blob.id).map(drop))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A block that cannot be read may be done without if all that is wanted of it can be had elsewhere: it is copied
+    /// from there, or stays there. That nothing is missing is proven before anything goes.
+    fn do_without(&self, pack: PackId, block: &OldBlock<'_>, error: Error) -> Result<()> {
+        let index = &self.context.index;
+        index.mark_damaged(&pack, block.directory.blocks[block.number].offset)?;
+        for blob in block.wanted() {
+            if index.places(&blob.id)?.is_empty() {
+                return Err(error);
             }
         }
         Ok(())
     }
 
     /// The blocks of a pack. A blob is wanted if it lives, has no place in a pack that stays, and was not copied yet.
-    fn blocks<'d>(
-        &self,
-        plan: &Plan<'_>,
-        copied: &mut LiveSet<'_>,
-        directory: &'d Directory,
-    ) -> Result<Vec<OldBlock<'d>>> {
+    fn blocks<'d>(&self, plan: &Plan<'_>, copied: &LiveSet<'_>, directory: &'d Directory) -> Result<Vec<OldBlock<'d>>> {
         let new = |number| OldBlock { directory, number, frames: Vec::new() };
         let mut blocks: Vec<OldBlock<'d>> = (0..directory.blocks.len()).map(new).collect();
         let mut places = Vec::with_capacity(directory.frames.len());
@@ -143,10 +164,12 @@ impl<'c> Copier<'c> {
             places.push((frame.block as usize, block.frames.len()));
             block.frames.push((frame, Vec::new()));
         }
+        let mut here = BTreeSet::new();
         for blob in &directory.blobs {
             let wanted = plan.live.contains(&blob.id)?
                 && !self.context.index.places(&blob.id)?.iter().any(|place| plan.kept.contains(&place.pack))
-                && copied.mark(&blob.id)?;
+                && !copied.contains(&blob.id)?
+                && here.insert(blob.id);
             let (block, frame) = places[blob.frame as usize];
             blocks[block].frames[frame].1.push((blob, wanted));
         }
@@ -315,6 +338,10 @@ impl<'c> Copier<'c> {
         self.save_segment()?;
         Ok(self.repacked)
     }
+}
+
+fn is_damage(error: &Error) -> bool {
+    matches!(error, Error::Repo(error) if is_damaged(error))
 }
 
 fn number(bytes: usize) -> u32 {

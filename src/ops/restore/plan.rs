@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// Raw bytes of the first window: reading begins soon. Each further one may have twice as many, for what lies in one
 /// frame and is wanted by two windows is decoded twice.
-const FIRST_WINDOW_BYTES: u64 = 24 << 20;
+const FIRST_WINDOW_BYTES: u64 = if cfg!(test) { 100_000 } else { 24 << 20 };
 /// The most raw bytes of a window.
 const WINDOW_BYTES: u64 = 2 << 30;
 /// Places that want a chunk in a window: what is known of their files lies in memory (about 600 bytes each).

@@ -32,8 +32,12 @@ use packer::Packer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Raw bytes that a frame gathers.
+/// Raw bytes that a frame gathers …
 const FRAME_BYTES: usize = 1 << 20;
+/// … and when its blobs are small: such frames are 2 % smaller, and whoever wants one of the blobs wants its neighbours.
+const SMALL_FRAME_BYTES: usize = 2 << 20;
+/// What a small blob has at most, on average over its frame.
+const SMALL_BLOB_BYTES: usize = 64 << 10;
 /// Raw bytes that are sealed together: enough for several messages side by side.
 const BATCH_BYTES: usize = 2 << 20;
 /// The most frames in a batch.
@@ -163,7 +167,7 @@ impl Gather {
 
     /// Adds a blob to the frame being gathered.
     fn add(&mut self, id: BlobId, kind: BlobKind, bytes: &[u8], marks: Marks) {
-        if !self.raw.is_empty() && self.raw.len() + bytes.len() > FRAME_BYTES {
+        if !self.raw.is_empty() && self.raw.len() + bytes.len() > self.frame_bytes(kind) {
             self.close_frame();
         }
         if self.raw.is_empty() {
@@ -172,6 +176,12 @@ impl Gather {
         }
         self.blobs.push(placed(id, kind, self.raw.len(), bytes.len(), marks));
         self.raw.extend_from_slice(bytes);
+    }
+
+    /// How large the frame may become. Trees are read one by one, so that theirs stay small.
+    fn frame_bytes(&self, kind: BlobKind) -> usize {
+        let small = kind == BlobKind::Data && self.raw.len() <= self.blobs.len() * SMALL_BLOB_BYTES;
+        if small { SMALL_FRAME_BYTES } else { FRAME_BYTES }
     }
 
     fn close_frame(&mut self) {
@@ -225,7 +235,7 @@ impl BlobWriter {
         base_cache: Option<BaseCache>,
     ) -> Result<BlobWriter> {
         let counters = Arc::new(Counters::default());
-        let frames = Arc::new(Buffers::new(settings.in_flight_bytes / FRAME_BYTES, FRAME_BYTES));
+        let frames = Arc::new(Buffers::new(settings.in_flight_bytes / SMALL_FRAME_BYTES, FRAME_BYTES));
         let blocks = Arc::new(Buffers::new(KEPT_BLOCKS, 0));
         let target_bytes = pack_writer::target_bytes(settings.repository_bytes);
         let work = packer::Work {

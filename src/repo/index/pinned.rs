@@ -1,12 +1,28 @@
-//! What differences that nobody needs hang on.
+//! What differences that nobody needs hang on, and which packs are damaged: what prune rewrites besides what is unused.
 //!
 //! A frame on bases that stays in a pack keeps its bases, needed or not: whoever builds on it next has to be able to
 //! decode it. A few dead bytes in a pack that is needed for something else may so keep much that nobody needs.
 
 use super::live::{FrameBits, LiveSet, PackSummary};
+use super::{FOUND_DAMAGED, Index};
 use crate::base::{BlobId, PackId};
 use crate::repo::Result;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Index {
+    /// The packs with blocks that were found damaged.
+    pub fn damaged_packs(&self) -> Result<BTreeSet<PackId>> {
+        self.state().cache.read(|cache| {
+            let mut found = cache.connection.prepare_cached(
+                "SELECT DISTINCT packs.id FROM dead_frames
+                 JOIN pack_frames ON dead_frames.first BETWEEN pack_frames.first AND pack_frames.first + count - 1
+                 JOIN packs ON packs.number = pack_frames.pack
+                 WHERE damaged = ?",
+            )?;
+            found.query_map([FOUND_DAMAGED], |row| Ok(PackId(row.get(0)?)))?.collect()
+        })
+    }
+}
 
 impl LiveSet<'_> {
     /// For each of the packs that `kept` picks: the bytes, about, of bases that do not live, lie in no kept pack, and
@@ -46,12 +62,7 @@ impl LiveSet<'_> {
     }
 
     /// The bytes of these bases, and of theirs in turn, that were not `seen` before, do not live and are not kept.
-    fn pinned_by(
-        &self,
-        bases: Vec<BlobId>,
-        kept: &std::collections::BTreeSet<PackId>,
-        seen: &mut LiveSet<'_>,
-    ) -> Result<u64> {
+    fn pinned_by(&self, bases: Vec<BlobId>, kept: &BTreeSet<PackId>, seen: &mut LiveSet<'_>) -> Result<u64> {
         let mut bytes = 0;
         // At most as many wait as chains are deep, times two.
         let mut waiting = bases;

@@ -119,10 +119,14 @@ pub(super) fn into(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch, rest
         })?;
     }
     if options.post_data {
-        timed(restored, "post-data", watch, |_| {
-            each_text(plan, stored, StreamRole::PostData, |path, text| match path {
-                COUNTERS => Ok(()),
-                _ => load(&session, path, &behind_rows(plan, path, text)).map_err(|error| about_owners(plan, error)),
+        timed(restored, "post-data", watch, |restored| {
+            each_text(plan, stored, StreamRole::PostData, |path, text| {
+                if path == COUNTERS {
+                    return Ok(());
+                }
+                let text = behind_rows(plan, path, text);
+                restored.notes.extend(still_about_another(plan, &text));
+                load(&session, path, &text).map_err(|error| about_owners(plan, error))
             })
         })?;
     }
@@ -220,6 +224,16 @@ fn behind_rows(plan: &Plan<'_>, path: &str, text: &str) -> String {
         true => text,
         false => script::without_definers(&text),
     }
+}
+
+/// Says what names the database that was dumped although it lies in another one now.
+fn still_about_another(plan: &Plan<'_>, text: &str) -> Option<String> {
+    let before = &plan.manifest.database;
+    let named = match *before == plan.database {
+        true => Vec::new(),
+        false => script::naming(text, before),
+    };
+    (!named.is_empty()).then(|| format!("still about database {before}, which they name: {}", named.join(", ")))
 }
 
 fn about_owners(plan: &Plan<'_>, error: Error) -> Error {

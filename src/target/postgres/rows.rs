@@ -1,8 +1,8 @@
 //! Rows into tables: several sessions side by side, one transaction for each table, counted by the server.
 //!
-//! A table that this restore has made is emptied in the same transaction: that costs nothing, and lets the server leave
-//! out its log where `wal_level` permits and write rows that need no later vacuum (`FREEZE`). Nobody else looks into a
-//! table that was made a moment ago, so nobody can see rows too early.
+//! A larger table that this restore has made is emptied in the same transaction: that lets the server leave out its log
+//! where `wal_level` permits and write rows that need no later vacuum (`FREEZE`). Nobody else looks into a table that was
+//! made a moment ago, so nobody can see rows too early.
 
 use crate::base::{Event, Kind};
 use crate::db::postgres::{Address, Connection, identifier, literal, qualified};
@@ -16,6 +16,9 @@ use std::thread;
 
 /// How much is read from the snapshot at once.
 const PIECE_BYTES: usize = 128 << 10;
+
+/// Smaller tables are not emptied first: two new files for each cost more than it saves.
+const EMPTIED_FROM_BYTES: u64 = 1 << 20;
 
 /// What every session of ours begins with: nothing of it depends on what somebody set for the role or the database.
 pub const SESSION: &str = "SET client_min_messages = error; SET statement_timeout = 0; SET lock_timeout = 0; \
@@ -145,12 +148,13 @@ impl Loading<'_> {
             address.error(Kind::of_io(&error), message).database(&address.database)
         };
         let name = qualified(&table.schema, &table.name);
-        let is_fresh = self.fresh.contains(&(table.schema.as_str(), table.name.as_str()));
+        let is_fresh =
+            table.bytes >= EMPTIED_FROM_BYTES && self.fresh.contains(&(table.schema.as_str(), table.name.as_str()));
         let mut rows = stored.open(stream).map_err(unreadable)?;
-        connection.execute("BEGIN")?;
-        if is_fresh {
-            connection.execute(&format!("TRUNCATE TABLE ONLY {name}"))?;
-        }
+        match is_fresh {
+            true => connection.execute(&format!("BEGIN; TRUNCATE TABLE ONLY {name}"))?,
+            false => connection.execute("BEGIN")?,
+        };
         let columns: Vec<String> = table.columns.iter().map(|column| identifier(column)).collect();
         let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
         let freeze = if is_fresh { ", FREEZE" } else { "" };

@@ -66,7 +66,6 @@ pub struct Imported {
     folders: BTreeMap<Vec<u8>, Folder>,
     pieces: usize,
     tables: usize,
-    beyond: u64,
 }
 
 /// What is known of a directory that may hold a dump.
@@ -135,9 +134,9 @@ impl Imported {
         let problem = problem(&dump);
         dump.tables.truncate(MAX_IMPORTED_TABLES.saturating_sub(self.tables));
         self.tables += dump.tables.len();
-        match self.dumps.len() < MAX_IMPORTED {
-            true => self.dumps.push(dump),
-            false => self.beyond += 1,
+        // Those beyond are told if they are bad, and not named in the snapshot.
+        if self.dumps.len() < MAX_IMPORTED {
+            self.dumps.push(dump);
         }
         problem
     }

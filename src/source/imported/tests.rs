@@ -1,5 +1,7 @@
 //! Whole dumps before the inspector: as the programs write them, cut, altered, wrapped.
 
+#![allow(clippy::unwrap_used)]
+
 use super::*;
 use flate2::Compression as Level;
 use flate2::write::{GzEncoder, ZlibEncoder};

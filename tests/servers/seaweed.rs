@@ -87,6 +87,8 @@ fn program() -> Option<PathBuf> {
     installed.or_else(beside).filter(|program| program.exists()).or_else(on_path)
 }
 
+// The shell is waited for by nobody: it goes when its pipe closes, that is when this program has ended.
+#[allow(clippy::zombie_processes)]
 fn start(program: &Path) -> Server {
     let folder = tempfile::Builder::new().prefix("ks-s3").tempdir().unwrap().keep();
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();

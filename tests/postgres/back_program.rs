@@ -98,7 +98,6 @@ fn what_is_protected_or_malformed_is_refused_before_anything_is_done() {
         &["restore", "latest", "--to-postgres", "shop", "--target", "x"],
         &["restore", "latest", "--to-postgres", "shop", "--include", "x"],
         &["restore", "latest", "--to-postgres", "shop", "--table", "a.b.c"],
-        &["restore", "latest:/x", "--to-postgres", &own],
         &["restore", "latest", "--to-postgres", "mysql://x/y"],
         &["drill", "latest"],
         &["drill", "latest", "--server", "shop", "--full", "--sample", "5%"],

@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 /// Bytes in flight: stored ranges and decoded frames.
-const IN_FLIGHT_BYTES: usize = 48 << 20;
+const IN_FLIGHT_BYTES: usize = 36 << 20;
 /// Threads that read; they wait for the store, and decode frames on bases.
 const READERS: usize = 2;
 /// Threads that take; they wait for the disk.

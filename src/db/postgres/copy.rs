@@ -29,7 +29,8 @@ impl<'c> CopyOut<'c> {
 
     /// Why reading failed, as an error that names server and database; once.
     pub fn failure(&mut self) -> Option<Error> {
-        self.failure.take()
+        // It stays known: a copy that failed needs no cancelling, which would hit the next statement.
+        self.failure.clone()
     }
 
     /// Gives what fits of the row that is left over.

@@ -564,6 +564,17 @@ mod tests {
     }
 
     #[test]
+    fn samples_tell_noise_from_rows() {
+        let mut compressor = Compressor::new(Level::Default);
+        let mut out = Vec::new();
+        assert!(compressor.finds_nothing(&random_bytes(1, 200_000), &mut out));
+        assert!(!compressor.finds_nothing(&rows(1, 200_000), &mut out));
+        assert!(!compressor.finds_nothing(&random_bytes(1, 20_000), &mut out), "too short to be worth a look");
+        let half = [random_bytes(2, 100_000), rows(2, 100_000)].concat();
+        assert!(!compressor.finds_nothing(&half, &mut out));
+    }
+
+    #[test]
     fn a_base_that_begins_like_a_dictionary_is_still_plain_bytes() {
         let mut base = vec![0x37, 0xa4, 0x30, 0xec];
         base.extend_from_slice(&rows(1, 50_000));

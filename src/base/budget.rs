@@ -91,6 +91,16 @@ mod tests {
     use std::sync::mpsc;
 
     #[test]
+    fn who_does_not_wait_gets_only_what_is_free() {
+        let budget = Budget::new(10);
+        let first = budget.try_take(8).expect("all is free");
+        assert!(budget.try_take(3).is_none());
+        assert!(budget.try_take(2).is_some());
+        drop(first);
+        assert!(budget.try_take(100).is_some(), "more than the whole budget is the whole budget");
+    }
+
+    #[test]
     fn a_second_taker_waits_for_the_first() {
         let budget = Budget::new(10);
         let first = budget.take(8);

@@ -15,6 +15,8 @@ mod bases;
 mod packer;
 mod prove;
 mod seal;
+#[cfg(test)]
+mod tests;
 
 use super::Repository;
 use super::base_cache::BaseCache;

@@ -182,7 +182,7 @@ pub struct DumpReport {
     pub bytes: u64,
     /// How it is compressed.
     pub compression: Compression,
-    /// Its tables by name, at most [`MAX_TABLES`].
+    /// Its tables by name, at most `MAX_TABLES`.
     pub tables: Vec<TableRows>,
     /// How many tables there are.
     pub table_count: u64,

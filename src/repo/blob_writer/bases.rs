@@ -18,17 +18,23 @@ const DEPTH_SPREAD: u32 = 17;
 /// The blobs that begin and end like this chunk. Those that are near in the parent come before the newest ones: another
 /// series of the same data (a copy for tests, a dump in another order) may have been stored since, and the newest blobs
 /// with these marks are its.
-fn near_or_newest(marks: &Marks, newest: Alike, hint: &Hint<'_>) -> Alike {
+/// The index is asked for those only where the parent does not say.
+fn near_or_newest(marks: &Marks, hint: &Hint<'_>, newest: impl FnOnce() -> Result<Alike>) -> Result<Alike> {
     let nearest = |fits: &dyn Fn(&Marks) -> bool| {
         let places = hint.window.iter().enumerate().filter(|(_, near)| fits(&near.marks));
         places.min_by_key(|(place, _)| place.abs_diff(hint.at)).map(|(_, near)| near.id)
     };
     let begins = |near: &Marks| near.start.is_some() && near.start == marks.start;
     let ends = |near: &Marks| near.end.is_some() && near.end == marks.end;
-    match nearest(&|near| begins(near) && ends(near)) {
-        Some(both) => Alike { start: Some(both), end: Some(both) },
-        None => Alike { start: nearest(&begins).or(newest.start), end: nearest(&ends).or(newest.end) },
+    if let Some(both) = nearest(&|near| begins(near) && ends(near)) {
+        return Ok(Alike { start: Some(both), end: Some(both) });
     }
+    let (start, end) = (nearest(&begins), nearest(&ends));
+    if start.is_some() && end.is_some() {
+        return Ok(Alike { start, end });
+    }
+    let newest = newest()?;
+    Ok(Alike { start: start.or(newest.start), end: end.or(newest.end) })
 }
 
 /// The blobs to try, in the order in which they are joined. Marks that agree with each other or with the place in the
@@ -113,7 +119,7 @@ impl BlobWriter {
             return Ok(found);
         }
         let candidates;
-        let alike = near_or_newest(&marks, self.index.alike(&marks)?, &hint);
+        let alike = near_or_newest(&marks, &hint, || self.index.alike(&marks))?;
         (candidates, found.next) = choose(alike, hint);
         let mut chosen = Chosen { ids: Vec::new(), bytes: Vec::new(), depth: 0, delta_bytes: 0, whole_bytes: 0 };
         let mut whole_per_byte: f64 = 0.0;
@@ -203,7 +209,7 @@ mod tests {
     fn chosen(marks: Marks, newest: Alike, at: usize) -> ([Option<BlobId>; 2], Next) {
         let window = parent();
         let hint = Hint { window: &window, at, first: false };
-        choose(near_or_newest(&marks, newest, &hint), hint)
+        choose(near_or_newest(&marks, &hint, || Ok(newest)).expect("nothing is read"), hint)
     }
 
     #[test]

@@ -39,6 +39,15 @@ impl Stop {
         self.flag.load(Ordering::Relaxed) || self.above.as_ref().is_some_and(|above| above.raised())
     }
 
+    /// Sleeps so long, or until somebody asks to stop.
+    pub fn rest(&self, mut left: Duration) {
+        while !left.is_zero() && !self.raised() {
+            let nap = left.min(LOOK_EVERY);
+            std::thread::sleep(nap);
+            left -= nap;
+        }
+    }
+
     /// The raw flag, for a signal handler.
     pub fn flag(&self) -> Arc<AtomicBool> {
         self.flag.clone()

@@ -6,7 +6,7 @@ use super::surroundings::surroundings;
 use crate::base::{Clock, Event, Kind};
 use crate::db::{self, Surroundings, Watch, mysql, postgres};
 use crate::format::dump::DumpKind;
-use crate::ops::backup::{Limits, Source, rest};
+use crate::ops::backup::{Limits, Source};
 use crate::ops::{self, Context};
 use crate::source::dump::{Dump, DumpSource};
 use crate::source::{mysql as from_mysql, postgres as from_postgres};
@@ -167,7 +167,7 @@ impl Ask<'_> {
             let Some(wait) = waits.next() else { return Err(error) };
             let note = format!("asking for databases again in {:.1} s: {error}", wait.as_secs_f64());
             self.context.monitor.event(Event::Note(&note));
-            rest(wait, stop);
+            stop.rest(wait);
         }
     }
 }

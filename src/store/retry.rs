@@ -27,9 +27,6 @@ pub const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// No wait is longer than this, not counting the random part, which is at most as long again.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// How long a raised stop flag may go unnoticed while we wait.
-const NAP: Duration = Duration::from_millis(100);
-
 /// A request that failed and is going to be tried again.
 #[derive(Debug)]
 pub struct Retried<'a> {
@@ -44,7 +41,7 @@ pub struct Retried<'a> {
 }
 
 type Wait = dyn Fn(Duration) + Send + Sync;
-type Tell = dyn Fn(&Retried<'_>) + Send + Sync;
+pub(super) type Tell = dyn Fn(&Retried<'_>) + Send + Sync;
 
 /// Wraps a store.
 #[derive(Clone)]
@@ -73,17 +70,8 @@ impl Retry {
 
     /// Runs `request` until it succeeds, fails for good, or has been tried often enough.
     fn again<T>(&self, operation: &'static str, request: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-        let mut tries = 0;
         let wait = self.wait.clone();
-        request
-            .retry(waits())
-            .sleep(move |length| wait(length))
-            .when(|error: &Error| error.kind().is_transient() && !self.stop.raised())
-            .notify(|error: &Error, wait: Duration| {
-                tries += 1;
-                (self.tell)(&Retried { operation, tries, wait, error });
-            })
-            .call()
+        again(&self.stop, move |length| wait(length), operation, &*self.tell, request)
     }
 
     /// What a repeated put that found something there amounts to.
@@ -99,29 +87,29 @@ impl Retry {
     }
 }
 
-/// Sleeps in short naps, so that whoever raises `stop` need not wait for the end of a long sleep.
-fn sleeper(stop: Stop) -> impl Fn(Duration) {
-    move |mut left| {
-        while !left.is_zero() && !stop.raised() {
-            let nap = left.min(NAP);
-            std::thread::sleep(nap);
-            left -= nap;
-        }
-    }
+/// Sleeps until somebody asks to stop.
+pub(super) fn sleeper(stop: Stop) -> impl Fn(Duration) {
+    move |length| stop.rest(length)
 }
 
 /// Runs `request` until it succeeds, fails for good, has been tried often enough, or `stop` is raised. `tell` hears of
-/// each wait.
+/// each wait before `wait` waits.
 pub(super) fn again<T>(
     stop: &Stop,
-    tell: impl Fn(Duration, &Error),
+    wait: impl Fn(Duration) + 'static,
+    operation: &'static str,
+    tell: &Tell,
     request: impl FnMut() -> Result<T, Error>,
 ) -> Result<T, Error> {
+    let mut tries = 0;
     request
         .retry(waits())
-        .sleep(sleeper(stop.clone()))
+        .sleep(wait)
         .when(|error: &Error| error.kind().is_transient() && !stop.raised())
-        .notify(|error: &Error, wait: Duration| tell(wait, error))
+        .notify(|error: &Error, wait: Duration| {
+            tries += 1;
+            tell(&Retried { operation, tries, wait, error });
+        })
         .call()
 }
 

@@ -10,7 +10,7 @@
 //! it is let go, the others go on.
 
 use super::super::probe::preflight;
-use super::limits::{Limits, TimeLimit, rest};
+use super::limits::{Limits, TimeLimit};
 use super::read::{Named, Namer};
 use crate::base::child::Program;
 use crate::base::{Budget, Event, Kind, Monitor, Stop};
@@ -282,7 +282,7 @@ impl<'f> Feed<'f> {
                 broken.message
             );
             self.monitor.event(Event::Note(&note));
-            rest(wait, stop);
+            stop.rest(wait);
             if stop.raised() {
                 return Err(broken);
             }

@@ -6,13 +6,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::{Builder, JoinHandle, sleep};
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 /// No wait before another attempt is longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How long a raised stop flag may go unnoticed in a wait.
-const NAP: Duration = Duration::from_millis(50);
 
 /// Bounds for databases and commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,15 +51,6 @@ impl Limits {
             .with_jitter()
             .with_jitter_seed(u64::from_ne_bytes(random::bytes()));
         waits.build().map(|wait| wait.min(LONGEST_WAIT))
-    }
-}
-
-/// Sleeps in short naps, so that nobody who raises `stop` waits for the end of a long sleep.
-pub fn rest(mut left: Duration, stop: &Stop) {
-    while !left.is_zero() && !stop.raised() {
-        let nap = left.min(NAP);
-        sleep(nap);
-        left -= nap;
     }
 }
 
@@ -130,7 +119,7 @@ mod tests {
         drop(TimeLimit::start(&part, long).unwrap());
         assert!(!part.raised());
         let short = TimeLimit::start(&part, Duration::ZERO).unwrap();
-        rest(long, &part);
+        part.rest(long);
         assert!(part.raised() && short.ran_out() && !whole.raised());
     }
 }

@@ -26,7 +26,7 @@ mod stream;
 mod walk;
 
 pub use gather::Dumped;
-pub use limits::{Limits, rest};
+pub use limits::Limits;
 
 use super::record::{Record, stored_problem};
 use super::{Context, Error, Result};

@@ -11,6 +11,7 @@ mod upload;
 
 pub use address::Address;
 
+use super::retry::Tell;
 use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Retried, Upload, check_limit, check_range};
 use crate::base::{Kind, Secret, Stop, Timestamp};
 use aws_sdk_s3::Client;
@@ -67,8 +68,6 @@ pub struct Keys {
     /// The secret, UTF-8.
     pub secret: Secret<Vec<u8>>,
 }
-
-type Tell = dyn Fn(&Retried<'_>) + Send + Sync;
 
 /// A store in a bucket. Clones share it.
 #[derive(Clone)]

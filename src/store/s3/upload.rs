@@ -3,7 +3,7 @@
 use super::Place;
 use crate::base::ids::to_hex;
 use crate::base::{Kind, random};
-use crate::store::retry::{self, Retried};
+use crate::store::retry;
 use crate::store::{Error, Key, Operation, Put, Upload};
 use aws_sdk_s3::primitives::{ByteStream, Length};
 use std::cell::Cell;
@@ -78,9 +78,9 @@ impl Upload for S3Upload {
         let tries = Cell::new(0);
         let put = retry::again(
             &place.stop,
-            |wait, error| {
-                (place.tell)(&Retried { operation: Operation::Finish.verb(), tries: tries.get(), wait, error })
-            },
+            retry::sleeper(place.stop.clone()),
+            Operation::Finish.verb(),
+            &*place.tell,
             || {
                 tries.set(tries.get() + 1);
                 place.put_if_absent(key, || body(place, file, length))

@@ -1,5 +1,7 @@
 //! Dumps on their way back: what a database target is given to read, and what it must be able to do.
 
+use crate::base::Event;
+use crate::base::clock::Stopwatch;
 use crate::db::{Result, Watch};
 use crate::format::dump::{DumpKind, Manifest, Sequence, Table};
 use std::fmt::Debug;
@@ -85,6 +87,17 @@ pub struct Restored {
     pub steps: Vec<Step>,
     /// What is worth knowing: objects left out, owners that stayed as they were, …
     pub notes: Vec<String>,
+}
+
+impl Restored {
+    /// Does one step, announced and timed; one that fails is not listed.
+    pub fn step(&mut self, name: &str, watch: &Watch, work: impl FnOnce(&mut Restored) -> Result<()>) -> Result<()> {
+        watch.monitor.event(Event::Phase(&format!("restoring {name}")));
+        let since = Stopwatch::start();
+        work(self)?;
+        self.steps.push(Step { name: name.to_owned(), duration_ms: since.elapsed_ms() });
+        Ok(())
+    }
 }
 
 /// What of a dump was written as one stream.

@@ -90,7 +90,7 @@ pub fn drill(context: &Context, snapshot: &Snapshot, sample: Sample, temp_dir: &
         let message = format!("{expected} files were promised, {} were restored", drill.files);
         drill.differences.push(Difference { object: "files".to_owned(), message });
     }
-    drill.duration_ms = super::milliseconds(&since);
+    drill.duration_ms = since.elapsed_ms();
     Ok(drill)
 }
 

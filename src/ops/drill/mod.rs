@@ -13,7 +13,7 @@ pub use files::FilesDrill;
 
 use super::dumps::{self, DumpEntry};
 use super::record::Record;
-use super::restore_database::{Heard, dump_name, milliseconds};
+use super::restore_database::{Heard, dump_name};
 use super::walk::show;
 use super::{Context, Error, Result};
 use crate::base::clock::Stopwatch;
@@ -130,7 +130,7 @@ pub fn drill(context: &Context, snapshot: &Snapshot, options: &Options) -> Resul
         record.session(session.id());
     }
     let since = Stopwatch::start();
-    let done = run(context, snapshot, options).map(|outcome| Outcome { duration_ms: milliseconds(&since), ..outcome });
+    let done = run(context, snapshot, options).map(|outcome| Outcome { duration_ms: since.elapsed_ms(), ..outcome });
     match &done {
         Err(error) => record.save_failure(context, error),
         Ok(outcome) => {

@@ -10,13 +10,12 @@ use super::super::content::Content;
 use super::super::record::Record;
 use super::super::walk::show;
 use super::super::{Context, Error, Result};
-use super::{Protection, hooks, milliseconds};
+use super::{Protection, hooks, save_record};
 use crate::base::clock::Stopwatch;
 use crate::base::{Event, Kind, Problem};
 use crate::db::mysql::feed::{Ending, feed};
 use crate::db::mysql::{self, ServerFacts, Session};
 use crate::db::{self, Watch};
-use crate::format::run::Outcome as RunOutcome;
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Node, NodeKind};
 use crate::source::imported::{DumpReport, Format, Inspector};
@@ -103,7 +102,7 @@ pub fn restore_imported(context: &Context, snapshot: &Snapshot, options: &Option
         record.session(session.id());
     }
     let since = Stopwatch::start();
-    let done = run(context, snapshot, options).map(|outcome| Outcome { duration_ms: milliseconds(&since), ..outcome });
+    let done = run(context, snapshot, options).map(|outcome| Outcome { duration_ms: since.elapsed_ms(), ..outcome });
     match &done {
         _ if options.validate_only => {}
         Err(error) => record.save_failure(context, error),
@@ -112,12 +111,7 @@ pub fn restore_imported(context: &Context, snapshot: &Snapshot, options: &Option
             record.figure("tables", outcome.report.table_count);
             record.figure("rows", outcome.report.rows);
             record.figure("duration_ms", outcome.duration_ms);
-            let problem = |message: &String| Problem::new("command", message, Kind::Source);
-            record.problems(&outcome.failed_hooks.iter().map(problem).collect::<Vec<_>>());
-            let ended = if outcome.failed_hooks.is_empty() { RunOutcome::Done } else { RunOutcome::Failed };
-            if let Err(error) = record.save(context, ended) {
-                context.monitor.event(Event::Note(&format!("no record of this restore could be stored: {error}")));
-            }
+            save_record(record, context, &outcome.failed_hooks);
         }
     }
     done

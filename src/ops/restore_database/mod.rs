@@ -74,19 +74,13 @@ pub fn restore_database(context: &Context, snapshot: &Snapshot, options: &Option
         record.session(session.id());
     }
     let since = Stopwatch::start();
-    let done = run(context, snapshot, options).map(|outcome| Outcome { duration_ms: milliseconds(&since), ..outcome });
+    let done = run(context, snapshot, options).map(|outcome| Outcome { duration_ms: since.elapsed_ms(), ..outcome });
     match &done {
         _ if options.validate_only => {}
         Err(error) => record.save_failure(context, error),
         Ok(outcome) => {
             figures(&mut record, outcome);
-            let problem = |message: &String| Problem::new("command", message, Kind::Source);
-            record.problems(&outcome.failed_hooks.iter().map(problem).collect::<Vec<_>>());
-            let ended = if outcome.failed_hooks.is_empty() { RunOutcome::Done } else { RunOutcome::Failed };
-            if let Err(error) = record.save(context, ended) {
-                // What was restored is there, whether that can be written down or not.
-                context.monitor.event(Event::Note(&format!("no record of this restore could be stored: {error}")));
-            }
+            save_record(record, context, &outcome.failed_hooks);
         }
     }
     done
@@ -104,8 +98,14 @@ fn figures(record: &mut Record, outcome: &Outcome) {
     }
 }
 
-pub(super) fn milliseconds(since: &Stopwatch) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+/// Saves the record of a restore that was done. What was restored is there, whether that can be written down or not.
+fn save_record(mut record: Record, context: &Context, failed_hooks: &[String]) {
+    let problem = |message: &String| Problem::new("command", message, Kind::Source);
+    record.problems(&failed_hooks.iter().map(problem).collect::<Vec<_>>());
+    let ended = if failed_hooks.is_empty() { RunOutcome::Done } else { RunOutcome::Failed };
+    if let Err(error) = record.save(context, ended) {
+        context.monitor.event(Event::Note(&format!("no record of this restore could be stored: {error}")));
+    }
 }
 
 fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outcome> {

@@ -79,7 +79,7 @@ impl<'r> Reader<'r> {
             bytes: self.layout.bytes(),
             stream_bytes: self.total,
             checksum: self.layout.checksum(),
-            duration_ms: u64::try_from(self.watch.elapsed().as_millis()).unwrap_or(u64::MAX),
+            duration_ms: self.watch.elapsed_ms(),
             is_elsewhere: !self.is_there,
         })
     }

@@ -275,7 +275,7 @@ impl Dump for PostgresDump {
             What::Part(part) => self.read_part(part, consume)?,
             What::Table(at) => self.read_table(&self.moment.plan.tables[at], consume)?,
         };
-        done.duration_ms = u64::try_from(stopwatch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        done.duration_ms = stopwatch.elapsed_ms();
         lock(&self.done)[stream] = Some(done);
         Ok(())
     }

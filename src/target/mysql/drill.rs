@@ -102,7 +102,7 @@ fn look(plan: &Plan<'_>, stored: &dyn StoredDump, sums: &dyn Fn(&Table) -> bool,
     }
     let tables = look::tables(&session, &wanted)?;
     let sequences = look::sequences(&session)?;
-    let looked_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let looked_ms = since.elapsed_ms();
     Ok(TriedOut { restored, tables, sequences, looked_ms, left_behind: None })
 }
 

@@ -10,14 +10,13 @@
 
 use super::plan::Plan;
 use super::{COUNTERS, Destination};
-use crate::base::clock::Stopwatch;
 use crate::base::{Event, Kind, Stop};
 use crate::db::mysql::feed::{Ending, feed};
 use crate::db::mysql::script;
 use crate::db::mysql::{Session, identifier};
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::{StreamRole, Table};
-use crate::target::dump::{Restored, Step, StoredDump};
+use crate::target::dump::{Restored, StoredDump};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
@@ -108,18 +107,18 @@ pub(super) fn into(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch, rest
     let session = plan.session()?;
     let options = plan.options;
     if options.pre_data {
-        timed(restored, "pre-data", watch, |_| {
+        restored.step("pre-data", watch, |_| {
             each_text(plan, stored, StreamRole::PreData, |path, text| load(&session, path, &tables_only(plan, text)))
         })?;
     }
     if options.data {
-        timed(restored, "data", watch, |restored| {
+        restored.step("data", watch, |restored| {
             rows(plan, stored, watch, restored)?;
             counters(plan, &session, stored, restored)
         })?;
     }
     if options.post_data {
-        timed(restored, "post-data", watch, |restored| {
+        restored.step("post-data", watch, |restored| {
             each_text(plan, stored, StreamRole::PostData, |path, text| {
                 if path == COUNTERS {
                     return Ok(());
@@ -131,25 +130,11 @@ pub(super) fn into(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch, rest
         })?;
     }
     if options.analyze && options.data {
-        timed(restored, "analyze", watch, |restored| {
+        restored.step("analyze", watch, |restored| {
             restored.notes.extend(analyze(plan, &session)?);
             Ok(())
         })?;
     }
-    Ok(())
-}
-
-fn timed(
-    restored: &mut Restored,
-    name: &str,
-    watch: &Watch,
-    work: impl FnOnce(&mut Restored) -> Result<()>,
-) -> Result<()> {
-    watch.monitor.event(Event::Phase(&format!("restoring {name}")));
-    let since = Stopwatch::start();
-    work(restored)?;
-    let duration_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-    restored.steps.push(Step { name: name.to_owned(), duration_ms });
     Ok(())
 }
 

@@ -103,6 +103,6 @@ fn look(
     };
     let tables = look.tables(watch)?;
     let sequences: Vec<Sequence> = look.sequences(watch)?;
-    let looked_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let looked_ms = since.elapsed_ms();
     Ok(TriedOut { restored, tables, sequences, looked_ms, left_behind: None })
 }

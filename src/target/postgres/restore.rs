@@ -18,12 +18,11 @@ use super::plan::{Plan, is_of_database};
 use super::programs::{From, PgRestore, file_in, is_ahead};
 use super::rows::{Loading, session};
 use super::statements::{statements, with_database};
-use crate::base::clock::Stopwatch;
-use crate::base::{Event, Kind};
+use crate::base::Kind;
 use crate::db::postgres::{Address, Connection, identifier, literal, qualified};
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::{Sequence, StreamRole};
-use crate::target::dump::{Restored, Step, StoredDump};
+use crate::target::dump::{Restored, StoredDump};
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -43,7 +42,7 @@ pub fn restore(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch) -> Resul
         ..Restored::default()
     };
     if plan.options.globals {
-        timed(&mut restored, "globals", watch, |restored| {
+        restored.step("globals", watch, |restored| {
             restored.notes.extend(globals::restore(plan, stored, watch)?);
             Ok(())
         })?;
@@ -58,7 +57,7 @@ pub fn restore(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch) -> Resul
     let new = NewDatabase::create(plan.address, &plan.manifest.properties, plan.facts.version_number, watch)?;
     let address = new.address().clone();
     let filled = into(plan, &address, stored, watch, &mut restored)
-        .and_then(|()| timed(&mut restored, "place", watch, |restored| settle(plan, &address, watch, restored)));
+        .and_then(|()| restored.step("place", watch, |restored| settle(plan, &address, watch, restored)));
     if let Err(error) = filled {
         return Err(new.give_up(error));
     }
@@ -102,46 +101,32 @@ pub fn into(
         watch,
     };
     if phases.pre_data {
-        timed(restored, "pre-data", watch, |_| pre_data(plan, &program, stored))?;
+        restored.step("pre-data", watch, |_| pre_data(plan, &program, stored))?;
     }
     if phases.data {
-        timed(restored, "data", watch, |restored| data(plan, address, stored, watch, restored))?;
-        timed(restored, "sequences", watch, |restored| {
+        restored.step("data", watch, |restored| data(plan, address, stored, watch, restored))?;
+        restored.step("sequences", watch, |restored| {
             restored.sequences = sequences(plan, address, watch)?;
             Ok(())
         })?;
         if !plan.options.is_partial()
             && let Some(stream) = plan.manifest.streams_of(StreamRole::LargeObjects).next()
         {
-            timed(restored, "large objects", watch, |_| {
+            restored.step("large objects", watch, |_| {
                 let reader = stored.open(&stream.path).map_err(|error| unreadable(plan, &stream.path, &error))?;
                 program.fed(None, From::Stream(reader), false)
             })?;
         }
     }
     if phases.post_data {
-        timed(restored, "post-data", watch, |_| post_data(plan, &program, stored))?;
+        restored.step("post-data", watch, |_| post_data(plan, &program, stored))?;
     }
     if plan.options.analyze && phases.data {
-        timed(restored, "analyze", watch, |restored| {
+        restored.step("analyze", watch, |restored| {
             restored.notes.extend(analyze(plan, address, watch)?);
             Ok(())
         })?;
     }
-    Ok(())
-}
-
-fn timed(
-    restored: &mut Restored,
-    name: &str,
-    watch: &Watch,
-    work: impl FnOnce(&mut Restored) -> Result<()>,
-) -> Result<()> {
-    watch.monitor.event(Event::Phase(&format!("restoring {name}")));
-    let since = Stopwatch::start();
-    work(restored)?;
-    let duration_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-    restored.steps.push(Step { name: name.to_owned(), duration_ms });
     Ok(())
 }
 

@@ -23,6 +23,7 @@ mod roster;
 mod s3;
 mod servers;
 mod servers_mysql;
+mod simulation;
 mod store_contract;
 mod surroundings;
 mod tidy;

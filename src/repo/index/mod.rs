@@ -11,6 +11,7 @@ mod add;
 pub mod cache;
 mod dead;
 mod filter;
+pub mod late;
 mod levels;
 pub mod live;
 mod load;
@@ -25,10 +26,11 @@ mod tests;
 
 pub use live::{LiveSet, Located, PackSummary, PackUsage};
 pub use load::{
-    Opened, condemned_key, done_key, list_condemned, list_segments, load_condemned, load_condemned_at, missing_segment,
+    Opened, Records, condemned_key, done_key, list_condemned, list_segments, load_condemned, load_condemned_at,
+    missing_segment, spared_key,
 };
 pub use merge::merge_segments;
-pub use rebuild::{delete_replaced, rebuild_from_packs};
+pub use rebuild::{Rebuilt, delete_replaced, rebuild_from_packs};
 pub use segments::{Origin, SegmentContents, SegmentReader, SegmentWriter, save};
 
 use crate::base::{BlobId, KeyId, Mark, PackId, SegmentId};
@@ -117,7 +119,7 @@ struct State {
     pending: HashSet<BlobId>,
     /// The newest frame that was recorded before this run.
     newest_before: i64,
-    /// The highest condemned record that was seen when the index was opened.
+    /// The highest number of a condemned record, open or closed, that was seen when the index was opened.
     condemned_seen: u64,
 }
 
@@ -226,6 +228,28 @@ impl Index {
     /// and damaged blocks are left out.
     pub fn places(&self, id: &BlobId) -> Result<Vec<Place>> {
         self.state().cache.read(|cache| places(cache, id, false))
+    }
+
+    /// Where the blob lies in void packs. While what is there may go, it can be read: a snapshot that was made beside a
+    /// prune may need it, and then it is spared.
+    pub fn void_places(&self, id: &BlobId) -> Result<Vec<Place>> {
+        self.state().cache.read(|cache| {
+            let mut void = cache.connection.prepare_cached("SELECT 1 FROM packs WHERE id = ? AND void = 1")?;
+            let mut damaged = cache.connection.prepare_cached(
+                "SELECT 1 FROM packs JOIN pack_frames ON pack_frames.pack = packs.number
+                 JOIN frames ON frames.number BETWEEN pack_frames.first AND pack_frames.first + pack_frames.count - 1
+                 JOIN dead_frames ON frames.number BETWEEN dead_frames.first AND dead_frames.last
+                 WHERE packs.id = ?1 AND block_offset = ?2 AND damaged = ?3",
+            )?;
+            let mut found = Vec::new();
+            for place in places(cache, id, true)? {
+                let at = params![place.pack.0, place.block_offset as i64, FOUND_DAMAGED];
+                if void.exists([place.pack.0])? && !damaged.exists(at)? {
+                    found.push(place);
+                }
+            }
+            Ok(found)
+        })
     }
 
     /// Where the blob may still be read when [`Index::places`] has nothing that works: in packs that are condemned but

@@ -400,6 +400,9 @@ pub fn run_many(seeds: std::ops::Range<u64>, crowd: &Crowd<'_>, most: usize) -> 
             scope.spawn(|| {
                 loop {
                     let Some(seed) = next.lock().unwrap().next() else { return };
+                    if is_long() && seed % 100 == 0 {
+                        println!("seed {seed}");
+                    }
                     if let Err(wrong) = run(seed, crowd) {
                         found.lock().unwrap().push((seed, wrong));
                     }
@@ -418,11 +421,14 @@ fn asked_for() -> Option<u64> {
     std::env::var("KEEPSTONE_SEED").ok().map(|seed| seed.parse().expect("KEEPSTONE_SEED is a number"))
 }
 
+fn is_long() -> bool {
+    std::env::var_os("KEEPSTONE_LONG").is_some()
+}
+
 fn seeds(usual: u64) -> std::ops::Range<u64> {
-    match (asked_for(), std::env::var_os("KEEPSTONE_LONG")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, Some(_)) => 1..usual * 100,
-        (None, None) => 1..usual + 1,
+    match asked_for() {
+        Some(seed) => seed..seed + 1,
+        None => 1..usual * if is_long() { 100 } else { 1 } + 1,
     }
 }
 

@@ -258,24 +258,39 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
         return Ok(make(context, options, &sources, None)?.0);
     }
     let mut session = begin(context, record)?;
-    let (mut outcome, mut snapshot) = make(context, options, &sources, Some(&session))?;
+    let mut made = None;
     for beginning in 1.. {
+        let last = beginning == BEGINNINGS;
+        let (outcome, mut snapshot) = match made.take() {
+            Some(made) => made,
+            None => match make(context, options, &sources, Some(&session)) {
+                Err(error) if !last && sources.can_be_read_again() && is_of_sleep(context, &session, &error)? => {
+                    say_asleep(context, "backing up once more");
+                    // What was on its way is nobody's any more.
+                    context.index.finish_run()?;
+                    session = begin(context, record)?;
+                    continue;
+                }
+                made => made?,
+            },
+        };
+        snapshot.id = session.id();
         snapshot.segments = context.index.newest_segments()?;
         match session.commit(&snapshot) {
-            Err(crate::repo::Error::Fenced(_)) if beginning < BEGINNINGS => {}
-            other => {
-                other?;
-                break;
+            Err(crate::repo::Error::Fenced(_)) if !last => {}
+            committed => {
+                committed?;
+                record.snapshot(snapshot.id);
+                return Ok(Outcome { snapshot: Some(snapshot), ..outcome });
             }
         }
         // This machine slept, or the store was away, for longer than a prune waits. What was stored may be gone.
-        context.monitor.event(Event::Note("this run was taken for dead: looking whether what it stored is still there"));
         session = begin(context, record)?;
         if is_still_there(context, snapshot.root)? {
-            snapshot.id = session.id();
+            say_asleep(context, "all that it stored is still there");
+            made = Some((outcome, snapshot));
         } else if sources.can_be_read_again() {
-            context.monitor.event(Event::Note("something of it is gone: backing up once more"));
-            (outcome, snapshot) = make(context, options, &sources, Some(&session))?;
+            say_asleep(context, "something that it stored is gone: backing up once more");
         } else {
             return Err(Error::Refused(
                 "this run was taken for dead by a prune, which then deleted something that it had stored; standard input \
@@ -284,8 +299,17 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
             ));
         }
     }
-    record.snapshot(snapshot.id);
-    Ok(Outcome { snapshot: Some(snapshot), ..outcome })
+    unreachable!("the last beginning returns")
+}
+
+fn say_asleep(context: &Context, what: &str) {
+    context.monitor.event(Event::Note(&format!("this run was taken for dead by a prune: {what}")));
+}
+
+/// Whether a run failed because its session was fenced: what it had stored may be swept under its hands.
+fn is_of_sleep(context: &Context, session: &Session<'_>, error: &Error) -> Result<bool> {
+    let gone = matches!(error.kind(), Kind::NotFound | Kind::Damaged);
+    Ok(gone && crate::repo::session::is_fenced(&context.repository, session.id())?)
 }
 
 fn begin<'c>(context: &'c Context, record: &mut Record) -> Result<Session<'c>> {

@@ -188,13 +188,25 @@ impl Index {
     /// Records what a segment that this process has just stored says; its blobs are known from now on. `contents` are
     /// as [`save`] left them: sorted.
     pub fn add(&self, segment: SegmentId, contents: &SegmentContents) -> Result<()> {
-        self.add_after(segment, contents, Vec::new())
+        let seen = self.state().condemned_seen;
+        self.add_rows(segment, contents, seen, Vec::new())
     }
 
-    /// The same, of a segment that names predecessors.
-    pub fn add_after(&self, segment: SegmentId, contents: &SegmentContents, previous: Vec<SegmentId>) -> Result<()> {
+    /// The same, of a segment of this origin. Here too it says what its writer had seen, not what we have seen since: if
+    /// the writer was fenced meanwhile it must count as late for us as for everybody else.
+    pub fn add_of(&self, segment: SegmentId, contents: &SegmentContents, origin: &Origin) -> Result<()> {
+        self.add_rows(segment, contents, origin.condemned_seen, origin.previous.clone())
+    }
+
+    fn add_rows(
+        &self,
+        segment: SegmentId,
+        contents: &SegmentContents,
+        condemned_seen: u64,
+        previous: Vec<SegmentId>,
+    ) -> Result<()> {
         let mut state = self.state();
-        let rows = add::OwnRows::new(contents, state.condemned_seen, previous);
+        let rows = add::OwnRows::new(contents, condemned_seen, previous);
         add::add(&mut state.cache, segment, rows)?;
         for entry in &contents.entries {
             state.pending.remove(&entry.id);

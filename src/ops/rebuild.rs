@@ -4,9 +4,9 @@
 //! needed. New segments are stored before old ones go, and old ones go as with a prune: a condemned record names them. Who
 //! begins to write meanwhile knows only the old ones; then they stay until it has ended, and the next prune takes them.
 
+use super::prune::alone;
 use super::prune::presence::Presence;
 use super::prune::sweep::{self, Swept};
-use super::prune::alone;
 use super::record::Record;
 use super::{Context, Error, Result};
 use crate::base::monitor::Event;

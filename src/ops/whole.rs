@@ -33,7 +33,8 @@ fn is_sound(context: &Context, sound: &mut LiveSet<'_>, id: &BlobId, depth: u32)
     }
     for place in context.index.places(id)? {
         let mut bases = place.chain.iter().flat_map(|chain| &chain.bases);
-        let all = bases.try_fold(true, |all, base| Ok::<_, super::Error>(all && is_sound(context, sound, base, depth + 1)?))?;
+        let all = bases
+            .try_fold(true, |all, base| Ok::<_, super::Error>(all && is_sound(context, sound, base, depth + 1)?))?;
         if all {
             sound.mark(id)?;
             return Ok(true);

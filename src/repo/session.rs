@@ -231,8 +231,8 @@ pub fn condemned_numbers(store: &dyn ObjectStore) -> Result<BTreeSet<u64>> {
     Ok(list_condemned(store)?.open)
 }
 
-use super::index::{done_key, late, list_segments, load_condemned_at, spared_key};
 pub use super::index::{Records, condemned_key, list_condemned, load_condemned};
+use super::index::{done_key, late, list_segments, load_condemned_at, spared_key};
 
 /// Stores a condemned record; false if its number is taken. A number that was taken and closed meanwhile, as only a
 /// fenced session could miss, is taken too: then the record is withdrawn, and nobody minded it while it lay there, since

@@ -252,11 +252,8 @@ impl World<'_> {
         if let Err(error) = read_index(&context) {
             self.wrong(format!("something in the index cannot be read: {error}"));
         }
-        let left = prune::Options {
-            dry_run: true,
-            max_unused: prune::MaxUnused::Bytes(0),
-            ..prune::Options::default()
-        };
+        let left =
+            prune::Options { dry_run: true, max_unused: prune::MaxUnused::Bytes(0), ..prune::Options::default() };
         let left = match prune::prune(&context, &left) {
             Ok(left) => left,
             Err(error) => return self.wrong(format!("the last look: {error}")),
@@ -343,7 +340,9 @@ impl Actor<'_> {
         self.world.model().committed.insert(id, tag);
         match outcome.damages.first() {
             None => Ok(()),
-            Some(damage) => Err(keepstone::ops::Error::Refused(format!("damage: {}: {}", damage.subject, damage.message))),
+            Some(damage) => {
+                Err(keepstone::ops::Error::Refused(format!("damage: {}: {}", damage.subject, damage.message)))
+            }
         }
     }
 
@@ -356,11 +355,16 @@ impl Actor<'_> {
         self.world.scheduler.note(format!("{} prunes", self.client));
         let outcome = prune::prune(&self.context()?, &prune::Options { max_unused, ..prune::Options::default() })?;
         let (deleted, spared, waits) = (outcome.packs_deleted, outcome.packs_spared, outcome.waiting.is_some());
-        self.world.scheduler.note(format!("{} pruned: {deleted} deleted, {spared} spared, waits: {waits}", self.client));
+        self.world
+            .scheduler
+            .note(format!("{} pruned: {deleted} deleted, {spared} spared, waits: {waits}", self.client));
         Ok(())
     }
 
-    fn some_snapshot(&mut self, context: &Context) -> Result<Option<keepstone::format::snapshot::Snapshot>, keepstone::ops::Error> {
+    fn some_snapshot(
+        &mut self,
+        context: &Context,
+    ) -> Result<Option<keepstone::format::snapshot::Snapshot>, keepstone::ops::Error> {
         let mut listed = snapshots::list(&context.repository)?.0;
         let chosen = self.dice.below(listed.len() as u64) as usize;
         Ok(if listed.is_empty() { None } else { Some(listed.swap_remove(chosen)) })
@@ -452,4 +456,3 @@ fn crowds_that_nothing_happens_to_never_fail() {
     let crowd = Crowd { clients: 4, actions: 4, view: &honest, hurts: false };
     tell(run_many(seeds(500), &crowd, 1));
 }
-

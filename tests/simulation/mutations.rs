@@ -168,9 +168,8 @@ impl Upload for LiarUpload {
 }
 
 fn crowd_with(lie: Lie, hurts: bool, schedules: u64) -> Vec<(u64, String)> {
-    let view = move |_: usize, inner: Memory| -> Arc<dyn ObjectStore> {
-        Arc::new(Liar { inner, lie, state: Arc::default() })
-    };
+    let view =
+        move |_: usize, inner: Memory| -> Arc<dyn ObjectStore> { Arc::new(Liar { inner, lie, state: Arc::default() }) };
     run_many(1..schedules + 1, &Crowd { clients: 4, actions: 4, view: &view, hurts }, 1)
 }
 

@@ -40,7 +40,8 @@ fn tagged(folder: &Path, tag: &str) -> backup::Options {
 fn dump(night: u64) -> Vec<u8> {
     let mut dump = noise(1, 120_000);
     for place in 0..3 {
-        dump[place * 40_000 + 2_000 + night as usize * 900..][..40].copy_from_slice(&noise(night * 10 + place as u64, 40));
+        dump[place * 40_000 + 2_000 + night as usize * 900..][..40]
+            .copy_from_slice(&noise(night * 10 + place as u64, 40));
     }
     dump
 }
@@ -87,11 +88,7 @@ fn check(store: &Memory, clock: &Clock, holds: &BTreeMap<String, (PathBuf, Files
     look(store, clock, holds, tags, &format!("{what}, pruned"));
     let context = open(shared(store), clock).unwrap();
     read_index(&context).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let options = prune::Options {
-        dry_run: true,
-        max_unused: prune::MaxUnused::Bytes(0),
-        ..prune::Options::default()
-    };
+    let options = prune::Options { dry_run: true, max_unused: prune::MaxUnused::Bytes(0), ..prune::Options::default() };
     let left = prune::prune(&context, &options).unwrap();
     assert_eq!((left.packs_deleted, left.unused_bytes), (0, 0), "{what}: {left:?}");
 }
@@ -137,10 +134,14 @@ fn at_every_moment(
                     let _ = done.send(());
                 }
             });
-            let hook = Hook::new(shared(&store), move |number, _, _| number == moment, move || {
-                tell.send(()).unwrap();
-                finished.recv().expect("what is done beside it succeeds");
-            });
+            let hook = Hook::new(
+                shared(&store),
+                move |number, _, _| number == moment,
+                move || {
+                    tell.send(()).unwrap();
+                    finished.recv().expect("what is done beside it succeeds");
+                },
+            );
             first(Arc::new(hook.clone()), &clock);
             hook.has_struck()
         });

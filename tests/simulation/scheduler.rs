@@ -156,8 +156,7 @@ impl Scheduler {
         loop {
             let now = now_ns(&self.clock);
             let waiting: Vec<usize> = (0..state.clients.len()).filter(|one| state.clients[*one].waiting).collect();
-            let awake: Vec<usize> =
-                waiting.iter().copied().filter(|one| state.clients[*one].wakes_ns <= now).collect();
+            let awake: Vec<usize> = waiting.iter().copied().filter(|one| state.clients[*one].wakes_ns <= now).collect();
             if awake.is_empty() {
                 let Some(first) = waiting.iter().map(|one| state.clients[*one].wakes_ns).min() else { return };
                 self.advance(state, (first - now).max(0));
@@ -309,9 +308,8 @@ impl ObjectStore for Gate {
     fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
         let mut listed = Vec::new();
         let folder = if area == Area::Config { "config" } else { area.folder() };
-        self.scheduler.request(self.client, Operation::List, folder, || {
-            self.inner.list(area, &mut |entry| listed.push(entry))
-        })?;
+        self.scheduler
+            .request(self.client, Operation::List, folder, || self.inner.list(area, &mut |entry| listed.push(entry)))?;
         listed.into_iter().for_each(each);
         Ok(())
     }

@@ -60,7 +60,11 @@ impl Trust<'_> {
             return Ok(false);
         }
         let whole = is_whole(self.context, root)?;
-        if whole { self.roots.insert(root) } else { self.others.insert(root) };
+        if whole {
+            self.roots.insert(root)
+        } else {
+            self.others.insert(root)
+        };
         Ok(whole)
     }
 }

@@ -28,8 +28,8 @@ pub use plan::{mark_tree, missing};
 
 use super::record::Record;
 use super::{Context, Error, Result};
-use crate::base::{PackId, Problem, SegmentId, SessionId};
 use crate::base::monitor::Event;
+use crate::base::{PackId, Problem, SegmentId, SessionId};
 use crate::format::run::Outcome as Ended;
 use crate::format::session::Condemned;
 use crate::repo;

@@ -316,12 +316,7 @@ struct Pinning {
 
 /// Finds the packs whose dead differences would keep more than may stay unused. Those that keep most for what rewriting
 /// them costs come first; a base that another pack keeps too is found in the next round.
-fn find_pinning(
-    context: &Context,
-    options: &Options,
-    live: &LiveSet<'_>,
-    held: &BTreeSet<PackId>,
-) -> Result<Pinning> {
+fn find_pinning(context: &Context, options: &Options, live: &LiveSet<'_>, held: &BTreeSet<PackId>) -> Result<Pinning> {
     // Whatever may stay unused: while they are there, every backup of this machine distrusts its parent.
     let mut found = Pinning { packs: context.index.damaged_packs()?, needed_bytes: BTreeMap::new() };
     for round in 0..=PINNING_ROUNDS {

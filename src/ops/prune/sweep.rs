@@ -136,12 +136,7 @@ fn who_does_not_know(context: &Context, presence: &mut Presence<'_>, record: &Co
 
 /// Sees to it that segments name what is spared in full knowledge of the record: those that named it before may go with
 /// the record. Gives all segments that do.
-fn bring_back(
-    context: &Context,
-    record: &Condemned,
-    spared: &Condemned,
-    session: SessionId,
-) -> Result<Vec<SegmentId>> {
+fn bring_back(context: &Context, record: &Condemned, spared: &Condemned, session: SessionId) -> Result<Vec<SegmentId>> {
     if record.packs.is_empty() {
         return Ok(Vec::new());
     }

@@ -123,12 +123,7 @@ pub fn bring_up_to_date(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Ke
     Ok(opened)
 }
 
-fn try_to_bring(
-    cache: &mut Cache,
-    store: &dyn ObjectStore,
-    keyring: &Keyring,
-    opened: &mut Opened,
-) -> Result<()> {
+fn try_to_bring(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Keyring, opened: &mut Opened) -> Result<()> {
     // What the cache has is read before the store is listed: a segment that another process adds to both in
     // between is then not taken for one that has been deleted.
     let known = cached_segments(cache)?;

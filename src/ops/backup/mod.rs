@@ -260,15 +260,14 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     }
     let opened = context.index.refresh(&**repository.store(), repository.keyring())?;
     check_records(&opened)?;
+    let findings = context.index.findings()?;
     let (snapshots, _) = snapshots::list(repository)?;
     let mut damages = opened.damaged;
     damages.extend(context.missing_segments(&snapshots)?);
-    let trusted = packs_are_there(context, &mut damages)?;
+    let snapshots = counted_on(context, &mut damages, snapshots)?;
     damages.iter().for_each(|problem| context.monitor.event(Event::Problem(problem)));
     let begun_ns = repository.now_ns();
-    // What the parent says is stored is counted on without a look at the index. With a part of the index unreadable
-    // that could be a snapshot of files that nobody finds: everything is read, and what is not known stored again.
-    let past = if trusted { Past::find(context, options, &sources, &snapshots)? } else { Past::none(&sources) };
+    let past = Past::find(context, options, &sources, &snapshots)?;
     drop(snapshots);
     let sink = match &session {
         Some(session) => Sink::Real(Box::new(begin_writer(context, options, session)?)),
@@ -296,6 +295,8 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     snapshot.segments = context.index.newest_segments()?;
     session.commit(&snapshot)?;
     record.snapshot(snapshot.id);
+    // A note that is lost costs time next night, not data.
+    let _ = context.index.note_sound(snapshot.id, findings);
     Ok(Outcome { snapshot: Some(snapshot), ..outcome })
 }
 
@@ -314,9 +315,12 @@ fn check_records(opened: &Opened) -> Result<()> {
     }
 }
 
-/// Whether the index is whole, every pack that it names in the store, and nothing known to be damaged. What is not there
-/// is stored again; the parent's word for it does not count. Packs that are gone are added to `damages`.
-fn packs_are_there(context: &Context, damages: &mut Vec<Problem>) -> Result<bool> {
+/// Those of `snapshots` whose word for what is stored can be taken without a look at the index: all, if the index is
+/// whole, every pack that it names in the store and nothing known to be damaged. With a part of the index unreadable or
+/// packs gone it is none, or there could be a snapshot of files that nobody finds: everything is read, and what is not
+/// known is stored again. After damage that was found earlier it is those that were made since. Packs that are gone are
+/// added to `damages`.
+fn counted_on(context: &Context, damages: &mut Vec<Problem>, snapshots: Vec<Snapshot>) -> Result<Vec<Snapshot>> {
     let index_whole = damages.is_empty();
     let whole = context.index.check_packs(&**context.repository.store(), index_whole)?;
     for pack in &whole.missing {
@@ -326,11 +330,22 @@ fn packs_are_there(context: &Context, damages: &mut Vec<Problem>) -> Result<bool
                        rebuild-index`";
         damages.push(Problem::new(object, message, Kind::Damaged));
     }
-    if whole.damaged && damages.is_empty() {
+    match (damages.is_empty(), whole.damaged) {
+        (false, _) => Ok(Vec::new()),
+        (true, false) => Ok(snapshots),
+        (true, true) => made_since_damage(context, snapshots),
+    }
+}
+
+/// The snapshots that count on nothing that was found damaged.
+fn made_since_damage(context: &Context, mut snapshots: Vec<Snapshot>) -> Result<Vec<Snapshot>> {
+    let sound = context.index.sound_snapshots()?;
+    snapshots.retain(|snapshot| sound.contains(&snapshot.id));
+    if snapshots.is_empty() {
         let note = "damage was found earlier: everything is read, and what is damaged is stored again";
         context.monitor.event(Event::Note(note));
     }
-    Ok(damages.is_empty() && !whole.damaged)
+    Ok(snapshots)
 }
 
 /// What to say of bases that could not be read.

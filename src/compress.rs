@@ -344,17 +344,18 @@ fn frame_on(prefix: &[u8], raw: &[u8], out: &mut Vec<u8>) -> SafeResult {
 /// place that agrees in six bytes is seldom the one where the old row goes on; each wrong one costs a sequence here and
 /// another to come back.
 ///
-/// Measured on nights of two dumps, 1 % of rows changed (stored bytes for each MiB; time as a multiple of the first):
+/// Measured on nights of two dumps, 1 % of rows changed (stored bytes for each MiB, processor time as a multiple of the
+/// first):
 ///
 /// | | wide rows, padded | narrow rows |
 /// | --- | --- | --- |
-/// | double fast, tables of 2^20 | 6,550, 1.0 | 3,370, 1.0 |
-/// | fast, minimum match 7 | 8,740, 0.4 | |
-/// | greedy, 16 places | 2,780, 2.3 | 2,090, 3.2 |
-/// | lazy, 16 places (this) | 2,090, 2.2 | 1,940, 3.2 |
-/// | lazy, 32 places | 1,840, 2.7 | 1,780, 3.1 |
-/// | lazy with two steps, by chains | 5,000, 2.3 | |
-/// | optimal (`btopt`) | 1,160 to 1,300, 4.8 | |
+/// | double fast, tables of 2^20 | 7,470, 1.0 | 4,230, 1.0 |
+/// | greedy, 8 places | 3,120, 1.8 | 3,400, 1.6 |
+/// | lazy, 16 places | 2,220, 1.9 | 3,070, 1.8 |
+/// | lazy, 32 places | 2,020, 1.8 | 2,950, 1.8 |
+/// | lazy, 64 places (this) | 1,720, 1.9 | 2,910, 1.7 |
+/// | lazy with two steps, 32 places | 3,960, 2.1 | 2,870, 1.9 |
+/// | optimal (`btopt`) | 1,160 to 1,300, 5 | |
 ///
 /// With 1 MiB chunks a (double fast) table of 2^17 entries gives 14.1 %, 2^18 2.0 %, 2^19 1.01 %, 2^20 1.00 %. Beyond
 /// 4 MiB the table would outgrow the memory budget; 2^22 is what chunks of 4 MiB need.
@@ -369,7 +370,7 @@ fn prefix_parameters(total_bytes: usize) -> [CParameter; 7] {
         CParameter::HashLog(table_log),
         // Not used where the table has rows, which is wherever it can.
         CParameter::ChainLog(table_log),
-        CParameter::SearchLog(4),
+        CParameter::SearchLog(6),
         CParameter::MinMatch(6),
     ]
 }

@@ -5,7 +5,7 @@
 //! found once more. Only this cache knows what was found, so only snapshots that were made with it are noted.
 
 use super::{FOUND_DAMAGED, Index};
-use crate::base::SnapshotId;
+use crate::base::{SessionId, SnapshotId};
 use crate::repo::Result;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ impl Index {
             let now = findings(&cache.connection)?;
             let mut noted =
                 cache.connection.prepare_cached("SELECT snapshot FROM sound_snapshots WHERE findings = ?")?;
-            noted.query_map([now.0], |row| Ok(SnapshotId(row.get(0)?)))?.collect()
+            noted.query_map([now.0], |row| Ok(SessionId(row.get(0)?)))?.collect()
         })
     }
 

@@ -21,6 +21,7 @@ pub mod restore;
 pub mod restore_database;
 pub mod retention;
 pub mod select;
+mod space;
 mod spill;
 pub mod tag;
 #[cfg(test)]

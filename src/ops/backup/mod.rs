@@ -29,6 +29,7 @@ pub use gather::Dumped;
 pub use limits::Limits;
 
 use super::record::{Record, stored_problem};
+use super::space::Space;
 use super::{Context, Error, Result};
 use crate::base::{Budget, Event, Kind, Problem, SnapshotId, Timestamp};
 use crate::compress::Level;
@@ -47,7 +48,7 @@ use crate::source::dump::DumpSource;
 use crate::source::files::{Scan, ScanOptions};
 use crate::store::Area;
 use build::{Builder, Dry, Found, Sink};
-use feed::{Feed, Space};
+use feed::Feed;
 use gather::gather;
 use parent::Past;
 use read::{Namer, Readers};
@@ -428,7 +429,11 @@ fn feed(
     let root_before = past.parent.as_ref().map(|parent| parent.root);
     let (monitor, stop) = (context.monitor.clone(), &context.stop);
     let space = Space {
-        free_bytes: context.repository.store().free_bytes().filter(|_| !options.dry_run),
+        free_bytes: context
+            .repository
+            .store()
+            .free_bytes()
+            .filter(|_| !options.dry_run && !options.limits.ignore_free_space),
         stored_bytes: context.index.stored_bytes()?,
     };
     let feed = Feed::new(&sources.fed, &options.limits, namer.clone(), monitor, stop, space);

@@ -131,7 +131,16 @@ fn everything() -> (Place, Vec<String>) {
 
 fn snapshot_ids(place: &Place, change: &[(&str, &str)]) -> Vec<String> {
     let change = change.to_owned();
-    let listed = place.run_with(&["snapshots", "--json"], |command| drop(command.envs(change)), b"").expect(0).json();
+    let listed = place
+        .run_with(
+            &["snapshots", "--json"],
+            |command| {
+                command.envs(change);
+            },
+            b"",
+        )
+        .expect(0)
+        .json();
     let snapshots = listed[0]["snapshots"].as_array().unwrap();
     snapshots.iter().map(|snapshot| snapshot["id"].as_str().unwrap().to_owned()).collect()
 }
@@ -320,7 +329,15 @@ fn what_is_written_by_the_document_alone_is_read_by_the_program() {
     let place = Place::new();
     let written = python(&place, &packages, "test_reader.py", &["--write", "theirs"].map(OsStr::new)).expect(0).text();
     let theirs = [("KEEPSTONE_REPOSITORY", "theirs"), ("KEEPSTONE_PASSWORD", "passphrase")];
-    let run = |args: &[&str]| place.run_with(args, |command| drop(command.envs(theirs)), b"");
+    let run = |args: &[&str]| {
+        place.run_with(
+            args,
+            |command| {
+                command.envs(theirs);
+            },
+            b"",
+        )
+    };
     let ids = snapshot_ids(&place, &theirs);
     assert_eq!(ids.len(), 2);
     // Restore first: the keys of sessions are to be found without a verify that reads all directories.

@@ -470,15 +470,16 @@ class Secret:
     """What the user gave: a passphrase, or the content of a key file."""
 
     def __init__(self, passphrase=None, key_file=None):
-        self.passphrase, self.key_file = passphrase, key_file
+        self.passphrase = passphrase
+        self.file_key = None if key_file is None else derive("keepstone v1 key file", key_file_material(key_file), 64)
 
     def guards(self, kind):
-        return kind == PASSPHRASE if self.key_file is None else kind in (KEY_FILE, COMMAND)
+        return kind == PASSPHRASE if self.file_key is None else kind in (KEY_FILE, COMMAND)
 
     def guard_key(self, guard):
         """The key G that a slot's private half is sealed under (section 6)."""
-        if self.key_file is not None:
-            return derive("keepstone v1 key file", key_file_material(self.key_file), 64)
+        if self.file_key is not None:
+            return self.file_key
         require(len(guard.salt) == 16 and guard.memory_kib and guard.passes and guard.lanes, "a guard without its fields")
         bounded = guard.memory_kib <= 65536 and guard.passes <= 16 and guard.lanes <= 4
         require(bounded and guard.memory_kib >= 8 * guard.lanes, "a guard that asks for more work than it may")

@@ -92,6 +92,11 @@ impl Keyring {
         Ok(siv)
     }
 
+    /// Whether a key is of an epoch, or of a session and was accepted.
+    pub fn knows(&self, key: KeyId) -> bool {
+        self.classes.read().unwrap_or_else(PoisonError::into_inner).contains_key(&key)
+    }
+
     /// Takes in a session key that travels with an object or in a directory, so that [`Keyring::siv`] finds it.
     pub fn accept(&self, wrap: &KeyWrap, class: Class, object: &dyn std::fmt::Display) -> Result<()> {
         let recipient = self.classes.read().unwrap_or_else(PoisonError::into_inner).get(&wrap.recipient).cloned();

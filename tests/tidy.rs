@@ -42,6 +42,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("aws_sdk_s3", &["store/s3"]),
     ("aws_smithy_http_client", &["store/s3"]),
     ("backon", &["ops/backup/limits", "store/retry"]),
+    ("bech32", &["crypto"]),
     ("blake3", &["crypto"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
@@ -54,6 +55,7 @@ const DOORS: &[(&str, &[&str])] = &[
     // Everybody else says `base::Timestamp`.
     ("jiff", &["base/clock.rs", "cli"]),
     ("minicbor", &["format"]),
+    ("qrcode", &["cli"]),
     // The verbs and the vault decide what runs side by side; the rooms below compute one thing at a time.
     ("rayon", &["ops", "repo"]),
     ("rpassword", &["cli"]),

@@ -145,6 +145,7 @@ impl App {
             ("--s3-ca", self.global.s3_ca.as_ref().filter(|_| env::var_os("KEEPSTONE_S3_CA").is_none())),
             ("--password-file", self.global.password_file.as_ref()),
             ("--key-file", self.global.key_file.as_ref()),
+            ("--identity-file", self.global.identity_file.as_ref()),
         ];
         for (flag, value) in given {
             if let Some(value) = value {

@@ -14,6 +14,7 @@ mod format_document;
 mod hardship;
 mod imported;
 mod keep;
+mod keys;
 mod postgres;
 mod probe;
 mod program;

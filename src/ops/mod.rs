@@ -66,6 +66,9 @@ impl Context {
         if let Some(folder) = &cache_dir {
             repo::remembered::check_config(&repository, folder)?;
         }
+        if let Some(note) = repo::remembered::check_root(&repository, cache_dir.as_deref())? {
+            monitor.event(Event::Note(&note));
+        }
         let repository = Arc::new(repository);
         let (index, opened) = Index::open(&**repository.store(), repository.keyring(), cache_dir.as_deref())?;
         Ok((Context { repository, index: Arc::new(index), cache_dir, monitor, stop }, opened))

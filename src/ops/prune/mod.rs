@@ -19,13 +19,14 @@ mod sweep;
 
 use super::record::Record;
 use super::{Context, Error, Result};
-use crate::base::Problem;
 use crate::base::monitor::Event;
+use crate::base::{PackId, Problem};
 use crate::format::run::Outcome as Ended;
 use crate::repo;
 use crate::repo::session;
 use crate::store::Area;
 use plan::Plan;
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use sweep::Swept;
 
@@ -89,6 +90,8 @@ pub struct Options {
     pub max_unused: MaxUnused,
     /// Packs of at most so many bytes are rewritten in one run; the next run goes on.
     pub max_repack_bytes: Option<u64>,
+    /// Packs that are rewritten even if all of them is needed: whatever is written is sealed under the newest keys.
+    pub rewrite: BTreeSet<PackId>,
     /// Only say what would go.
     pub dry_run: bool,
 }

@@ -19,6 +19,7 @@ mod merge;
 mod pinned;
 pub mod rebuild;
 mod roster;
+mod sealed;
 pub mod segments;
 mod sound;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use load::{
 };
 pub use merge::merge_segments;
 pub use rebuild::{delete_replaced, rebuild_from_packs};
+pub use sealed::SealedPart;
 pub use segments::{Origin, SegmentContents, SegmentReader, SegmentWriter, save};
 
 use crate::base::{BlobId, KeyId, Mark, PackId, SegmentId};

@@ -68,11 +68,6 @@ impl Keyring {
         Ok(())
     }
 
-    /// Whether it has a class key of this id.
-    pub fn knows(&self, key: KeyId) -> bool {
-        self.classes.read().unwrap_or_else(PoisonError::into_inner).contains_key(&key)
-    }
-
     /// The class key of this id. One that is not known may be of an epoch that somebody opened meanwhile: it is looked
     /// for once.
     fn class(&self, key: KeyId) -> Result<Option<Arc<ClassKey>>> {

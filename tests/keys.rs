@@ -725,7 +725,9 @@ fn no_command_tells_a_secret_to_its_output_its_cache_or_its_children() {
     place.run(&["snapshots"]).expect(12);
     let dumped = place.run_with(
         &["--password-file", "second", "dump", "latest", "/stdin"],
-        |command| drop(command.env_remove("KEEPSTONE_PASSWORD")),
+        |command| {
+            command.env_remove("KEEPSTONE_PASSWORD");
+        },
         b"",
     );
     assert!(!dumped.text().contains(PASSWORD), "a child was given the password");

@@ -434,7 +434,7 @@ mod tests {
             from: Option<&str>,
             each: &mut dyn FnMut(Listed),
         ) -> Result<Option<String>, Error> {
-            if self.asked.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+            if self.asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
                 return Err(Error::new(Kind::Unavailable, "list", area.folder(), "reset"));
             }
             let at: usize = from.map_or(0, |from| from.parse().unwrap());

@@ -12,6 +12,7 @@ use keepstone::crypto::siv::SivKey;
 use keepstone::crypto::slots::{Grant, Recipient, Unlock, accept, grant, open_grant_key, open_private, seal_grant_key};
 use keepstone::format::cbor::{Bytes, Cbor, Unknown};
 use keepstone::format::config::{CHUNKER_FASTCDC, ChunkerConfig, Config, StoreConfig};
+use keepstone::format::envelope::KeyWrap;
 use keepstone::format::keys::{Guard, GuardKind, Slot, StoredGrant};
 use keepstone::format::tree::{Ids, Node, NodeKind};
 use keepstone::format::{config, envelope};
@@ -138,14 +139,13 @@ fn every_limit_stands_in_the_document() {
         config::CHUNKER_FASTCDC,
         container::LEAD_BYTES,
         container::TRAILER_BYTES,
+        container::STEP_BYTES,
         container::MAX_DIRECTORY_BYTES,
         dump::VERSION,
         dump::MAX_MANIFEST_BYTES,
         envelope::HEADER_BYTES,
         envelope::NONCE_BYTES,
         envelope::IV_BYTES,
-        dump::VERSION,
-        dump::MAX_MANIFEST_BYTES,
         envelope::BLOCK_OVERHEAD,
         envelope::ENVELOPE_OVERHEAD,
         envelope::LENGTH_BYTES,
@@ -275,6 +275,15 @@ fn sample_envelope() -> Vec<u8> {
     object
 }
 
+/// A block under the key 02… of its class, whose associated header goes on with `more`, sealed by hand.
+fn sample_block(of: Class, kind: u8, more: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    let (key, nonce) = (class(of, 2), [7; 16]);
+    let header = [b"KEEP\x01\x00".as_slice(), &[kind, 0], &key.id().0, &REPOSITORY.0, more].concat();
+    let mut text = plaintext.to_vec();
+    let iv = key.sub_key(kind).seal_in_place(&[&header, &nonce], &mut text);
+    [&nonce[..], &iv, &text].concat()
+}
+
 fn key_vectors() -> Vec<(&'static str, String)> {
     let root = sample_root();
     let (data, metadata, dedup) = (class(Class::Data, 2), class(Class::Metadata, 2), class(Class::Dedup, 5));
@@ -328,6 +337,8 @@ fn object_vectors() -> Vec<(&'static str, String)> {
         ("Padmé", padded.join(" ")),
         ("config", to_hex(&config::encode(&sample_config(), &root))),
         ("envelope", to_hex(&sample_envelope())),
+        ("block", to_hex(&sample_block(Class::Data, 4, &[], b"content"))),
+        ("page", to_hex(&sample_block(Class::Index, 7, &[&[3; 32][..], &258u32.to_le_bytes()].concat(), &[0x80]))),
         ("node", to_hex(&sample_node().to_cbor())),
     ]
 }
@@ -446,6 +457,15 @@ fn the_slot_in_the_document_grants_its_root_key() {
     assert_eq!((accepted.key_id(), root), (sample_root().key_id(), sample_root().key_id()));
     let psk = open_grant_key(&accepted, &REPOSITORY, &slot.public, &slot.psk_under_root.0).unwrap();
     assert_eq!(psk.expose(), private.grant_key().expose());
+}
+
+#[test]
+fn the_wrap_in_the_document_holds_its_session_key() {
+    let recipient = class(Class::Data, 2);
+    let wrap = KeyWrap::from_cbor(&written("wrap"), "key wrap").unwrap();
+    assert_eq!(wrap.recipient, recipient.id());
+    let session = recipient.unwrap_session_key(&wrap.wrapped.0, &REPOSITORY.0).unwrap();
+    assert_eq!((session.class(), session.id()), (Class::Data, class(Class::Data, 9).id()));
 }
 
 /// Prints a new slot for the document: `cargo test --test all another_slot -- --ignored --nocapture`.

@@ -487,15 +487,6 @@ fn the_wrap_in_the_document_holds_its_session_key() {
     assert_eq!((session.class(), session.id()), (Class::Data, class(Class::Data, 9).id()));
 }
 
-#[test]
-fn the_wrap_in_the_document_holds_its_session_key() {
-    let recipient = class(Class::Data, 2);
-    let wrap = KeyWrap::from_cbor(&written("wrap"), "key wrap").unwrap();
-    assert_eq!(wrap.recipient, recipient.id());
-    let session = recipient.unwrap_session_key(&wrap.wrapped.0, &REPOSITORY.0).unwrap();
-    assert_eq!((session.class(), session.id()), (Class::Data, class(Class::Data, 9).id()));
-}
-
 /// Prints a new slot for the document: `cargo test --test all another_slot -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement: prints a new vector for the document"]

@@ -26,6 +26,7 @@ mod s3;
 mod servers;
 mod servers_mysql;
 mod side_channel;
+mod simulation;
 mod store_contract;
 mod surroundings;
 mod tidy;

@@ -28,6 +28,7 @@ pub mod tag;
 mod tests;
 pub mod verify;
 mod walk;
+mod whole;
 
 use crate::base::{Event, Kind, Monitor, Problem, Stop};
 use crate::format::session::SessionKind;

@@ -160,7 +160,8 @@ Examples:
   keepstone prune --dry-run
   keepstone prune --max-unused 10% --max-repack 5G
 
-Refused (exit code 11) while a backup is at work.")]
+Runs beside backups and other prunes. What a backup that began before may count on is deleted by the first prune \
+after its end.")]
 pub struct Prune {
     /// How much unused content may stay where it is, what unused differences hang on included: 5%, 100M or unlimited
     #[arg(long, value_name = "LIMIT", default_value = "5%")]

@@ -332,7 +332,7 @@ impl<'c> Copier<'c> {
         }
         let repository = &self.context.repository;
         let segment = segments::save(&**repository.store(), repository.keyring(), self.origin.clone(), &mut contents)?;
-        self.context.index.add(segment, &contents)?;
+        self.context.index.add_of(segment, &contents, &self.origin)?;
         self.repacked.segments.push(segment);
         Ok(())
     }

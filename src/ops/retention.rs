@@ -461,6 +461,7 @@ pub(super) mod samples {
             segments: Vec::new(),
             imported: Vec::new(),
             validated: false,
+            copied: None,
             unknown: Unknown::none(),
         }
     }

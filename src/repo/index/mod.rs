@@ -16,6 +16,7 @@ pub mod live;
 mod load;
 mod members;
 mod merge;
+mod names;
 mod pinned;
 pub mod rebuild;
 mod roster;
@@ -28,6 +29,7 @@ pub use load::{
     Opened, condemned_key, done_key, list_condemned, list_segments, load_condemned, load_condemned_at, missing_segment,
 };
 pub use merge::merge_segments;
+pub use names::Names;
 pub use rebuild::{delete_replaced, rebuild_from_packs};
 pub use segments::{Origin, SegmentContents, SegmentReader, SegmentWriter, save};
 

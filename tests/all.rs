@@ -7,6 +7,7 @@
 
 mod cli;
 mod copy;
+mod copy_program;
 mod crash;
 mod damage;
 mod decoders;

@@ -12,7 +12,9 @@ use keepstone::format::pack::{Blob, BlobKind, Block, Chain, Directory, Encoding,
 use keepstone::format::run::{Figure, Outcome, Run};
 use keepstone::format::segment::{Entry, FrameRow, Head, PackRow, PageRef};
 use keepstone::format::session::{Condemned, End, Seen, Session, SessionKind};
-use keepstone::format::snapshot::{Copied, ImportedDump, ImportedTable, Snapshot, StoredProblem, Stream, Tombstone, Totals};
+use keepstone::format::snapshot::{
+    Copied, ImportedDump, ImportedTable, Snapshot, StoredProblem, Stream, Tombstone, Totals,
+};
 use keepstone::format::tree::*;
 
 /// A field that no version knows, with a value of some depth.

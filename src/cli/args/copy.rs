@@ -23,8 +23,13 @@ pub struct Copy {
     #[arg(value_name = "SNAP")]
     pub snapshots: Vec<OsString>,
     /// The repository to copy from
-    #[arg(long, visible_alias = "from-repo", value_name = "PLACE", env = "KEEPSTONE_FROM_REPOSITORY",
-          help_heading = "The other repository")]
+    #[arg(
+        long,
+        visible_alias = "from-repo",
+        value_name = "PLACE",
+        env = "KEEPSTONE_FROM_REPOSITORY",
+        help_heading = "The other repository"
+    )]
     pub from: PathBuf,
     /// How it is opened.
     #[command(flatten)]

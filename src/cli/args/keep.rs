@@ -1,7 +1,7 @@
 //! The arguments of commands that look after a repository: `init`, `key`, `tag`, `forget`, `prune` and the rest.
 
-use super::{Filters, Opened};
 use super::values::size;
+use super::{Filters, Opened};
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -100,8 +100,7 @@ pub fn run(app: &App, given: &Copy) -> Result<Exit> {
         let place = human::name(source.repository.store().location().as_bytes());
         return Err(Error::Said(Kind::NotFound, format!("there is no such snapshot in {place}: nothing to copy")));
     }
-    let options =
-        Options { listing, level: given.compression.0, verify: given.verify, dry_run: given.dry_run };
+    let options = Options { listing, level: given.compression.0, verify: given.verify, dry_run: given.dry_run };
     let outcome = copy::copy(&source, &destination, &options)?;
     app.look.finish();
     match app.out.is_json() {
@@ -218,9 +217,13 @@ fn print_text(app: &App, given: &Copy, outcome: &Outcome) {
     facts.push(("content", format!("{blobs} of {} that {}", human::bytes(cost.blob_bytes), known(given, outcome))));
     if !given.dry_run {
         facts.push(("read", human::bytes(cost.read_bytes)));
-        facts.push(("added", format!("{} ({})", human::bytes(cost.added_bytes), human::counted(cost.new_blobs, "new blob"))));
+        facts.push((
+            "added",
+            format!("{} ({})", human::bytes(cost.added_bytes), human::counted(cost.new_blobs, "new blob")),
+        ));
     }
-    let names = if outcome.shared_names { "as in the other repository" } else { "of its own: all content is named anew" };
+    let names =
+        if outcome.shared_names { "as in the other repository" } else { "of its own: all content is named anew" };
     facts.push(("names", names.to_owned()));
     table::facts(&app.out, &facts);
     outcome.damages.iter().filter(|damage| damage.file_count > 0).take(SHOWN_DAMAGES).for_each(|damage| {

@@ -61,11 +61,7 @@ fn place_of(index: &Index, id: &BlobId) -> repo::Result<Place> {
 }
 
 /// What is to be read for a chunk of `length` bytes; within, why it cannot be.
-pub(super) fn record_of(
-    index: &Index,
-    id: &BlobId,
-    length: u64,
-) -> Result<Result<[u8; Record::BYTES], repo::Error>> {
+pub(super) fn record_of(index: &Index, id: &BlobId, length: u64) -> Result<Result<[u8; Record::BYTES], repo::Error>> {
     match place_of(index, id) {
         Ok(place) if u64::from(place.length) == length => Ok(Ok(Record::of(&place, id))),
         Ok(place) => {

@@ -196,7 +196,9 @@ fn run(source: &Context, destination: &Context, options: &Options, record: &mut 
     // From here on nothing is swept under us in the source.
     let (session, opened) = source.read_session("copy")?;
     let failures = Failures::new(source);
-    opened.damaged.iter().for_each(|problem| failures.object(&problem.subject, &problem.message));
+    let missing = source.missing_segments(&options.listing.snapshots)?;
+    let damaged = opened.damaged.iter().chain(&missing);
+    damaged.for_each(|problem| failures.object(&problem.subject, &problem.message));
     let mut copying = Copying::begin(source, destination, options, failures)?;
     for snapshot in &options.listing.snapshots {
         let one = copying.take(snapshot)?;
@@ -230,17 +232,18 @@ impl<'c> Copying<'c> {
         failures: Failures,
     ) -> Result<Copying<'c>> {
         let store = &**destination.repository.store();
-        let mut outcome = Outcome { problems: options.listing.damaged.clone(), ..Outcome::default() };
+        let mut outcome = Outcome::default();
         let opened = destination.index.refresh(store, destination.repository.keyring())?;
         outcome.problems.extend(opened.damaged);
         let whole = destination.index.check_packs(store, outcome.problems.is_empty())?;
         outcome.problems.extend(whole.missing.iter().map(missing_pack));
         let there = There::find(source, destination, &mut outcome.problems)?;
+        // With a part of the destination out of reach, its snapshots tell nothing of what it holds.
+        let trusted = !whole.damaged && outcome.problems.is_empty();
+        outcome.problems.extend(options.listing.damaged.iter().cloned());
         outcome.problems.iter().for_each(|problem| destination.monitor.event(Event::Problem(problem)));
         let held = Held::new(source, destination)?;
         outcome.shared_names = held.is_shared();
-        // With a part of the destination out of reach, its snapshots tell nothing of what it holds.
-        let trusted = whole.missing.is_empty() && !whole.damaged && outcome.problems.is_empty();
         let there = if trusted { there } else { there.not_to_be_relied_on() };
         Ok(Copying { source, destination, options, there, held, failures: Arc::new(failures), outcome })
     }

@@ -125,7 +125,8 @@ impl Work {
     }
 
     fn try_copy(&self, reader: &mut BlobReader, piece: &Piece) -> Result<(), Failed> {
-        let stored = self.index.places(&piece.id).map_err(Failed::Source)?.first().map_or(0, |place| place.frame_length);
+        let stored =
+            self.index.places(&piece.id).map_err(Failed::Source)?.first().map_or(0, |place| place.frame_length);
         let bytes = reader.read(&piece.id).map_err(Failed::Source)?;
         self.read.fetch_add(u64::from(stored), Ordering::Relaxed);
         let id = self.taking.naming.name(&piece.id, &bytes).map_err(Failed::Destination)?;

@@ -32,10 +32,10 @@ use crate::compress::Level;
 use crate::format::pack::{BlobKind, Role};
 use bases::Chosen;
 use packer::Packer;
-pub use taken::TakenFrame;
-use taken::Taken;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use taken::Taken;
+pub use taken::TakenFrame;
 
 /// Raw bytes that a frame gathers …
 const FRAME_BYTES: usize = 1 << 20;

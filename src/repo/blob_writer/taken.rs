@@ -37,7 +37,8 @@ impl TakenFrame<'_> {
     /// Whether its blobs are all of it, one after the other.
     fn is_whole(&self) -> bool {
         let mut end = 0;
-        let joined = self.blobs.iter().all(|blob| blob.offset == std::mem::replace(&mut end, blob.offset + blob.length));
+        let joined =
+            self.blobs.iter().all(|blob| blob.offset == std::mem::replace(&mut end, blob.offset + blob.length));
         joined && end as usize == self.raw.len()
     }
 }
@@ -72,13 +73,7 @@ impl BlobWriter {
 
     /// Stores a chunk of a series unless it is here, on these bases if that is worth it: blobs that are here, with their
     /// bytes. Says whether it was new.
-    pub fn put_on(
-        &mut self,
-        id: BlobId,
-        bytes: &[u8],
-        marks: Marks,
-        bases: Vec<(BlobId, BlobBytes)>,
-    ) -> Result<bool> {
+    pub fn put_on(&mut self, id: BlobId, bytes: &[u8], marks: Marks, bases: Vec<(BlobId, BlobBytes)>) -> Result<bool> {
         if self.index.claim(&id)? != Claim::Yours {
             return Ok(false);
         }

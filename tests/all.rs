@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
+mod copy;
+mod copy_program;
 mod crash;
 mod damage;
 mod decoders;

@@ -3,9 +3,9 @@
 //! A password is one line: what follows the first line end does not count. It is never an argument, never printed
 //! and never echoed.
 
-use super::args::{Global, KdfCost, NewSecret};
+use super::args::{Global, KdfCost, NewSecret, Side};
 use super::error::{Error, Result};
-use super::print::say;
+use super::print::{human, say};
 use crate::base::child::Program;
 use crate::base::{Kind, Secret, Stop};
 use crate::crypto::identity::{generate_identity, identity_from_file, identity_text};
@@ -22,6 +22,11 @@ use std::path::{Path, PathBuf};
 
 /// No password is longer; a file given by mistake is not read to its end.
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
+
+/// Said when nothing opens the repository that something is taken from.
+const NONE_FROM: &str = "no password for the repository to copy from: give --from-password-file, --from-password-command, \
+                         --from-key-file or --from-key-command, or set KEEPSTONE_FROM_PASSWORD (there is no terminal to \
+                         ask on)";
 
 /// What opens the repository.
 enum Origin {
@@ -44,7 +49,17 @@ pub struct Brought {
 
 /// What the user brings to open the repository.
 pub fn unlock(global: &Global) -> Result<Brought> {
-    take(origin(global), "Password: ", false)
+    let origin = origin(global);
+    match (global.side, &global.repository) {
+        (Side::From, Some(place)) => {
+            if matches!(origin, Origin::Terminal) && !io::stderr().is_terminal() {
+                return Err(Error::usage(NONE_FROM));
+            }
+            let place = human::name(place.to_string_lossy().as_bytes());
+            take(origin, &format!("Password of {place}: "), false)
+        }
+        _ => take(origin, "Password: ", false),
+    }
 }
 
 /// What the user brings to open a repository that is made now: a password is asked for twice.
@@ -137,15 +152,19 @@ fn origin(global: &Global) -> Origin {
         global.key_command.clone().map(|command| Origin::KeyCommand(command.into())),
         global.identity_file.clone().map(Origin::IdentityFile),
     ];
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    let prefix = match global.side {
+        Side::Main => "KEEPSTONE",
+        Side::From => "KEEPSTONE_FROM",
+    };
+    let set = |name: &str| env::var_os(format!("{prefix}_{name}")).filter(|value| !value.is_empty());
     let environment = || {
-        set("KEEPSTONE_PASSWORD")
+        set("PASSWORD")
             .map(|password| Origin::Password(Secret::new(password.into_vec())))
-            .or_else(|| set("KEEPSTONE_PASSWORD_FILE").map(|path| Origin::PasswordFile(path.into())))
-            .or_else(|| set("KEEPSTONE_PASSWORD_COMMAND").map(Origin::PasswordCommand))
-            .or_else(|| set("KEEPSTONE_KEY_FILE").map(|path| Origin::KeyFile(path.into())))
-            .or_else(|| set("KEEPSTONE_KEY_COMMAND").map(Origin::KeyCommand))
-            .or_else(|| set("KEEPSTONE_IDENTITY_FILE").map(|path| Origin::IdentityFile(path.into())))
+            .or_else(|| set("PASSWORD_FILE").map(|path| Origin::PasswordFile(path.into())))
+            .or_else(|| set("PASSWORD_COMMAND").map(Origin::PasswordCommand))
+            .or_else(|| set("KEY_FILE").map(|path| Origin::KeyFile(path.into())))
+            .or_else(|| set("KEY_COMMAND").map(Origin::KeyCommand))
+            .or_else(|| set("IDENTITY_FILE").map(|path| Origin::IdentityFile(path.into())))
     };
     flags.into_iter().flatten().next().or_else(environment).unwrap_or(Origin::Terminal)
 }

@@ -6,6 +6,7 @@
 pub mod backup;
 pub mod browse;
 mod content;
+pub mod copy;
 pub mod drill;
 pub mod dumps;
 pub mod export;

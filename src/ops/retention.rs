@@ -511,6 +511,7 @@ pub(super) mod samples {
             segments: Vec::new(),
             imported: Vec::new(),
             validated: false,
+            copied: None,
             unknown: Unknown::none(),
         }
     }

@@ -104,6 +104,11 @@ impl Keyring {
         self.current.read().unwrap_or_else(PoisonError::into_inner)[usize::from(kind.class().number()) - 1]
     }
 
+    /// Whether blobs have the same names under `other`: both hold the same dedup key.
+    pub fn names_like(&self, other: &Keyring) -> bool {
+        self.dedup.id() == other.dedup.id()
+    }
+
     /// The key that names blobs.
     pub fn naming(&self) -> &NamingKey {
         &self.naming
@@ -213,22 +218,30 @@ pub fn reseal_epoch(from: &RootKey, to: &RootKey, epoch: &Epoch) -> Result<Epoch
 
 /// A new generation of keys. `before` is the newest so far, whose dedup key is kept: names must not change.
 pub fn new_epoch(root: &RootKey, before: Option<(&Epoch, &Keyring)>, created_ns: i64) -> Result<Epoch> {
-    let id = EpochId(crate::base::random::bytes());
     let number = before.map_or(1, |(epoch, _)| epoch.number + 1);
+    let kept = before.and_then(|(epoch, ring)| {
+        let of_dedup = |entry: &&ClassEntry| entry.class == u32::from(Class::Dedup.number());
+        epoch.classes.iter().find(of_dedup).map(|entry| (entry.number, ring.dedup.clone()))
+    });
+    Ok(epoch_of(root, number, kept, created_ns))
+}
+
+/// The first generation of keys of a repository that names blobs, and cuts and marks them, as the one of `like` does.
+/// All other keys are new.
+pub fn first_epoch_like(root: &RootKey, like: &Keyring, created_ns: i64) -> Epoch {
+    epoch_of(root, 1, Some((1, like.dedup.clone())), created_ns)
+}
+
+/// A generation of keys with this dedup key and its number, or a new one; all others are new.
+fn epoch_of(root: &RootKey, number: u64, mut dedup: Option<(u32, Arc<ClassKey>)>, created_ns: i64) -> Epoch {
+    let id = EpochId(crate::base::random::bytes());
     let mut classes = Vec::new();
     for class in Class::ALL {
-        let kept = match (class, before) {
-            (Class::Dedup, Some((epoch, ring))) => epoch
-                .classes
-                .iter()
-                .find(|entry| entry.class == u32::from(class.number()))
-                .map(|entry| (entry.number, ring.dedup.clone())),
-            _ => None,
-        };
+        let kept = dedup.take_if(|(_, key)| key.class() == class);
         let (key_number, key) = kept.unwrap_or_else(|| (number as u32, Arc::new(ClassKey::generate(class))));
         classes.push(seal_class(root, id, key_number, &key));
     }
-    Ok(Epoch { id, number, created_ns, classes, replaces: None, unknown: Unknown::none() })
+    Epoch { id, number, created_ns, classes, replaces: None, unknown: Unknown::none() }
 }
 
 fn class_associated(epoch: EpochId, class: Class, number: u32, key: KeyId) -> Vec<u8> {

@@ -31,7 +31,7 @@ use crate::crypto::keys::RootKey;
 use crate::crypto::slots::{GuardKind, Unlock};
 use crate::format::cbor::Unknown;
 use crate::format::config::{self, ChunkerConfig, Config, StoreConfig, StoredConfig};
-use crate::format::keys::{MAX_EPOCH_BYTES, MAX_SLOT_BYTES};
+use crate::format::keys::{Epoch, MAX_EPOCH_BYTES, MAX_SLOT_BYTES};
 use crate::store::{Area, Key, ObjectStore, Put, probe};
 use copies::{Mended, Verdict};
 use slots::StoredSlot;
@@ -280,8 +280,7 @@ fn judge_epoch(key: &Key, bytes: &[u8], repository: RepositoryId, root: &RootKey
 }
 
 impl Repository {
-    /// Makes a repository in an empty store, with one key slot. The config comes last: before it there is nothing,
-    /// after it there is a whole repository.
+    /// Makes a repository in an empty store, with one key slot.
     pub fn create(
         store: Arc<dyn ObjectStore>,
         sizes: Sizes,
@@ -290,29 +289,27 @@ impl Repository {
         label: &str,
         clock: Clock,
     ) -> Result<Repository> {
-        for key in [config_key(), copy_of(&config_key())] {
-            match store.size(&key) {
-                Ok(_) => return Err(Error::AlreadyThere(store.location())),
-                Err(error) if error.kind() == crate::base::Kind::NotFound => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let id = RepositoryId(random::bytes());
-        store.introduce(id, true);
-        let honoured = probe(&*store, &clock)?;
-        store.introduce(id, honoured.put_if_absent);
+        refuse_existing(&*store)?;
         let root = RootKey::generate();
         let created_ns = clock.now().as_nanosecond() as i64;
         let epoch = keyring::new_epoch(&root, None, created_ns)?;
-        epochs::save(&*store, id, &root, &epoch)?;
-        let slot = slots::add(&*store, id, &root, unlock, guard, label, &clock)?;
-        let config = new_config(id, created_ns, sizes, honoured);
-        match write_twice(&*store, &config_key(), &config::encode(&config, &root)) {
-            Err(Error::Damaged { .. }) => return Err(Error::AlreadyThere(store.location())),
-            other => other?,
-        }
-        let keyring = Arc::new(Keyring::new(id, root, &[epoch])?.with_store(store.clone()));
-        Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot, vouched: true })
+        found(store, sizes, (root, epoch), (unlock, guard, label), clock)
+    }
+
+    /// The same, for a repository that cuts, marks and names as `like` does, so that copies between the two share
+    /// chunks. Everything else is its own: whoever opens the one cannot open the other.
+    pub fn create_like(
+        store: Arc<dyn ObjectStore>,
+        like: &Repository,
+        unlock: &Unlock,
+        guard: GuardKind,
+        label: &str,
+        clock: Clock,
+    ) -> Result<Repository> {
+        refuse_existing(&*store)?;
+        let root = RootKey::generate();
+        let epoch = keyring::first_epoch_like(&root, &like.keyring, clock.now().as_nanosecond() as i64);
+        found(store, like.sizes()?, (root, epoch), (unlock, guard, label), clock)
     }
 
     /// The store.
@@ -369,14 +366,18 @@ impl Repository {
 
     /// The chunker, with its keyed gear table.
     pub fn chunker(&self) -> Result<Chunker> {
+        Ok(Chunker::new(self.sizes()?, self.keyring.gear_seed()))
+    }
+
+    /// The sizes of chunks.
+    fn sizes(&self) -> Result<Sizes> {
         let given = &self.config.chunker;
         if given.id != config::CHUNKER_FASTCDC {
             let feature = format!("chunker {}", given.id);
             return Err(Error::Feature { location: self.store.location(), feature });
         }
         let sizes = Sizes::new(u64::from(given.min_bytes), u64::from(given.average_bytes), u64::from(given.max_bytes));
-        let sizes = sizes.map_err(|error| Error::damaged("config", error))?;
-        Ok(Chunker::new(sizes, self.keyring.gear_seed()))
+        sizes.map_err(|error| Error::damaged("config", error))
     }
 
     /// Whether this version may write here.
@@ -386,6 +387,41 @@ impl Repository {
             None => Ok(()),
         }
     }
+}
+
+fn refuse_existing(store: &dyn ObjectStore) -> Result<()> {
+    for key in [config_key(), copy_of(&config_key())] {
+        match store.size(&key) {
+            Ok(_) => return Err(Error::AlreadyThere(store.location())),
+            Err(error) if error.kind() == crate::base::Kind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Stores what makes a repository. The config comes last: before it there is nothing, after it there is a whole
+/// repository.
+fn found(
+    store: Arc<dyn ObjectStore>,
+    sizes: Sizes,
+    (root, epoch): (RootKey, Epoch),
+    (unlock, guard, label): (&Unlock, GuardKind, &str),
+    clock: Clock,
+) -> Result<Repository> {
+    let id = RepositoryId(random::bytes());
+    store.introduce(id, true);
+    let honoured = probe(&*store, &clock)?;
+    store.introduce(id, honoured.put_if_absent);
+    epochs::save(&*store, id, &root, &epoch)?;
+    let slot = slots::add(&*store, id, &root, unlock, guard, label, &clock)?;
+    let config = new_config(id, epoch.created_ns, sizes, honoured);
+    match write_twice(&*store, &config_key(), &config::encode(&config, &root)) {
+        Err(Error::Damaged { .. }) => return Err(Error::AlreadyThere(store.location())),
+        other => other?,
+    }
+    let keyring = Arc::new(Keyring::new(id, root, &[epoch])?.with_store(store.clone()));
+    Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot, vouched: true })
 }
 
 fn new_config(repository: RepositoryId, created_ns: i64, sizes: Sizes, store: StoreConfig) -> Config {

@@ -12,7 +12,9 @@ use keepstone::format::pack::{Blob, BlobKind, Block, Chain, Directory, Encoding,
 use keepstone::format::run::{Figure, Outcome, Run};
 use keepstone::format::segment::{Entry, FrameRow, Head, PackRow, PageRef};
 use keepstone::format::session::{Condemned, End, Seen, Session, SessionKind};
-use keepstone::format::snapshot::{ImportedDump, ImportedTable, Snapshot, StoredProblem, Stream, Tombstone, Totals};
+use keepstone::format::snapshot::{
+    Copied, ImportedDump, ImportedTable, Snapshot, StoredProblem, Stream, Tombstone, Totals,
+};
 use keepstone::format::tree::*;
 
 /// A field that no version knows, with a value of some depth.
@@ -211,6 +213,7 @@ fn snapshot() -> Snapshot {
         segments: vec![SegmentId([7; 32])],
         imported: vec![imported()],
         validated: true,
+        copied: Some(Copied { repository: RepositoryId([3; 32]), snapshot: SessionId([4; 16]), unknown: none() }),
         unknown: unknown(),
     }
 }

@@ -1,7 +1,7 @@
 //! The arguments of commands that look after a repository: `init`, `tag`, `forget`, `prune` and the rest.
 
-use super::Filters;
 use super::values::size;
+use super::{Filters, Opened};
 use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,12 +13,19 @@ Examples:
   keepstone -r /backup/vault init
   keepstone -r /backup/vault --password-file ~/.keepstone-password init
   keepstone -r /backup/vault init --generate-key-file /media/stick/vault.key
+  keepstone -r s3://offsite/vault init --from /backup/vault
 
 Without the password or a key nobody can read the backups, also not you: keep it in a second place.")]
 pub struct Init {
     /// How it will be opened.
     #[command(flatten)]
     pub new: NewRepository,
+    /// Cut and name content as this repository does, so that copies between the two share chunks
+    #[arg(long, visible_alias = "from-repo", value_name = "PLACE", help_heading = "The other repository")]
+    pub from: Option<PathBuf>,
+    /// How that one is opened.
+    #[command(flatten)]
+    pub opened: Opened,
 }
 
 /// How a new repository will be opened.

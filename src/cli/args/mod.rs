@@ -4,6 +4,7 @@
 //! are never arguments: an argument stands in the process list.
 
 mod backup;
+mod copy;
 mod databases;
 mod keep;
 mod key;
@@ -16,6 +17,7 @@ pub mod values;
 mod ways_back;
 
 pub use backup::{Backup, Compression};
+pub use copy::{Copy, Opened};
 pub use databases::{Databases, Named, Parts};
 pub use keep::{Completions, Forget, Init, KdfCost, NewRepository, Prune, RebuildIndex, Tag};
 pub use key::{Key, KeyCommand, NewSecret, SheetFormat};
@@ -110,6 +112,19 @@ pub struct Global {
     /// Show no progress on the terminal
     #[arg(long, global = true)]
     pub no_progress: bool,
+    /// Which of two repositories these options are for.
+    #[arg(skip)]
+    pub side: Side,
+}
+
+/// One of the two repositories of a command that has two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    /// The one that is worked on, or the only one.
+    #[default]
+    Main,
+    /// The one that something is taken from.
+    From,
 }
 
 /// What to do.
@@ -158,6 +173,8 @@ pub enum Command {
     Forget(Forget),
     /// Delete what no snapshot needs any more
     Prune(Prune),
+    /// Copy snapshots from another repository into this one
+    Copy(Copy),
     /// Print completions for a shell
     Completions(Completions),
     /// Print the version
@@ -190,6 +207,7 @@ impl Command {
             Command::Tag(_) => "tag",
             Command::Forget(_) => "forget",
             Command::Prune(_) => "prune",
+            Command::Copy(_) => "copy",
             Command::Completions(_) => "completions",
             Command::Version => "version",
         }

@@ -694,6 +694,7 @@ fn snapshot_of(
         segments: Vec::new(),
         imported: outcome.imported.clone(),
         validated: options.validate_dumps,
+        copied: None,
         unknown: Unknown::none(),
     }
 }

@@ -15,6 +15,7 @@ mod bases;
 mod packer;
 mod prove;
 mod seal;
+mod taken;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,8 @@ use bases::Chosen;
 use packer::Packer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use taken::Taken;
+pub use taken::TakenFrame;
 
 /// Raw bytes that a frame gathers …
 const FRAME_BYTES: usize = 1 << 20;
@@ -144,6 +147,8 @@ pub(super) struct FrameJob {
     chosen: Option<Chosen>,
     /// It is one chunk of a series that will be a base again: the base cache keeps it whole.
     keep: bool,
+    /// How it is stored elsewhere, if it can be taken as it is.
+    taken: Option<Taken>,
 }
 
 /// Several frames that are compressed and sealed together.
@@ -191,13 +196,14 @@ impl Gather {
         if !self.blobs.is_empty() {
             let raw = std::mem::take(&mut self.raw);
             let blobs = std::mem::take(&mut self.blobs);
-            self.push(FrameJob { raw, blobs, chosen: None, keep: false });
+            self.push(FrameJob { raw, blobs, chosen: None, keep: false, taken: None });
         }
     }
 
     fn push(&mut self, frame: FrameJob) {
         // Bases are in memory too until the frame is compressed.
         self.frames_bytes += frame.raw.len() + frame.chosen.as_ref().map_or(0, Chosen::base_bytes);
+        self.frames_bytes += frame.taken.as_ref().map_or(0, |taken| taken.stored.len());
         self.frames.push(frame);
     }
 
@@ -301,7 +307,7 @@ impl BlobWriter {
                 // A chunk of a series has its frame to itself, so that whoever needs it as a base decodes no other.
                 (chosen, _) => {
                     let blobs = vec![placed(id, BlobKind::Data, 0, bytes.len(), marks)];
-                    self.data.push(FrameJob { raw: bytes.to_vec(), blobs, chosen, keep: true });
+                    self.data.push(FrameJob { raw: bytes.to_vec(), blobs, chosen, keep: true, taken: None });
                 }
             }
         }

@@ -17,6 +17,7 @@ pub mod live;
 mod load;
 mod members;
 mod merge;
+mod names;
 mod pinned;
 pub mod rebuild;
 mod roster;
@@ -32,6 +33,7 @@ pub use load::{
     missing_segment, spared_key,
 };
 pub use merge::merge_segments;
+pub use names::Names;
 pub use rebuild::{Rebuilt, delete_replaced, rebuild_from_packs};
 pub use sealed::SealedPart;
 pub use segments::{Origin, SegmentContents, SegmentReader, SegmentWriter, save};

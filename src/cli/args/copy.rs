@@ -82,6 +82,9 @@ pub struct Opened {
 impl Opened {
     /// The options of every command, as they are for the repository at `from`.
     pub fn global(&self, from: PathBuf, global: &Global) -> Global {
+        let mut s3 = global.s3.clone();
+        s3.s3_region = self.from_s3_region.clone().or(s3.s3_region);
+        s3.s3_ca = self.from_s3_ca.clone().or(s3.s3_ca);
         Global {
             repository: Some(from),
             password_file: self.from_password_file.clone(),
@@ -89,8 +92,7 @@ impl Opened {
             key_file: self.from_key_file.clone(),
             key_command: self.from_key_command.clone(),
             identity_file: self.from_identity_file.clone(),
-            s3_region: self.from_s3_region.clone().or_else(|| global.s3_region.clone()),
-            s3_ca: self.from_s3_ca.clone().or_else(|| global.s3_ca.clone()),
+            s3,
             side: Side::From,
             ..global.clone()
         }

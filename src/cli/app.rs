@@ -1,6 +1,6 @@
 //! What every command starts from: the options of all commands, standard output, and the way to the repository.
 
-use super::args::Global;
+use super::args::{Global, Opened};
 use super::error::{Error, Result};
 use super::location::Location;
 use super::print::{Output, human};
@@ -39,12 +39,18 @@ impl App {
         App { out: Output::new(global.json), look, stop, global }
     }
 
+    /// The same for the repository at `from`, opened in its own way.
+    pub fn from(&self, from: &Path, opened: &Opened) -> App {
+        let global = opened.global(from.to_owned(), &self.global);
+        App { out: Output::new(global.json), look: self.look.clone(), stop: self.stop.clone(), global }
+    }
+
     /// Where the repository is.
     pub fn location(&self) -> Result<Location> {
         let path = self.global.repository.as_deref().filter(|path| !path.as_os_str().is_empty());
         let path = path
             .ok_or_else(|| Error::usage("which repository? Give -r FOLDER, or -r s3:…, or set KEEPSTONE_REPOSITORY"))?;
-        Location::parse(path, self.global.allow_plain_http)
+        Location::parse(path, self.global.s3.allow_plain_http)
     }
 
     /// Whether the repository is a folder of this machine.
@@ -76,7 +82,11 @@ impl App {
     /// The same, and what it was opened with.
     pub fn repository_and_secret(&self) -> Result<(Repository, Brought)> {
         // First look whether there is one: nobody types a password in vain.
-        let sealed = self.sealed()?;
+        self.unlocked(self.sealed()?)
+    }
+
+    /// A repository that was found, opened with the user's password or key, and what it was opened with.
+    pub fn unlocked(&self, sealed: SealedRepository) -> Result<(Repository, Brought)> {
         let brought = secrets::unlock(&self.global)?;
         let repository = sealed.unlock(&brought.unlock, Clock::System)?;
         Ok((repository, brought))
@@ -91,6 +101,11 @@ impl App {
     pub fn context_of(&self, repository: Repository) -> Result<Context> {
         // Not earlier: while a password is typed, Ctrl-C simply ends the program.
         terminal::heed_signals(&self.stop).map_err(|source| Error::io("listen for signals", source))?;
+        self.second_context_of(repository)
+    }
+
+    /// The same for a second repository: signals are heeded already.
+    pub fn second_context_of(&self, repository: Repository) -> Result<Context> {
         let cache_dir = self.cache_dir(repository.id());
         if self.global.verbose {
             let cache =
@@ -138,20 +153,17 @@ impl App {
     pub fn command(&self, words: &str) -> String {
         let mut text = human::shell_word(&program());
         let from_environment = env::var_os("KEEPSTONE_REPOSITORY").map(PathBuf::from) == self.global.repository;
-        let region = self.global.s3_region.as_ref().map(PathBuf::from);
         let given = [
             ("-r", self.global.repository.as_ref().filter(|_| !from_environment)),
-            ("--s3-region", region.as_ref().filter(|_| env::var_os("KEEPSTONE_S3_REGION").is_none())),
-            ("--s3-ca", self.global.s3_ca.as_ref().filter(|_| env::var_os("KEEPSTONE_S3_CA").is_none())),
             ("--password-file", self.global.password_file.as_ref()),
             ("--key-file", self.global.key_file.as_ref()),
+            ("--identity-file", self.global.identity_file.as_ref()),
         ];
-        for (flag, value) in given {
-            if let Some(value) = value {
-                text.push_str(&format!(" {flag} {}", human::shell_word(&value.to_string_lossy())));
-            }
+        let given = given.into_iter().filter_map(|(flag, value)| Some((flag, value?.to_string_lossy().into_owned())));
+        for (flag, value) in given.chain(self.global.s3.words()) {
+            text.push_str(&format!(" {flag} {}", human::shell_word(&value)));
         }
-        if self.global.allow_plain_http {
+        if self.global.s3.allow_plain_http {
             text.push_str(" --allow-plain-http");
         }
         format!("{text} {words}")

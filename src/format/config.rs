@@ -22,8 +22,9 @@ use crate::crypto::keys::RootKey;
 
 /// The largest config that is read.
 pub const MAX_BYTES: usize = 64 << 10;
-/// The chunker of format 1: FastCDC 2020 with normalisation level 1 and a keyed gear table.
-pub const CHUNKER_FASTCDC: u32 = 1;
+/// The chunker of format 1: FastCDC 2020 with normalisation level 1 and a keyed gear table, and a cut at the lowest hash
+/// where it finds none. (1 cut by force there, in earlier drafts.)
+pub const CHUNKER_FASTCDC: u32 = 2;
 
 const PROOF_AT: usize = HEADER_BYTES;
 const LENGTH_AT: usize = PROOF_AT + 32;
@@ -50,6 +51,10 @@ record! {
         1 => put_if_absent: bool,
         /// A listing shows everything stored before it began.
         2 => list_after_write: bool,
+        /// A part of an object can be read.
+        3 => range_reads: bool,
+        /// How far the store's clock was ahead of the maker's, in milliseconds; none if the store did not tell.
+        4 => skew_ms: Option<i64>,
     }
 }
 
@@ -156,7 +161,13 @@ mod tests {
             chunker,
             reader_features: vec!["reader".into()],
             writer_features: vec!["writer".into()],
-            store: StoreConfig { put_if_absent: true, list_after_write: false, unknown: Unknown::none() },
+            store: StoreConfig {
+                put_if_absent: true,
+                list_after_write: false,
+                range_reads: true,
+                skew_ms: Some(-3),
+                unknown: Unknown::none(),
+            },
             revision: 1,
             unknown,
         }

@@ -4,22 +4,28 @@
 //! are never arguments: an argument stands in the process list.
 
 mod backup;
+mod copy;
 mod databases;
 mod keep;
+mod key;
 mod probe;
 mod restore;
+mod s3;
 mod see;
+mod store;
 pub mod values;
 mod ways_back;
 
 pub use backup::{Backup, Compression};
+pub use copy::{Copy, Opened};
 pub use databases::{Databases, Named, Parts};
-pub use keep::{
-    Completions, Forget, Init, KdfCost, Key, KeyCommand, NewRepository, NewSecret, Prune, RebuildIndex, Tag,
-};
+pub use keep::{Completions, Forget, Init, KdfCost, NewRepository, Prune, RebuildIndex, Tag};
+pub use key::{Key, KeyCommand, NewSecret, SheetFormat};
 pub use probe::Probe;
 pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify};
+pub use s3::{S3, Switch};
 pub use see::{Cat, Diff, Filters, Find, Info, Ls, Show, SnapshotKind, Snapshots, Stats};
+pub use store::{ObjectKind, Store, StoreCommand, StoreLs};
 pub use ways_back::{Drill, Phase, ToDatabase};
 
 use super::exit::Exit;
@@ -53,9 +59,9 @@ Examples:
   keepstone snapshots
   keepstone restore latest --target ./restored
 
-The password comes from --password-file, --password-command, --key-file or --key-command; or else \
+The password comes from --password-file, --password-command, --key-file, --key-command or --identity-file; or else \
 from the environment variable KEEPSTONE_PASSWORD, KEEPSTONE_PASSWORD_FILE, \
-KEEPSTONE_PASSWORD_COMMAND, KEEPSTONE_KEY_FILE or KEEPSTONE_KEY_COMMAND, the first of them that is set; or else it is asked for on the terminal.
+KEEPSTONE_PASSWORD_COMMAND, KEEPSTONE_KEY_FILE, KEEPSTONE_KEY_COMMAND or KEEPSTONE_IDENTITY_FILE, the first of them that is set; or else it is asked for on the terminal.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 done but some sources could not be read, 4 damage found (a backup \
 makes its snapshot all the same), \
@@ -77,22 +83,17 @@ pub struct Global {
     /// Open the repository with a key file in place of a password
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// The region of the bucket [default: what AWS_REGION or the profile says, us-east-1 if neither does]
-    #[arg(long, global = true, value_name = "REGION", env = "KEEPSTONE_S3_REGION", help_heading = "S3 options")]
-    pub s3_region: Option<String>,
-    /// Trust the authorities of this PEM file too
-    #[arg(long, global = true, value_name = "FILE", env = "KEEPSTONE_S3_CA", help_heading = "S3 options")]
-    pub s3_ca: Option<PathBuf>,
-    /// The storage class of packs, such as STANDARD_IA
-    #[arg(long, global = true, value_name = "CLASS", env = "KEEPSTONE_S3_STORAGE_CLASS", help_heading = "S3 options")]
-    pub s3_storage_class: Option<String>,
-    /// Talk to an S3 server on another machine without encryption
-    #[arg(long, global = true, help_heading = "S3 options")]
-    pub allow_plain_http: bool,
+    /// Buckets and bandwidth.
+    #[command(flatten)]
+    pub s3: S3,
     /// Open the repository with a key that a shell command prints, all of its output
     #[arg(long, global = true, value_name = "COMMAND",
           conflicts_with_all = ["password_file", "password_command", "key_file"])]
     pub key_command: Option<String>,
+    /// Open the repository with an identity (AGE-SECRET-KEY-1…) whose recipient has a key slot
+    #[arg(long, global = true, value_name = "FILE",
+          conflicts_with_all = ["password_file", "password_command", "key_file", "key_command"])]
+    pub identity_file: Option<PathBuf>,
     /// Where local caches lie [default: $XDG_CACHE_HOME/keepstone or ~/.cache/keepstone]
     #[arg(long, global = true, value_name = "FOLDER", env = "KEEPSTONE_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,
@@ -111,6 +112,19 @@ pub struct Global {
     /// Show no progress on the terminal
     #[arg(long, global = true)]
     pub no_progress: bool,
+    /// Which of two repositories these options are for.
+    #[arg(skip)]
+    pub side: Side,
+}
+
+/// One of the two repositories of a command that has two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    /// The one that is worked on, or the only one.
+    #[default]
+    Main,
+    /// The one that something is taken from.
+    From,
 }
 
 /// What to do.
@@ -145,8 +159,10 @@ pub enum Command {
     Stats(Stats),
     /// Totals, and counts per day, week and month
     Info(Info),
-    /// List, add, change and remove the passwords and keys that open the repository
+    /// List, add, change, remove and rotate the passwords and keys that open the repository
     Key(Key),
+    /// Look at the place where the repository lies
+    Store(Store),
     /// Make the index anew from the packs
     RebuildIndex(RebuildIndex),
     /// Print an object of the repository as it is, decrypted
@@ -157,6 +173,8 @@ pub enum Command {
     Forget(Forget),
     /// Delete what no snapshot needs any more
     Prune(Prune),
+    /// Copy snapshots from another repository into this one
+    Copy(Copy),
     /// Print completions for a shell
     Completions(Completions),
     /// Print the version
@@ -183,11 +201,13 @@ impl Command {
             Command::Stats(_) => "stats",
             Command::Info(_) => "info",
             Command::Key(_) => "key",
+            Command::Store(_) => "store",
             Command::RebuildIndex(_) => "rebuild-index",
             Command::Cat(_) => "cat",
             Command::Tag(_) => "tag",
             Command::Forget(_) => "forget",
             Command::Prune(_) => "prune",
+            Command::Copy(_) => "copy",
             Command::Completions(_) => "completions",
             Command::Version => "version",
         }

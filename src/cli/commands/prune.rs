@@ -44,7 +44,8 @@ struct JsonPrune {
 /// Prunes.
 pub fn run(app: &App, given: &Prune) -> Result<Exit> {
     let max_unused = given.max_unused.parse::<MaxUnused>().map_err(|error| Error::usage(error.to_string()))?;
-    let options = Options { max_unused, max_repack_bytes: given.max_repack, dry_run: given.dry_run };
+    let options =
+        Options { max_unused, max_repack_bytes: given.max_repack, dry_run: given.dry_run, ..Options::default() };
     prune(app, &app.context()?, &options)
 }
 

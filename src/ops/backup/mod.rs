@@ -30,6 +30,7 @@ pub use gather::Dumped;
 pub use limits::Limits;
 
 use super::record::{Record, stored_problem};
+use super::space::Space;
 use super::whole::is_whole;
 use super::{Context, Error, Result};
 use crate::base::{Budget, Event, Kind, Problem, SessionId, SnapshotId, Timestamp};
@@ -47,9 +48,9 @@ use crate::repo::index::Opened;
 use crate::repo::snapshots;
 use crate::source::dump::DumpSource;
 use crate::source::files::{Scan, ScanOptions};
-use crate::store::Area;
+use crate::store::{Area, Traffic};
 use build::{Builder, Dry, Found, Sink};
-use feed::{Feed, Space};
+use feed::Feed;
 use gather::gather;
 use parent::Past;
 use read::{Namer, Readers};
@@ -208,7 +209,9 @@ pub(super) fn no_totals() -> Totals {
 /// Backs up.
 pub fn backup(context: &Context, options: &Options) -> Result<Outcome> {
     let mut record = Record::begin(context, "backup");
+    let before = context.repository.store().traffic();
     let done = run(context, options, &mut record);
+    traffic_figures(&mut record, &context.repository.store().traffic().since(&before));
     match &done {
         Err(error) => record.save_failure(context, error),
         Ok(_) if options.dry_run => {}
@@ -228,6 +231,24 @@ fn ended(outcome: &Outcome) -> RunOutcome {
         (false, _) => RunOutcome::Damage,
         (true, 0) => RunOutcome::Done,
         (true, _) => RunOutcome::Partial,
+    }
+}
+
+/// What was asked of the store, where that costs something.
+fn traffic_figures(record: &mut Record, traffic: &Traffic) {
+    if traffic.requests() == 0 {
+        return;
+    }
+    for (name, value) in [
+        ("store_writes", traffic.writes),
+        ("store_lists", traffic.lists),
+        ("store_reads", traffic.reads),
+        ("store_deletes", traffic.deletes),
+        ("store_retries", traffic.retries),
+        ("store_sent_bytes", traffic.sent_bytes),
+        ("store_received_bytes", traffic.received_bytes),
+    ] {
+        record.figure(name, value);
     }
 }
 
@@ -259,6 +280,7 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     }
     let mut session = begin(context, record)?;
     let mut made = None;
+    let mut findings = context.index.findings()?;
     for beginning in 1.. {
         let last = beginning == BEGINNINGS;
         let (outcome, mut snapshot) = match made.take() {
@@ -281,6 +303,8 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
             committed => {
                 committed?;
                 record.snapshot(snapshot.id);
+                // A note that is lost costs time next night, not data.
+                let _ = context.index.note_sound(snapshot.id, findings);
                 return Ok(Outcome { snapshot: Some(snapshot), ..outcome });
             }
         }
@@ -291,6 +315,7 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
             made = Some((outcome, snapshot));
         } else if sources.can_be_read_again() {
             say_asleep(context, "something that it stored is gone: backing up once more");
+            findings = context.index.findings()?;
         } else {
             return Err(Error::Refused(
                 "this run was taken for dead by a prune, which then deleted something that it had stored; standard input \
@@ -343,15 +368,10 @@ fn make(
     let condemned = opened.condemned.last().or(seen).copied();
     let mut damages = opened.damaged;
     damages.extend(context.missing_segments(&snapshots)?);
-    let trusted = packs_are_there(context, &mut damages)?;
+    let snapshots = counted_on(context, &mut damages, snapshots)?;
     damages.iter().for_each(|problem| context.monitor.event(Event::Problem(problem)));
     let begun_ns = repository.now_ns();
-    // What the parent says is stored is counted on without a look at the index. With a part of the index unreadable
-    // that could be a snapshot of files that nobody finds: everything is read, and what is not known stored again.
-    let past = match trusted {
-        true => trust::known(context, condemned, &snapshots, Past::find(context, options, sources, &snapshots)?)?,
-        false => Past::none(sources),
-    };
+    let past = trust::known(context, condemned, &snapshots, Past::find(context, options, sources, &snapshots)?)?;
     drop(snapshots);
     let sink = match session {
         Some(session) => Sink::Real(Box::new(begin_writer(context, options, session)?)),
@@ -395,9 +415,12 @@ fn check_records(opened: &Opened) -> Result<()> {
     }
 }
 
-/// Whether the index is whole, every pack that it names in the store, and nothing known to be damaged. What is not there
-/// is stored again; the parent's word for it does not count. Packs that are gone are added to `damages`.
-fn packs_are_there(context: &Context, damages: &mut Vec<Problem>) -> Result<bool> {
+/// Those of `snapshots` whose word for what is stored can be taken without a look at the index: all, if the index is
+/// whole, every pack that it names in the store and nothing known to be damaged. With a part of the index unreadable or
+/// packs gone it is none, or there could be a snapshot of files that nobody finds: everything is read, and what is not
+/// known is stored again. After damage that was found earlier it is those that were made since. Packs that are gone are
+/// added to `damages`.
+fn counted_on(context: &Context, damages: &mut Vec<Problem>, snapshots: Vec<Snapshot>) -> Result<Vec<Snapshot>> {
     let index_whole = damages.is_empty();
     let whole = context.index.check_packs(&**context.repository.store(), index_whole)?;
     for pack in &whole.missing {
@@ -407,11 +430,22 @@ fn packs_are_there(context: &Context, damages: &mut Vec<Problem>) -> Result<bool
                        rebuild-index`";
         damages.push(Problem::new(object, message, Kind::Damaged));
     }
-    if whole.damaged && damages.is_empty() {
+    match (damages.is_empty(), whole.damaged) {
+        (false, _) => Ok(Vec::new()),
+        (true, false) => Ok(snapshots),
+        (true, true) => made_since_damage(context, snapshots),
+    }
+}
+
+/// The snapshots that count on nothing that was found damaged.
+fn made_since_damage(context: &Context, mut snapshots: Vec<Snapshot>) -> Result<Vec<Snapshot>> {
+    let sound = context.index.sound_snapshots()?;
+    snapshots.retain(|snapshot| sound.contains(&snapshot.id));
+    if snapshots.is_empty() {
         let note = "damage was found earlier: everything is read, and what is damaged is stored again";
         context.monitor.event(Event::Note(note));
     }
-    Ok(damages.is_empty() && !whole.damaged)
+    Ok(snapshots)
 }
 
 /// What to say of bases that could not be read.
@@ -494,7 +528,11 @@ fn feed(
     let root_before = past.parent.as_ref().map(|parent| parent.root);
     let (monitor, stop) = (context.monitor.clone(), &context.stop);
     let space = Space {
-        free_bytes: context.repository.store().free_bytes().filter(|_| !options.dry_run),
+        free_bytes: context
+            .repository
+            .store()
+            .free_bytes()
+            .filter(|_| !options.dry_run && !options.limits.ignore_free_space),
         stored_bytes: context.index.stored_bytes()?,
     };
     let feed = Feed::new(&sources.fed, &options.limits, namer.clone(), monitor, stop, space);
@@ -656,6 +694,7 @@ fn snapshot_of(
         segments: Vec::new(),
         imported: outcome.imported.clone(),
         validated: options.validate_dumps,
+        copied: None,
         unknown: Unknown::none(),
     }
 }

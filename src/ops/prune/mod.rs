@@ -105,6 +105,8 @@ pub struct Options {
     pub max_unused: MaxUnused,
     /// Packs of at most so many bytes are rewritten in one run; the next run goes on.
     pub max_repack_bytes: Option<u64>,
+    /// Packs that are rewritten even if all of them is needed: whatever is written is sealed under the newest keys.
+    pub rewrite: BTreeSet<PackId>,
     /// Only say what would go.
     pub dry_run: bool,
 }

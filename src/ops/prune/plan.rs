@@ -319,6 +319,7 @@ struct Pinning {
 fn find_pinning(context: &Context, options: &Options, live: &LiveSet<'_>, held: &BTreeSet<PackId>) -> Result<Pinning> {
     // Whatever may stay unused: while they are there, every backup of this machine distrusts its parent.
     let mut found = Pinning { packs: context.index.damaged_packs()?, needed_bytes: BTreeMap::new() };
+    found.packs.extend(&options.rewrite);
     for round in 0..=PINNING_ROUNDS {
         context.check_stop()?;
         let decided = decide(context, options, live, held, &found.packs)?;

@@ -51,6 +51,7 @@ const SCHEMA: &str = "
         bases BLOB, depth INTEGER, delta_bytes INTEGER, whole_bytes INTEGER);
     CREATE TABLE keys (number INTEGER PRIMARY KEY, id BLOB UNIQUE NOT NULL);
     CREATE TABLE dead_frames (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, damaged INTEGER NOT NULL);
+    CREATE TABLE sound_snapshots (snapshot BLOB PRIMARY KEY, findings INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE marks_pending (mark, side, blob, frame, written_ms);";
 
 /// The open cache and what is kept in memory of it: level tables, filters and ranges of dead frames.

@@ -17,10 +17,13 @@ pub mod live;
 mod load;
 mod members;
 mod merge;
+mod names;
 mod pinned;
 pub mod rebuild;
 mod roster;
+mod sealed;
 pub mod segments;
+mod sound;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +33,9 @@ pub use load::{
     missing_segment, spared_key,
 };
 pub use merge::merge_segments;
+pub use names::Names;
 pub use rebuild::{Rebuilt, delete_replaced, rebuild_from_packs};
+pub use sealed::SealedPart;
 pub use segments::{Origin, SegmentContents, SegmentReader, SegmentWriter, save};
 
 use crate::base::{BlobId, KeyId, Mark, PackId, SegmentId};
@@ -532,11 +537,14 @@ fn blob_of(cache: &Cache, row: &MarkRow) -> rusqlite::Result<Option<BlobId>> {
 
 fn mark_damaged(cache: &mut Cache, pack: &PackId, block_offset: u64) -> rusqlite::Result<()> {
     let Some(number) = load::pack_number(cache, *pack)? else { return Ok(()) };
-    cache.connection.execute(
+    let more = cache.connection.execute(
         "INSERT OR IGNORE INTO dead_frames
          SELECT number, number, 1 FROM pack_frames JOIN frames ON number BETWEEN first AND first + count - 1
          WHERE pack_frames.pack = ? AND block_offset = ?",
         params![number, block_offset as i64],
     )?;
+    if more > 0 {
+        sound::found_more(&cache.connection)?;
+    }
     cache.reload_dead()
 }

@@ -5,6 +5,7 @@ use fastcdc::v2020::{Normalization, get_gear_with_seed, select_masks};
 use keepstone::base::ids::to_hex;
 use keepstone::base::*;
 use keepstone::chunk::{Chunker, Sizes};
+use keepstone::crypto::identity::identity_text;
 use keepstone::crypto::keys::{Class, ClassKey, RootKey};
 use keepstone::crypto::names::{MarkKey, NamingKey, gear_seed};
 use keepstone::crypto::padme::padded_length;
@@ -12,6 +13,7 @@ use keepstone::crypto::siv::SivKey;
 use keepstone::crypto::slots::{Grant, Recipient, Unlock, accept, grant, open_grant_key, open_private, seal_grant_key};
 use keepstone::format::cbor::{Bytes, Cbor, Unknown};
 use keepstone::format::config::{CHUNKER_FASTCDC, ChunkerConfig, Config, StoreConfig};
+use keepstone::format::envelope::KeyWrap;
 use keepstone::format::keys::{Guard, GuardKind, Slot, StoredGrant};
 use keepstone::format::tree::{Ids, Node, NodeKind};
 use keepstone::format::{config, envelope};
@@ -138,14 +140,13 @@ fn every_limit_stands_in_the_document() {
         config::CHUNKER_FASTCDC,
         container::LEAD_BYTES,
         container::TRAILER_BYTES,
+        container::STEP_BYTES,
         container::MAX_DIRECTORY_BYTES,
         dump::VERSION,
         dump::MAX_MANIFEST_BYTES,
         envelope::HEADER_BYTES,
         envelope::NONCE_BYTES,
         envelope::IV_BYTES,
-        dump::VERSION,
-        dump::MAX_MANIFEST_BYTES,
         envelope::BLOCK_OVERHEAD,
         envelope::ENVELOPE_OVERHEAD,
         envelope::LENGTH_BYTES,
@@ -281,6 +282,15 @@ fn sample_envelope() -> Vec<u8> {
     object
 }
 
+/// A block under the key 02… of its class, whose associated header goes on with `more`, sealed by hand.
+fn sample_block(of: Class, kind: u8, more: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    let (key, nonce) = (class(of, 2), [7; 16]);
+    let header = [b"KEEP\x01\x00".as_slice(), &[kind, 0], &key.id().0, &REPOSITORY.0, more].concat();
+    let mut text = plaintext.to_vec();
+    let iv = key.sub_key(kind).seal_in_place(&[&header, &nonce], &mut text);
+    [&nonce[..], &iv, &text].concat()
+}
+
 fn key_vectors() -> Vec<(&'static str, String)> {
     let root = sample_root();
     let (data, metadata, dedup) = (class(Class::Data, 2), class(Class::Metadata, 2), class(Class::Dedup, 5));
@@ -322,7 +332,8 @@ fn slot_vectors() -> Vec<(&'static str, String)> {
         ("key line of 05…: fingerprint of G", fingerprint(&derived_by_the_document("keepstone v1 key file", &[5; 32]))),
         ("key line of 05…: check", to_hex(&blake3::derive_key("keepstone v1 key file check", &[5; 32])[..4])),
         ("identity 08…: public key", to_hex(&recipient.public)),
-        ("identity 08…: grant key", to_hex(recipient.grant_key.expose())),
+        ("identity 08…: text", identity_text(&Secret::new([8; 32])).expose().clone()),
+        ("identity 08…: recipient", recipient.to_string()),
     ]
 }
 
@@ -334,6 +345,8 @@ fn object_vectors() -> Vec<(&'static str, String)> {
         ("Padmé", padded.join(" ")),
         ("config", to_hex(&config::encode(&sample_config(), &root))),
         ("envelope", to_hex(&sample_envelope())),
+        ("block", to_hex(&sample_block(Class::Data, 4, &[], b"content"))),
+        ("page", to_hex(&sample_block(Class::Index, 7, &[&[3; 32][..], &258u32.to_le_bytes()].concat(), &[0x80]))),
         ("node", to_hex(&sample_node().to_cbor())),
     ]
 }
@@ -462,8 +475,16 @@ fn the_slot_in_the_document_grants_its_root_key() {
     let grant = Grant { enc: stored.encapsulated, sealed: stored.sealed.0 };
     let accepted = accept(&private, &grant, &REPOSITORY, &slot.associated(root)).unwrap();
     assert_eq!((accepted.key_id(), root), (sample_root().key_id(), sample_root().key_id()));
-    let psk = open_grant_key(&accepted, &REPOSITORY, &slot.public, &slot.psk_under_root.0).unwrap();
-    assert_eq!(psk.expose(), private.grant_key().expose());
+    open_grant_key(&accepted, &REPOSITORY, &slot.public, &slot.psk_under_root.0).unwrap();
+}
+
+#[test]
+fn the_wrap_in_the_document_holds_its_session_key() {
+    let recipient = class(Class::Data, 2);
+    let wrap = KeyWrap::from_cbor(&written("wrap"), "key wrap").unwrap();
+    assert_eq!(wrap.recipient, recipient.id());
+    let session = recipient.unwrap_session_key(&wrap.wrapped.0, &REPOSITORY.0).unwrap();
+    assert_eq!((session.class(), session.id()), (Class::Data, class(Class::Data, 9).id()));
 }
 
 /// Prints a new slot for the document: `cargo test --test all another_slot -- --ignored --nocapture`.
@@ -482,7 +503,7 @@ fn another_slot_for_the_document() {
         sealed: Bytes::default(),
         unknown: none(),
     };
-    let psk = seal_grant_key(&root, &REPOSITORY, &recipient.public, &recipient.grant_key);
+    let psk = seal_grant_key(&root, &REPOSITORY, &recipient.public, &Secret::new([11; 32]));
     let mut slot = Slot {
         id: SlotId([6; 16]),
         created_ns: 7,
@@ -492,10 +513,11 @@ fn another_slot_for_the_document() {
         psk_under_root: Bytes(psk),
         grant: None,
         proven_ns: 0,
+        replaces: None,
         unknown: none(),
     };
     let associated = slot.associated(root.key_id());
-    let made = grant(&recipient.public, &recipient.grant_key, &REPOSITORY, &associated, &root).unwrap();
+    let made = grant(&recipient.public, None, &REPOSITORY, &associated, &root).unwrap();
     slot.grant = Some(StoredGrant { encapsulated: made.enc, sealed: Bytes(made.sealed), unknown: none() });
     println!("slot = {}", to_hex(&slot.encode(root.key_id())));
 }

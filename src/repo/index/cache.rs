@@ -30,12 +30,14 @@ const LOOKUPS_PER_READ: u32 = 4096;
 
 const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-    CREATE TABLE segments (number INTEGER PRIMARY KEY, id BLOB UNIQUE NOT NULL, condemned_seen INTEGER NOT NULL);
+    CREATE TABLE segments (number INTEGER PRIMARY KEY, id BLOB UNIQUE NOT NULL, condemned_seen INTEGER NOT NULL,
+        late INTEGER NOT NULL DEFAULT 0);
     CREATE TABLE segment_packs (segment INTEGER, pack INTEGER, PRIMARY KEY (segment, pack)) WITHOUT ROWID;
     CREATE TABLE segment_previous (segment INTEGER, id BLOB, PRIMARY KEY (segment, id)) WITHOUT ROWID;
     CREATE TABLE roster_segments (id BLOB PRIMARY KEY, stays INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE roster_snapshots (id BLOB PRIMARY KEY) WITHOUT ROWID;
-    CREATE TABLE condemned (number INTEGER PRIMARY KEY);
+    CREATE TABLE roster_packs (id BLOB PRIMARY KEY) WITHOUT ROWID;
+    CREATE TABLE condemned (number INTEGER PRIMARY KEY, decided INTEGER NOT NULL);
     CREATE TABLE condemned_segments (id BLOB, record INTEGER, stays INTEGER NOT NULL,
         PRIMARY KEY (id, record)) WITHOUT ROWID;
     CREATE TABLE condemned_packs (id BLOB, record INTEGER, PRIMARY KEY (id, record)) WITHOUT ROWID;

@@ -73,6 +73,12 @@ fn create_as(app: &App, given: &NewRepository, like: Option<&Repository>) -> Res
         Some(like) => Repository::create_like(store, like, &unlock, guard, "first", Clock::System)?,
         None => Repository::create(store, Sizes::V1, &unlock, guard, "first", Clock::System)?,
     };
+    if !repository.puts_are_atomic() {
+        app.look.note(
+            "this store does not honour put-if-absent: backups may run at any time, but run prune only while nothing \
+             else runs (`keepstone store probe` shows what was tried)",
+        );
+    }
     Ok((repository, by))
 }
 

@@ -1,7 +1,7 @@
 //! The arguments of `copy`, and those that name a second repository.
 
 use super::backup::{Compression, compression};
-use super::{Filters, Global, Side};
+use super::{Filters, Global, S3, Side};
 use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -85,8 +85,11 @@ impl Opened {
             password_command: self.from_password_command.clone(),
             key_file: self.from_key_file.clone(),
             key_command: self.from_key_command.clone(),
-            s3_region: self.from_s3_region.clone().or_else(|| global.s3_region.clone()),
-            s3_ca: self.from_s3_ca.clone().or_else(|| global.s3_ca.clone()),
+            s3: S3 {
+                s3_region: self.from_s3_region.clone().or_else(|| global.s3.s3_region.clone()),
+                s3_ca: self.from_s3_ca.clone().or_else(|| global.s3.s3_ca.clone()),
+                ..global.s3.clone()
+            },
             side: Side::From,
             ..global.clone()
         }

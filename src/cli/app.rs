@@ -157,6 +157,7 @@ impl App {
             ("-r", self.global.repository.as_ref().filter(|_| !from_environment)),
             ("--password-file", self.global.password_file.as_ref()),
             ("--key-file", self.global.key_file.as_ref()),
+            ("--identity-file", self.global.identity_file.as_ref()),
         ];
         let given = given.into_iter().filter_map(|(flag, value)| Some((flag, value?.to_string_lossy().into_owned())));
         for (flag, value) in given.chain(self.global.s3.words()) {

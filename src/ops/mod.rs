@@ -22,12 +22,14 @@ pub mod restore;
 pub mod restore_database;
 pub mod retention;
 pub mod select;
+mod space;
 mod spill;
 pub mod tag;
 #[cfg(test)]
 mod tests;
 pub mod verify;
 mod walk;
+mod whole;
 
 use crate::base::{Event, Kind, Monitor, Problem, Stop};
 use crate::format::session::SessionKind;
@@ -65,6 +67,9 @@ impl Context {
     ) -> Result<(Context, Opened), Error> {
         if let Some(folder) = &cache_dir {
             repo::remembered::check_config(&repository, folder)?;
+        }
+        if let Some(note) = repo::remembered::check_root(&repository, cache_dir.as_deref())? {
+            monitor.event(Event::Note(&note));
         }
         let repository = Arc::new(repository);
         let (index, opened) = Index::open(&**repository.store(), repository.keyring(), cache_dir.as_deref())?;

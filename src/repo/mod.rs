@@ -7,12 +7,14 @@ pub mod base_cache;
 pub mod blob_reader;
 pub mod blob_writer;
 pub mod copies;
+pub mod epochs;
 pub mod error;
 pub mod index;
 pub mod keyring;
 pub mod pack_reader;
 pub mod pack_writer;
 pub mod remembered;
+pub mod roots;
 pub mod runs;
 pub mod session;
 pub mod slots;
@@ -27,9 +29,8 @@ use crate::base::{Clock, Machine, RepositoryId, SlotId, random};
 use crate::chunk::{Chunker, Sizes};
 use crate::crypto::keys::RootKey;
 use crate::crypto::slots::{GuardKind, Unlock};
-use crate::format::cbor::{Cbor, Unknown};
+use crate::format::cbor::Unknown;
 use crate::format::config::{self, ChunkerConfig, Config, StoreConfig, StoredConfig};
-use crate::format::envelope::{self, ObjectKind};
 use crate::format::keys::{Epoch, MAX_EPOCH_BYTES, MAX_SLOT_BYTES};
 use crate::store::{Area, Key, ObjectStore, Put, probe};
 use copies::{Mended, Verdict};
@@ -63,6 +64,7 @@ pub struct Repository {
     clock: Clock,
     machine: Machine,
     slot: SlotId,
+    vouched: bool,
 }
 
 fn config_key() -> Key {
@@ -164,19 +166,51 @@ impl SealedRepository {
     /// Opens it with the first slot that `unlock` opens. Config and slots are tried in both their copies where these
     /// differ: damage that leaves an object well formed shows only here.
     pub fn unlock(self, unlock: &Unlock, clock: Clock) -> Result<Repository> {
-        let slots = slots::list(&*self.store)?;
-        let first = match self.open_slot(&self.config, &slots, unlock) {
-            Ok((root, slot)) => return unlocked(self.store, self.config, root, slot, clock),
-            Err(error) => error,
+        let (store, revision) = (self.store.clone(), self.config.config.revision);
+        let error = match self.try_unlock(unlock, clock.clone()) {
+            Err(error @ (Error::RootExchanged(_) | Error::NoSlotOpens { .. })) => error,
+            other => return other,
         };
-        match self.copy.as_ref().map(|copy| self.open_slot(copy, &slots, unlock)) {
-            Some(Ok((root, slot))) => unlocked(self.store, self.copy.unwrap_or(self.config), root, slot, clock),
-            _ => Err(first),
+        // Somebody may have exchanged the root key between our look at the config and that at the slots.
+        let again = SealedRepository::open(store)?;
+        match error {
+            Error::NoSlotOpens { .. } if again.config.config.revision == revision => Err(error),
+            _ => again.try_unlock(unlock, clock),
         }
     }
 
-    /// The root key from the first slot that `unlock` opens, which has to prove the config too.
-    fn open_slot(&self, config: &StoredConfig, slots: &[StoredSlot], unlock: &Unlock) -> Result<(RootKey, SlotId)> {
+    fn try_unlock(mut self, unlock: &Unlock, clock: Clock) -> Result<Repository> {
+        let slots = slots::list(&*self.store)?;
+        let first = match self.open_slot(&self.config, &slots, unlock) {
+            Ok(opened) => return self.unlocked(opened, clock),
+            Err(error) => error,
+        };
+        let recorded = match first {
+            Error::NoSlotOpens { slots: 0, .. } => roots::recorded_configs(&*self.store)?,
+            _ => Vec::new(),
+        };
+        for config in self.copy.take().into_iter().chain(recorded) {
+            if let Ok(opened) = self.open_slot(&config, &slots, unlock) {
+                return SealedRepository { config, ..self }.unlocked(opened, clock);
+            }
+        }
+        Err(first)
+    }
+
+    fn unlocked(self, (root, slot, vouched): (RootKey, SlotId, bool), clock: Clock) -> Result<Repository> {
+        let config = self.config.config;
+        let keyring = roots::open_keyring(&self.store, config.repository, root)?;
+        Ok(Repository { store: self.store, config, keyring, clock, machine: Machine::this(), slot, vouched })
+    }
+
+    /// The root key from the first slot that `unlock` opens, which has to prove the config too; the slot, and whether
+    /// its grant says that it was made by somebody who had the root key.
+    fn open_slot(
+        &self,
+        config: &StoredConfig,
+        slots: &[StoredSlot],
+        unlock: &Unlock,
+    ) -> Result<(RootKey, SlotId, bool)> {
         let mut tried = BTreeSet::new();
         let mut broken = None;
         for stored in slots.iter().filter(|stored| stored.root == config.root) {
@@ -184,7 +218,7 @@ impl SealedRepository {
             match slots::open(stored, config.config.repository, unlock) {
                 Ok(root) => {
                     config.prove(&root).map_err(Error::object("config"))?;
-                    return Ok((root, stored.slot.id));
+                    return Ok((root, stored.slot.id, slots::is_vouched(stored)));
                 }
                 Err(error) if slots::is_wrong_secret(&error) => {}
                 Err(error) => broken = Some(error),
@@ -192,52 +226,6 @@ impl SealedRepository {
         }
         let slots = tried.len();
         Err(broken.unwrap_or(Error::NoSlotOpens { slots, location: self.store.location() }))
-    }
-}
-
-fn unlocked(
-    store: Arc<dyn ObjectStore>,
-    stored: StoredConfig,
-    root: RootKey,
-    slot: SlotId,
-    clock: Clock,
-) -> Result<Repository> {
-    let config = stored.config;
-    let epochs = load_epochs(&*store, config.repository, &root)?;
-    let keyring = Arc::new(Keyring::new(config.repository, root, &epochs)?);
-    Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot })
-}
-
-fn load_epochs(store: &dyn ObjectStore, repository: RepositoryId, root: &RootKey) -> Result<Vec<Epoch>> {
-    let mut names = Vec::new();
-    store.list(Area::Epochs, &mut |listed| {
-        names.push(listed.name.strip_suffix(COPY).unwrap_or(&listed.name).to_owned());
-    })?;
-    names.sort();
-    names.dedup();
-    let mut epochs = Vec::new();
-    for name in names {
-        let key = Key::new(Area::Epochs, &name);
-        let decode = |bytes: &[u8]| open_epoch(&key, bytes, repository, root);
-        // One whose header was damaged looks like that of another root; its copy does not.
-        epochs.extend(read_versions(store, &key, MAX_EPOCH_BYTES as u64, &decode)?.into_iter().flatten().next());
-    }
-    Ok(epochs)
-}
-
-/// Opens an epoch; none if it is sealed under another root key.
-fn open_epoch(key: &Key, bytes: &[u8], repository: RepositoryId, root: &RootKey) -> Result<Option<Epoch>> {
-    let header = envelope::peek(bytes, ObjectKind::Epoch).map_err(Error::object(key))?;
-    if header.key != root.key_id() {
-        return Ok(None);
-    }
-    let content = envelope::open(bytes.to_vec(), &header, repository, &root.epoch_key()).map_err(Error::object(key))?;
-    let epoch = Epoch::from_cbor(&content, "key epoch").map_err(Error::object(key))?;
-    // The copy has the same name and a suffix.
-    if key.name().strip_suffix(COPY).unwrap_or(key.name()) == epoch.id.to_string() {
-        Ok(Some(epoch))
-    } else {
-        Err(Error::damaged(key, "it is the epoch of another name"))
     }
 }
 
@@ -283,17 +271,12 @@ fn judge_config(bytes: &[u8], root: &RootKey) -> Verdict {
 }
 
 fn judge_epoch(key: &Key, bytes: &[u8], repository: RepositoryId, root: &RootKey) -> Verdict {
-    match open_epoch(key, bytes, repository, root) {
+    match epochs::open(key, bytes, repository, root) {
         Ok(Some(_)) => Verdict::Proven(0),
         Ok(None) => Verdict::Foreign,
         Err(error) if error.kind() == crate::base::Kind::Unsupported => Verdict::Foreign,
         Err(error) => Verdict::Damaged(error.to_string()),
     }
-}
-
-fn save_epoch(store: &dyn ObjectStore, repository: RepositoryId, root: &RootKey, epoch: &Epoch) -> Result<()> {
-    let object = envelope::seal(ObjectKind::Epoch, repository, root.key_id(), &root.epoch_key(), &epoch.to_cbor());
-    write_twice(store, &Key::new(Area::Epochs, epoch.id), &object)
 }
 
 impl Repository {
@@ -375,6 +358,12 @@ impl Repository {
         self.slot
     }
 
+    /// Whether the slot it was opened with says that somebody who had the root key made it. A recipient's does not:
+    /// whoever can write to the store could have put another repository in the place of this one.
+    pub fn is_vouched(&self) -> bool {
+        self.vouched
+    }
+
     /// The chunker, with its keyed gear table.
     pub fn chunker(&self) -> Result<Chunker> {
         Ok(Chunker::new(self.sizes()?, self.keyring.gear_seed()))
@@ -424,15 +413,15 @@ fn found(
     store.introduce(id, true);
     let honoured = probe(&*store, &clock)?;
     store.introduce(id, honoured.put_if_absent);
-    save_epoch(&*store, id, &root, &epoch)?;
+    epochs::save(&*store, id, &root, &epoch)?;
     let slot = slots::add(&*store, id, &root, unlock, guard, label, &clock)?;
     let config = new_config(id, epoch.created_ns, sizes, honoured);
     match write_twice(&*store, &config_key(), &config::encode(&config, &root)) {
         Err(Error::Damaged { .. }) => return Err(Error::AlreadyThere(store.location())),
         other => other?,
     }
-    let keyring = Arc::new(Keyring::new(id, root, &[epoch])?);
-    Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot })
+    let keyring = Arc::new(Keyring::new(id, root, &[epoch])?.with_store(store.clone()));
+    Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot, vouched: true })
 }
 
 fn new_config(repository: RepositoryId, created_ns: i64, sizes: Sizes, store: StoreConfig) -> Config {

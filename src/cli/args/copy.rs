@@ -1,7 +1,7 @@
 //! The arguments of `copy`, and those that name a second repository.
 
 use super::backup::{Compression, compression};
-use super::{Filters, Global, S3, Side};
+use super::{Filters, Global, Side};
 use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ Examples:
 
 The password of the other repository comes from --from-password-file, --from-password-command, --from-key-file or \
 --from-key-command; or else from KEEPSTONE_FROM_PASSWORD, KEEPSTONE_FROM_PASSWORD_FILE, \
-KEEPSTONE_FROM_PASSWORD_COMMAND, KEEPSTONE_FROM_KEY_FILE or KEEPSTONE_FROM_KEY_COMMAND; or else it is asked for.")]
+KEEPSTONE_FROM_PASSWORD_COMMAND, KEEPSTONE_FROM_KEY_FILE, KEEPSTONE_FROM_KEY_COMMAND or KEEPSTONE_FROM_IDENTITY_FILE; or else it is asked for.")]
 pub struct Copy {
     /// The snapshots to copy, as `keepstone snapshots` shows them there, or `latest` [default: all]
     #[arg(value_name = "SNAP")]
@@ -57,17 +57,20 @@ pub struct Copy {
 pub struct Opened {
     /// Read its password from the first line of a file
     #[arg(long, value_name = "FILE",
-          conflicts_with_all = ["from_password_command", "from_key_file", "from_key_command"])]
+          conflicts_with_all = ["from_password_command", "from_key_file", "from_key_command", "from_identity_file"])]
     pub from_password_file: Option<PathBuf>,
     /// Take the first line that a shell command prints as its password
-    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["from_key_file", "from_key_command"])]
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["from_key_file", "from_key_command", "from_identity_file"])]
     pub from_password_command: Option<String>,
     /// Open it with a key file in place of a password
-    #[arg(long, value_name = "FILE", conflicts_with = "from_key_command")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from_key_command", "from_identity_file"])]
     pub from_key_file: Option<PathBuf>,
     /// Open it with a key that a shell command prints
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", conflicts_with = "from_identity_file")]
     pub from_key_command: Option<String>,
+    /// Open it with an identity of age whose recipient has a key slot
+    #[arg(long, value_name = "FILE")]
+    pub from_identity_file: Option<PathBuf>,
     /// The region of its bucket [default: as for the other]
     #[arg(long, value_name = "REGION", env = "KEEPSTONE_FROM_S3_REGION")]
     pub from_s3_region: Option<String>,
@@ -79,17 +82,17 @@ pub struct Opened {
 impl Opened {
     /// The options of every command, as they are for the repository at `from`.
     pub fn global(&self, from: PathBuf, global: &Global) -> Global {
+        let mut s3 = global.s3.clone();
+        s3.s3_region = self.from_s3_region.clone().or(s3.s3_region);
+        s3.s3_ca = self.from_s3_ca.clone().or(s3.s3_ca);
         Global {
             repository: Some(from),
             password_file: self.from_password_file.clone(),
             password_command: self.from_password_command.clone(),
             key_file: self.from_key_file.clone(),
             key_command: self.from_key_command.clone(),
-            s3: S3 {
-                s3_region: self.from_s3_region.clone().or_else(|| global.s3.s3_region.clone()),
-                s3_ca: self.from_s3_ca.clone().or_else(|| global.s3.s3_ca.clone()),
-                ..global.s3.clone()
-            },
+            identity_file: self.from_identity_file.clone(),
+            s3,
             side: Side::From,
             ..global.clone()
         }

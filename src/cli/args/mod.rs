@@ -7,6 +7,7 @@ mod backup;
 mod copy;
 mod databases;
 mod keep;
+mod key;
 mod probe;
 mod restore;
 mod s3;
@@ -18,9 +19,8 @@ mod ways_back;
 pub use backup::{Backup, Compression};
 pub use copy::{Copy, Opened};
 pub use databases::{Databases, Named, Parts};
-pub use keep::{
-    Completions, Forget, Init, KdfCost, Key, KeyCommand, NewRepository, NewSecret, Prune, RebuildIndex, Tag,
-};
+pub use keep::{Completions, Forget, Init, KdfCost, NewRepository, Prune, RebuildIndex, Tag};
+pub use key::{Key, KeyCommand, NewSecret, SheetFormat};
 pub use probe::Probe;
 pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify};
 pub use s3::{S3, Switch};
@@ -59,9 +59,9 @@ Examples:
   keepstone snapshots
   keepstone restore latest --target ./restored
 
-The password comes from --password-file, --password-command, --key-file or --key-command; or else \
+The password comes from --password-file, --password-command, --key-file, --key-command or --identity-file; or else \
 from the environment variable KEEPSTONE_PASSWORD, KEEPSTONE_PASSWORD_FILE, \
-KEEPSTONE_PASSWORD_COMMAND, KEEPSTONE_KEY_FILE or KEEPSTONE_KEY_COMMAND, the first of them that is set; or else it is asked for on the terminal.
+KEEPSTONE_PASSWORD_COMMAND, KEEPSTONE_KEY_FILE, KEEPSTONE_KEY_COMMAND or KEEPSTONE_IDENTITY_FILE, the first of them that is set; or else it is asked for on the terminal.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 done but some sources could not be read, 4 damage found (a backup \
 makes its snapshot all the same), \
@@ -90,6 +90,10 @@ pub struct Global {
     #[arg(long, global = true, value_name = "COMMAND",
           conflicts_with_all = ["password_file", "password_command", "key_file"])]
     pub key_command: Option<String>,
+    /// Open the repository with an identity (AGE-SECRET-KEY-1…) whose recipient has a key slot
+    #[arg(long, global = true, value_name = "FILE",
+          conflicts_with_all = ["password_file", "password_command", "key_file", "key_command"])]
+    pub identity_file: Option<PathBuf>,
     /// Where local caches lie [default: $XDG_CACHE_HOME/keepstone or ~/.cache/keepstone]
     #[arg(long, global = true, value_name = "FOLDER", env = "KEEPSTONE_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,
@@ -155,7 +159,7 @@ pub enum Command {
     Stats(Stats),
     /// Totals, and counts per day, week and month
     Info(Info),
-    /// List, add, change and remove the passwords and keys that open the repository
+    /// List, add, change, remove and rotate the passwords and keys that open the repository
     Key(Key),
     /// Look at the place where the repository lies
     Store(Store),

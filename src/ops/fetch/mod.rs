@@ -24,7 +24,7 @@ use crate::base::budget::Permit;
 use crate::base::{BlobId, Budget, Kind, PackId};
 use crate::repo::blob_reader::{BlobBytes, BlobReader};
 use crate::repo::index::{Index, Place};
-use crate::repo::pack_reader::{block_name, pack_key};
+use crate::repo::pack_reader::{block_name, learn_key, pack_key};
 use crate::repo::{Error, Repository};
 use plan::{Plan, Run};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -300,17 +300,23 @@ fn read_all<T: Send + 'static>(
 fn read_range<T: Send + 'static>(shared: &Arc<Shared<T>>, run: Run<T>, to_takers: &Sender<Message<T>>) {
     let permit = Arc::new(shared.budget.take(run.length + run.raw_bytes));
     let store = shared.repository.store();
-    match store.get_range(&pack_key(run.pack), run.offset, run.length) {
+    let range = || Ok(store.get_range(&pack_key(run.pack), run.offset, run.length)?);
+    match learn_keys(shared, &run).and_then(|()| range()) {
         Ok(bytes) => {
             shared.stored_bytes.fetch_add(run.length as u64, Ordering::Relaxed);
             let (shared, to_takers, run_offset) = (shared.clone(), to_takers.clone(), run.offset);
             rayon::spawn(move || decode::decode(&shared, run, run_offset, bytes, &permit, &to_takers));
         }
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
-            give_back(run, &error.into(), to_takers);
+            give_back(run, &error, to_takers);
         }
-        Err(error) => shared.fail(error.into()),
+        Err(error) => shared.fail(error),
     }
+}
+
+/// Brings the session keys of a run's blocks, so that opening them is pure work.
+fn learn_keys<T>(shared: &Shared<T>, run: &Run<T>) -> Result<(), Error> {
+    run.blobs.iter().try_for_each(|(place, _)| learn_key(&shared.repository, place))
 }
 
 /// Lets the takers look for the blobs of a range that is out of reach. Perhaps only one of its blocks is: each is tried

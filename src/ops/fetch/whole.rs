@@ -5,7 +5,7 @@
 
 use super::decode::decode;
 use super::plan::{Blobs, GAP_BYTES, Run, same_block};
-use super::{Fetch, Job, Message, Shared, Wanted, fits, give_back, is_damage};
+use super::{Fetch, Job, Message, Shared, Wanted, fits, give_back, is_damage, learn_keys};
 use crate::base::PackId;
 use crate::crypto::names::PackHasher;
 use crate::repo::Error;
@@ -145,7 +145,7 @@ impl<T: Send + 'static> Hashed<'_, T> {
         let from = self.offset;
         let length = (run.end() - from) as usize;
         let permit = Arc::new(self.shared.budget.take(length + run.raw_bytes));
-        match self.read(length) {
+        match self.read(length).and_then(|bytes| learn_keys(self.shared, &run).map(|()| bytes)) {
             Ok(bytes) => {
                 let (shared, to_takers) = (self.shared.clone(), to_takers.clone());
                 rayon::spawn(move || decode(&shared, run, from, bytes, &permit, &to_takers));

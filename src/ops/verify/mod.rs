@@ -154,6 +154,8 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     objects::check(context, &found)?;
     objects::records(context, &found)?;
     let snapshots = selected(context, options, &found)?;
+    // Some of them may have been committed since the index was brought up to date.
+    context.index.refresh(&**context.repository.store(), context.repository.keyring())?;
     let missing = context.missing_segments(&snapshots)?;
     missing.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
     outcome.snapshots = snapshots.len() as u64;

@@ -68,7 +68,7 @@ fn read_record(context: &Context, key: &Key) -> crate::repo::Result<()> {
         (Area::Sessions, "") => record(context, key, ObjectKind::Session, name, |session: Session| session.id),
         (Area::Sessions, "seen") => record(context, key, ObjectKind::Seen, name, |seen: Seen| seen.session),
         (Area::Sessions, "end") => record(context, key, ObjectKind::End, name, |end: End| end.session),
-        (Area::Condemned, "" | "done") => {
+        (Area::Condemned, "" | "done" | "spared") => {
             record(context, key, ObjectKind::Condemned, name, |record: Condemned| format!("{:010}", record.number))
         }
         (Area::Runs, "") => record(context, key, ObjectKind::Run, name, |run: Run| run.id),

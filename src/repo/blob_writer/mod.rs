@@ -39,8 +39,9 @@ pub use taken::TakenFrame;
 
 /// Raw bytes that a frame gathers …
 const FRAME_BYTES: usize = 1 << 20;
-/// … and when its blobs are small: such frames are 2 % smaller, and whoever wants one of the blobs wants its neighbours.
-const SMALL_FRAME_BYTES: usize = 2 << 20;
+/// … and when its blobs are small: of source files frames of 4 MiB take 3 % less than those of 2 MiB, and 5 % less than
+/// those of 1 MiB, in the same time; and whoever wants one of the blobs wants its neighbours.
+const SMALL_FRAME_BYTES: usize = 4 << 20;
 /// What a small blob has at most, on average over its frame.
 const SMALL_BLOB_BYTES: usize = 64 << 10;
 /// Raw bytes that are sealed together: enough for several messages side by side.
@@ -206,8 +207,10 @@ impl Gather {
         self.frames.push(frame);
     }
 
+    /// Whether what is closed makes a batch. The frame that is being gathered goes with a later one: closed early, it
+    /// would often hold a single small blob.
     fn is_full(&self) -> bool {
-        self.frames_bytes + self.raw.len() >= BATCH_BYTES || self.frames.len() >= BATCH_FRAMES
+        self.frames_bytes >= BATCH_BYTES || self.frames.len() >= BATCH_FRAMES
     }
 }
 
@@ -323,10 +326,9 @@ impl BlobWriter {
         if self.gather(role).is_full() { self.submit(role) } else { Ok(()) }
     }
 
-    /// Hands what is gathered to the sealers; waits while too much is in flight.
+    /// Hands the frames that are closed to the sealers; waits while too much is in flight.
     fn submit(&mut self, role: Role) -> Result<()> {
         let gather = self.gather(role);
-        gather.close_frame();
         if gather.frames.is_empty() {
             return Ok(());
         }
@@ -350,8 +352,10 @@ impl BlobWriter {
 
     /// Stores all that is still on its way: after this every blob is in the store and in the index.
     pub fn finish(mut self) -> Result<Arc<Counters>> {
-        self.submit(Role::Data)?;
-        self.submit(Role::Metadata)?;
+        for role in [Role::Data, Role::Metadata] {
+            self.gather(role).close_frame();
+            self.submit(role)?;
+        }
         self.sealer.hurry(self.packer.entrance());
         self.packer.finish()?;
         if let Some(cache) = &mut self.base_cache {

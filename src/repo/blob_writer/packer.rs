@@ -221,11 +221,11 @@ fn save_segment(work: &Work, mut contents: SegmentContents) -> Result<()> {
         session: work.session,
         level: 0,
         supersedes: Vec::new(),
-        previous: previous.clone(),
+        previous,
         condemned_seen: work.condemned_seen,
         written_ns: work.repository.now_ns(),
     };
-    let id = segments::save(&**work.repository.store(), work.repository.keyring(), origin, &mut contents)?;
+    let id = segments::save(&**work.repository.store(), work.repository.keyring(), origin.clone(), &mut contents)?;
     work.counters.added.fetch_add(work.repository.store().size(&segments::segment_key(id))?, Ordering::Relaxed);
-    work.index.add_after(id, &contents, previous)
+    work.index.add_of(id, &contents, &origin)
 }

@@ -69,8 +69,8 @@ fn what_is_wrong_with_either_side_is_said_by_its_name() {
         ("alias", "./vault", wrong(""), 11, "the same repository"),
         ("site", "nowhere", wrong(""), 10, "nowhere"),
         ("elsewhere", "vault", wrong(""), 10, "elsewhere"),
-        ("site", "vault", wrong("KEEPSTONE_FROM_PASSWORD"), 12, "/vault"),
-        ("site", "vault", wrong("KEEPSTONE_PASSWORD"), 12, "/site"),
+        ("site", "vault", wrong("KEEPSTONE_FROM_PASSWORD"), 12, "of vault opens"),
+        ("site", "vault", wrong("KEEPSTONE_PASSWORD"), 12, "of site opens"),
         ("site", "vault", vec![("KEEPSTONE_FROM_PASSWORD", String::new())], 2, "--from-password-file"),
     ] {
         let environment: Vec<_> = environment.into_iter().filter(|(name, _)| !name.is_empty()).collect();

@@ -2,22 +2,34 @@
 //!
 //! This is the road for trees, for bases and for a file here and there; restoring and verifying whole snapshots
 //! plan their reads by pack. Decoded frames stay in a cache of a fixed number of bytes, so neighbours cost nothing.
+//!
+//! From a remote store, trees and lists come through what is kept at hand ([`PackCache`]). When something is not there,
+//! a reader that walks reads with it, in the same round trip, what the walk will come to: whoever walks says what is to
+//! be expected, and what comes says what is beneath it.
 
 use super::Repository;
 use super::error::{Error, Result};
 use super::index::{Index, Marks, Place};
-use super::pack_reader::{cut_blob, decode_frame, read_block};
-use super::trees::GetBlob;
+use super::pack_cache::{PackCache, PackSizes, Piece};
+use super::pack_reader::{cut_blob, decode_frame, open_block_of, read_block, role_of};
+use super::trees::{self, GetBlob};
 use crate::base::{BlobId, Kind, PackId};
 use crate::compress::Decompressor;
-use crate::format::pack::{BlobKind, MAX_CHAIN_DEPTH};
-use std::collections::HashMap;
+use crate::format::pack::{BlobKind, MAX_CHAIN_DEPTH, Role};
+use crate::format::tree::TreePiece;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 /// The most frames decoded for one blob. Two bases each would allow 2^64 for the deepest chain; neighbours share
 /// theirs, so an honest chain needs a few hundred.
 const MAX_STEPS: usize = 4096;
+/// Trees and lists that a reader remembers to come.
+const MOST_EXPECTED: usize = 4096;
+/// Pieces of packs that are read ahead at once.
+const MOST_PIECES: usize = 256;
+/// Levels of directories that are read ahead at once.
+const MOST_LEVELS: usize = 24;
 
 /// The bytes of a blob, shared with the frame that they lie in.
 #[derive(Clone, Debug)]
@@ -58,19 +70,38 @@ pub struct BlobReader {
     frames: Cache<FrameKey>,
     blocks: Cache<(PackId, u64)>,
     steps: usize,
+    at_hand: Option<Arc<PackCache>>,
+    sizes: PackSizes,
+    /// What a walk will come to; none for a reader that does not walk.
+    expected: Option<VecDeque<BlobId>>,
 }
 
 impl BlobReader {
     /// A reader that keeps up to `cache_bytes` of decoded frames.
     pub fn new(repository: Arc<Repository>, index: Arc<Index>, cache_bytes: usize) -> BlobReader {
         BlobReader {
+            at_hand: repository.at_hand().cloned(),
             repository,
             index,
             decompressor: Decompressor::new(),
             frames: Cache::new(cache_bytes - cache_bytes / 4),
             blocks: Cache::new(cache_bytes / 4),
             steps: 0,
+            sizes: PackSizes::default(),
+            expected: None,
         }
+    }
+
+    /// For who walks whole trees: what will be read is read ahead, where that saves round trips.
+    pub fn walking(mut self) -> BlobReader {
+        self.expected = self.at_hand.is_some().then(VecDeque::new);
+        self
+    }
+
+    /// For who wants to know what is in the store: nothing that was kept on this machine is used.
+    pub fn from_store_alone(mut self) -> BlobReader {
+        self.at_hand = self.at_hand.map(|_| Arc::new(PackCache::in_memory()));
+        self
     }
 
     /// The marks of a blob; none if it is unknown.
@@ -87,7 +118,7 @@ impl BlobReader {
     fn read_at_depth(&mut self, id: &BlobId, depth: u32) -> Result<BlobBytes> {
         let mut failure = Error::Missing(*id);
         for place in self.index.places(id)? {
-            match self.read_place(&place, id, depth) {
+            match self.try_place(&place, id, depth) {
                 Ok(blob) => return Ok(blob),
                 Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
                     self.index.mark_damaged(&place.pack, place.block_offset)?;
@@ -97,6 +128,28 @@ impl BlobReader {
             }
         }
         Err(failure)
+    }
+
+    /// Reads a place. What was kept at hand proves nothing: where it does not hold, the store is asked.
+    fn try_place(&mut self, place: &Place, id: &BlobId, depth: u32) -> Result<BlobBytes> {
+        let read = self.read_place(place, id, depth);
+        let Some(at_hand) = self.at_hand_for(place) else { return read };
+        match read {
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
+                if let Some(pack_bytes) = self.sizes.of(&self.index, &place.pack)? {
+                    at_hand.forget(place.pack, pack_bytes, place.block_offset, u64::from(place.block_length));
+                }
+                self.frames.remove(&(place.pack, place.block_offset, place.frame_offset));
+                let key = (place.pack, place.block_offset);
+                self.blocks.put(key, Arc::new(read_block(&self.repository, place)?));
+                self.read_place(place, id, depth)
+            }
+            other => other,
+        }
+    }
+
+    fn at_hand_for(&self, place: &Place) -> Option<Arc<PackCache>> {
+        self.at_hand.clone().filter(|_| role_of(place.kind) == Role::Metadata)
     }
 
     fn read_place(&mut self, place: &Place, id: &BlobId, depth: u32) -> Result<BlobBytes> {
@@ -135,15 +188,124 @@ impl BlobReader {
         if let Some(block) = self.blocks.get(&key) {
             return Ok(block);
         }
-        let block = Arc::new(read_block(&self.repository, place)?);
+        let sealed = self.sealed_at_hand(place)?;
+        let block = match sealed {
+            Some(sealed) => open_block_of(&self.repository, place, sealed)?,
+            None => read_block(&self.repository, place)?,
+        };
+        let block = Arc::new(block);
         self.blocks.put(key, block.clone());
         Ok(block)
     }
+
+    /// A block of metadata out of what is kept at hand, into which it is read if need be.
+    fn sealed_at_hand(&mut self, place: &Place) -> Result<Option<Vec<u8>>> {
+        let Some(at_hand) = self.at_hand_for(place) else { return Ok(None) };
+        let Some(pack_bytes) = self.sizes.of(&self.index, &place.pack)? else { return Ok(None) };
+        let (offset, length) = (place.block_offset, place.block_length as usize);
+        if let Some(sealed) = at_hand.find(place.pack, pack_bytes, offset, length) {
+            return Ok(Some(sealed));
+        }
+        let mut pieces = BTreeSet::from_iter(Piece::of(place.pack, pack_bytes, offset, length as u64));
+        let mut expected = self.expected.as_mut().map(std::mem::take).unwrap_or_default();
+        let ahead = self.missing(&at_hand, expected.make_contiguous(), &mut pieces)?;
+        if self.expected.is_some() {
+            // What there was no room for is still to come.
+            let left = expected.split_off(ahead.looked_at);
+            self.expected = Some(left);
+        }
+        // A failure concerns what was asked for; it shows when that is read by itself.
+        let came = at_hand.fetch(&**self.repository.store(), &pieces);
+        if came.is_ok() {
+            self.read_beneath(&at_hand, ahead.waiting)?;
+        }
+        Ok(at_hand.find(place.pack, pack_bytes, offset, length))
+    }
+
+    /// Adds the pieces that are missing for some of `ids` to `pieces`, as many as can be kept; gives what they are for.
+    fn missing(
+        &mut self,
+        at_hand: &PackCache,
+        ids: &[BlobId],
+        pieces: &mut BTreeSet<Piece>,
+    ) -> Result<Missing> {
+        let most = at_hand.ahead_bytes();
+        let mut bytes: usize = pieces.iter().map(|piece| piece.length).sum();
+        let mut waiting = Vec::new();
+        for (looked_at, id) in ids.iter().enumerate() {
+            let place = self.index.places(id)?.into_iter().next();
+            let Some(place) = place.filter(|place| role_of(place.kind) == Role::Metadata) else { continue };
+            let Some(pack_bytes) = self.sizes.of(&self.index, &place.pack)? else { continue };
+            let of_place = Piece::of(place.pack, pack_bytes, place.block_offset, u64::from(place.block_length));
+            let missing: Vec<Piece> =
+                of_place.into_iter().filter(|piece| pieces.contains(piece) || !at_hand.has(piece)).collect();
+            if missing.is_empty() {
+                continue;
+            }
+            bytes += missing.iter().filter(|piece| !pieces.contains(piece)).map(|piece| piece.length).sum::<usize>();
+            if bytes > most || pieces.len() >= MOST_PIECES {
+                return Ok(Missing { waiting, looked_at });
+            }
+            pieces.extend(missing);
+            waiting.push((place, *id));
+        }
+        Ok(Missing { waiting, looked_at: ids.len() })
+    }
+
+    /// Reads what lies beneath trees that have just come, level by level, as long as something is missing.
+    fn read_beneath(&mut self, at_hand: &PackCache, mut came: Vec<(Place, BlobId)>) -> Result<()> {
+        for _ in 0..MOST_LEVELS {
+            // In the order in which they lie, so that each frame is decoded once.
+            came.sort_by_key(|(place, _)| (place.pack, place.block_offset, place.frame_offset, place.offset));
+            let mut beneath = Vec::new();
+            for (place, id) in &came {
+                // What is not as it should be is found when the walk comes to it.
+                let Ok(bytes) = self.read_kept(place, id) else { continue };
+                if let Ok(piece) = TreePiece::decode(&bytes) {
+                    beneath.extend(trees::named(&piece));
+                }
+                if beneath.len() >= MOST_EXPECTED {
+                    break;
+                }
+            }
+            let mut pieces = BTreeSet::new();
+            came = self.missing(at_hand, &beneath, &mut pieces)?.waiting;
+            if pieces.is_empty() || at_hand.fetch(&**self.repository.store(), &pieces).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// A tree that is at hand.
+    fn read_kept(&mut self, place: &Place, id: &BlobId) -> Result<BlobBytes> {
+        let expected = self.expected.take();
+        let read = self.read_place(place, id, 0);
+        self.expected = expected;
+        read
+    }
+}
+
+/// What has to be read before some trees and lists are at hand.
+struct Missing {
+    /// Those, and where they lie.
+    waiting: Vec<(Place, BlobId)>,
+    /// How many were looked at before there was no more room.
+    looked_at: usize,
 }
 
 impl GetBlob for BlobReader {
     fn get(&mut self, id: &BlobId, _: BlobKind) -> Result<BlobBytes> {
         self.read(id)
+    }
+
+    fn expect(&mut self, ids: &mut dyn Iterator<Item = BlobId>) {
+        let Some(expected) = &mut self.expected else { return };
+        // What is deepest comes first.
+        for (place, id) in ids.take(MOST_EXPECTED).enumerate() {
+            expected.insert(place, id);
+        }
+        expected.truncate(MOST_EXPECTED);
     }
 }
 
@@ -165,6 +327,12 @@ impl<K: Copy + Eq + std::hash::Hash> Cache<K> {
         let (used, bytes) = self.held.get_mut(key)?;
         *used = self.clock;
         Some(bytes.clone())
+    }
+
+    fn remove(&mut self, key: &K) {
+        if let Some((_, gone)) = self.held.remove(key) {
+            self.held_bytes -= gone.len();
+        }
     }
 
     fn put(&mut self, key: K, bytes: Arc<Vec<u8>>) {

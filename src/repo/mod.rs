@@ -3,6 +3,7 @@
 //! `Repository` is a plain type that hands out its parts; a `SealedRepository` is one whose keys are not known yet.
 //! Nothing in here knows a file system tree or a database.
 
+pub mod ahead;
 pub mod base_cache;
 pub mod blob_reader;
 pub mod blob_writer;
@@ -10,6 +11,7 @@ pub mod copies;
 pub mod error;
 pub mod index;
 pub mod keyring;
+pub mod pack_cache;
 pub mod pack_reader;
 pub mod pack_writer;
 pub mod remembered;
@@ -32,7 +34,9 @@ use crate::format::config::{self, ChunkerConfig, Config, StoreConfig, StoredConf
 use crate::format::envelope::{self, ObjectKind};
 use crate::format::keys::{Epoch, MAX_EPOCH_BYTES, MAX_SLOT_BYTES};
 use crate::store::{Area, Key, ObjectStore, Put};
+use ahead::{Ahead, Answers};
 use copies::{Mended, Verdict};
+use pack_cache::PackCache;
 use slots::StoredSlot;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -46,6 +50,8 @@ pub type Readable<T, N> = (Vec<T>, Vec<(N, Error)>);
 
 /// What the second copy of an object is called.
 const COPY: &str = ".copy";
+/// Key slots and epochs that are asked for together; what there is beyond is read one by one.
+const KEY_OBJECTS: usize = 256;
 
 /// A repository whose keys are not known yet.
 pub struct SealedRepository {
@@ -53,6 +59,8 @@ pub struct SealedRepository {
     /// The first of which is used, and its copy where the two differ. Which is right shows when one is unlocked.
     config: StoredConfig,
     copy: Option<StoredConfig>,
+    /// Key slots and epochs, which come next.
+    ahead: Answers,
 }
 
 /// An unlocked repository.
@@ -63,6 +71,8 @@ pub struct Repository {
     clock: Clock,
     machine: Machine,
     slot: SlotId,
+    /// What is kept at hand of a remote store.
+    metadata: Option<Arc<PackCache>>,
 }
 
 fn config_key() -> Key {
@@ -124,11 +134,15 @@ impl SealedRepository {
     pub fn open(store: Arc<dyn ObjectStore>) -> Result<SealedRepository> {
         let limit = config::MAX_BYTES as u64;
         let decode = |bytes: &[u8]| config::decode(bytes).map_err(Error::object("config"));
-        let mut configs =
-            read_versions(&*store, &config_key(), limit, &decode).map_err(|error| match error.kind() {
-                crate::base::Kind::NotFound => Error::NoRepository(store.location()),
-                _ => error,
-            })?;
+        let ahead = Ahead::new(&*store);
+        ahead.ask(&[(config_key(), limit), (copy_of(&config_key()), limit)], &[Area::Keys, Area::Epochs]);
+        let mut configs = read_versions(&ahead, &config_key(), limit, &decode).map_err(|error| match error.kind() {
+            crate::base::Kind::NotFound => Error::NoRepository(store.location()),
+            _ => error,
+        })?;
+        let keys = [(Area::Keys, MAX_SLOT_BYTES as u64), (Area::Epochs, MAX_EPOCH_BYTES as u64)];
+        ahead.ask_for_all(&keys, KEY_OBJECTS);
+        let ahead = ahead.into_answers();
         // Who replaces it may have been stopped between the two.
         configs.sort_by_key(|stored| std::cmp::Reverse(stored.config.revision));
         let unknown = |stored: &StoredConfig| {
@@ -138,7 +152,7 @@ impl SealedRepository {
         let feature = configs.first().and_then(unknown);
         let mut configs = configs.into_iter().filter(|stored| unknown(stored).is_none());
         match configs.next() {
-            Some(config) => Ok(SealedRepository { store, config, copy: configs.next() }),
+            Some(config) => Ok(SealedRepository { store, config, copy: configs.next(), ahead }),
             None => Err(Error::Feature { location: store.location(), feature: feature.unwrap_or_default() }),
         }
     }
@@ -161,48 +175,57 @@ impl SealedRepository {
     /// Opens it with the first slot that `unlock` opens. Config and slots are tried in both their copies where these
     /// differ: damage that leaves an object well formed shows only here.
     pub fn unlock(self, unlock: &Unlock, clock: Clock) -> Result<Repository> {
-        let slots = slots::list(&*self.store)?;
-        let first = match self.open_slot(&self.config, &slots, unlock) {
-            Ok((root, slot)) => return unlocked(self.store, self.config, root, slot, clock),
+        let ahead = Ahead::with(&*self.store, self.ahead);
+        let slots = slots::list(&ahead)?;
+        let location = self.store.location();
+        let first = match open_slot(&self.config, &slots, unlock, &location) {
+            Ok((root, slot)) => return unlocked(self.store.clone(), &ahead, self.config, root, slot, clock),
             Err(error) => error,
         };
-        match self.copy.as_ref().map(|copy| self.open_slot(copy, &slots, unlock)) {
-            Some(Ok((root, slot))) => unlocked(self.store, self.copy.unwrap_or(self.config), root, slot, clock),
-            _ => Err(first),
+        let Some(copy) = self.copy else { return Err(first) };
+        match open_slot(&copy, &slots, unlock, &location) {
+            Ok((root, slot)) => unlocked(self.store.clone(), &ahead, copy, root, slot, clock),
+            Err(_) => Err(first),
         }
     }
+}
 
-    /// The root key from the first slot that `unlock` opens, which has to prove the config too.
-    fn open_slot(&self, config: &StoredConfig, slots: &[StoredSlot], unlock: &Unlock) -> Result<(RootKey, SlotId)> {
-        let mut tried = BTreeSet::new();
-        let mut broken = None;
-        for stored in slots.iter().filter(|stored| stored.root == config.root) {
-            tried.insert(stored.slot.id);
-            match slots::open(stored, config.config.repository, unlock) {
-                Ok(root) => {
-                    config.prove(&root).map_err(Error::object("config"))?;
-                    return Ok((root, stored.slot.id));
-                }
-                Err(error) if slots::is_wrong_secret(&error) => {}
-                Err(error) => broken = Some(error),
+/// The root key from the first slot that `unlock` opens, which has to prove the config too.
+fn open_slot(
+    config: &StoredConfig,
+    slots: &[StoredSlot],
+    unlock: &Unlock,
+    location: &str,
+) -> Result<(RootKey, SlotId)> {
+    let mut tried = BTreeSet::new();
+    let mut broken = None;
+    for stored in slots.iter().filter(|stored| stored.root == config.root) {
+        tried.insert(stored.slot.id);
+        match slots::open(stored, config.config.repository, unlock) {
+            Ok(root) => {
+                config.prove(&root).map_err(Error::object("config"))?;
+                return Ok((root, stored.slot.id));
             }
+            Err(error) if slots::is_wrong_secret(&error) => {}
+            Err(error) => broken = Some(error),
         }
-        let slots = tried.len();
-        Err(broken.unwrap_or(Error::NoSlotOpens { slots, location: self.store.location() }))
     }
+    let slots = tried.len();
+    Err(broken.unwrap_or(Error::NoSlotOpens { slots, location: location.to_owned() }))
 }
 
 fn unlocked(
     store: Arc<dyn ObjectStore>,
+    ahead: &Ahead<'_>,
     stored: StoredConfig,
     root: RootKey,
     slot: SlotId,
     clock: Clock,
 ) -> Result<Repository> {
     let config = stored.config;
-    let epochs = load_epochs(&*store, config.repository, &root)?;
+    let epochs = load_epochs(ahead, config.repository, &root)?;
     let keyring = Arc::new(Keyring::new(config.repository, root, &epochs)?);
-    Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot })
+    Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot, metadata: None })
 }
 
 fn load_epochs(store: &dyn ObjectStore, repository: RepositoryId, root: &RootKey) -> Result<Vec<Epoch>> {
@@ -323,7 +346,7 @@ impl Repository {
             other => other?,
         }
         let keyring = Arc::new(Keyring::new(id, root, &[epoch])?);
-        Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot })
+        Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot, metadata: None })
     }
 
     /// The store.
@@ -364,6 +387,16 @@ impl Repository {
     /// The slot that it was opened with.
     pub fn slot(&self) -> SlotId {
         self.slot
+    }
+
+    /// Keeps trees, content lists and small objects at hand: only worth it for a remote store.
+    pub fn keep_at_hand(&mut self, cache: PackCache) {
+        self.metadata = Some(Arc::new(cache));
+    }
+
+    /// What is kept at hand; none for a store that needs no such thing.
+    pub fn at_hand(&self) -> Option<&Arc<PackCache>> {
+        self.metadata.as_ref()
     }
 
     /// The chunker, with its keyed gear table.

@@ -258,7 +258,7 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     if let Some(session) = &session {
         record.session(session.id());
     }
-    let opened = context.index.refresh(&**repository.store(), repository.keyring())?;
+    let opened = context.refresh()?;
     check_records(&opened)?;
     let (snapshots, _) = snapshots::list(repository)?;
     let mut damages = opened.damaged;
@@ -390,7 +390,7 @@ fn build(
 
 /// A reader for the parent's trees.
 fn blobs(context: &Context) -> BlobReader {
-    BlobReader::new(context.repository.clone(), context.index.clone(), PARENT_FRAMES_BYTES)
+    BlobReader::new(context.repository.clone(), context.index.clone(), PARENT_FRAMES_BYTES).walking()
 }
 
 fn start_failed(source: std::io::Error) -> Error {

@@ -4,8 +4,9 @@
 //! reads them through an [`Ahead`]: whoever knows what will be read asks for all of it side by side, and the reading
 //! finds the answers there, errors included. On a store that answers at once nothing is asked ahead.
 
-use super::error::{Error, Result};
 use super::Repository;
+use super::error::{Error, Result};
+use super::pack_cache::PackCache;
 use crate::base::side_by_side;
 use crate::store::{self, Area, Key, Listed, ObjectStore, Put, Upload};
 use std::collections::HashMap;
@@ -143,10 +144,10 @@ pub fn each_ahead(
 }
 
 /// Reads objects that never change under their names and calls `take` with what `open` makes of each, in their order.
-/// What is kept at hand is not read again, and what was read is kept: if `open` takes it, for nobody trusts a local
+/// What is kept in `cache` is not read again, and what was read is kept: if `open` takes it, for nobody trusts a local
 /// file. All that is kept of their area under other names is thrown away: `keys` are all that there are.
 pub fn each_kept<T>(
-    repository: &Repository,
+    (repository, cache): (&Repository, Option<&PackCache>),
     area: Area,
     keys: &[Key],
     limit_bytes: u64,
@@ -154,7 +155,7 @@ pub fn each_kept<T>(
     mut take: impl FnMut(&Key, Result<T>) -> Result<()>,
 ) -> Result<()> {
     let store = &**repository.store();
-    let Some(cache) = repository.at_hand() else {
+    let Some(cache) = cache else {
         return each_ahead(store, keys, limit_bytes, |store, key| {
             let object = store.get(key, limit_bytes).map_err(Error::from);
             take(key, object.and_then(|object| open(key, object)))
@@ -199,7 +200,12 @@ impl ObjectStore for Ahead<'_> {
 
     fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, store::Error> {
         let asked = self.answers().objects.remove(key);
-        asked.unwrap_or_else(|| self.store.get(key, limit_bytes))
+        match asked {
+            // It was asked for with another limit: the store says what is wrong with it.
+            Some(Ok(object)) if object.len() as u64 > limit_bytes => self.store.get(key, limit_bytes),
+            Some(answer) => answer,
+            None => self.store.get(key, limit_bytes),
+        }
     }
 
     fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, store::Error> {

@@ -8,22 +8,31 @@
 //! be expected, and what comes says what is beneath it.
 
 use super::Repository;
+use super::ahead::{is_remote, reads_at_once};
 use super::error::{Error, Result};
 use super::index::{Index, Marks, Place};
 use super::pack_cache::{PackCache, PackSizes, Piece};
-use super::pack_reader::{cut_blob, decode_frame, open_block_of, read_block, role_of};
+use super::pack_reader::{cut_blob, decode_frame, open_block_of, pack_key, read_block, role_of};
 use super::trees::{self, GetBlob};
-use crate::base::{BlobId, Kind, PackId};
+use crate::base::{BlobId, Kind, PackId, side_by_side};
 use crate::compress::Decompressor;
 use crate::format::pack::{BlobKind, MAX_CHAIN_DEPTH, Role};
 use crate::format::tree::TreePiece;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 /// The most frames decoded for one blob. Two bases each would allow 2^64 for the deepest chain; neighbours share
 /// theirs, so an honest chain needs a few hundred.
 const MAX_STEPS: usize = 4096;
+/// Bytes of blocks that are read ahead for bases.
+const MOST_BYTES_AHEAD: usize = 8 << 20;
+/// Chunks and bases that are looked up for that.
+const MOST_STEPS_AHEAD: usize = 2048;
+/// A gap that is read rather than left out: cheaper than another request.
+const GAP_BYTES: u64 = 64 << 10;
+/// What is read at once for bases has about so many bytes.
+const SPAN_BYTES: u64 = 2 << 20;
 /// Trees and lists that a reader remembers to come.
 const MOST_EXPECTED: usize = 4096;
 /// Pieces of packs that are read ahead at once.
@@ -74,6 +83,8 @@ pub struct BlobReader {
     sizes: PackSizes,
     /// What a walk will come to; none for a reader that does not walk.
     expected: Option<VecDeque<BlobId>>,
+    /// Sealed blocks that were read ahead.
+    ahead: HashMap<(PackId, u64), Vec<u8>>,
 }
 
 impl BlobReader {
@@ -89,6 +100,7 @@ impl BlobReader {
             steps: 0,
             sizes: PackSizes::default(),
             expected: None,
+            ahead: HashMap::new(),
         }
     }
 
@@ -113,6 +125,72 @@ impl BlobReader {
     pub fn read(&mut self, id: &BlobId) -> Result<BlobBytes> {
         self.steps = 0;
         self.read_at_depth(id, 0)
+    }
+
+    /// Reads ahead, several at once, the blocks in which these chunks and all their bases lie, as many as may be in
+    /// memory; which those are the index knows. Nothing is done where a store answers at once.
+    pub fn read_bases_ahead(&mut self, ids: &[BlobId]) -> Result<()> {
+        if !is_remote(&**self.repository.store()) {
+            return Ok(());
+        }
+        let mut wanted = self.blocks_of(ids)?;
+        // What was read ahead and is not needed makes room.
+        self.ahead.retain(|key, _| wanted.remove(key).is_some());
+        let mut spans: Vec<Span> = Vec::new();
+        for ((pack, offset), length) in wanted {
+            match spans.last_mut().filter(|span| span.takes(&pack, offset)) {
+                Some(span) => span.add(offset, length),
+                None => spans.push(Span { pack, offset, length: u64::from(length), blocks: vec![(offset, length)] }),
+            }
+        }
+        let store = &**self.repository.store();
+        let came = side_by_side(reads_at_once(store), &spans, |span| {
+            store.get_range(&pack_key(span.pack), span.offset, span.length as usize)
+        });
+        for (span, bytes) in spans.iter().zip(came) {
+            // A failure shows when the block is read by itself.
+            let Ok(bytes) = bytes else { continue };
+            for (offset, length) in &span.blocks {
+                let from = (offset - span.offset) as usize;
+                self.ahead.insert((span.pack, *offset), bytes[from..from + *length as usize].to_vec());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a place can be read without asking the store, its bases aside.
+    pub fn has_at_hand(&self, place: &Place) -> bool {
+        let key = (place.pack, place.block_offset);
+        self.frames.held.contains_key(&(place.pack, place.block_offset, place.frame_offset))
+            || self.blocks.held.contains_key(&key)
+            || self.ahead.contains_key(&key)
+    }
+
+    /// The blocks that have to be read for these chunks and their bases, with their lengths.
+    fn blocks_of(&self, ids: &[BlobId]) -> Result<BTreeMap<(PackId, u64), u32>> {
+        let mut wanted = BTreeMap::new();
+        let mut seen = HashSet::new();
+        let mut waiting: Vec<BlobId> = ids.iter().rev().copied().collect();
+        let mut bytes = 0;
+        while let Some(id) = waiting.pop() {
+            if !seen.insert(id) || seen.len() > MOST_STEPS_AHEAD {
+                continue;
+            }
+            let Some(place) = self.index.places(&id)?.into_iter().next() else { continue };
+            waiting.extend(place.chain.iter().flat_map(|chain| &chain.bases));
+            let key = (place.pack, place.block_offset);
+            let frame = (place.pack, place.block_offset, place.frame_offset);
+            if self.frames.held.contains_key(&frame) || self.blocks.held.contains_key(&key) {
+                continue;
+            }
+            if wanted.insert(key, place.block_length).is_none() {
+                bytes += place.block_length as usize;
+            }
+            if bytes >= MOST_BYTES_AHEAD {
+                break;
+            }
+        }
+        Ok(wanted)
     }
 
     fn read_at_depth(&mut self, id: &BlobId, depth: u32) -> Result<BlobBytes> {
@@ -140,8 +218,7 @@ impl BlobReader {
                     at_hand.forget(place.pack, pack_bytes, place.block_offset, u64::from(place.block_length));
                 }
                 self.frames.remove(&(place.pack, place.block_offset, place.frame_offset));
-                let key = (place.pack, place.block_offset);
-                self.blocks.put(key, Arc::new(read_block(&self.repository, place)?));
+                self.blocks.remove(&(place.pack, place.block_offset));
                 self.read_place(place, id, depth)
             }
             other => other,
@@ -188,7 +265,10 @@ impl BlobReader {
         if let Some(block) = self.blocks.get(&key) {
             return Ok(block);
         }
-        let sealed = self.sealed_at_hand(place)?;
+        let sealed = match self.ahead.remove(&key) {
+            Some(sealed) => Some(sealed),
+            None => self.sealed_at_hand(place)?,
+        };
         let block = match sealed {
             Some(sealed) => open_block_of(&self.repository, place, sealed)?,
             None => read_block(&self.repository, place)?,
@@ -223,12 +303,7 @@ impl BlobReader {
     }
 
     /// Adds the pieces that are missing for some of `ids` to `pieces`, as many as can be kept; gives what they are for.
-    fn missing(
-        &mut self,
-        at_hand: &PackCache,
-        ids: &[BlobId],
-        pieces: &mut BTreeSet<Piece>,
-    ) -> Result<Missing> {
+    fn missing(&mut self, at_hand: &PackCache, ids: &[BlobId], pieces: &mut BTreeSet<Piece>) -> Result<Missing> {
         let most = at_hand.ahead_bytes();
         let mut bytes: usize = pieces.iter().map(|piece| piece.length).sum();
         let mut waiting = Vec::new();
@@ -283,6 +358,26 @@ impl BlobReader {
         let read = self.read_place(place, id, 0);
         self.expected = expected;
         read
+    }
+}
+
+/// Blocks of one pack that are read at once.
+struct Span {
+    pack: PackId,
+    offset: u64,
+    length: u64,
+    blocks: Vec<(u64, u32)>,
+}
+
+impl Span {
+    fn takes(&self, pack: &PackId, offset: u64) -> bool {
+        let end = self.offset + self.length;
+        self.pack == *pack && offset >= end && offset - end <= GAP_BYTES && self.length < SPAN_BYTES
+    }
+
+    fn add(&mut self, offset: u64, length: u32) {
+        self.length = offset + u64::from(length) - self.offset;
+        self.blocks.push((offset, length));
     }
 }
 

@@ -27,15 +27,24 @@ pub fn list(repository: &Repository) -> Result<Readable<Run, RunId>> {
     let mut damaged = Vec::new();
     let limit_bytes = ObjectKind::Run.max_bytes() as u64;
     let open = |key: &Key, object| open(repository, key, object);
-    each_kept(repository, Area::Runs, &keys, limit_bytes, open, |key, run| {
-        match run {
-            Ok(run) => runs.push(run),
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) if error.kind() == Kind::Damaged => damaged.extend(key.name().parse().ok().map(|id| (id, error))),
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    })?;
+    each_kept(
+        (repository, repository.at_hand().map(|cache| &**cache)),
+        Area::Runs,
+        &keys,
+        limit_bytes,
+        open,
+        |key, run| {
+            match run {
+                Ok(run) => runs.push(run),
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) if error.kind() == Kind::Damaged => {
+                    damaged.extend(key.name().parse().ok().map(|id| (id, error)))
+                }
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        },
+    )?;
     runs.sort_by_key(|run| (run.begun_ns, run.id));
     Ok((runs, damaged))
 }

@@ -2,6 +2,7 @@
 
 use super::ahead::each_kept;
 use super::error::{Error, Result};
+use super::pack_cache::PackCache;
 use super::{Readable, Repository};
 use crate::base::{Kind, SnapshotId};
 use crate::format::envelope::{self, ObjectKind};
@@ -62,12 +63,21 @@ fn open(repository: &Repository, key: &Key, object: Vec<u8>) -> Result<Found> {
 pub fn each(
     repository: &Repository,
     names: &[SnapshotId],
+    take: impl FnMut(SnapshotId, Result<Found>) -> Result<()>,
+) -> Result<()> {
+    each_kept_in(repository, repository.at_hand().map(|cache| &**cache), names, take)
+}
+
+fn each_kept_in(
+    repository: &Repository,
+    cache: Option<&PackCache>,
+    names: &[SnapshotId],
     mut take: impl FnMut(SnapshotId, Result<Found>) -> Result<()>,
 ) -> Result<()> {
     let keys: Vec<Key> = names.iter().map(|id| Key::new(Area::Snapshots, id)).collect();
     let mut ids = names.iter();
     let open = |key: &Key, object| open(repository, key, object);
-    each_kept(repository, Area::Snapshots, &keys, limit_bytes(), open, |_, found| {
+    each_kept((repository, cache), Area::Snapshots, &keys, limit_bytes(), open, |_, found| {
         let id = ids.next().expect("as many answers as names");
         match found {
             Err(error) if error.kind() == Kind::NotFound => take(*id, Ok(Found::Gone)),
@@ -78,9 +88,18 @@ pub fn each(
 
 /// All snapshots in order of their time, and those that could not be read.
 pub fn list(repository: &Repository) -> Result<Readable<Snapshot, SnapshotId>> {
+    list_kept_in(repository, repository.at_hand().map(|cache| &**cache))
+}
+
+/// The same, read from the store alone: for who wants to know what is there.
+pub fn list_stored(repository: &Repository) -> Result<Readable<Snapshot, SnapshotId>> {
+    list_kept_in(repository, None)
+}
+
+fn list_kept_in(repository: &Repository, cache: Option<&PackCache>) -> Result<Readable<Snapshot, SnapshotId>> {
     let mut snapshots = Vec::new();
     let mut damaged = Vec::new();
-    each(repository, &names(repository)?, |id, found| {
+    each_kept_in(repository, cache, &names(repository)?, |id, found| {
         match found {
             Ok(Found::Snapshot(snapshot)) => snapshots.push(*snapshot),
             Ok(Found::Tombstone | Found::Gone) => {}

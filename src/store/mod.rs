@@ -276,13 +276,7 @@ pub trait ObjectStore: Send + Sync {
 
     /// Reads `length` bytes from `offset` and hands them on in pieces, in order, until `each` says that it has enough. A
     /// store that is paid by the request makes one of it, and nobody holds more of it in memory than a piece.
-    fn stream(
-        &self,
-        key: &Key,
-        offset: u64,
-        length: u64,
-        each: &mut dyn FnMut(&[u8]) -> bool,
-    ) -> Result<(), Error> {
+    fn stream(&self, key: &Key, offset: u64, length: u64, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
         let mut done = 0;
         while done < length {
             let step = (length - done).min(STREAM_PIECE_BYTES);
@@ -349,13 +343,7 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
         (**self).get_range(key, offset, length)
     }
 
-    fn stream(
-        &self,
-        key: &Key,
-        offset: u64,
-        length: u64,
-        each: &mut dyn FnMut(&[u8]) -> bool,
-    ) -> Result<(), Error> {
+    fn stream(&self, key: &Key, offset: u64, length: u64, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
         (**self).stream(key, offset, length, each)
     }
 

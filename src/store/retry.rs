@@ -152,13 +152,7 @@ impl ObjectStore for Retry {
         self.again(Operation::GetRange.verb(), || self.inner.get_range(key, offset, length))
     }
 
-    fn stream(
-        &self,
-        key: &Key,
-        offset: u64,
-        length: u64,
-        each: &mut dyn FnMut(&[u8]) -> bool,
-    ) -> Result<(), Error> {
+    fn stream(&self, key: &Key, offset: u64, length: u64, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
         // A further try goes on where the one before broke off.
         let mut done = 0;
         self.again(Operation::GetRange.verb(), || {

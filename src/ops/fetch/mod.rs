@@ -33,6 +33,7 @@ use crate::repo::index::{Index, Place};
 use crate::repo::pack_reader::{block_name, pack_key};
 use crate::repo::{Error, Repository};
 use plan::{Plan, Run, stretches};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,6 +51,8 @@ const STREAMERS: usize = 6;
 const TAKERS: usize = 3;
 /// Decoded frames that each reader keeps for bases.
 const BASE_FRAMES_BYTES: usize = 14 << 20;
+/// Blobs on bases whose blocks are read ahead together from a remote store.
+const BASES_AHEAD: usize = 24;
 /// Decoded frames that a taker keeps when it looks for other copies.
 const RETRY_FRAMES_BYTES: usize = 4 << 20;
 /// What content that is handed over costs besides its bytes.
@@ -222,7 +225,9 @@ impl<T: Send + 'static> Fetch<T> {
         }
         let on_bases = plan.on_bases.into_iter().map(Job::OnBases);
         match self.streams.is_some() {
-            true => stretches(plan.runs).into_iter().map(Job::Stream).chain(on_bases).try_for_each(|job| self.queue(job)),
+            true => {
+                stretches(plan.runs).into_iter().map(Job::Stream).chain(on_bases).try_for_each(|job| self.queue(job))
+            }
             false => plan.runs.into_iter().map(Job::Range).chain(on_bases).try_for_each(|job| self.queue(job)),
         }
     }
@@ -230,7 +235,7 @@ impl<T: Send + 'static> Fetch<T> {
     fn queue(&mut self, job: Job<T>) -> Result<()> {
         self.check()?;
         let entrance = match job {
-            Job::Stream(_) => &self.streams,
+            Job::Stream(_) | Job::Whole(_) if self.streams.is_some() => &self.streams,
             _ => &self.entrance,
         };
         if let Some(entrance) = entrance
@@ -356,7 +361,17 @@ fn read_on_bases<T>(
     wanted: Vec<Wanted<T>>,
     to_takers: &Sender<Message<T>>,
 ) {
-    for wanted in wanted {
+    let mut wanted = wanted.into_iter();
+    let mut group: VecDeque<Wanted<T>> = VecDeque::new();
+    loop {
+        if group.is_empty() {
+            group.extend(wanted.by_ref().take(BASES_AHEAD));
+            let ids: Vec<BlobId> = group.iter().map(|wanted| wanted.id).collect();
+            if let Err(error) = reader.read_bases_ahead(&ids) {
+                return shared.fail(error);
+            }
+        }
+        let Some(wanted) = group.pop_front() else { return };
         if shared.is_abandoned() {
             return;
         }

@@ -214,7 +214,7 @@ fn begin_outcome(context: &Context, options: &Options) -> Result<Outcome> {
 
 /// Brings the index up to date. A segment that cannot be read makes packs look unneeded that are not.
 fn refresh(context: &Context) -> Result<()> {
-    let opened = context.index.refresh(&**context.repository.store(), context.repository.keyring())?;
+    let opened = context.refresh()?;
     opened.damaged.first().map_or(Ok(()), |problem| Err(index_damaged(problem)))
 }
 

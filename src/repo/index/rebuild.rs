@@ -127,13 +127,7 @@ struct Rebuild<'a> {
 }
 
 impl Rebuild<'_> {
-    fn take(
-        &mut self,
-        id: PackId,
-        size_bytes: u64,
-        directory: Result<Directory>,
-        monitor: &dyn Monitor,
-    ) -> Result<()> {
+    fn take(&mut self, id: PackId, size_bytes: u64, directory: Result<Directory>, monitor: &dyn Monitor) -> Result<()> {
         let loaded = directory.and_then(|directory| self.contents.add_pack(id, size_bytes, &directory));
         match loaded {
             Ok(()) => self.rebuilt.packs += 1,

@@ -208,13 +208,7 @@ impl ObjectStore for S3 {
         })
     }
 
-    fn stream(
-        &self,
-        key: &Key,
-        offset: u64,
-        length: u64,
-        each: &mut dyn FnMut(&[u8]) -> bool,
-    ) -> Result<(), Error> {
+    fn stream(&self, key: &Key, offset: u64, length: u64, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
         let place = &self.place;
         if length == 0 {
             return Ok(());

@@ -6,7 +6,7 @@ use crate::vault::{Vault, back_up, backup_of, key, noise, prune_all, verify_all}
 use keepstone::base::monitor::Remember;
 use keepstone::base::{SnapshotId, Stop};
 use keepstone::format::snapshot::Snapshot;
-use keepstone::ops::{Context, browse, forget, select};
+use keepstone::ops::{Context, backup, browse, forget, select};
 use keepstone::repo::SealedRepository;
 use keepstone::store::{Area, Entry, ObjectStore, Operation, Record};
 use std::fs;
@@ -249,7 +249,7 @@ fn packs_that_prune_deleted_leave_the_cache() {
     let first = remote.back_up(&remote.open());
     let other = tempfile::tempdir().unwrap();
     remote.vault.hours(1);
-    let second = keepstone::ops::backup::backup(&remote.open(), &backup_of(other.path()));
+    let second = backup::backup(&remote.open(), &backup_of(other.path()));
     let second = second.unwrap().snapshot.unwrap().id;
     assert_eq!(remote.pieces().len(), 2);
     forget::remove(&remote.open(), first).unwrap();
@@ -298,4 +298,27 @@ fn of_a_repository_on_this_machine_nothing_is_kept() {
     for name in ["metadata", "objects"] {
         assert!(!remote.cache.path().join(name).exists(), "{name}");
     }
+}
+
+#[test]
+fn a_series_of_dumps_downloads_its_bases_once() {
+    let remote = Remote::new();
+    let mut dump = noise(1, 600_000);
+    let mut grown = Vec::new();
+    for night in 0..4u8 {
+        dump.chunks_mut(20_000).for_each(|part| part[100..140].fill(night));
+        remote.vault.write("dump.sql", &dump);
+        remote.vault.hours(1);
+        let before = crate::vault::bytes(&remote.vault.store, Area::Packs);
+        let options = backup::Options { base_cache_bytes: 64 << 20, ..backup_of(remote.vault.files.path()) };
+        backup::backup(&remote.open(), &options).unwrap();
+        grown.push(crate::vault::bytes(&remote.vault.store, Area::Packs) - before);
+        let downloads = remote.of_packs();
+        match night {
+            // The first versions of chunks lie in packs alone.
+            1 => assert!(!downloads.is_empty() && downloads.len() < 16, "{downloads:?}"),
+            _ => assert_eq!(downloads, Vec::<String>::new(), "night {night}"),
+        }
+    }
+    assert!(grown[1..].iter().all(|bytes| *bytes < 150_000), "{grown:?}");
 }

@@ -76,7 +76,11 @@ impl App {
     /// The same, and what it was opened with.
     pub fn repository_and_secret(&self) -> Result<(Repository, Brought)> {
         // First look whether there is one: nobody types a password in vain.
-        let sealed = self.sealed()?;
+        self.unlock(self.sealed()?)
+    }
+
+    /// A repository that was found, opened with the user's password or key.
+    pub fn unlock(&self, sealed: SealedRepository) -> Result<(Repository, Brought)> {
         let brought = secrets::unlock(&self.global)?;
         let repository = sealed.unlock(&brought.unlock, Clock::System)?;
         Ok((repository, brought))

@@ -234,7 +234,7 @@ class Keepstone:
         return {
             "first": backup,
             "unchanged": backup,
-            "list": self.run("ls", "latest", "-R"),
+            "list": self.run("ls", "latest"),
             "restore": self.run("restore", "latest:" + corpus, "--target", target),
             "check": self.run("verify", "--all"),
         }

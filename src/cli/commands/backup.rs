@@ -106,7 +106,7 @@ fn open(app: &App, given: &Backup) -> Result<Context> {
             app.context_of(repository)
         }
         Err(error) => Err(error),
-        Ok(_) => app.context(),
+        Ok(sealed) => app.context_of(app.unlock(sealed)?.0),
     }
 }
 

@@ -131,13 +131,12 @@ fn stream_all<T: Send + 'static>(
         return Ok(());
     }
     let left = cutting.left();
-    streamed.map_err(Error::from).or_else(|error| match is_damage(&error) {
-        true => {
+    if let Err(error) = streamed.map_err(Error::from) {
+        if is_damage(&error) {
             left.for_each(|run| read_range(shared, run, to_takers));
-            Err(error)
         }
-        false => Err(error),
-    })?;
+        return Err(error);
+    }
     if hasher.finish() == scan.pack.0 { Ok(()) } else { Err(altered(key)) }
 }
 

@@ -224,7 +224,13 @@ fn sample_config() -> Config {
         },
         reader_features: vec!["v1-draft".into()],
         writer_features: vec!["v1-draft".into()],
-        store: StoreConfig { put_if_absent: true, list_after_write: true, unknown: none() },
+        store: StoreConfig {
+            put_if_absent: true,
+            list_after_write: true,
+            range_reads: true,
+            skew_ms: Some(-250),
+            unknown: none(),
+        },
         revision: 1,
         unknown: none(),
     }

@@ -4,7 +4,7 @@
 //! the host's name and the folder.
 
 use super::program::{PASSWORD, Place};
-use super::servers::postgres;
+use super::servers::{postgres, seaweed};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -16,6 +16,9 @@ const HOST: &str = "web1";
 /// The servers of the section on databases, as the README calls them.
 const SHOP_SERVER: &str = "db1.example.org:5432";
 const SPARE_SERVER: &str = "spare.example.org:5432";
+
+/// The place in a bucket of the section on buckets.
+const BUCKET: &str = "s3:https://s3.example.org/vault/team";
 
 /// What lies in the database of that section.
 const SHOP: &str = "
@@ -69,6 +72,7 @@ fn the_outputs_in_the_readme_are_real() {
     let steps = steps(&readme);
     assert!(steps.len() > 8, "the README has examples: {}", steps.len());
     let servers = Servers::start();
+    let bucket = seaweed::server().map(|server| (server, server.place()));
     let mut last_code = 0;
     let mut differences = String::new();
     for step in steps {
@@ -76,8 +80,9 @@ fn the_outputs_in_the_readme_are_real() {
             "echo $?" => last_code.to_string(),
             // The section on databases is the last one.
             command if servers.is_none() && command.contains("SHOP") => break,
+            command if bucket.is_none() && command.contains(BUCKET) => continue,
             command => {
-                let (text, code) = run(&place, command, servers.as_ref());
+                let (text, code) = run(&place, command, servers.as_ref(), bucket.as_ref());
                 last_code = code;
                 text
             }
@@ -120,7 +125,11 @@ fn steps(readme: &str) -> Vec<Step> {
     steps
 }
 
-fn run(place: &Place, command: &str, servers: Option<&Servers>) -> (String, i32) {
+/// The server of a bucket, and the place in it that is [`BUCKET`] here.
+type InBucket = (&'static seaweed::Server, String);
+
+fn run(place: &Place, command: &str, servers: Option<&Servers>, bucket: Option<&InBucket>) -> (String, i32) {
+    let command = bucket.map_or(command.to_owned(), |(_, real)| command.replace(BUCKET, real));
     let program = Path::new(env!("CARGO_BIN_EXE_keepstone"));
     let path = std::env::var("PATH").unwrap_or_default();
     let output = Command::new("sh")
@@ -132,12 +141,14 @@ fn run(place: &Place, command: &str, servers: Option<&Servers>) -> (String, i32)
         .env("KEEPSTONE_PASSWORD", PASSWORD)
         .env("KEEPSTONE_CACHE_DIR", place.path("cache"))
         .envs(servers.iter().flat_map(|servers| servers.environment()))
+        .envs(bucket.iter().flat_map(|(server, _)| server.environment()))
         .output()
         .unwrap();
     let folder = place.path("").canonicalize().unwrap();
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let text = String::from_utf8_lossy(&output.stdout).replace(folder.to_str().unwrap(), FOLDER);
     let text = servers.map_or(text.clone(), |servers| servers.rename(&text));
+    let text = bucket.map_or(text.clone(), |(_, real)| text.replace(real, BUCKET));
     let words = |line: &str| {
         let words = line
             .split(' ')

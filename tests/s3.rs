@@ -1,8 +1,39 @@
 //! Repositories in buckets of a real S3 server, through the program.
 
+mod faults;
+mod looks;
+mod rights;
+mod wrong;
+
 use crate::program::{CHEAP, Place, Run};
 use crate::servers::seaweed::{self, READER_KEY, Server};
 use std::fs;
+
+/// A place for a repository in a bucket, perhaps behind a proxy.
+struct Bucket {
+    server: &'static Server,
+    /// As `-r` takes it.
+    place: String,
+}
+
+impl Bucket {
+    fn at(server: &'static Server, place: String) -> Bucket {
+        Bucket { server, place }
+    }
+
+    fn run(&self, place: &Place, args: &[&str]) -> Run {
+        self.run_as(place, args, &[])
+    }
+
+    fn run_as(&self, place: &Place, args: &[&str], changed: &[(&str, &str)]) -> Run {
+        run_as(place, self.server, &self.place, args, changed)
+    }
+
+    /// How many snapshots are there.
+    fn snapshots(&self, place: &Place) -> usize {
+        snapshots(&self.run(place, &["snapshots", "--json"]))
+    }
+}
 
 /// Runs with a repository in a bucket.
 fn run(place: &Place, server: &Server, repository: &str, args: &[&str]) -> Run {

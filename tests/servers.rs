@@ -2,6 +2,7 @@
 //! never run as root.
 
 pub mod postgres;
+pub mod proxy;
 pub mod seaweed;
 
 use keepstone::base::{Secret, Stop};

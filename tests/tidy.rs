@@ -41,8 +41,10 @@ const DOORS: &[(&str, &[&str])] = &[
     ("aws_config", &["store/s3"]),
     ("aws_sdk_s3", &["store/s3"]),
     ("aws_smithy_http_client", &["store/s3"]),
+    ("aws_types", &["store/s3"]),
     ("backon", &["ops/backup/limits", "store/retry"]),
     ("blake3", &["crypto"]),
+    ("bytes", &["store/s3"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("fastcdc", &["chunk"]),
@@ -50,6 +52,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("futures_util", &["db", "source/postgres", "target/postgres"]),
     ("getrandom", &["base/random.rs"]),
     ("hpke", &["crypto"]),
+    ("http_body", &["store/s3"]),
     ("indicatif", &["cli"]),
     // Everybody else says `base::Timestamp`.
     ("jiff", &["base/clock.rs", "cli"]),

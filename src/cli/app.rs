@@ -44,7 +44,7 @@ impl App {
         let path = self.global.repository.as_deref().filter(|path| !path.as_os_str().is_empty());
         let path = path
             .ok_or_else(|| Error::usage("which repository? Give -r FOLDER, or -r s3:…, or set KEEPSTONE_REPOSITORY"))?;
-        Location::parse(path, self.global.allow_plain_http)
+        Location::parse(path, self.global.s3.allow_plain_http)
     }
 
     /// Whether the repository is a folder of this machine.
@@ -76,11 +76,11 @@ impl App {
     /// The same, and what it was opened with.
     pub fn repository_and_secret(&self) -> Result<(Repository, Brought)> {
         // First look whether there is one: nobody types a password in vain.
-        self.unlock(self.sealed()?)
+        self.unlocked(self.sealed()?)
     }
 
-    /// A repository that was found, opened with the user's password or key.
-    pub fn unlock(&self, sealed: SealedRepository) -> Result<(Repository, Brought)> {
+    /// A repository that was found, opened with the user's password or key, and what it was opened with.
+    pub fn unlocked(&self, sealed: SealedRepository) -> Result<(Repository, Brought)> {
         let brought = secrets::unlock(&self.global)?;
         let repository = sealed.unlock(&brought.unlock, Clock::System)?;
         Ok((repository, brought))
@@ -143,20 +143,16 @@ impl App {
     pub fn command(&self, words: &str) -> String {
         let mut text = human::shell_word(&program());
         let from_environment = env::var_os("KEEPSTONE_REPOSITORY").map(PathBuf::from) == self.global.repository;
-        let region = self.global.s3_region.as_ref().map(PathBuf::from);
         let given = [
             ("-r", self.global.repository.as_ref().filter(|_| !from_environment)),
-            ("--s3-region", region.as_ref().filter(|_| env::var_os("KEEPSTONE_S3_REGION").is_none())),
-            ("--s3-ca", self.global.s3_ca.as_ref().filter(|_| env::var_os("KEEPSTONE_S3_CA").is_none())),
             ("--password-file", self.global.password_file.as_ref()),
             ("--key-file", self.global.key_file.as_ref()),
         ];
-        for (flag, value) in given {
-            if let Some(value) = value {
-                text.push_str(&format!(" {flag} {}", human::shell_word(&value.to_string_lossy())));
-            }
+        let given = given.into_iter().filter_map(|(flag, value)| Some((flag, value?.to_string_lossy().into_owned())));
+        for (flag, value) in given.chain(self.global.s3.words()) {
+            text.push_str(&format!(" {flag} {}", human::shell_word(&value)));
         }
-        if self.global.allow_plain_http {
+        if self.global.s3.allow_plain_http {
             text.push_str(" --allow-plain-http");
         }
         format!("{text} {words}")

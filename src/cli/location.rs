@@ -1,10 +1,13 @@
 //! Where the repository is: a folder or a place in a bucket, and how its store is opened.
 
 use super::app::App;
+use super::args::Switch;
 use super::error::{Error, Result};
 use crate::base::Kind;
 use crate::repo;
-use crate::store::{Local, ObjectStore, Retried, Retry, S3, S3Address, S3Settings};
+use crate::store::{
+    Limits, Local, ObjectStore, Retried, Retry, S3, S3Address, S3ObjectSettings, S3Settings, TRIES, Throttle,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,7 +54,7 @@ impl Location {
                 Err(error) if error.kind() == Kind::NoRepository => {
                     Err(repo::Error::NoRepository(path.display().to_string()).into())
                 }
-                other => Ok(Arc::new(other?)),
+                other => Ok(folder(app, other?)),
             },
             Location::Bucket(address) => bucket(app, address),
         }
@@ -60,30 +63,54 @@ impl Location {
     /// Opens the store of a repository that is to be made.
     pub fn create(&self, app: &App) -> Result<Arc<dyn ObjectStore>> {
         match self {
-            Location::Folder(path) => Ok(Arc::new(Local::create(path)?)),
+            Location::Folder(path) => Ok(folder(app, Local::create(path)?)),
             Location::Bucket(address) => bucket(app, address),
         }
     }
 }
 
+fn limits(app: &App) -> Limits {
+    Limits { upload: app.global.s3.limit_upload, download: app.global.s3.limit_download }
+}
+
+/// The store of a folder, which may lie on another machine: with its limits, if there are any.
+fn folder(app: &App, store: Local) -> Arc<dyn ObjectStore> {
+    match limits(app) {
+        Limits { upload: None, download: None } => Arc::new(store),
+        limits => Arc::new(Throttle::new(store, limits, app.stop.clone())),
+    }
+}
+
 /// A store that asks again when a fault may pass, and says so.
 fn bucket(app: &App, address: &S3Address) -> Result<Arc<dyn ObjectStore>> {
-    let global = &app.global;
+    let given = &app.global.s3;
     let settings = S3Settings {
-        region: global.s3_region.clone(),
-        authorities: global.s3_ca.clone(),
+        region: given.s3_region.clone(),
+        authorities: given.s3_ca.clone(),
         keys: None,
-        pack_class: global.s3_storage_class.clone(),
+        path_style: given.s3_path_style.map(|switch| switch == Switch::On),
+        checksums: given.s3_checksums.map(Into::into),
+        tries: given.s3_tries,
+        connections: given.s3_connections.map(usize::from),
+        limits: limits(app),
+        plain_http: given.allow_plain_http,
         spool: app.spool()?,
+        objects: S3ObjectSettings {
+            pack_class: given.s3_storage_class.clone(),
+            tags: given.s3_tag.clone(),
+            encryption: given.s3_encryption.clone(),
+            lock: given.s3_object_lock,
+        },
     };
     let (one, other) = (app.look.clone(), app.look.clone());
     let store = S3::open(address.clone(), &settings, app.stop.clone(), move |retried| one.note(&told(retried)))?;
-    Ok(Arc::new(Retry::new(store, app.stop.clone(), move |retried| other.note(&told(retried)))))
+    let retry = Retry::new(store, app.stop.clone(), move |retried| other.note(&told(retried)));
+    Ok(Arc::new(retry.trying(given.s3_tries.unwrap_or(TRIES))))
 }
 
 fn told(retried: &Retried<'_>) -> String {
-    let Retried { tries, wait, error, .. } = retried;
-    format!("{error}: try {} follows in {:.1} s", tries + 1, wait.as_secs_f64())
+    let Retried { tries, of, wait, error, .. } = retried;
+    format!("{error}: try {} of {of} follows in {:.1} s", tries + 1, wait.as_secs_f64())
 }
 
 #[cfg(test)]

@@ -50,6 +50,10 @@ record! {
         1 => put_if_absent: bool,
         /// A listing shows everything stored before it began.
         2 => list_after_write: bool,
+        /// A part of an object can be read.
+        3 => range_reads: bool,
+        /// How far the store's clock was ahead of the maker's, in milliseconds; none if the store did not tell.
+        4 => skew_ms: Option<i64>,
     }
 }
 
@@ -156,7 +160,13 @@ mod tests {
             chunker,
             reader_features: vec!["reader".into()],
             writer_features: vec!["writer".into()],
-            store: StoreConfig { put_if_absent: true, list_after_write: false, unknown: Unknown::none() },
+            store: StoreConfig {
+                put_if_absent: true,
+                list_after_write: false,
+                range_reads: true,
+                skew_ms: Some(-3),
+                unknown: Unknown::none(),
+            },
             revision: 1,
             unknown,
         }

@@ -191,7 +191,9 @@ fn plan(
         groups.entry(GroupKey::of(&snapshot, group_by)).or_default().push(snapshot);
     }
     let now_ns = context.repository.now_ns();
-    let decided = groups.into_iter().map(|(key, group)| (key, retention::decide(group, policy, zone, now_ns)));
+    let receipts = snapshots::receipts(&context.repository)?;
+    let decide = |group| retention::decide(group, &receipts, policy, zone, now_ns);
+    let decided = groups.into_iter().map(|(key, group)| (key, decide(group)));
     decided.map(|(key, decisions)| split(key, decisions)).collect()
 }
 

@@ -5,10 +5,17 @@
 //! While a rule has not used up its count, it keeps the oldest snapshot of the group too, so that a young repository
 //! grows into its policy instead of losing its beginning. Whatever the policy says, the newest complete snapshot of
 //! a group stays, and what claims to come from the future neither goes nor pushes others out.
+//!
+//! Times are claims of whoever made a snapshot; when the store received it is not. What claims a time after its receipt
+//! counts by its receipt. What claims one well after it or well before may be an old backup that somebody brought in, or
+//! an attempt to be the newest of every day there ever was: it is decided with the others, and then the others once more
+//! without it, so that it costs none of them its place.
 
+use crate::base::SnapshotId;
 use crate::base::clock::{Span, TimeZone, Timestamp, Zoned};
 use crate::format::cbor::Bytes;
 use crate::format::snapshot::Snapshot;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -242,42 +249,84 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Adds a reason, unless it is there already.
+    fn keep(&mut self, reason: Reason) {
+        if !self.reasons.contains(&reason) {
+            self.reasons.push(reason);
+        }
+    }
+
     /// Whether a rule of the policy keeps it, rather than our own caution alone.
     pub fn by_policy(&self) -> bool {
         self.reasons.iter().any(|reason| !matches!(reason, Reason::NewestComplete | Reason::Future))
     }
 }
 
-/// The time that counts for a snapshot, nanoseconds since 1970: the one it stands for, unless that is well after the
-/// repository received it. A wrong clock or a mistyped `--time` must not make it the newest for years.
-pub fn standing_ns(snapshot: &Snapshot) -> i64 {
-    let received_ns = snapshot.received_ns;
-    if received_ns > 0 && snapshot.time_ns > received_ns.saturating_add(DOUBT_NS) {
-        received_ns
-    } else {
-        snapshot.time_ns
+/// When the store received each snapshot, nanoseconds since 1970 by the store's clock.
+pub type Receipts = BTreeMap<SnapshotId, i64>;
+
+/// The time that counts for a snapshot, nanoseconds since 1970: the one it stands for, unless that is after the store
+/// received it. A wrong clock or a mistyped `--time` must not make it the newest for years. Without a receipt the
+/// snapshot's own word is taken, with a day's allowance for clocks.
+fn standing_ns(snapshot: &Snapshot, receipts: &Receipts) -> i64 {
+    match received_ns(snapshot, receipts) {
+        Some(received_ns) => snapshot.time_ns.min(received_ns),
+        None if claims_future(snapshot) => snapshot.received_ns,
+        None => snapshot.time_ns,
     }
 }
 
+fn claims_future(snapshot: &Snapshot) -> bool {
+    snapshot.received_ns > 0 && snapshot.time_ns > snapshot.received_ns.saturating_add(DOUBT_NS)
+}
+
+fn received_ns(snapshot: &Snapshot, receipts: &Receipts) -> Option<i64> {
+    receipts.get(&snapshot.id).copied().filter(|received_ns| *received_ns > 0)
+}
+
+/// Whether it claims another time than that of its receipt.
+fn is_doubtful(snapshot: &Snapshot, receipts: &Receipts) -> bool {
+    let received_ns = received_ns(snapshot, receipts).unwrap_or(snapshot.received_ns);
+    snapshot.time_ns.abs_diff(received_ns) > DOUBT_NS as u64
+}
+
 /// Decides for the snapshots of one group, newest first.
-pub fn decide(snapshots: Vec<Snapshot>, policy: &Policy, zone: &TimeZone, now_ns: i64) -> Vec<Decision> {
+pub fn decide(
+    snapshots: Vec<Snapshot>,
+    receipts: &Receipts,
+    policy: &Policy,
+    zone: &TimeZone,
+    now_ns: i64,
+) -> Vec<Decision> {
     let mut decisions: Vec<Decision> =
         snapshots.into_iter().map(|snapshot| Decision { snapshot, reasons: Vec::new() }).collect();
-    let age = |snapshot: &Snapshot| (standing_ns(snapshot), snapshot.received_ns, snapshot.id);
-    decisions.sort_by_key(|decision| std::cmp::Reverse(age(&decision.snapshot)));
-    let known = decisions.partition_point(|one| standing_ns(&one.snapshot) > now_ns.saturating_add(DOUBT_NS));
+    let age = |one: &Decision| (standing_ns(&one.snapshot, receipts), one.snapshot.received_ns, one.snapshot.id);
+    decisions.sort_by_key(|decision| std::cmp::Reverse(age(decision)));
+    let is_future = |one: &Decision| standing_ns(&one.snapshot, receipts) > now_ns.saturating_add(DOUBT_NS);
+    let known = decisions.partition_point(is_future);
     let (future, past) = decisions.split_at_mut(known);
     future.iter_mut().for_each(|decision| decision.reasons.push(Reason::Future));
-    let times: Vec<Zoned> = past.iter().map(|decision| zoned(standing_ns(&decision.snapshot), zone)).collect();
-    for (rule, count) in policy.counts() {
-        count_down(past, &times, rule, count);
-    }
-    for (rule, period) in policy.periods() {
-        keep_within(past, &times, rule, period);
+    let mut past: Vec<&mut Decision> = past.iter_mut().collect();
+    apply(&mut past, receipts, policy, zone);
+    let all = past.len();
+    past.retain(|one| !is_doubtful(&one.snapshot, receipts));
+    if past.len() < all {
+        apply(&mut past, receipts, policy, zone);
     }
     keep_tagged(&mut decisions, policy);
     keep_newest_complete(&mut decisions);
     decisions
+}
+
+/// Says of each whether a rule keeps it, as if there were no others.
+fn apply(decisions: &mut [&mut Decision], receipts: &Receipts, policy: &Policy, zone: &TimeZone) {
+    let times: Vec<Zoned> = decisions.iter().map(|one| zoned(standing_ns(&one.snapshot, receipts), zone)).collect();
+    for (rule, count) in policy.counts() {
+        count_down(decisions, &times, rule, count);
+    }
+    for (rule, period) in policy.periods() {
+        keep_within(decisions, &times, rule, period);
+    }
 }
 
 fn zoned(time_ns: i64, zone: &TimeZone) -> Zoned {
@@ -285,7 +334,7 @@ fn zoned(time_ns: i64, zone: &TimeZone) -> Zoned {
     timestamp.to_zoned(zone.clone())
 }
 
-fn count_down(decisions: &mut [Decision], times: &[Zoned], rule: Rule, count: u32) {
+fn count_down(decisions: &mut [&mut Decision], times: &[Zoned], rule: Rule, count: u32) {
     let mut left = count;
     let mut before = None;
     let oldest = decisions.len().saturating_sub(1);
@@ -295,25 +344,25 @@ fn count_down(decisions: &mut [Decision], times: &[Zoned], rule: Rule, count: u3
         }
         let bucket = Some(rule.bucket(time, place));
         if bucket != before {
-            decision.reasons.push(Reason::Counted(rule));
+            decision.keep(Reason::Counted(rule));
             before = bucket;
             if left != UNLIMITED {
                 left -= 1;
             }
         } else if place == oldest {
-            decision.reasons.push(Reason::Oldest(rule));
+            decision.keep(Reason::Oldest(rule));
         }
     }
 }
 
-fn keep_within(decisions: &mut [Decision], times: &[Zoned], rule: Rule, period: Period) {
+fn keep_within(decisions: &mut [&mut Decision], times: &[Zoned], rule: Rule, period: Period) {
     let Some(newest) = times.first() else { return };
     let since = period.before(newest);
     let mut before = None;
     for (place, (decision, time)) in decisions.iter_mut().zip(times).enumerate() {
         let bucket = Some(rule.bucket(time, place));
         if time.timestamp() >= since && bucket != before {
-            decision.reasons.push(Reason::Within(rule));
+            decision.keep(Reason::Within(rule));
             before = bucket;
         }
     }
@@ -486,7 +535,7 @@ mod tests {
     /// The times of what stays, newest first, with the reasons.
     fn kept(times: &[&str], policy: &Policy, zone: &TimeZone) -> Vec<(String, String)> {
         let snapshots = times.iter().enumerate().map(|(number, time)| snapshot(number as u64, time)).collect();
-        let decisions = decide(snapshots, policy, zone, at(NOW));
+        let decisions = decide(snapshots, &Receipts::new(), policy, zone, at(NOW));
         let stays = decisions.iter().filter(|decision| !decision.reasons.is_empty());
         stays
             .map(|decision| {
@@ -574,7 +623,7 @@ mod tests {
         for turn in 0..4 {
             let mut turned = snapshots.clone();
             turned.rotate_left(turn);
-            let decisions = decide(turned, &policy, &TimeZone::UTC, at(NOW));
+            let decisions = decide(turned, &Receipts::new(), &policy, &TimeZone::UTC, at(NOW));
             assert_eq!(decisions[0].snapshot.id, snapshots[3].id);
             assert_eq!(decisions.iter().filter(|decision| !decision.reasons.is_empty()).count(), 1);
         }
@@ -587,7 +636,7 @@ mod tests {
         let wrong_clock = snapshot(3, "2099-01-01T00:00:00Z");
         let policy = Policy { keep_last: 1, ..Policy::default() };
         let all = vec![good.clone(), mistyped.clone(), wrong_clock.clone()];
-        let decisions = decide(all, &policy, &TimeZone::UTC, at(NOW));
+        let decisions = decide(all, &Receipts::new(), &policy, &TimeZone::UTC, at(NOW));
         let reasons_of = |snapshot: &Snapshot| {
             decisions.iter().find(|one| one.snapshot.id == snapshot.id).map(|one| one.reasons.clone()).unwrap()
         };
@@ -596,12 +645,65 @@ mod tests {
         assert_eq!(reasons_of(&wrong_clock), [Reason::Future]);
     }
 
+    /// Thirty honest nights, and what `claim` makes of snapshots that were received in the last of them.
+    fn nights_and_intruders(claims: &[&str]) -> (Vec<Snapshot>, Receipts) {
+        let night = |number: u64| snapshot(number, &format!("2025-03-{number:02}T02:00:00Z"));
+        let mut all: Vec<Snapshot> = (1..=30).map(night).collect();
+        let mut receipts: Receipts = all.iter().map(|night| (night.id, night.time_ns)).collect();
+        for (number, claim) in claims.iter().enumerate() {
+            // Whatever such a writer says of its receipt is sealed with the rest.
+            let intruder = snapshot(100 + number as u64, claim);
+            receipts.insert(intruder.id, at("2025-03-30T03:00:00Z"));
+            all.push(intruder);
+        }
+        (all, receipts)
+    }
+
+    fn honest_kept(all: &[Snapshot], receipts: &Receipts, policy: &Policy) -> BTreeSet<SnapshotId> {
+        let decisions = decide(all.to_vec(), receipts, policy, &TimeZone::UTC, at("2025-03-31T00:00:00Z"));
+        let kept = decisions.iter().filter(|one| !one.reasons.is_empty()).map(|one| one.snapshot.id);
+        kept.filter(|id| id.0[15] < 100).collect()
+    }
+
+    #[test]
+    fn what_claims_impossible_times_costs_no_honest_snapshot_its_place() {
+        // The newest of each day that is over for more than a day, the oldest of all, and times to come.
+        let mut claims: Vec<String> = (1..=28).map(|day| format!("2025-03-{day:02}T23:59:59Z")).collect();
+        claims.extend(["1999-01-01T00:00:00Z", "2025-04-05T00:00:00Z", "2099-01-01T00:00:00Z"].map(str::to_owned));
+        let claims: Vec<&str> = claims.iter().map(String::as_str).collect();
+        let (alone, receipts_alone) = nights_and_intruders(&[]);
+        let (crowd, receipts) = nights_and_intruders(&claims);
+        for policy in [
+            Policy { keep_last: 7, ..Policy::default() },
+            Policy { keep_daily: 7, ..Policy::default() },
+            Policy { keep_weekly: 4, keep_hourly: 3, ..Policy::default() },
+            Policy { keep_daily: 40, ..Policy::default() },
+            Policy { keep_within: Some("6d".parse().unwrap()), ..Policy::default() },
+            Policy { keep_within_weekly: Some("1m".parse().unwrap()), ..Policy::default() },
+        ] {
+            let without = honest_kept(&alone, &receipts_alone, &policy);
+            let with = honest_kept(&crowd, &receipts, &policy);
+            assert!(with.is_superset(&without), "{policy:?}: {with:?} {without:?}");
+        }
+    }
+
+    #[test]
+    fn old_backups_that_were_brought_in_are_kept_and_dropped_as_a_policy_says() {
+        let (mut all, mut receipts) = nights_and_intruders(&[]);
+        // All of them were copied here yesterday, and say so.
+        receipts.values_mut().for_each(|received_ns| *received_ns = at("2025-05-01T00:00:00Z"));
+        all.iter_mut().for_each(|night| night.received_ns = at("2025-05-01T00:00:00Z"));
+        let weekly = Policy { keep_weekly: 2, keep_last: 1, ..Policy::default() };
+        let kept = honest_kept(&all, &receipts, &weekly);
+        assert_eq!(kept.iter().map(|id| id.0[15]).collect::<Vec<_>>(), [23, 30]);
+    }
+
     #[test]
     fn the_newest_complete_snapshot_stays_when_only_partial_ones_came_after_it() {
         let complete = snapshot(1, "2025-03-01T00:00:00Z");
         let partial = Snapshot { partial: true, ..snapshot(2, "2025-03-02T00:00:00Z") };
         let policy = Policy { keep_last: 1, ..Policy::default() };
-        let decisions = decide(vec![complete, partial], &policy, &TimeZone::UTC, at(NOW));
+        let decisions = decide(vec![complete, partial], &Receipts::new(), &policy, &TimeZone::UTC, at(NOW));
         assert_eq!(decisions[0].reasons, [Reason::Counted(Rule::Last)]);
         assert_eq!(decisions[1].reasons, [Reason::NewestComplete]);
     }
@@ -615,7 +717,13 @@ mod tests {
         assert!(!has_tags(&tagged, &list("a,c")) && !has_tags(&tagged, &[]) && !has_tags(&tagged, &list("")));
         assert!(has_tags(&snapshot(2, "2025-03-01T00:00:00Z"), &list("")));
         let policy = Policy { keep_tags: vec![list("a,b")], ..Policy::default() };
-        let decisions = decide(vec![tagged, snapshot(3, "2025-03-05T00:00:00Z")], &policy, &TimeZone::UTC, at(NOW));
+        let decisions = decide(
+            vec![tagged, snapshot(3, "2025-03-05T00:00:00Z")],
+            &Receipts::new(),
+            &policy,
+            &TimeZone::UTC,
+            at(NOW),
+        );
         assert_eq!(decisions[0].reasons, [Reason::NewestComplete]);
         assert_eq!(decisions[1].reasons, [Reason::Tagged(list("a,b"))]);
     }
@@ -671,7 +779,8 @@ mod tests {
                             Some(Period { days: more + 1, ..Period::default() }.max(policy.keep_within))
                     }
                 }
-                let decisions = decide(snapshots.clone(), &policy, &zone("America/New_York"), at(NOW));
+                let decisions =
+                    decide(snapshots.clone(), &Receipts::new(), &policy, &zone("America/New_York"), at(NOW));
                 assert_eq!(decisions.len(), snapshots.len(), "seed {seed}");
                 let kept: BTreeSet<_> =
                     decisions.iter().filter(|one| one.by_policy()).map(|one| one.snapshot.id).collect();

@@ -28,10 +28,10 @@ pub struct Depot {
 
 impl Depot {
     pub fn new() -> Depot {
-        let store = Arc::new(Memory::new());
+        let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
+        let store = Arc::new(Memory::with_clock(clock.clone()));
         let secret = generate_key_file().expose().as_bytes().to_vec();
         let sizes = Sizes::new(4 << 10, 16 << 10, 64 << 10).unwrap();
-        let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
         let unlock = Unlock::KeyFile(Secret::new(secret.clone()));
         let repository =
             Repository::create(store.clone(), sizes, &unlock, GuardKind::KeyFile, "test", clock.clone()).unwrap();

@@ -33,7 +33,7 @@ use crate::format::cbor::{Cbor, Unknown};
 use crate::format::config::{self, ChunkerConfig, Config, StoreConfig, StoredConfig};
 use crate::format::envelope::{self, ObjectKind};
 use crate::format::keys::{Epoch, MAX_EPOCH_BYTES, MAX_SLOT_BYTES};
-use crate::store::{Area, Key, ObjectStore, Put};
+use crate::store::{Area, Key, ObjectStore, Put, probe};
 use ahead::{Ahead, Answers};
 use copies::{Mended, Verdict};
 use pack_cache::PackCache;
@@ -152,7 +152,10 @@ impl SealedRepository {
         let feature = configs.first().and_then(unknown);
         let mut configs = configs.into_iter().filter(|stored| unknown(stored).is_none());
         match configs.next() {
-            Some(config) => Ok(SealedRepository { store, config, copy: configs.next(), ahead }),
+            Some(config) => {
+                store.introduce(config.config.repository, config.config.store.put_if_absent);
+                Ok(SealedRepository { store, config, copy: configs.next(), ahead })
+            }
             None => Err(Error::Feature { location: store.location(), feature: feature.unwrap_or_default() }),
         }
     }
@@ -335,12 +338,15 @@ impl Repository {
             }
         }
         let id = RepositoryId(random::bytes());
+        store.introduce(id, true);
+        let honoured = probe(&*store, &clock)?;
+        store.introduce(id, honoured.put_if_absent);
         let root = RootKey::generate();
         let created_ns = clock.now().as_nanosecond() as i64;
         let epoch = keyring::new_epoch(&root, None, created_ns)?;
         save_epoch(&*store, id, &root, &epoch)?;
         let slot = slots::add(&*store, id, &root, unlock, guard, label, &clock)?;
-        let config = new_config(id, created_ns, sizes, probe(&*store)?);
+        let config = new_config(id, created_ns, sizes, honoured);
         match write_twice(&*store, &config_key(), &config::encode(&config, &root)) {
             Err(Error::Damaged { .. }) => return Err(Error::AlreadyThere(store.location())),
             other => other?,
@@ -372,6 +378,12 @@ impl Repository {
     /// The clock.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Whether of several machines that put the same name at once exactly one succeeds: found out when the repository
+    /// was made, or since. Without that only one may prune, and nobody else may be at work meanwhile.
+    pub fn puts_are_atomic(&self) -> bool {
+        self.config.store.put_if_absent && self.store.puts_are_atomic()
     }
 
     /// Nanoseconds since 1970, now.
@@ -441,19 +453,22 @@ fn new_config(repository: RepositoryId, created_ns: i64, sizes: Sizes, store: St
     }
 }
 
-/// Tries what the store honours: put-if-absent and listing what was just written.
-fn probe(store: &dyn ObjectStore) -> Result<StoreConfig> {
-    let name = format!("probe-{}", crate::base::ids::to_hex(&random::bytes::<8>()));
-    let key = Key::new(Area::Sessions, &name);
-    let first = store.put(&key, b"first")?;
-    let second = store.put(&key, b"second")?;
-    let kept = store.get(&key, 64)? == b"first";
-    let mut listed = false;
-    store.list(Area::Sessions, &mut |entry| listed |= entry.name == name)?;
-    store.delete(&key)?;
+/// Tries what the store honours. Refuses one whose clock differs too much from ours.
+fn probe(store: &dyn ObjectStore, clock: &Clock) -> Result<StoreConfig> {
+    let found = probe::probe(store, clock)?;
+    if let Some(skew_ms) = found.skew_ms.filter(|skew_ms| probe::is_skewed(*skew_ms)) {
+        let (place, remedy) = (store.location(), probe::CLOCK_REMEDY);
+        let ahead = if skew_ms > 0 { "ahead of" } else { "behind" };
+        let seconds = skew_ms.unsigned_abs() / 1000;
+        return Err(Error::Refused(format!(
+            "cannot use {place}: its clock is {seconds} s {ahead} this machine's; {remedy}. Nothing was made"
+        )));
+    }
     Ok(StoreConfig {
-        put_if_absent: first == Put::Stored && second == Put::Existed && kept && store.puts_are_atomic(),
-        list_after_write: listed,
+        put_if_absent: found.put_if_absent,
+        list_after_write: found.list_after_write,
+        range_reads: found.range_reads,
+        skew_ms: found.skew_ms,
         unknown: Unknown::none(),
     })
 }

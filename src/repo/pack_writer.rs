@@ -19,6 +19,9 @@ use std::sync::Arc;
 pub const TARGET_BYTES: u64 = 32 << 20;
 /// The most that a pack grows to.
 pub const MAX_TARGET_BYTES: u64 = 256 << 20;
+/// Every store takes a pack at once, also when its last block and its directory come on top: no store needs uploads in
+/// parts, and none can be left half done.
+const _: () = assert!(2 * MAX_TARGET_BYTES <= crate::store::MAX_PUT_BYTES);
 /// About what a blob takes in a directory, marks and frame included.
 const DIRECTORY_ENTRY_BYTES: u64 = 80;
 

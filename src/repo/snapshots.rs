@@ -8,6 +8,7 @@ use crate::base::{Kind, SnapshotId};
 use crate::format::envelope::{self, ObjectKind};
 use crate::format::snapshot::{Snapshot, Tombstone};
 use crate::store::{Area, Key};
+use std::collections::BTreeMap;
 
 /// What lies under a snapshot's name.
 pub enum Found {
@@ -25,6 +26,16 @@ pub fn names(repository: &Repository) -> Result<Vec<SnapshotId>> {
     repository.store().list(Area::Snapshots, &mut |listed| names.extend(listed.name.parse::<SnapshotId>().ok()))?;
     names.sort();
     Ok(names)
+}
+
+/// When the store received each snapshot or tombstone, by its own clock: what no writer can claim otherwise.
+pub fn receipts(repository: &Repository) -> Result<BTreeMap<SnapshotId, i64>> {
+    let mut receipts = BTreeMap::new();
+    repository.store().list(Area::Snapshots, &mut |listed| {
+        let received_ns = i64::try_from(listed.stored_at.as_nanosecond()).unwrap_or(i64::MAX);
+        receipts.extend(listed.name.parse::<SnapshotId>().ok().map(|id| (id, received_ns)));
+    })?;
+    Ok(receipts)
 }
 
 /// Reads what lies under the name `id`.

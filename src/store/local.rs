@@ -234,7 +234,8 @@ impl Place {
 
     fn list_folder(&self, folder: &str, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
         self.each_file(folder, &mut |name, stat| {
-            each(Listed { name: name.to_owned(), size_bytes: size_of(stat), stored_at: modified_at(stat) });
+            let (size_bytes, stored_at) = (size_of(stat), modified_at(stat));
+            each(Listed { name: name.to_owned(), size_bytes, stored_at, class: None });
         })
     }
 

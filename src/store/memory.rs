@@ -98,6 +98,7 @@ impl ObjectStore for Memory {
                 name: key.name().to_owned(),
                 size_bytes: object.bytes.len() as u64,
                 stored_at: object.stored_at,
+                class: None,
             })
             .collect();
         found.into_iter().for_each(each);

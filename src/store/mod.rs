@@ -6,18 +6,27 @@
 mod fault;
 mod local;
 mod memory;
+pub mod probe;
 mod record;
 mod retry;
 mod s3;
+mod throttle;
+mod traffic;
 
 pub use fault::{Crash, Damage, Fault};
 pub use local::Local;
 pub use memory::Memory;
 pub use record::{Count, Entry, Record};
-pub use retry::{Retried, Retry};
-pub use s3::{Address as S3Address, Keys as S3Keys, S3, Settings as S3Settings};
+pub use retry::{Retried, Retry, TRIES};
+pub use s3::{
+    Address as S3Address, Checksums as S3Checksums, Encryption as S3Encryption, Keys as S3Keys, Lock as S3Lock,
+    LockMode as S3LockMode, MAX_PUT_BYTES, ObjectSettings as S3ObjectSettings, S3, Settings as S3Settings,
+};
+pub use throttle::{Limits, Throttle};
+pub use traffic::Traffic;
 
-use crate::base::{Kind, Timestamp};
+use crate::base::{Kind, RepositoryId, Timestamp};
+use probe::Check;
 use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
@@ -70,6 +79,14 @@ impl Area {
         Area::Catalogue,
         Area::Damage,
     ];
+
+    /// What messages call its objects.
+    pub fn name(self) -> &'static str {
+        match self {
+            Area::Config => "config",
+            area => area.folder(),
+        }
+    }
 
     /// The folder's name; empty for [`Area::Config`], whose objects lie at the top.
     pub fn folder(self) -> &'static str {
@@ -229,6 +246,8 @@ pub struct Listed {
     pub size_bytes: u64,
     /// When it was stored, by the store's clock.
     pub stored_at: Timestamp,
+    /// Its storage class, where a store has such and tells.
+    pub class: Option<Arc<str>>,
 }
 
 /// An object on its way into a store: write its bytes, then finish. Dropped without `finish`, it leaves nothing.
@@ -294,6 +313,13 @@ pub trait ObjectStore: Send + Sync {
     /// Calls `each` for every object of an area.
     fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error>;
 
+    /// Shows a part of a listing to `each`: the first part, or the one that `from` leads to. Gives what leads to the next,
+    /// if there is one. Whoever asks again after a failure then needs to go back only to where this part began.
+    fn list_part(&self, area: Area, from: Option<&str>, each: &mut dyn FnMut(Listed)) -> Result<Option<String>, Error> {
+        assert!(from.is_none(), "a store that lists in one part leads to no other");
+        self.list(area, each).map(|()| None)
+    }
+
     /// Removes an object; it is fine if there is none.
     fn delete(&self, key: &Key) -> Result<(), Error>;
 
@@ -319,6 +345,22 @@ pub trait ObjectStore: Send + Sync {
     /// How many large objects are best stored at once: more than one where each waits for a network.
     fn puts_at_once(&self) -> usize {
         1
+    }
+
+    /// Tells which repository lies here and whether puts were found to be atomic when it was made: a store may label
+    /// its objects with the one, and has to be careful without the other.
+    fn introduce(&self, repository: RepositoryId, puts_are_atomic: bool) {
+        let _ = (repository, puts_are_atomic);
+    }
+
+    /// What was asked of the store so far, where that costs something; nothing for a disk.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+
+    /// What is worth knowing of this store beyond the promises, for `store probe`.
+    fn peculiarities(&self) -> Vec<Check> {
+        Vec::new()
     }
 }
 
@@ -355,6 +397,10 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
         (**self).list(area, each)
     }
 
+    fn list_part(&self, area: Area, from: Option<&str>, each: &mut dyn FnMut(Listed)) -> Result<Option<String>, Error> {
+        (**self).list_part(area, from, each)
+    }
+
     fn delete(&self, key: &Key) -> Result<(), Error> {
         (**self).delete(key)
     }
@@ -377,6 +423,18 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
 
     fn puts_at_once(&self) -> usize {
         (**self).puts_at_once()
+    }
+
+    fn introduce(&self, repository: RepositoryId, puts_are_atomic: bool) {
+        (**self).introduce(repository, puts_are_atomic);
+    }
+
+    fn traffic(&self) -> Traffic {
+        (**self).traffic()
+    }
+
+    fn peculiarities(&self) -> Vec<Check> {
+        (**self).peculiarities()
     }
 }
 

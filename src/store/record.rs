@@ -1,7 +1,8 @@
 //! A store that counts and, if asked, remembers what was done to it.
 
-use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Upload};
-use crate::base::Kind;
+use super::probe::Check;
+use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Traffic, Upload};
+use crate::base::{Kind, RepositoryId};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -162,6 +163,12 @@ impl ObjectStore for Record {
         listed
     }
 
+    fn list_part(&self, area: Area, from: Option<&str>, each: &mut dyn FnMut(Listed)) -> Result<Option<String>, Error> {
+        let listed = self.inner.list_part(area, from, each);
+        self.enter(Operation::List, area.folder().to_owned(), 0, &listed);
+        listed
+    }
+
     fn delete(&self, key: &Key) -> Result<(), Error> {
         let deleted = self.inner.delete(key);
         self.enter(Operation::Delete, key.path(), 0, &deleted);
@@ -188,6 +195,18 @@ impl ObjectStore for Record {
 
     fn puts_at_once(&self) -> usize {
         self.inner.puts_at_once()
+    }
+
+    fn introduce(&self, repository: RepositoryId, puts_are_atomic: bool) {
+        self.inner.introduce(repository, puts_are_atomic);
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.inner.traffic()
+    }
+
+    fn peculiarities(&self) -> Vec<Check> {
+        self.inner.peculiarities()
     }
 }
 

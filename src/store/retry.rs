@@ -1,8 +1,8 @@
 //! A store that asks again when a fault may pass.
 //!
-//! Which faults may pass is [`Kind::is_transient`]'s to say; everything else is handed on at once. The waits grow
-//! from one try to the next and are drawn out by a random part, so that many clients of a store that was away do
-//! not all come back in the same moment.
+//! Which faults may pass is [`Kind::is_transient`]'s to say; everything else is handed on at once. Each wait is random
+//! between nothing and a bound that doubles from one try to the next, so that many clients of a store that was away do
+//! not all come back in the same moment. ("Full jitter": of the ways to draw waits the one with the least work for all.)
 //!
 //! What it does about requests whose answer was lost: reads, `replace` and `delete` may be repeated as they are.
 //! A repeated `put` may find its own object, so it compares before it answers [`Put::Existed`]; sealed objects
@@ -10,21 +10,23 @@
 //! cannot be sent again from here: `begin` is retried, writing and `finish` are not; a remote store repeats
 //! its own uploads.
 
-use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Upload};
-use crate::base::{Kind, Stop, random};
-use backon::{BlockingRetryable, ExponentialBuilder};
+use super::probe::Check;
+use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Traffic, Upload};
+use crate::base::{Kind, RepositoryId, Stop, random};
+use backon::BlockingRetryable;
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Tries of one request, the first one included. With the waits below a store may be away for at least 12.6 s,
-/// at most twice that.
-pub const TRIES: u32 = 7;
+/// Tries of one request unless said otherwise, the first one included. With the waits below a store that is away is
+/// waited for about 31 s, at most 63 s.
+pub const TRIES: u32 = 12;
 
-/// The shortest wait before the second try; each further wait is twice as long.
+/// The longest wait before the second try; it doubles with each further one.
 pub const FIRST_WAIT: Duration = Duration::from_millis(200);
 
-/// No wait is longer than this, not counting the random part, which is at most as long again.
+/// No wait is longer than this.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// A request that failed and is going to be tried again.
@@ -34,6 +36,8 @@ pub struct Retried<'a> {
     pub operation: &'static str,
     /// How many tries failed so far.
     pub tries: u32,
+    /// How many there are at most.
+    pub of: u32,
     /// How long we wait now.
     pub wait: Duration,
     /// What came back.
@@ -47,9 +51,16 @@ pub(super) type Tell = dyn Fn(&Retried<'_>) + Send + Sync;
 #[derive(Clone)]
 pub struct Retry {
     inner: Arc<dyn ObjectStore>,
-    wait: Arc<Wait>,
-    tell: Arc<Tell>,
+    patience: Arc<Patience>,
+}
+
+/// How a failed request is tried again: how often, who hears of it, how it is waited.
+pub(super) struct Patience {
+    tries: u32,
+    tell: Box<Tell>,
+    wait: Box<Wait>,
     stop: Stop,
+    retries: AtomicU64,
 }
 
 impl Retry {
@@ -60,23 +71,32 @@ impl Retry {
         stop: Stop,
         tell: impl Fn(&Retried<'_>) + Send + Sync + 'static,
     ) -> Retry {
-        Retry { inner: Arc::new(inner), wait: Arc::new(sleeper(stop.clone())), tell: Arc::new(tell), stop }
+        Retry { inner: Arc::new(inner), patience: Arc::new(Patience::new(TRIES, stop, tell)) }
+    }
+
+    /// Tries each request so often, the first time included.
+    pub fn trying(self, tries: u32) -> Retry {
+        self.with(|patience| Patience { tries: tries.max(1), ..patience })
     }
 
     /// Waits by calling `wait` instead of sleeping.
     pub fn waiting(self, wait: impl Fn(Duration) + Send + Sync + 'static) -> Retry {
-        Retry { wait: Arc::new(wait), ..self }
+        self.with(|patience| Patience { wait: Box::new(wait), ..patience })
+    }
+
+    fn with(self, change: impl FnOnce(Patience) -> Patience) -> Retry {
+        let patience = Arc::into_inner(self.patience).expect("a store is set up before it is shared");
+        Retry { inner: self.inner, patience: Arc::new(change(patience)) }
     }
 
     /// Runs `request` until it succeeds, fails for good, or has been tried often enough.
-    fn again<T>(&self, operation: &'static str, request: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-        let wait = self.wait.clone();
-        again(&self.stop, move |length| wait(length), operation, &*self.tell, request)
+    fn again<T>(&self, operation: Operation, request: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        self.patience.again(operation, request)
     }
 
     /// What a repeated put that found something there amounts to.
     fn compare(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
-        let found = self.again(Operation::Get.verb(), || self.inner.get(key, bytes.len() as u64));
+        let found = self.again(Operation::Get, || self.inner.get(key, bytes.len() as u64));
         match found {
             Ok(found) if found == bytes => Ok(Put::Stored),
             // Longer than ours.
@@ -87,46 +107,59 @@ impl Retry {
     }
 }
 
-/// Sleeps until somebody asks to stop.
-pub(super) fn sleeper(stop: Stop) -> impl Fn(Duration) {
-    move |length| stop.rest(length)
+impl Patience {
+    /// `tell` hears of each wait; raising `stop` cuts it short, and the request is then tried for the last time.
+    pub(super) fn new(tries: u32, stop: Stop, tell: impl Fn(&Retried<'_>) + Send + Sync + 'static) -> Patience {
+        let sleeper = stop.clone();
+        let wait = Box::new(move |length| sleeper.rest(length));
+        Patience { tries: tries.max(1), tell: Box::new(tell), wait, stop, retries: AtomicU64::new(0) }
+    }
+
+    /// Runs `request` until it succeeds, fails for good, has been tried often enough, or somebody asked to stop.
+    pub(super) fn again<T>(
+        self: &Arc<Self>,
+        operation: Operation,
+        request: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut tries = 0;
+        let sleeper = self.clone();
+        request
+            .retry(waits(self.tries))
+            .sleep(move |length| (sleeper.wait)(length))
+            .when(|error: &Error| error.kind().is_transient() && !self.stop.raised())
+            .notify(|error: &Error, wait: Duration| {
+                tries += 1;
+                self.retries.fetch_add(1, Ordering::Relaxed);
+                (self.tell)(&Retried { operation: operation.verb(), tries, of: self.tries, wait, error });
+            })
+            .call()
+    }
+
+    /// How often a request was made again.
+    pub(super) fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
 }
 
-/// Runs `request` until it succeeds, fails for good, has been tried often enough, or `stop` is raised. `tell` hears of
-/// each wait before `wait` waits.
-pub(super) fn again<T>(
-    stop: &Stop,
-    wait: impl Fn(Duration) + 'static,
-    operation: &'static str,
-    tell: &Tell,
-    request: impl FnMut() -> Result<T, Error>,
-) -> Result<T, Error> {
-    let mut tries = 0;
-    request
-        .retry(waits())
-        .sleep(wait)
-        .when(|error: &Error| error.kind().is_transient() && !stop.raised())
-        .notify(|error: &Error, wait: Duration| {
-            tries += 1;
-            tell(&Retried { operation, tries, wait, error });
-        })
-        .call()
+/// The waits between so many tries.
+fn waits(tries: u32) -> impl Iterator<Item = Duration> + Send + Sync + Unpin {
+    (0..tries.saturating_sub(1)).map(|number| longest_wait(number).mul_f64(share()))
 }
 
-fn waits() -> ExponentialBuilder {
-    ExponentialBuilder::default()
-        .with_min_delay(FIRST_WAIT)
-        .with_max_delay(LONGEST_WAIT)
-        .with_factor(2.0)
-        .with_max_times(TRIES as usize - 1)
-        .with_jitter()
-        .with_jitter_seed(u64::from_ne_bytes(random::bytes()))
+/// The bound of the wait after so many waits.
+fn longest_wait(number: u32) -> Duration {
+    FIRST_WAIT.saturating_mul(1 << number.min(16)).min(LONGEST_WAIT)
+}
+
+/// A random number from 0 to 1.
+fn share() -> f64 {
+    f64::from(u32::from_ne_bytes(random::bytes())) / f64::from(u32::MAX)
 }
 
 impl ObjectStore for Retry {
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
         let tries = Cell::new(0);
-        let put = self.again(Operation::Put.verb(), || {
+        let put = self.again(Operation::Put, || {
             tries.set(tries.get() + 1);
             self.inner.put(key, bytes)
         })?;
@@ -137,25 +170,25 @@ impl ObjectStore for Retry {
     }
 
     fn begin(&self) -> Result<Box<dyn Upload>, Error> {
-        self.again(Operation::Put.verb(), || self.inner.begin())
+        self.again(Operation::Put, || self.inner.begin())
     }
 
     fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
-        self.again(Operation::Replace.verb(), || self.inner.replace(key, bytes))
+        self.again(Operation::Replace, || self.inner.replace(key, bytes))
     }
 
     fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, Error> {
-        self.again(Operation::Get.verb(), || self.inner.get(key, limit_bytes))
+        self.again(Operation::Get, || self.inner.get(key, limit_bytes))
     }
 
     fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
-        self.again(Operation::GetRange.verb(), || self.inner.get_range(key, offset, length))
+        self.again(Operation::GetRange, || self.inner.get_range(key, offset, length))
     }
 
     fn stream(&self, key: &Key, offset: u64, length: u64, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
         // A further try goes on where the one before broke off.
         let mut done = 0;
-        self.again(Operation::GetRange.verb(), || {
+        self.again(Operation::GetRange, || {
             let from = done;
             self.inner.stream(key, offset + from, length - from, &mut |piece| {
                 done += piece.len() as u64;
@@ -165,26 +198,37 @@ impl ObjectStore for Retry {
     }
 
     fn size(&self, key: &Key) -> Result<u64, Error> {
-        self.again(Operation::Size.verb(), || self.inner.size(key))
+        self.again(Operation::Size, || self.inner.size(key))
     }
 
     fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
-        // Kept until the listing is complete: a second try begins at the front, and each object is shown once.
-        let listing = self.again(Operation::List.verb(), || {
-            let mut listing = Vec::new();
-            self.inner.list(area, &mut |listed| listing.push(listed))?;
-            Ok(listing)
+        let mut from = None;
+        loop {
+            from = self.list_part(area, from.as_deref(), each)?;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn list_part(&self, area: Area, from: Option<&str>, each: &mut dyn FnMut(Listed)) -> Result<Option<String>, Error> {
+        // Kept until the part is complete: a second try begins at its front, and each object is shown once. Part by
+        // part, since with enough parts one of them fails in every try.
+        let (part, next) = self.again(Operation::List, || {
+            let mut part = Vec::new();
+            let next = self.inner.list_part(area, from, &mut |listed| part.push(listed))?;
+            Ok((part, next))
         })?;
-        listing.into_iter().for_each(each);
-        Ok(())
+        part.into_iter().for_each(each);
+        Ok(next)
     }
 
     fn delete(&self, key: &Key) -> Result<(), Error> {
-        self.again(Operation::Delete.verb(), || self.inner.delete(key))
+        self.again(Operation::Delete, || self.inner.delete(key))
     }
 
     fn flush(&self, area: Area) -> Result<(), Error> {
-        self.again(Operation::Flush.verb(), || self.inner.flush(area))
+        self.again(Operation::Flush, || self.inner.flush(area))
     }
 
     fn location(&self) -> String {
@@ -201,6 +245,19 @@ impl ObjectStore for Retry {
 
     fn puts_at_once(&self) -> usize {
         self.inner.puts_at_once()
+    }
+
+    fn introduce(&self, repository: RepositoryId, puts_are_atomic: bool) {
+        self.inner.introduce(repository, puts_are_atomic);
+    }
+
+    fn traffic(&self) -> Traffic {
+        let inner = self.inner.traffic();
+        Traffic { retries: inner.retries + self.patience.retries(), ..inner }
+    }
+
+    fn peculiarities(&self) -> Vec<Check> {
+        self.inner.peculiarities()
     }
 }
 
@@ -255,9 +312,28 @@ mod tests {
         let waits = setting.waits.lock().unwrap();
         assert_eq!(waits.len() as u32, TRIES - 1);
         for (number, wait) in waits.iter().enumerate() {
-            let shortest = (FIRST_WAIT * 2u32.pow(number as u32)).min(LONGEST_WAIT);
-            assert!((shortest..=shortest * 2).contains(wait), "{waits:?}");
+            assert!(*wait <= longest_wait(number as u32), "{waits:?}");
         }
+        assert_eq!(setting.retry.traffic().retries, u64::from(TRIES) - 1);
+    }
+
+    #[test]
+    fn waits_are_drawn_from_all_of_a_bound_that_doubles() {
+        let bounds: Vec<u64> = (0..8).map(|number| longest_wait(number).as_millis() as u64).collect();
+        assert_eq!(bounds, [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        let drawn: Vec<Duration> = (0..500).flat_map(|_| waits(2)).collect();
+        // That 500 of them miss a fifth of the range has a chance of 10^-48.
+        assert!(drawn.iter().min().is_some_and(|least| *least < FIRST_WAIT / 5));
+        assert!(drawn.iter().max().is_some_and(|most| *most > FIRST_WAIT * 4 / 5 && *most <= FIRST_WAIT));
+    }
+
+    #[test]
+    fn tries_can_be_fewer() {
+        let setting = setting();
+        setting.fault.fail_next(1000, Kind::Unavailable);
+        let retry = Retry::new(setting.fault.clone(), Stop::new(), |_| ()).trying(2).waiting(|_| ());
+        assert_eq!(retry.size(&key()).unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(setting.fault.operations(), 2);
     }
 
     #[test]
@@ -344,6 +420,81 @@ mod tests {
         fn free_bytes(&self) -> Option<u64> {
             None
         }
+    }
+
+    /// Lists in parts of one object each, and fails before every second answer.
+    struct Parts {
+        inner: Memory,
+        asked: AtomicU64,
+    }
+
+    impl Parts {
+        fn names(&self, area: Area) -> Vec<Listed> {
+            let mut names = Vec::new();
+            self.inner.list(area, &mut |listed| names.push(listed)).unwrap();
+            names
+        }
+    }
+
+    impl ObjectStore for Parts {
+        fn list(&self, _: Area, _: &mut dyn FnMut(Listed)) -> Result<(), Error> {
+            panic!("a listing in parts is asked for part by part")
+        }
+        fn list_part(
+            &self,
+            area: Area,
+            from: Option<&str>,
+            each: &mut dyn FnMut(Listed),
+        ) -> Result<Option<String>, Error> {
+            if self.asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
+                return Err(Error::new(Kind::Unavailable, "list", area.folder(), "reset"));
+            }
+            let at: usize = from.map_or(0, |from| from.parse().unwrap());
+            let names = self.names(area);
+            names.get(at).cloned().into_iter().for_each(each);
+            Ok((at + 1 < names.len()).then(|| (at + 1).to_string()))
+        }
+        fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
+            self.inner.put(key, bytes)
+        }
+        fn begin(&self) -> Result<Box<dyn Upload>, Error> {
+            self.inner.begin()
+        }
+        fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
+            self.inner.replace(key, bytes)
+        }
+        fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, Error> {
+            self.inner.get(key, limit_bytes)
+        }
+        fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
+            self.inner.get_range(key, offset, length)
+        }
+        fn size(&self, key: &Key) -> Result<u64, Error> {
+            self.inner.size(key)
+        }
+        fn delete(&self, key: &Key) -> Result<(), Error> {
+            self.inner.delete(key)
+        }
+        fn location(&self) -> String {
+            self.inner.location()
+        }
+        fn free_bytes(&self) -> Option<u64> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_long_listing_whose_every_part_fails_once_comes_to_its_end() {
+        let inner = Memory::new();
+        let expected: Vec<String> = (10..60).map(|number| number.to_string()).collect();
+        for name in &expected {
+            inner.put(&Key::new(Area::Keys, name), b"x").unwrap();
+        }
+        let store = Retry::new(Parts { inner, asked: AtomicU64::new(0) }, Stop::new(), |_| ()).waiting(|_| ());
+        let mut names = Vec::new();
+        store.list(Area::Keys, &mut |listed| names.push(listed.name)).unwrap();
+        assert_eq!(names, expected);
+        assert_eq!(store.traffic().retries, 50);
     }
 
     #[test]

@@ -70,7 +70,13 @@ fn config() -> Config {
         },
         reader_features: vec!["one".into()],
         writer_features: vec!["one".into(), "two".into()],
-        store: StoreConfig { put_if_absent: true, list_after_write: true, unknown: unknown() },
+        store: StoreConfig {
+            put_if_absent: true,
+            list_after_write: true,
+            range_reads: true,
+            skew_ms: Some(-250),
+            unknown: unknown(),
+        },
         revision: 3,
         unknown: unknown(),
     }

@@ -23,10 +23,15 @@ const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 cd "$1" || exit 1
 export HOME="$1"
+tls=
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=127.0.0.1 \
+    -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
+    -keyout tls.key -out tls.crt >openssl.log 2>&1 &&
+    tls="-s3.port.https=${11} -s3.cert.file=$1/tls.crt -s3.key.file=$1/tls.key"
 "$2" -logtostderr=true server -ip=127.0.0.1 -ip.bind=127.0.0.1 -dir="$1" -volume.max=20 -volume.minFreeSpace=1 \
     -master.volumeSizeLimitMB=64 -master.telemetry=false -master.port=$3 -master.port.grpc=$4 -volume.port=$5 \
     -volume.port.grpc=$6 -filer -filer.port=$7 -filer.port.grpc=$8 -s3 -s3.port=$9 -s3.port.grpc=${10} \
-    -s3.port.iceberg=0 -s3.port.lance=0 -s3.config="$1/s3.json" >log 2>&1 &
+    -s3.port.iceberg=0 -s3.port.lance=0 -s3.config="$1/s3.json" $tls >log 2>&1 &
 server=$!
 echo started
 cat >/dev/null
@@ -39,6 +44,8 @@ cd / && rm -rf "$1"
 pub struct Server {
     /// The port of its S3 interface.
     pub port: u16,
+    /// The port of the same with TLS.
+    pub tls_port: u16,
     folder: PathBuf,
     /// Ends the server when it closes, that is with us.
     _lifeline: ChildStdin,
@@ -64,6 +71,32 @@ impl Server {
     /// A bucket by name.
     pub fn bucket(&self, name: &str) -> String {
         format!("s3:http://127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// The certificate that it shows with TLS, which nobody signed; none without openssl.
+    pub fn certificate(&self) -> Option<PathBuf> {
+        let certificate = self.folder.join("tls.crt");
+        let there = certificate.exists();
+        if !there {
+            println!("skipped: there is no openssl to make a certificate with");
+        }
+        there.then_some(certificate)
+    }
+
+    /// Asks the server itself, as its owner.
+    pub fn ask<T>(&self, request: impl AsyncFnOnce(aws_sdk_s3::Client) -> T) -> T {
+        use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+        let http = aws_smithy_http_client::Builder::new().build_http();
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(http)
+            .region(Region::new("us-east-1"))
+            .endpoint_url(format!("http://127.0.0.1:{}", self.port))
+            .force_path_style(true)
+            .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test"))
+            .build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(request(aws_sdk_s3::Client::from_conf(config)))
     }
 
     /// What a program needs to know to use it.
@@ -115,7 +148,7 @@ fn start(program: &Path) -> Server {
         command.args(["-c", SCRIPT, "sh"]).arg(&folder).arg(program);
         command
     };
-    let listeners: Vec<_> = (0..8).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let listeners: Vec<_> = (0..9).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
     drop(listeners);
     command.args(ports.iter().map(u16::to_string));
@@ -124,7 +157,7 @@ fn start(program: &Path) -> Server {
     let mut said = String::new();
     BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut said).unwrap();
     assert_eq!(said, "started\n");
-    let server = Server { port: ports[6], folder, _lifeline: lifeline };
+    let server = Server { port: ports[6], tls_port: ports[8], folder, _lifeline: lifeline };
     server.make_bucket("vault");
     server
 }

@@ -8,7 +8,9 @@ mod databases;
 mod keep;
 mod probe;
 mod restore;
+mod s3;
 mod see;
+mod store;
 pub mod values;
 mod ways_back;
 
@@ -19,7 +21,9 @@ pub use keep::{
 };
 pub use probe::Probe;
 pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify};
+pub use s3::{S3, Switch};
 pub use see::{Cat, Diff, Filters, Find, Info, Ls, Show, SnapshotKind, Snapshots, Stats};
+pub use store::{ObjectKind, Store, StoreCommand, StoreLs};
 pub use ways_back::{Drill, Phase, ToDatabase};
 
 use super::exit::Exit;
@@ -77,18 +81,9 @@ pub struct Global {
     /// Open the repository with a key file in place of a password
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// The region of the bucket [default: what AWS_REGION or the profile says, us-east-1 if neither does]
-    #[arg(long, global = true, value_name = "REGION", env = "KEEPSTONE_S3_REGION", help_heading = "S3 options")]
-    pub s3_region: Option<String>,
-    /// Trust the authorities of this PEM file too
-    #[arg(long, global = true, value_name = "FILE", env = "KEEPSTONE_S3_CA", help_heading = "S3 options")]
-    pub s3_ca: Option<PathBuf>,
-    /// The storage class of packs, such as STANDARD_IA
-    #[arg(long, global = true, value_name = "CLASS", env = "KEEPSTONE_S3_STORAGE_CLASS", help_heading = "S3 options")]
-    pub s3_storage_class: Option<String>,
-    /// Talk to an S3 server on another machine without encryption
-    #[arg(long, global = true, help_heading = "S3 options")]
-    pub allow_plain_http: bool,
+    /// Buckets and bandwidth.
+    #[command(flatten)]
+    pub s3: S3,
     /// Open the repository with a key that a shell command prints, all of its output
     #[arg(long, global = true, value_name = "COMMAND",
           conflicts_with_all = ["password_file", "password_command", "key_file"])]
@@ -151,6 +146,8 @@ pub enum Command {
     Info(Info),
     /// List, add, change and remove the passwords and keys that open the repository
     Key(Key),
+    /// Look at the place where the repository lies
+    Store(Store),
     /// Make the index anew from the packs
     RebuildIndex(RebuildIndex),
     /// Print an object of the repository as it is, decrypted
@@ -187,6 +184,7 @@ impl Command {
             Command::Stats(_) => "stats",
             Command::Info(_) => "info",
             Command::Key(_) => "key",
+            Command::Store(_) => "store",
             Command::RebuildIndex(_) => "rebuild-index",
             Command::Cat(_) => "cat",
             Command::Tag(_) => "tag",

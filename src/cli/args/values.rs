@@ -2,6 +2,7 @@
 
 use super::Named;
 use crate::base::Timestamp;
+use crate::store::{S3Encryption, S3Lock, S3LockMode};
 use jiff::Zoned;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -25,6 +26,45 @@ pub fn size(text: &str) -> Result<u64, String> {
     let bytes = number * (1u64 << shift) as f64;
     // Above 2^53 a fraction is beyond what the number can hold anyway.
     if (0.0..9e15).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
+}
+
+/// A bandwidth: KiB a second, or a size a second with `K`, `M` or `G` behind it. The answer is in bytes a second.
+pub fn rate(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not a bandwidth: write KiB a second, as in 500, or 2M");
+    let unit = if text.ends_with(|c: char| c.is_ascii_digit()) { "K" } else { "" };
+    size(&format!("{text}{unit}")).ok().filter(|rate| *rate >= 1024).ok_or_else(wrong)
+}
+
+/// A tag: `KEY=VALUE`.
+pub fn tag(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not a tag: write KEY=VALUE"))?;
+    if key.is_empty() {
+        Err(format!("`{text}` has no key: write KEY=VALUE"))
+    } else {
+        Ok((key.to_owned(), value.to_owned()))
+    }
+}
+
+/// How a server encrypts: `AES256`, `aws:kms` or `aws:kms:KEY`.
+pub fn encryption(text: &str) -> Result<S3Encryption, String> {
+    match (text, text.strip_prefix("aws:kms:")) {
+        ("AES256", _) => Ok(S3Encryption::Aes256),
+        ("aws:kms", _) => Ok(S3Encryption::Kms(None)),
+        (_, Some(key)) if !key.is_empty() => Ok(S3Encryption::Kms(Some(key.to_owned()))),
+        _ => Err(format!("`{text}` is no encryption of S3: write AES256, aws:kms or aws:kms:KEY")),
+    }
+}
+
+/// A retention: `governance:DAYS` or `compliance:DAYS`.
+pub fn lock(text: &str) -> Result<S3Lock, String> {
+    let wrong = || format!("`{text}` is no retention: write governance:DAYS or compliance:DAYS");
+    let (mode, days) = text.split_once(':').ok_or_else(wrong)?;
+    let mode = match mode {
+        "governance" => S3LockMode::Governance,
+        "compliance" => S3LockMode::Compliance,
+        _ => return Err(wrong()),
+    };
+    Ok(S3Lock { mode, days: days.parse().map_err(|_| wrong())? })
 }
 
 /// A share: `5%`. The answer is between 0 and 100.
@@ -97,6 +137,26 @@ mod tests {
         for wrong in ["", "K", "-1", "1X", "1e400M", "NaN", "99999999999999999999", "20000000T", "1 K x"] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn bandwidths_are_kibibytes_unless_said_otherwise() {
+        for (text, bytes) in [("1", 1 << 10), ("500", 500 << 10), ("2M", 2 << 20), ("1.5", 1536), ("64K", 64 << 10)] {
+            assert_eq!(rate(text), Ok(bytes), "{text}");
+        }
+        for wrong in ["0", "", "-1", "x", "100B"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_objects_is_read_as_it_is_written() {
+        assert_eq!(tag("team=a=b"), Ok(("team".to_owned(), "a=b".to_owned())));
+        assert!(tag("team").is_err() && tag("=x").is_err());
+        assert_eq!(encryption("aws:kms:arn:aws:kms:x"), Ok(S3Encryption::Kms(Some("arn:aws:kms:x".to_owned()))));
+        assert!(encryption("aes").is_err() && encryption("aws:kms:").is_err());
+        assert_eq!(lock("compliance:30"), Ok(S3Lock { mode: S3LockMode::Compliance, days: 30 }));
+        assert!(lock("governance").is_err() && lock("legal:3").is_err() && lock("governance:x").is_err());
     }
 
     #[test]

@@ -8,13 +8,16 @@ use crate::cli::databases::Wanted;
 use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::imported::{self, JsonImported};
-use crate::cli::print::json::{JsonDump, JsonProblem, JsonSnapshot, JsonStream, JsonTotals, Saved, problems};
+use crate::cli::print::json::{
+    JsonDump, JsonProblem, JsonSnapshot, JsonStream, JsonTotals, JsonTraffic, Saved, problems,
+};
 use crate::cli::print::{human, table};
 use crate::format::snapshot::Snapshot;
 use crate::ops::backup::{self, Dumped, Limits, Options, Outcome, Parent, Source, StreamKind};
 use crate::ops::select::{self, Filter as Snapshots};
 use crate::ops::{Context, verify};
 use crate::source::files::{Accounts, BadPattern, Filter, Marker, ScanOptions, paths_from_lines, paths_from_raw};
+use crate::store::Traffic;
 use serde::Serialize;
 use std::env;
 use std::ffi::OsStr;
@@ -44,6 +47,8 @@ struct JsonBackup {
     streams: Vec<JsonStream>,
     /// Files that already were dumps (`--validate-dumps`).
     imported: Vec<JsonImported>,
+    /// What was asked of the store since this command began; null for a folder, where requests cost nothing.
+    store: Option<JsonTraffic>,
     problem_count: u64,
     problems: Vec<JsonProblem>,
     /// Damage that was met in the repository; what it hurts was stored again.
@@ -77,9 +82,10 @@ pub fn run(app: &App, given: &Backup) -> Result<Exit> {
         _ => None,
     };
     app.look.finish();
+    let traffic = context.repository.store().traffic();
     match app.out.is_json() {
-        true => print_json(app, &options, &outcome, whole),
-        false => print_text(app, &options, &outcome, whole),
+        true => print_json(app, &options, &outcome, &traffic, whole),
+        false => print_text(app, &options, &outcome, &traffic, whole),
     }
     Ok(match (whole, outcome.problem_count) {
         (Some(false), _) => Exit::Damage,
@@ -106,7 +112,7 @@ fn open(app: &App, given: &Backup) -> Result<Context> {
             app.context_of(repository)
         }
         Err(error) => Err(error),
-        Ok(sealed) => app.context_of(app.unlock(sealed)?.0),
+        Ok(sealed) => app.context_of(app.unlocked(sealed)?.0),
     }
 }
 
@@ -278,7 +284,7 @@ fn unchanged(outcome: &Outcome) -> u64 {
     totals.files.saturating_sub(totals.files_new).saturating_sub(totals.files_changed)
 }
 
-fn print_json(app: &App, options: &Options, outcome: &Outcome, verified: Option<bool>) {
+fn print_json(app: &App, options: &Options, outcome: &Outcome, traffic: &Traffic, verified: Option<bool>) {
     app.out.object(&JsonBackup {
         message_type: "backup",
         dry_run: options.dry_run,
@@ -291,6 +297,7 @@ fn print_json(app: &App, options: &Options, outcome: &Outcome, verified: Option<
         dumps: outcome.dumps.iter().map(json_dumped).collect(),
         streams: outcome.streams.iter().map(JsonStream::from).collect(),
         imported: imported::json(&outcome.imported),
+        store: JsonTraffic::of(traffic),
         problem_count: outcome.problem_count,
         problems: problems(&outcome.problems),
         damages: problems(&outcome.damages),
@@ -320,7 +327,7 @@ fn fed(outcome: &Outcome) -> Vec<(&'static str, String)> {
     dumps.chain(commands).collect()
 }
 
-fn print_text(app: &App, options: &Options, outcome: &Outcome, verified: Option<bool>) {
+fn print_text(app: &App, options: &Options, outcome: &Outcome, traffic: &Traffic, verified: Option<bool>) {
     let totals = &outcome.totals;
     let saved = Saved::of(totals);
     let mut found = vec![human::counted(totals.files, "file"), human::counted(totals.directories, "directory")];
@@ -347,6 +354,9 @@ fn print_text(app: &App, options: &Options, outcome: &Outcome, verified: Option<
         let saved_text: Vec<String> = saved_text.iter().map(|(size, by)| format!("{} by {by}", bytes(*size))).collect();
         facts.push(("saved", saved_text.join(", ")));
         facts.push(("added", format!("{} to the repository", bytes(totals.added))));
+    }
+    if traffic.requests() > 0 {
+        facts.push(("store", human::traffic(traffic)));
     }
     if let Some(snapshot) = &outcome.snapshot {
         let partial = if snapshot.partial { ", partial" } else { "" };

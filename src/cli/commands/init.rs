@@ -54,7 +54,14 @@ pub fn create(app: &App, given: &NewRepository) -> Result<(Repository, &'static 
     let unlock = brought.unlock;
     let store = location.create(app)?;
     let by = if matches!(unlock, Unlock::Passphrase(_)) { "a lost password" } else { "a lost key file" };
-    Ok((Repository::create(store, Sizes::V1, &unlock, guard, "first", Clock::System)?, by))
+    let repository = Repository::create(store, Sizes::V1, &unlock, guard, "first", Clock::System)?;
+    if !repository.puts_are_atomic() {
+        app.look.note(
+            "this store does not honour put-if-absent: backups may run at any time, but run prune only while nothing \
+             else runs (`keepstone store probe` shows what was tried)",
+        );
+    }
+    Ok((repository, by))
 }
 
 /// Before a password is asked for or a key file made.

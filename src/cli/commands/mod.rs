@@ -22,6 +22,7 @@ mod rows;
 mod show;
 mod snapshots;
 mod stats;
+mod store;
 mod tables;
 mod tag;
 mod verify;
@@ -55,6 +56,7 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Info(_) => info::run(app),
         Command::Key(given) => key::run(app, given),
         Command::RebuildIndex(_) => rebuild_index::run(app),
+        Command::Store(given) => store::run(app, given),
         Command::Tag(given) => tag::run(app, given),
         Command::Forget(given) => forget::run(app, given),
         Command::Prune(given) => prune::run(app, given),

@@ -1,5 +1,6 @@
 //! Sizes, counts, times and names as people read them.
 
+use crate::store::Traffic;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::fmt::Write;
@@ -41,6 +42,28 @@ pub fn counted(number: u64, noun: &str) -> String {
         _ => format!("{noun}s"),
     };
     format!("{} {plural}", count(number))
+}
+
+/// What was asked of a store: requests by what they cost, repeats, bytes.
+pub fn traffic(traffic: &Traffic) -> String {
+    let kinds = [
+        (traffic.writes, "to write"),
+        (traffic.lists, "to list"),
+        (traffic.reads, "to read"),
+        (traffic.deletes, "to delete"),
+    ];
+    let kinds: Vec<String> = kinds
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| format!("{} {what}", count(*number)))
+        .collect();
+    let repeated = match traffic.retries {
+        0 => String::new(),
+        retries => format!(", {} of them again", count(retries)),
+    };
+    let (sent, received) = (bytes(traffic.sent_bytes), bytes(traffic.received_bytes));
+    let requests = counted(traffic.requests(), "request");
+    format!("{requests}: {}{repeated}; {sent} sent, {received} received", kinds.join(", "))
 }
 
 /// A share in percent.

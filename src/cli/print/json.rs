@@ -11,6 +11,7 @@ use super::human::rfc3339;
 use crate::base::{Problem, ids::to_hex};
 use crate::format::cbor::Bytes;
 use crate::format::snapshot::{Dump, Snapshot, StoredProblem, Stream, Totals};
+use crate::store::Traffic;
 use serde::Serialize;
 
 /// A name or path: the text, and all bytes if the text is not all of it.
@@ -57,6 +58,43 @@ impl From<&StoredProblem> for JsonProblem {
 /// Problems, as a list.
 pub fn problems(problems: &[Problem]) -> Vec<JsonProblem> {
     problems.iter().map(JsonProblem::from).collect()
+}
+
+/// What was asked of a store where that costs something.
+#[derive(Debug, Serialize)]
+pub struct JsonTraffic {
+    /// All requests, repeated ones too.
+    pub requests: u64,
+    /// Those that stored something.
+    pub writes: u64,
+    /// Those that listed.
+    pub lists: u64,
+    /// Those that read, or asked for a size.
+    pub reads: u64,
+    /// Those that deleted.
+    pub deletes: u64,
+    /// How many were made again because they failed for a reason that may pass.
+    pub retries: u64,
+    /// Bytes of objects sent.
+    pub sent_bytes: u64,
+    /// Bytes of objects received.
+    pub received_bytes: u64,
+}
+
+impl JsonTraffic {
+    /// None for a store where requests cost nothing.
+    pub fn of(traffic: &Traffic) -> Option<JsonTraffic> {
+        (traffic.requests() > 0).then(|| JsonTraffic {
+            requests: traffic.requests(),
+            writes: traffic.writes,
+            lists: traffic.lists,
+            reads: traffic.reads,
+            deletes: traffic.deletes,
+            retries: traffic.retries,
+            sent_bytes: traffic.sent_bytes,
+            received_bytes: traffic.received_bytes,
+        })
+    }
 }
 
 /// What a run found and what it cost.

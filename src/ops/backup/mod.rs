@@ -45,7 +45,7 @@ use crate::repo::index::Opened;
 use crate::repo::snapshots;
 use crate::source::dump::DumpSource;
 use crate::source::files::{Scan, ScanOptions};
-use crate::store::Area;
+use crate::store::{Area, Traffic};
 use build::{Builder, Dry, Found, Sink};
 use feed::{Feed, Space};
 use gather::gather;
@@ -204,7 +204,9 @@ pub(super) fn no_totals() -> Totals {
 /// Backs up.
 pub fn backup(context: &Context, options: &Options) -> Result<Outcome> {
     let mut record = Record::begin(context, "backup");
+    let before = context.repository.store().traffic();
     let done = run(context, options, &mut record);
+    traffic_figures(&mut record, &context.repository.store().traffic().since(&before));
     match &done {
         Err(error) => record.save_failure(context, error),
         Ok(_) if options.dry_run => {}
@@ -224,6 +226,24 @@ fn ended(outcome: &Outcome) -> RunOutcome {
         (false, _) => RunOutcome::Damage,
         (true, 0) => RunOutcome::Done,
         (true, _) => RunOutcome::Partial,
+    }
+}
+
+/// What was asked of the store, where that costs something.
+fn traffic_figures(record: &mut Record, traffic: &Traffic) {
+    if traffic.requests() == 0 {
+        return;
+    }
+    for (name, value) in [
+        ("store_writes", traffic.writes),
+        ("store_lists", traffic.lists),
+        ("store_reads", traffic.reads),
+        ("store_deletes", traffic.deletes),
+        ("store_retries", traffic.retries),
+        ("store_sent_bytes", traffic.sent_bytes),
+        ("store_received_bytes", traffic.received_bytes),
+    ] {
+        record.figure(name, value);
     }
 }
 

@@ -99,6 +99,8 @@ fn config(config: &Config) -> Value {
         "store": {
             "put_if_absent": config.store.put_if_absent,
             "list_after_write": config.store.list_after_write,
+            "range_reads": config.store.range_reads,
+            "skew_ms": config.store.skew_ms,
         },
         "revision": config.revision,
     })

@@ -102,6 +102,16 @@ fn is_loopback(host: &str) -> bool {
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Whether an endpoint that was configured elsewhere may be asked: encrypted, on this machine, or if it is allowed.
+pub(super) fn is_allowed(url: &str, plain_http: bool) -> bool {
+    match url.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
+            plain_http || is_loopback(rest.split('/').next().unwrap_or(rest))
+        }
+        _ => true,
+    }
+}
+
 fn is_bucket(bucket: &str) -> bool {
     (3..=63).contains(&bucket.len())
         && bucket.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c))
@@ -148,6 +158,12 @@ mod tests {
         let text = "s3:http://store.example.org/vault";
         assert_eq!(Address::parse(text, false).unwrap_err().kind(), Kind::Refused);
         assert!(Address::parse(text, true).is_ok());
+        for (url, allowed) in
+            [("https://h/", true), ("http://127.0.0.1:9/", true), ("http://h", false), ("HTTP://h:9/x", false)]
+        {
+            assert_eq!(is_allowed(url, false), allowed, "{url}");
+            assert!(is_allowed(url, true));
+        }
         assert_eq!(Address::parse("s3:http://127.0.0.1.example.org/vault", false).unwrap_err().kind(), Kind::Refused);
     }
 

@@ -1,6 +1,31 @@
 //! What an S3 server's answer means for us: the kind of failure, and what to do about it.
 
 use crate::base::Kind;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+
+/// Codes of faults that may pass, some of which come with the status 400: broken on the way here.
+const PASSING: [&str; 10] = [
+    "SlowDown",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "InternalError",
+    "OperationAborted",
+    "ConditionalRequestConflict",
+    "IncompleteBody",
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "XAmzContentChecksumMismatch",
+];
+
+/// Codes of servers that have no room.
+const FULL: [&str; 6] = [
+    "QuotaExceeded",
+    "XMinioStorageFull",
+    "XMinioAdminBucketQuotaExceeded",
+    "InsufficientStorage",
+    "StorageFull",
+    "EntityTooLarge",
+];
 
 /// What came back: the HTTP status if there was an answer, the server's code and its words.
 #[derive(Debug, Default)]
@@ -11,6 +36,37 @@ pub struct Answer {
     pub code: Option<String>,
     /// The server's words, or ours about why there was no answer.
     pub message: String,
+    /// The region that the bucket is in, where the server says so.
+    pub region: Option<String>,
+}
+
+/// What came back in a failure.
+pub fn answer_of<E>(error: &SdkError<E>) -> Answer
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let response = error.raw_response();
+    let message = match error {
+        SdkError::ServiceError(service) => service.err().message().unwrap_or_default().to_owned(),
+        other => innermost(other),
+    };
+    Answer {
+        status: response.map(|response| response.status().as_u16()),
+        code: error.code().map(str::to_owned),
+        message,
+        region: response.and_then(|response| response.headers().get("x-amz-bucket-region")).map(str::to_owned),
+    }
+}
+
+/// The words of the innermost cause: the SDK's own only say that there was one.
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        words = inner.to_string();
+        cause = inner.source();
+    }
+    words
 }
 
 impl Answer {
@@ -36,14 +92,15 @@ impl Answer {
             Some("NoSuchKey" | "NotFound") => return Kind::NotFound,
             // A clock that is set right, or a fresh token, makes the same request good.
             Some("RequestTimeTooSkewed" | "ExpiredToken" | "TokenRefreshRequired") => return Kind::Denied,
-            Some("SlowDown" | "RequestTimeout" | "ServiceUnavailable" | "InternalError" | "OperationAborted") => {
-                return Kind::Unavailable;
-            }
-            Some("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage" | "StorageFull") => return Kind::Full,
+            Some(code) if PASSING.contains(&code) => return Kind::Unavailable,
+            Some(code) if FULL.contains(&code) => return Kind::Full,
             _ => {}
         }
         match self.status {
-            None | Some(408 | 409 | 429 | 500 | 502 | 503 | 504) => Kind::Unavailable,
+            // Somebody in between shows a certificate that nobody here trusts: another try shows the same one.
+            None if self.message.contains("certificate") => Kind::Denied,
+            // A good status with an answer that broke off or cannot be understood.
+            None | Some(200..=299 | 408 | 409 | 429 | 500 | 502 | 503 | 504) => Kind::Unavailable,
             Some(404) => Kind::NotFound,
             Some(401 | 403) => Kind::Denied,
             Some(507) => Kind::Full,
@@ -66,21 +123,35 @@ impl Answer {
         }
     }
 
+    /// Which region to ask.
+    fn elsewhere(&self) -> String {
+        match &self.region {
+            Some(region) => format!("the bucket is in the region {region}: set AWS_REGION or --s3-region {region}"),
+            None => "the bucket is in another region: set AWS_REGION or --s3-region".to_owned(),
+        }
+    }
+
     fn remedy(&self, right: &str) -> Option<String> {
         let text = match self.code.as_deref() {
             Some("NoSuchBucket") => "make the bucket first, or mend its name".to_owned(),
-            Some("RequestTimeTooSkewed") => "set this machine's clock".to_owned(),
-            Some("ExpiredToken" | "TokenRefreshRequired") => "get a fresh session token".to_owned(),
+            Some("RequestTimeTooSkewed") => "set this machine's clock (NTP), or the server's".to_owned(),
+            Some("ExpiredToken" | "TokenRefreshRequired") => {
+                "get a fresh session token (log in again, or renew AWS_SESSION_TOKEN)".to_owned()
+            }
             Some("InvalidAccessKeyId") => "the server does not know this access key".to_owned(),
             Some("SignatureDoesNotMatch") => {
                 "the secret key does not fit the access key, or a proxy changes requests".to_owned()
             }
             Some("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
-                "the bucket is in another region: set AWS_REGION or --s3-region".to_owned()
+                self.elsewhere()
+            }
+            _ if self.kind() == Kind::Full => {
+                "make room, or raise the quota; what is stored stays, and the next run uses it".to_owned()
             }
             _ => match self.status {
+                None if self.kind() == Kind::Denied => "name its authority with --s3-ca".to_owned(),
                 Some(401 | 403) => format!("these credentials need the right {right} here"),
-                Some(301 | 307) => "the bucket is in another region: set AWS_REGION or --s3-region".to_owned(),
+                Some(301 | 307) => self.elsewhere(),
                 _ => return None,
             },
         };
@@ -94,7 +165,7 @@ mod tests {
 
     fn answer(status: u16, code: &str) -> Answer {
         let code = (!code.is_empty()).then(|| code.to_owned());
-        Answer { status: Some(status), code, message: String::new() }
+        Answer { status: Some(status), code, ..Answer::default() }
     }
 
     #[test]
@@ -110,10 +181,26 @@ mod tests {
             (404, "", Kind::NotFound),
             (507, "", Kind::Full),
             (403, "QuotaExceeded", Kind::Full),
+            (400, "IncompleteBody", Kind::Unavailable),
+            (200, "", Kind::Unavailable),
             (400, "AuthorizationHeaderMalformed", Kind::Usage),
         ] {
             assert_eq!(answer(status, code).kind(), kind, "{status} {code}");
         }
+    }
+
+    #[test]
+    fn the_region_that_the_server_names_is_handed_on() {
+        let answer = Answer { region: Some("eu-central-1".to_owned()), ..answer(301, "PermanentRedirect") };
+        assert!(answer.reason("s3:GetObject").ends_with("--s3-region eu-central-1"));
+    }
+
+    #[test]
+    fn a_certificate_that_nobody_trusts_is_not_asked_again() {
+        let message = "invalid peer certificate: UnknownIssuer".to_owned();
+        let answer = Answer { message, ..Answer::default() };
+        assert_eq!(answer.kind(), Kind::Denied);
+        assert!(answer.reason("s3:GetObject").contains("--s3-ca"));
     }
 
     #[test]

@@ -2,89 +2,53 @@
 //!
 //! Names are the paths of the keys behind the address's prefix. Put-if-absent is `If-None-Match: *` (RFC 9110, 13.1.2);
 //! a server that refuses the header is asked whether the object is there first, which `init` then finds out not to be
-//! atomic. The SDK does not retry: `store::Retry` does, and uploads, whose bytes only this file has, do it here. Plain
+//! atomic. The SDK does not retry: `store::Retry` does, and uploads, whose bytes only this room has, do it here. Plain
 //! functions outside, one runtime of the SDK's inside.
+//!
+//! Every object is one PUT: packs have at most some 256 MiB, and S3 takes 5 GiB at once (`repo::pack_writer` holds the
+//! one to the other). So no multipart upload is ever begun here, and none can be left behind.
 
 mod address;
+mod client;
 mod failure;
+mod label;
+mod pace;
+mod peculiar;
+mod place;
+mod settings;
 mod upload;
 
 pub use address::Address;
+pub use settings::{Checksums, Encryption, Keys, Lock, LockMode, ObjectSettings, Settings};
 
-use super::retry::Tell;
-use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Retried, Upload, check_limit, check_range};
-use crate::base::{Kind, Secret, Stop, Timestamp};
-use aws_sdk_s3::Client;
-use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{
-    BehaviorVersion, Credentials, ProvideCredentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+use super::probe::Check;
+use super::retry::Patience;
+use super::throttle::Bucket;
+use super::{
+    Area, Error, Key, Listed, ObjectStore, Operation, Put, Retried, TRIES, Traffic, Upload, check_limit, check_range,
 };
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use crate::base::{Kind, RepositoryId, Stop, Timestamp};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
-use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
+use aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{Object, StorageClass};
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use failure::Answer;
-use std::path::PathBuf;
+use aws_sdk_s3::types::Object;
+use failure::answer_of;
+use label::Labels;
+use place::{ANSWER_TIMEOUT, Asked, Book, Place};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use tokio::runtime::Runtime;
 
-/// Until a connection stands.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Until the first byte of an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
-/// Until a whole request with its body is through.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(1800);
-/// Packs that are sent at once.
+/// The largest object that S3 takes in one request.
+pub const MAX_PUT_BYTES: u64 = 5 << 30;
+/// Packs that are sent at once, unless said otherwise.
 const UPLOADS: usize = 4;
 /// Bytes that are taken from an answer before its length is believed.
 const FIRST_BYTES: u64 = 1 << 20;
-
-/// How the store is talked to.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// The region; none for what the environment or the profile says, `us-east-1` if neither does.
-    pub region: Option<String>,
-    /// Certificates (PEM) of authorities to trust beside the system's.
-    pub authorities: Option<PathBuf>,
-    /// The storage class of packs, such as `STANDARD_IA`; everything else is kept in the bucket's own.
-    pub pack_class: Option<String>,
-    /// The keys; none for what the environment, the profile or the machine gives.
-    pub keys: Option<Keys>,
-    /// Where packs lie until they are complete; a folder on a disk with some hundred MB.
-    pub spool: PathBuf,
-}
-
-/// An access key and its secret.
-#[derive(Clone, Debug)]
-pub struct Keys {
-    /// The name of the key.
-    pub access: String,
-    /// The secret, UTF-8.
-    pub secret: Secret<Vec<u8>>,
-}
 
 /// A store in a bucket. Clones share it.
 #[derive(Clone)]
 pub struct S3 {
     place: Arc<Place>,
-}
-
-struct Place {
-    address: Address,
-    pack_class: Option<StorageClass>,
-    spool: PathBuf,
-    client: Client,
-    runtime: Runtime,
-    /// Set once the server turned out not to know `If-None-Match`.
-    looks_first: AtomicBool,
-    stop: Stop,
-    tell: Arc<Tell>,
 }
 
 impl S3 {
@@ -96,81 +60,35 @@ impl S3 {
         tell: impl Fn(&Retried<'_>) + Send + Sync + 'static,
     ) -> Result<S3, Error> {
         let failed = |(kind, reason): (Kind, String)| Error::new(kind, "open", &address, reason);
+        let labels = Labels::new(settings.objects.clone()).map_err(|reason| failed((Kind::Usage, reason)))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("s3")
             .enable_all()
             .build()
             .map_err(|error| Error::new(Kind::Unavailable, "open", &address, error))?;
-        let client = runtime.block_on(client(&address, settings)).map_err(failed)?;
-        let pack_class = settings.pack_class.as_deref().map(StorageClass::from);
-        let (spool, looks_first) = (settings.spool.clone(), AtomicBool::new(false));
-        let tell = Arc::new(tell);
-        Ok(S3 { place: Arc::new(Place { address, pack_class, spool, client, runtime, looks_first, stop, tell }) })
-    }
-}
-
-/// A client with our certificates, our time limits and no retries of its own.
-async fn client(address: &Address, settings: &Settings) -> Result<Client, (Kind, String)> {
-    let mut trusted = TrustStore::default();
-    if let Some(file) = &settings.authorities {
-        let pem = std::fs::read(file);
-        let pem = pem.map_err(|error| (Kind::Usage, format!("cannot read {}: {error}", file.display())))?;
-        trusted = trusted.with_pem_certificate(pem);
-    }
-    let tls = TlsContext::builder().with_trust_store(trusted).build();
-    let tls = tls.map_err(|error| (Kind::Usage, error.to_string()))?;
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .tls_context(tls)
-        .build_https();
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
-    if let Some(region) = &settings.region {
-        loader = loader.region(Region::new(region.clone()));
-    }
-    if let Some(keys) = &settings.keys {
-        let secret = String::from_utf8_lossy(keys.secret.expose()).into_owned();
-        loader = loader.credentials_provider(Credentials::new(&keys.access, secret, None, None, "given"));
-    }
-    let shared = loader.load().await;
-    check_credentials(&shared).await.map_err(|reason| (Kind::Denied, reason))?;
-    let times = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(ANSWER_TIMEOUT)
-        .operation_attempt_timeout(REQUEST_TIMEOUT)
-        .build();
-    let mut config =
-        aws_sdk_s3::config::Builder::from(&shared).retry_config(RetryConfig::disabled()).timeout_config(times);
-    if shared.region().is_none() {
-        config = config.region(Region::new("us-east-1"));
-    }
-    if let Some(endpoint) = &address.endpoint {
-        // The SDK's default checksums travel in trailers that many compatible stores refuse; what we store is
-        // authenticated by its seal and named by its hash.
-        config = config
-            .endpoint_url(endpoint)
-            .force_path_style(true)
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-    }
-    Ok(Client::from_conf(config.build()))
-}
-
-/// Without credentials every request fails, with words about whatever was looked at last.
-async fn check_credentials(shared: &aws_config::SdkConfig) -> Result<(), String> {
-    let remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE for a profile in ~/.aws";
-    let Some(provider) = shared.credentials_provider() else {
-        return Err(format!("there are no credentials: {remedy}"));
-    };
-    match provider.provide_credentials().await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("there are no credentials ({}): {remedy}", innermost(&error))),
+        let client = runtime.block_on(client::client(&address, settings)).map_err(failed)?;
+        let place = Place {
+            address,
+            spool: settings.spool.clone(),
+            client,
+            runtime,
+            labels,
+            patience: Arc::new(Patience::new(settings.tries.unwrap_or(TRIES), stop, tell)),
+            up: Bucket::of(settings.limits.upload),
+            down: Bucket::of(settings.limits.download),
+            permits: place::permits(settings.connections),
+            connections: settings.connections,
+            looks_first: AtomicBool::new(false),
+            book: Book::default(),
+        };
+        Ok(S3 { place: Arc::new(place) })
     }
 }
 
 impl ObjectStore for S3 {
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
-        self.place.put_if_absent(key, || Ok(ByteStream::from(bytes.to_vec())))
+        self.place.put_if_absent(key, bytes.len() as u64, || Ok(ByteStream::from(bytes.to_vec())))
     }
 
     fn begin(&self) -> Result<Box<dyn Upload>, Error> {
@@ -178,16 +96,19 @@ impl ObjectStore for S3 {
     }
 
     fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
-        let request = self.place.put_request(key).body(ByteStream::from(bytes.to_vec()));
-        let answer = self.place.runtime.block_on(request.send());
-        answer.map(drop).map_err(|error| self.place.failed(Operation::Replace, key, "s3:PutObject", &error))
+        let place = &self.place;
+        let body = place.paced(ByteStream::from(bytes.to_vec()));
+        let request = place.labels.put_on(place.client.put_object(), key);
+        let request = request.bucket(&place.address.bucket).key(place.name_of(key)).body(body);
+        let answer = place.ask(Asked::Write, bytes.len() as u64, request.send());
+        answer.map(drop).map_err(|error| place.failed(Operation::Replace, key, place.right_to_put(), &error))
     }
 
     fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, Error> {
         let place = &self.place;
-        let request = place.client.get_object().bucket(&place.address.bucket).key(place.name_of(key));
         place.runtime.block_on(async {
-            let answer = request.send().await;
+            let _permit = place.permits.acquire().await;
+            let answer = place.answered(Asked::Read, 0, place.get_request(key).send()).await;
             let answer = answer.map_err(|error| place.failed(Operation::Get, key, "s3:GetObject", &error))?;
             let size_bytes = place.length_of(key, &answer)?;
             check_limit(&place.subject(key), size_bytes, limit_bytes)?;
@@ -203,6 +124,7 @@ impl ObjectStore for S3 {
             return Ok(Vec::new());
         }
         place.runtime.block_on(async {
+            let _permit = place.permits.acquire().await;
             let answer = place.range(key, offset, length as u64).await?;
             place.body(key, answer, length as u64).await
         })
@@ -214,7 +136,10 @@ impl ObjectStore for S3 {
             return Ok(());
         }
         place.runtime.block_on(async {
+            let permit = place.permits.acquire().await;
             let answer = place.range(key, offset, length).await?;
+            // Whoever takes the pieces may wait for others who wait for a permit.
+            drop(permit);
             place.pieces(key, answer, length, each).await
         })
     }
@@ -222,26 +147,30 @@ impl ObjectStore for S3 {
     fn size(&self, key: &Key) -> Result<u64, Error> {
         let place = &self.place;
         let request = place.client.head_object().bucket(&place.address.bucket).key(place.name_of(key));
-        let answer = place.runtime.block_on(request.send());
+        let answer = place.ask(Asked::Read, 0, request.send());
         let answer = answer.map_err(|error| place.failed(Operation::Size, key, "s3:GetObject", &error))?;
         let length = answer.content_length().and_then(|length| u64::try_from(length).ok());
         length.ok_or_else(|| place.odd(Operation::Size, key, "the answer has no length"))
     }
 
     fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
-        let mut further = None;
+        let mut from = None;
         loop {
-            further = self.place.list_page(area, further, each)?;
-            if further.is_none() {
+            from = self.list_part(area, from.as_deref(), each)?;
+            if from.is_none() {
                 return Ok(());
             }
         }
     }
 
+    fn list_part(&self, area: Area, from: Option<&str>, each: &mut dyn FnMut(Listed)) -> Result<Option<String>, Error> {
+        self.place.list_page(area, from, each)
+    }
+
     fn delete(&self, key: &Key) -> Result<(), Error> {
         let place = &self.place;
         let request = place.client.delete_object().bucket(&place.address.bucket).key(place.name_of(key));
-        match place.runtime.block_on(request.send()) {
+        match place.ask(Asked::Delete, 0, request.send()) {
             Ok(_) => Ok(()),
             Err(error) if answer_of(&error).kind() == Kind::NotFound => Ok(()),
             Err(error) => Err(place.failed(Operation::Delete, key, "s3:DeleteObject", &error)),
@@ -257,7 +186,22 @@ impl ObjectStore for S3 {
     }
 
     fn puts_at_once(&self) -> usize {
-        UPLOADS
+        self.place.puts_at_once()
+    }
+
+    fn introduce(&self, repository: RepositoryId, puts_are_atomic: bool) {
+        self.place.labels.introduce(repository);
+        if !puts_are_atomic {
+            self.place.looks_first.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.place.book.traffic(self.place.patience.retries())
+    }
+
+    fn peculiarities(&self) -> Vec<Check> {
+        peculiar::checks(&self.place)
     }
 
     fn puts_are_atomic(&self) -> bool {
@@ -266,67 +210,8 @@ impl ObjectStore for S3 {
 }
 
 impl Place {
-    /// The object's name in the bucket.
-    fn name_of(&self, key: &Key) -> String {
-        format!("{}{}", self.address.prefix, key.path())
-    }
-
-    /// The object in messages.
-    fn subject(&self, key: &Key) -> String {
-        format!("{}/{}", self.address, key.path())
-    }
-
-    fn failed<E>(&self, operation: Operation, key: &Key, right: &str, error: &SdkError<E>) -> Error
-    where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-    {
-        let answer = answer_of(error);
-        Error::new(answer.kind(), operation.verb(), self.subject(key), answer.reason(right))
-    }
-
-    /// An answer that no server should give; another try may get a better one.
-    fn odd(&self, operation: Operation, key: &Key, reason: &str) -> Error {
-        Error::new(Kind::Unavailable, operation.verb(), self.subject(key), reason)
-    }
-
-    fn put_request(&self, key: &Key) -> PutObjectFluentBuilder {
-        let request = self.client.put_object().bucket(&self.address.bucket).key(self.name_of(key));
-        // Smaller and shorter-lived objects would cost more in a class for rare access.
-        let class = self.pack_class.clone().filter(|_| key.area() == Area::Packs);
-        request.set_storage_class(class).content_type("application/octet-stream")
-    }
-
-    /// Stores what `body` gives unless something is there. `body` may be asked twice.
-    fn put_if_absent(&self, key: &Key, body: impl Fn() -> Result<ByteStream, Error>) -> Result<Put, Error> {
-        let put = |conditional: bool| {
-            let request = self.put_request(key).body(body()?);
-            let request = if conditional { request.if_none_match("*") } else { request };
-            Ok::<_, Error>(self.runtime.block_on(request.send()))
-        };
-        if !self.looks_first.load(Ordering::Relaxed) {
-            match put(true)? {
-                Ok(_) => return Ok(Put::Stored),
-                Err(error) if answer_of(&error).says_exists() => return Ok(Put::Existed),
-                Err(error) if answer_of(&error).says_unknown_condition() => {
-                    self.looks_first.store(true, Ordering::Relaxed);
-                }
-                Err(error) => return Err(self.failed(Operation::Put, key, "s3:PutObject", &error)),
-            }
-        }
-        if self.is_there(key)? {
-            return Ok(Put::Existed);
-        }
-        let stored = put(false)?;
-        stored.map(|_| Put::Stored).map_err(|error| self.failed(Operation::Put, key, "s3:PutObject", &error))
-    }
-
-    fn is_there(&self, key: &Key) -> Result<bool, Error> {
-        let request = self.client.head_object().bucket(&self.address.bucket).key(self.name_of(key));
-        match self.runtime.block_on(request.send()) {
-            Ok(_) => Ok(true),
-            Err(error) if answer_of(&error).kind() == Kind::NotFound => Ok(false),
-            Err(error) => Err(self.failed(Operation::Size, key, "s3:GetObject", &error)),
-        }
+    fn get_request(&self, key: &Key) -> GetObjectFluentBuilder {
+        self.client.get_object().bucket(&self.address.bucket).key(self.name_of(key))
     }
 
     fn length_of(&self, key: &Key, answer: &GetObjectOutput) -> Result<u64, Error> {
@@ -341,8 +226,8 @@ impl Place {
             Error::new(Kind::Damaged, "read", self.subject(key), reason)
         };
         let last = offset.checked_add(length - 1).ok_or_else(beyond)?;
-        let request = self.client.get_object().bucket(&self.address.bucket).key(self.name_of(key));
-        let answer = match request.range(format!("bytes={offset}-{last}")).send().await {
+        let request = self.get_request(key).range(format!("bytes={offset}-{last}"));
+        let answer = match self.answered(Asked::Read, 0, request.send()).await {
             Ok(answer) => answer,
             Err(error) if answer_of(&error).says_beyond() => return Err(beyond()),
             Err(error) => return Err(self.failed(Operation::GetRange, key, "s3:GetObject", &error)),
@@ -380,9 +265,19 @@ impl Place {
     ) -> Result<(), Error> {
         let mut came = 0;
         let mut body = answer.body;
-        while let Some(piece) = body.next().await {
-            let piece =
-                piece.map_err(|error| self.odd(Operation::Get, key, &format!("the answer broke off: {error}")))?;
+        loop {
+            let piece = match tokio::time::timeout(ANSWER_TIMEOUT, body.next()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(piece))) => piece,
+                Ok(Some(Err(error))) => {
+                    return Err(self.odd(Operation::Get, key, &format!("the answer broke off: {error}")));
+                }
+                Err(_) => return Err(self.odd(Operation::Get, key, "the answer stopped coming")),
+            };
+            self.book.received(piece.len());
+            if let Some(bucket) = &self.down {
+                tokio::time::sleep(bucket.take(piece.len() as u64)).await;
+            }
             came += piece.len() as u64;
             if came > size_bytes {
                 return Err(self.odd(Operation::Get, key, "more came than was announced"));
@@ -398,12 +293,7 @@ impl Place {
     }
 
     /// One page of a listing; gives the mark of the next one.
-    fn list_page(
-        &self,
-        area: Area,
-        from: Option<String>,
-        each: &mut dyn FnMut(Listed),
-    ) -> Result<Option<String>, Error> {
+    fn list_page(&self, area: Area, from: Option<&str>, each: &mut dyn FnMut(Listed)) -> Result<Option<String>, Error> {
         let folder = match area.folder() {
             "" => self.address.prefix.clone(),
             folder => format!("{}{folder}/", self.address.prefix),
@@ -411,8 +301,8 @@ impl Place {
         let request = self.client.list_objects_v2().bucket(&self.address.bucket).prefix(&folder);
         // What lies in folders at the top belongs to other areas.
         let delimiter = area.folder().is_empty().then(|| "/".to_owned());
-        let request = request.set_delimiter(delimiter).set_continuation_token(from);
-        let page = self.runtime.block_on(request.send()).map_err(|error| {
+        let request = request.set_delimiter(delimiter).set_continuation_token(from.map(str::to_owned));
+        let page = self.ask(Asked::List, 0, request.send()).map_err(|error| {
             let answer = answer_of(&error);
             Error::new(
                 answer.kind(),
@@ -443,35 +333,11 @@ fn listed(area: Area, folder: &str, object: &Object) -> Option<Listed> {
         name: name.to_owned(),
         size_bytes: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
         stored_at: stored_at.unwrap_or(Timestamp::UNIX_EPOCH),
+        class: object.storage_class().map(|class| class.as_str().into()),
     })
 }
 
 /// The size of the object in `bytes 0-9/1234`.
 fn whole_size(content_range: &str) -> Option<u64> {
     content_range.rsplit_once('/')?.1.parse().ok()
-}
-
-/// What came back in a failure.
-fn answer_of<E>(error: &SdkError<E>) -> Answer
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    let status = error.raw_response().map(|response| response.status().as_u16());
-    let code = error.code().map(str::to_owned);
-    let message = match error {
-        SdkError::ServiceError(service) => service.err().message().unwrap_or_default().to_owned(),
-        other => innermost(other),
-    };
-    Answer { status, code, message }
-}
-
-/// The words of the innermost cause: the SDK's own only say that there was one.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        words = inner.to_string();
-        cause = inner.source();
-    }
-    words
 }

@@ -1,10 +1,10 @@
 //! Objects on their way into a bucket: kept in a nameless file until their name is known, then sent, again if need be.
 
-use super::Place;
+use super::MAX_PUT_BYTES;
+use super::place::Place;
 use crate::base::ids::to_hex;
 use crate::base::{Kind, random};
-use crate::store::retry;
-use crate::store::{Error, Key, Operation, Put, Upload};
+use crate::store::{Error, Key, ObjectStore, Operation, Put, Upload};
 use aws_sdk_s3::primitives::{ByteStream, Length};
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
@@ -75,17 +75,15 @@ impl Upload for S3Upload {
             return Err(Error::new(kind, "write", self.place.subject(key), "an earlier write to it failed"));
         }
         let (place, file, length) = (&self.place, self.file.get_ref(), self.length);
+        if length > MAX_PUT_BYTES {
+            let reason = format_args!("it has {length} bytes, and {MAX_PUT_BYTES} can be stored at once");
+            return Err(Error::new(Kind::Unsupported, "write", place.subject(key), reason));
+        }
         let tries = Cell::new(0);
-        let put = retry::again(
-            &place.stop,
-            retry::sleeper(place.stop.clone()),
-            Operation::Finish.verb(),
-            &*place.tell,
-            || {
-                tries.set(tries.get() + 1);
-                place.put_if_absent(key, || body(place, file, length))
-            },
-        )?;
+        let put = place.patience.again(Operation::Finish, || {
+            tries.set(tries.get() + 1);
+            place.put_if_absent(key, length, || body(place, file, length))
+        })?;
         // After a lost answer it may be our own.
         if put == Put::Existed && tries.get() > 1 && is_same(place, key, file, length)? {
             return Ok(Put::Stored);
@@ -109,9 +107,8 @@ fn body(place: &Place, file: &File, length: u64) -> Result<ByteStream, Error> {
 
 /// Whether the stored object is the file.
 fn is_same(place: &Arc<Place>, key: &Key, file: &File, length: u64) -> Result<bool, Error> {
-    use crate::store::ObjectStore;
-    let store = super::S3 { place: place.clone() };
-    if store.size(key)? != length {
+    let (store, patience) = (super::S3 { place: place.clone() }, &place.patience);
+    if patience.again(Operation::Size, || store.size(key))? != length {
         return Ok(false);
     }
     let failed = |error: io::Error| Error::new(Kind::of_io(&error), "read", place.spool.display(), &error);
@@ -122,7 +119,7 @@ fn is_same(place: &Arc<Place>, key: &Key, file: &File, length: u64) -> Result<bo
     while at < length {
         let step = (length - at).min(COMPARE_BYTES as u64) as usize;
         file.read_exact(&mut ours[..step]).map_err(failed)?;
-        if store.get_range(key, at, step)? != ours[..step] {
+        if patience.again(Operation::GetRange, || store.get_range(key, at, step))? != ours[..step] {
             return Ok(false);
         }
         at += step as u64;

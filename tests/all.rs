@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
+mod copy;
+mod copy_program;
 mod crash;
 mod damage;
 mod decoders;
@@ -14,10 +16,12 @@ mod format_document;
 mod hardship;
 mod imported;
 mod keep;
+mod keys;
 mod latency;
 mod postgres;
 mod probe;
 mod program;
+mod reader;
 mod readme;
 mod remote_cache;
 mod repairs;
@@ -25,6 +29,8 @@ mod roster;
 mod s3;
 mod servers;
 mod servers_mysql;
+mod side_channel;
+mod simulation;
 mod store_contract;
 mod surroundings;
 mod tidy;

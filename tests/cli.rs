@@ -63,7 +63,9 @@ fn every_command_explains_itself_with_an_example() {
             "{help}"
         );
     }
-    for command in ["list", "add", "remove", "passwd", "rewrap", "repair"] {
+    for command in
+        ["list", "add", "generate", "remove", "passwd", "rewrap", "rotate", "status", "recovery-sheet", "repair"]
+    {
         assert!(place.run(&["key", command, "--help"]).expect(0).text().contains("Example"));
     }
 }

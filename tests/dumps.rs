@@ -225,6 +225,27 @@ fn a_database_that_fails_is_named_and_the_others_are_backed_up() {
 }
 
 #[test]
+fn a_database_that_cannot_fit_is_refused_before_it_is_read_unless_somebody_insists() {
+    let vault = Vault::new();
+    let (store, clock) = vault.copy();
+    let fault = StoreFault::new(store);
+    fault.full_after(3 << 20);
+    let context = open(Arc::new(fault), &clock).unwrap();
+    let large = || Fake::new("large", tables(2, 50_000, 0)).claiming(16 << 20);
+    let both = options(vec![large().source(), Fake::new("small", tables(2, 50_000, 0)).source()]);
+    let outcome = backup(&context, &both).unwrap();
+    assert!(outcome.snapshot.unwrap().partial);
+    let said = &outcome.problems[0].message;
+    assert!(said.contains("@postgres/large was not backed up") && said.contains("3.0 MiB are free"), "{said}");
+    assert!(said.contains("about 32.") && said.contains("--ignore-free-space"), "{said}");
+    let alone = options(vec![large().source()]);
+    assert!(matches!(backup(&context, &alone), Err(Error::NothingRead(..))));
+    let limits = Limits { ignore_free_space: true, ..alone.limits.clone() };
+    let outcome = backup(&context, &Options { limits, ..alone }).unwrap();
+    assert!(!outcome.snapshot.unwrap().partial);
+}
+
+#[test]
 fn without_any_good_source_there_is_no_snapshot() {
     let vault = Vault::new();
     let first = done(&vault, vec![shop(0).source()]);

@@ -14,6 +14,7 @@ use keepstone::repo::{SealedRepository, Session, session};
 use keepstone::store::{Area, Key, ObjectStore};
 use keepstone::store::{Fault, Operation};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn policy(policy: Policy) -> Options {
     let selection =
@@ -98,23 +99,62 @@ fn a_removal_that_fails_is_a_failure_and_the_others_go_on() {
 }
 
 #[test]
-fn prune_refuses_while_somebody_is_at_work_and_fences_him_after_a_day() {
+fn prune_waits_for_nobody_and_the_first_one_after_his_end_deletes_what_he_may_have_counted_on() {
+    let vault = vault(3);
+    let context = vault.open();
+    let writer = Session::begin(&context.repository, SessionKind::Writer, "backup").unwrap();
+    forget::forget(&vault.open(), &policy(last(1))).unwrap();
+    vault.hours(2);
+    let before = count(&vault.store, Area::Packs);
+    let outcome = prune_all(&vault.open()).unwrap();
+    let waiting = outcome.waiting.clone().unwrap();
+    assert!(waiting.packs > 0 && waiting.bytes > 0 && outcome.packs_deleted == 0, "{outcome:?}");
+    let text = &waiting.reason;
+    assert!(text.contains("backup on host") && text.contains("2 h 0 min"), "{text}");
+    assert!(count(&vault.store, Area::Packs) >= before);
+    read_everything(&vault.open()).unwrap();
+    // Nothing more is condemned meanwhile, and a dry run says what is left.
+    assert_eq!(prune_all(&vault.open()).unwrap().waiting.unwrap().record, waiting.record);
+    let dry = prune::Options { dry_run: true, ..prune::Options::default() };
+    let dry = prune::prune(&vault.open(), &dry).unwrap();
+    assert_eq!((dry.packs_deleted, dry.deleted_bytes), (waiting.packs, waiting.bytes));
+    writer.end().unwrap();
+    let outcome = prune_all(&vault.open()).unwrap();
+    assert!(outcome.waiting.is_none() && outcome.packs_deleted >= waiting.packs, "{outcome:?}");
+    assert!(count(&vault.store, Area::Packs) < before);
+    read_everything(&vault.open()).unwrap();
+}
+
+#[test]
+fn who_does_not_end_is_fenced_after_a_day_and_cannot_commit() {
     let vault = vault(2);
     let context = vault.open();
     let writer = Session::begin(&context.repository, SessionKind::Writer, "backup").unwrap();
-    vault.hours(2);
-    let error = prune_all(&vault.open()).unwrap_err();
-    assert_eq!(error.kind(), Kind::Refused);
-    let text = error.to_string();
-    assert!(text.contains("backup on host") && text.contains("2 h 0 min") && text.contains("24 hours"), "{text}");
     vault.hours(23);
+    assert_eq!(prune_all(&vault.open()).unwrap().sessions_fenced, 0);
+    vault.hours(2);
     let outcome = prune_all(&vault.open()).unwrap();
-    assert_eq!(outcome.sessions_fenced, 1);
+    assert_eq!((outcome.sessions_fenced, outcome.waiting), (1, None));
     let Found::Snapshot(mut snapshot) = snapshots::load(&context.repository, first_snapshot(&context)).unwrap() else {
         panic!("a snapshot")
     };
     snapshot.id = writer.id();
     assert_eq!(writer.commit(&snapshot).unwrap_err().kind(), Kind::Refused, "the fenced writer may still commit");
+}
+
+#[test]
+fn nobody_is_fenced_for_his_age_when_the_clocks_do_not_agree() {
+    let vault = vault(2);
+    let context = vault.open();
+    let writer = Session::begin(&context.repository, SessionKind::Writer, "backup").unwrap();
+    vault.hours(25);
+    // A machine whose clock is two hours slow.
+    let slow = keepstone::base::Clock::manual(vault.clock.now() - Duration::from_secs(2 * 3600));
+    let error = prune_all(&open(Arc::new(vault.store.clone()), &slow).unwrap()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    assert!(error.to_string().contains("120 minutes ahead of this machine's"), "{error}");
+    drop(writer);
+    prune_all(&open(Arc::new(vault.store.clone()), &slow).unwrap()).unwrap();
 }
 
 fn first_snapshot(context: &Context) -> keepstone::base::SnapshotId {
@@ -284,7 +324,7 @@ fn numbers_of_condemned_records_never_come_twice() {
     for keep in [2, 1] {
         forget::forget(&vault.open(), &policy(last(keep))).unwrap();
         prune_all(&vault.open()).unwrap();
-        let next = session::next_condemned(&vault.store).unwrap();
+        let next = session::list_condemned(&vault.store).unwrap().highest() + 1;
         assert!(next > highest + 1);
         highest = next - 1;
         assert_eq!(count(&vault.store, Area::Condemned), 1, "only the last leaves its number");

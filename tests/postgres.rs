@@ -3,6 +3,7 @@
 mod back;
 mod back_program;
 mod back_verbs;
+mod bad_days;
 mod connection;
 mod dump;
 mod taken;

@@ -43,6 +43,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("aws_smithy_http_client", &["store/s3"]),
     ("aws_types", &["store/s3"]),
     ("backon", &["ops/backup/limits", "store/retry"]),
+    ("bech32", &["crypto"]),
     ("blake3", &["crypto"]),
     ("bytes", &["store/s3"]),
     ("clap", &["cli"]),
@@ -57,6 +58,7 @@ const DOORS: &[(&str, &[&str])] = &[
     // Everybody else says `base::Timestamp`.
     ("jiff", &["base/clock.rs", "cli"]),
     ("minicbor", &["format"]),
+    ("qrcode", &["cli"]),
     // The verbs and the vault decide what runs side by side; the rooms below compute one thing at a time.
     ("rayon", &["ops", "repo"]),
     ("rpassword", &["cli"]),

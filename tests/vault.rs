@@ -6,7 +6,7 @@ use keepstone::chunk::Sizes;
 use keepstone::compress::Level;
 use keepstone::crypto::slots::{GuardKind, Unlock};
 use keepstone::format::pack::BlobKind;
-use keepstone::format::tree::{HOLE, ListPiece, TreePiece};
+use keepstone::format::tree::{HOLE, ListPiece, NodeKind, TreePiece};
 use keepstone::ops::backup::{self, Parent, Source};
 use keepstone::ops::{Context, Result, prune, restore, verify};
 use keepstone::repo::blob_reader::BlobReader;
@@ -257,4 +257,26 @@ fn read_chunk(reader: &mut BlobReader, seen: &mut BTreeSet<BlobId>, id: BlobId) 
 pub fn prune_all(context: &Context) -> Result<prune::Outcome> {
     let options = prune::Options { max_unused: prune::MaxUnused::Bytes(0), ..prune::Options::default() };
     prune::prune(context, &options)
+}
+
+/// Reads all files of a snapshot, by their names alone.
+pub fn restore_all_of(context: &Context, root: BlobId) -> Result<Files> {
+    let mut reader = BlobReader::new(context.repository.clone(), context.index.clone(), 8 << 20);
+    let (mut files, mut trees) = (Files::new(), vec![root]);
+    while let Some(tree) = trees.pop() {
+        let piece = TreePiece::decode(&reader.get(&tree, BlobKind::Tree)?).unwrap();
+        trees.extend(piece.children.iter().map(|child| child.piece));
+        for node in &piece.nodes {
+            trees.extend(node.tree);
+            if node.kind == NodeKind::File {
+                assert!(node.list.is_none(), "files are small here");
+                let mut bytes = node.inline.0.clone();
+                for (chunk, _) in node.chunks() {
+                    bytes.extend_from_slice(&reader.get(&chunk, BlobKind::Data)?);
+                }
+                files.insert(String::from_utf8_lossy(&node.name.0).into_owned(), bytes);
+            }
+        }
+    }
+    Ok(files)
 }

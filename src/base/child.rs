@@ -17,12 +17,19 @@ use std::thread;
 use std::time::Duration;
 
 /// What opens a repository, or says how, and is no business of a child.
-pub const SECRET_VARIABLES: [&str; 5] = [
+pub const SECRET_VARIABLES: [&str; 12] = [
     "KEEPSTONE_PASSWORD",
     "KEEPSTONE_PASSWORD_FILE",
     "KEEPSTONE_PASSWORD_COMMAND",
     "KEEPSTONE_KEY_FILE",
     "KEEPSTONE_KEY_COMMAND",
+    "KEEPSTONE_IDENTITY_FILE",
+    "KEEPSTONE_FROM_PASSWORD",
+    "KEEPSTONE_FROM_PASSWORD_FILE",
+    "KEEPSTONE_FROM_PASSWORD_COMMAND",
+    "KEEPSTONE_FROM_KEY_FILE",
+    "KEEPSTONE_FROM_KEY_COMMAND",
+    "KEEPSTONE_FROM_IDENTITY_FILE",
 ];
 
 /// The end of a child's standard error that is kept.

@@ -9,7 +9,7 @@ pub fn bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// Fills a slice with random bytes; panics like [`bytes`].
+/// Fills a slice with random bytes; panics like [`bytes()`].
 pub fn fill(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the operating system provides random bytes");
 }

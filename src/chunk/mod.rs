@@ -6,11 +6,14 @@
 //! read. Both cut at the same places.
 //!
 //! A cut that the content asked for is recognisable: the 64 bytes before it, its [`Window`], will stand before
-//! the same cut in the next version of the data, whatever changed further away. A *forced* cut (the largest size
-//! was reached, or the stream ended) has no such window. This room shows the window; turning it into a mark
-//! needs a key and happens elsewhere, as do hashing, naming and storing.
+//! the same cut in the next version of the data, whatever changed further away. Where the search reaches the largest
+//! size without one (rows of a table have so few different windows that this is every second chunk), the cut is made
+//! where the hash is lowest ([`lowest`]): that too is the content's choice. A *forced* cut (all of it is alike, or the
+//! stream ended) has no such window. This room shows the window; turning it into a mark needs a key and happens
+//! elsewhere, as do hashing, naming and storing.
 
 mod cutter;
+mod lowest;
 mod sizes;
 
 use std::borrow::Cow;
@@ -46,7 +49,7 @@ pub struct Chunker {
 pub struct Cut {
     /// The bytes of the chunk: at least one, at most the largest size.
     pub length: usize,
-    /// The largest size or the end of the data made this cut, not the content: it has no window.
+    /// The end of the data made this cut, or the largest size where all is alike, not the content: it has no window.
     pub forced: bool,
 }
 
@@ -99,7 +102,14 @@ impl Chunker {
             &self.gear_shifted,
         );
         // A cut by content lies before the byte that completed it, hence never at the end of what was searched.
-        Some(Cut { length, forced: length == reachable })
+        if length < reachable {
+            return Some(Cut { length, forced: false });
+        }
+        // What is left of a stream stays whole up to the largest size.
+        let lowest = (reachable == self.sizes.max())
+            .then(|| lowest::find(&self.gear, data, self.sizes.average()..self.sizes.max()))
+            .flatten();
+        Some(Cut { length: lowest.unwrap_or(length), forced: lowest.is_none() })
     }
 
     /// Cuts a whole stream that is in memory. Empty data has no chunks.
@@ -155,7 +165,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::chunk::cutter::tests::random_bytes;
+    use crate::chunk::cutter::tests::{padded_rows, random_bytes};
 
     /// Small sizes, so that a few hundred KiB have many chunks.
     fn chunker(seed: u64) -> Chunker {
@@ -183,7 +193,7 @@ mod tests {
         assert!(last.forced && last.end_window().is_none());
         for piece in others {
             assert!((4 << 10..=64 << 10).contains(&piece.data.len()));
-            assert_eq!(piece.forced, piece.data.len() == 64 << 10);
+            assert!(!piece.forced);
             let end = piece.start as usize + piece.data.len();
             let window = (!piece.forced).then(|| window_before(&data, end).unwrap());
             assert_eq!(piece.end_window(), window);
@@ -197,6 +207,30 @@ mod tests {
         let data = vec![0_u8; 200 << 10];
         let pieces: Vec<(usize, bool)> = chunker(0).cuts(&data).map(|p| (p.data.len(), p.forced)).collect();
         assert_eq!(pieces, [(64 << 10, true), (64 << 10, true), (64 << 10, true), (8 << 10, true)]);
+    }
+
+    #[test]
+    fn rows_that_ask_for_no_cut_are_still_cut_by_their_content() {
+        let (mut old_cuts, mut kept) = (0, 0);
+        for seed in 0..8 {
+            let chunker = chunker(seed);
+            let before = padded_rows(seed, 30_000);
+            // One row in a hundred changes its length, and some go.
+            let lines = before.split_inclusive(|byte| *byte == b'\n').enumerate();
+            let after: Vec<u8> = lines
+                .flat_map(|(row, line)| match row % 100 {
+                    7 => format!("{row}\tchanged last night\n").into_bytes(),
+                    8 if row % 300 == 8 => Vec::new(),
+                    _ => line.to_vec(),
+                })
+                .collect();
+            let (old, new) = (windows(&chunker, &before), windows(&chunker, &after));
+            old_cuts += old.len();
+            kept += old.intersection(&new).count();
+            let forced = chunker.cuts(&before).filter(|piece| piece.forced).count();
+            assert_eq!(forced, 1, "seed {seed}: only the end of the data");
+        }
+        assert!(kept * 10 > old_cuts * 8, "{kept} of {old_cuts} cuts are found again");
     }
 
     #[test]

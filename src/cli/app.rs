@@ -1,6 +1,6 @@
 //! What every command starts from: the options of all commands, standard output, and the way to the repository.
 
-use super::args::Global;
+use super::args::{Global, Opened};
 use super::error::{Error, Result};
 use super::location::Location;
 use super::print::{Output, human};
@@ -37,6 +37,12 @@ impl App {
         let stop = Stop::new();
         let look = Arc::new(Look::new(&global, stop.clone()));
         App { out: Output::new(global.json), look, stop, global }
+    }
+
+    /// The same for the repository at `from`, opened in its own way.
+    pub fn from(&self, from: &Path, opened: &Opened) -> App {
+        let global = opened.global(from.to_owned(), &self.global);
+        App { out: Output::new(global.json), look: self.look.clone(), stop: self.stop.clone(), global }
     }
 
     /// Where the repository is.
@@ -95,6 +101,11 @@ impl App {
     pub fn context_of(&self, repository: Repository) -> Result<Context> {
         // Not earlier: while a password is typed, Ctrl-C simply ends the program.
         terminal::heed_signals(&self.stop).map_err(|source| Error::io("listen for signals", source))?;
+        self.second_context_of(repository)
+    }
+
+    /// The same for a second repository: signals are heeded already.
+    pub fn second_context_of(&self, repository: Repository) -> Result<Context> {
         let cache_dir = self.cache_dir(repository.id());
         if self.global.verbose {
             let cache =
@@ -147,6 +158,7 @@ impl App {
             ("-r", self.global.repository.as_ref().filter(|_| !from_environment)),
             ("--password-file", self.global.password_file.as_ref()),
             ("--key-file", self.global.key_file.as_ref()),
+            ("--identity-file", self.global.identity_file.as_ref()),
         ];
         let given = given.into_iter().filter_map(|(flag, value)| Some((flag, value?.to_string_lossy().into_owned())));
         for (flag, value) in given.chain(self.global.s3.words()) {

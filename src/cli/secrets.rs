@@ -3,12 +3,15 @@
 //! A password is one line: what follows the first line end does not count. It is never an argument, never printed
 //! and never echoed.
 
-use super::args::{Global, KdfCost, NewSecret};
+use super::args::{Global, KdfCost, NewSecret, Side};
 use super::error::{Error, Result};
-use super::print::say;
+use super::print::{human, say};
 use crate::base::child::Program;
 use crate::base::{Kind, Secret, Stop};
-use crate::crypto::slots::{GuardKind, KEY_FILE_BYTES, MAX_STRETCH_KIB, StretchCost, Unlock, generate_key_file};
+use crate::crypto::identity::{generate_identity, identity_from_file, identity_text};
+use crate::crypto::slots::{
+    GuardKind, KEY_FILE_BYTES, MAX_STRETCH_KIB, Recipient, StretchCost, Unlock, generate_key_file,
+};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -20,6 +23,11 @@ use std::path::{Path, PathBuf};
 /// No password is longer; a file given by mistake is not read to its end.
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
 
+/// Said when nothing opens the repository that something is taken from.
+const NONE_FROM: &str = "no password for the repository to copy from: give --from-password-file, --from-password-command, \
+                         --from-key-file or --from-key-command, or set KEEPSTONE_FROM_PASSWORD (there is no terminal to \
+                         ask on)";
+
 /// What opens the repository.
 enum Origin {
     Password(Secret<Vec<u8>>),
@@ -27,6 +35,7 @@ enum Origin {
     PasswordCommand(OsString),
     KeyFile(PathBuf),
     KeyCommand(OsString),
+    IdentityFile(PathBuf),
     Terminal,
 }
 
@@ -40,7 +49,17 @@ pub struct Brought {
 
 /// What the user brings to open the repository.
 pub fn unlock(global: &Global) -> Result<Brought> {
-    take(origin(global), "Password: ", false)
+    let origin = origin(global);
+    match (global.side, &global.repository) {
+        (Side::From, Some(place)) => {
+            if matches!(origin, Origin::Terminal) && !io::stderr().is_terminal() {
+                return Err(Error::usage(NONE_FROM));
+            }
+            let place = human::name(place.to_string_lossy().as_bytes());
+            take(origin, &format!("Password of {place}: "), false)
+        }
+        _ => take(origin, "Password: ", false),
+    }
 }
 
 /// What the user brings to open a repository that is made now: a password is asked for twice.
@@ -84,12 +103,44 @@ pub fn guard(brought: &Brought, cost: KdfCost) -> Result<GuardKind> {
 
 /// Makes a key file that only its owner can read. A file that is there is never overwritten.
 pub fn make_key_file(path: &Path) -> Result<Brought> {
-    let failed = |source| Error::io(format!("make key file {}", path.display()), source);
     let key = generate_key_file();
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(key.expose().as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    write_private(path, key.expose().as_bytes(), "key file")?;
     let unlock = Unlock::KeyFile(Secret::new(key.expose().as_bytes().to_vec()));
     Ok(Brought { unlock, by_command: false })
+}
+
+/// Makes an identity file as `age-keygen` does, for its owner only; gives the recipient. A file that is there is never
+/// overwritten.
+pub fn make_identity_file(path: &Path, made_at: &str) -> Result<Recipient> {
+    let (identity, recipient) = new_identity();
+    let content = identity_file(&identity, &recipient, made_at);
+    write_private(path, content.expose().as_bytes(), "identity file")?;
+    Ok(recipient)
+}
+
+/// A new identity and its recipient.
+pub fn new_identity() -> (Secret<[u8; 32]>, Recipient) {
+    let identity = generate_identity();
+    let recipient = Recipient::of(&identity);
+    (identity, recipient)
+}
+
+/// The content of an identity file.
+pub fn identity_file(identity: &Secret<[u8; 32]>, recipient: &Recipient, made_at: &str) -> Secret<String> {
+    let text = identity_text(identity);
+    // Reserved whole, so that no part of the secret is left behind when the text grows.
+    let mut content = Secret::new(String::with_capacity(512));
+    let all = content.expose_mut();
+    for part in ["# created: ", made_at, "\n# public key: ", &recipient.to_string(), "\n", text.expose(), "\n"] {
+        all.push_str(part);
+    }
+    content
+}
+
+fn write_private(path: &Path, content: &[u8], what: &str) -> Result<()> {
+    let failed = |source| Error::io(format!("make {what} {}", path.display()), source);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)
 }
 
 /// An argument goes before the environment; in the environment the first of them that is set.
@@ -99,15 +150,21 @@ fn origin(global: &Global) -> Origin {
         global.password_command.clone().map(|command| Origin::PasswordCommand(command.into())),
         global.key_file.clone().map(Origin::KeyFile),
         global.key_command.clone().map(|command| Origin::KeyCommand(command.into())),
+        global.identity_file.clone().map(Origin::IdentityFile),
     ];
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    let prefix = match global.side {
+        Side::Main => "KEEPSTONE",
+        Side::From => "KEEPSTONE_FROM",
+    };
+    let set = |name: &str| env::var_os(format!("{prefix}_{name}")).filter(|value| !value.is_empty());
     let environment = || {
-        set("KEEPSTONE_PASSWORD")
+        set("PASSWORD")
             .map(|password| Origin::Password(Secret::new(password.into_vec())))
-            .or_else(|| set("KEEPSTONE_PASSWORD_FILE").map(|path| Origin::PasswordFile(path.into())))
-            .or_else(|| set("KEEPSTONE_PASSWORD_COMMAND").map(Origin::PasswordCommand))
-            .or_else(|| set("KEEPSTONE_KEY_FILE").map(|path| Origin::KeyFile(path.into())))
-            .or_else(|| set("KEEPSTONE_KEY_COMMAND").map(Origin::KeyCommand))
+            .or_else(|| set("PASSWORD_FILE").map(|path| Origin::PasswordFile(path.into())))
+            .or_else(|| set("PASSWORD_COMMAND").map(Origin::PasswordCommand))
+            .or_else(|| set("KEY_FILE").map(|path| Origin::KeyFile(path.into())))
+            .or_else(|| set("KEY_COMMAND").map(Origin::KeyCommand))
+            .or_else(|| set("IDENTITY_FILE").map(|path| Origin::IdentityFile(path.into())))
     };
     flags.into_iter().flatten().next().or_else(environment).unwrap_or(Origin::Terminal)
 }
@@ -124,6 +181,10 @@ fn take(origin: Origin, prompt: &str, twice: bool) -> Result<Brought> {
         }
         Origin::KeyFile(path) => Unlock::KeyFile(read(&path, most_key_bytes)?),
         Origin::KeyCommand(command) => Unlock::KeyFile(output_of(&command, "key", most_key_bytes)?),
+        Origin::IdentityFile(path) => {
+            let identity = identity_from_file(&read(&path, most_key_bytes)?);
+            Unlock::Identity(identity.map_err(|error| Error::usage(format!("{}: {error}", path.display())))?)
+        }
         Origin::Terminal => Unlock::Passphrase(ask(prompt, twice)?),
     };
     Ok(Brought { unlock, by_command })
@@ -173,8 +234,8 @@ fn output_of(command: &OsStr, what: &str, most: u64) -> Result<Secret<Vec<u8>>> 
 }
 
 fn ask(prompt: &str, twice: bool) -> Result<Secret<Vec<u8>>> {
-    const NONE: &str =
-        "no password: give --password-file, --password-command, --key-file or --key-command, or set KEEPSTONE_PASSWORD";
+    const NONE: &str = "no password: give --password-file, --password-command, --key-file, --key-command or --identity-file, or set \
+         KEEPSTONE_PASSWORD";
     if !io::stderr().is_terminal() {
         return Err(Error::usage(format!("{NONE} (there is no terminal to ask on)")));
     }

@@ -178,11 +178,24 @@ pub fn no_core_dumps() {
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     // Lowering a limit is always allowed; where the system has no such limit there is nothing to lower.
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    // The limit does not hold where images are handed to a program; this does, and other processes of the same user
+    // cannot look into the memory any more. Programs that are started get their own.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn nobody_takes_an_image_of_the_memory() {
+        use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
+        no_core_dumps();
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        assert_eq!(getrlimit(Resource::Core).current, Some(0));
+    }
 
     #[test]
     fn the_lines_of_progress_can_be_drawn() {

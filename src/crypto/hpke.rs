@@ -30,6 +30,11 @@ pub(super) fn public_of(private: &Secret<[u8; 32]>) -> [u8; 32] {
     X25519HkdfSha256::sk_to_pk(&private_key(private)).to_bytes().into()
 }
 
+/// Whether anything can be sealed to this public key: some points agree with nobody.
+pub(super) fn is_usable(public: &[u8; 32]) -> bool {
+    seal(public, Sender::Anybody, b"", b"", b"").is_ok()
+}
+
 /// Seals `plain` to the holder of a public key; answers with the encapsulated key and the sealed bytes. Fails when
 /// `public` is a point that agrees with nobody.
 pub(super) fn seal(

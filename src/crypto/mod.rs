@@ -3,6 +3,7 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | [`keys`] | the keys of a repository and what hangs on what |
+//! | [`identity`] | X25519 identities and recipients as age writes them |
 //! | [`slots`] | ways to the root key: passphrase, key file, command, recipient |
 //! | [`names`] | names of blobs, marks of cuts, hashes of packs |
 //! | [`siv`] | sealing and opening bytes (RFC 5297), several messages at once |
@@ -12,6 +13,7 @@
 //! Nothing here knows an object or its encoding; bytes come in, bytes go out.
 
 mod hpke;
+pub mod identity;
 pub mod keys;
 pub mod names;
 pub mod padme;
@@ -73,6 +75,30 @@ pub enum Error {
         /// Its length.
         bytes: usize,
     },
+    /// A recipient's text that does not hold together.
+    #[error(
+        "this is no recipient, or mistyped: one is `age1` and 58 letters and digits, as `keepstone key generate` or \
+         `age-keygen` prints it (no plugins, no SSH keys)"
+    )]
+    MistypedRecipient,
+    /// The secret was given where the public half is wanted.
+    #[error("this is an identity, which is secret; what is wanted is its recipient, which begins with `age1`")]
+    IdentityNotRecipient,
+    /// A file without an identity.
+    #[error("the identity file holds no identity: it needs a line that begins with AGE-SECRET-KEY-1")]
+    NoIdentity,
+    /// An identity whose check does not hold.
+    #[error("the identity does not hold together: compare it with the original, a letter is wrong or missing")]
+    MistypedIdentity,
+    /// A file with several identities.
+    #[error("the identity file holds {count} identities: put the one for this repository into a file of its own")]
+    ManyIdentities {
+        /// How many lines there are.
+        count: usize,
+    },
+    /// An identity file that is encrypted itself.
+    #[error("the identity file is encrypted: decrypt it first, for example `--identity-file <(age -d FILE)`")]
+    EncryptedIdentity,
     /// A key line whose check does not hold.
     #[error("the key does not hold together: compare it with the original, a digit is wrong or missing")]
     MistypedKey,
@@ -86,6 +112,9 @@ impl Error {
             Error::Unknown { .. } | Error::StretchTooCostly { .. } => Kind::Unsupported,
             Error::WrongSecret | Error::OtherUnlock => Kind::WrongKey,
             Error::EmptyPassphrase | Error::UnfitKeyFile { .. } | Error::MistypedKey => Kind::Usage,
+            Error::MistypedRecipient | Error::IdentityNotRecipient => Kind::Usage,
+            Error::NoIdentity | Error::MistypedIdentity | Error::ManyIdentities { .. } => Kind::Usage,
+            Error::EncryptedIdentity => Kind::Usage,
             Error::Stretch { .. } => Kind::Internal,
         }
     }

@@ -10,10 +10,14 @@
 //! those who have the root: only they can make a grant that the slot accepts. The limit of this: whoever once had a
 //! root key knows the grant keys of its slots, so after a leak the slots themselves must be made anew.
 //!
+//! A *recipient* has nothing in common with those who make his slot but his public key, so his grant is in base mode:
+//! it says nothing about who made it. That is the vault's to tell him, and to remember ([`vouched`]). What of his slot
+//! is sealed under the root key has another use: a root key is granted anew only to a public key that holds there.
+//!
 //! Structs here have plain byte fields; `format` knows how a slot is encoded.
 
 use super::hpke::{self, Sender};
-use super::keys::{derive, derive_siv, fill_derived};
+use super::keys::{derive_siv, fill_derived};
 use super::{Error, Forged, RootKey, SivKey, same_bytes};
 use crate::base::ids::{from_hex, to_hex};
 use crate::base::{RepositoryId, Secret, random};
@@ -119,11 +123,17 @@ pub struct SlotParts {
     pub guard: Guard,
 }
 
+/// Whether the grant of a slot like this says that it was made by somebody who had the root key: all but recipients'.
+pub fn vouched(guard: &Guard) -> bool {
+    *guard != Guard::Recipient
+}
+
 /// The private part of a slot, opened.
 #[derive(Clone, Debug)]
 pub struct SlotPrivate {
     private: Secret<[u8; 32]>,
-    grant_key: Secret<[u8; 32]>,
+    /// None for an identity: its grants are in base mode.
+    grant_key: Option<Secret<[u8; 32]>>,
 }
 
 /// The root key, sealed to a slot.
@@ -137,7 +147,7 @@ pub struct Grant {
 
 /// Makes a slot that `unlock` opens. `kind` must fit what `unlock` is.
 ///
-/// An identity gives both halves of the private part itself; for the other kinds they are random.
+/// An identity is the private half itself; for the other kinds it is random, and so is the grant key.
 pub fn create_slot(unlock: &Unlock, kind: GuardKind) -> Result<(SlotPrivate, SlotParts), Error> {
     let private = match unlock {
         Unlock::Identity(identity) => SlotPrivate::of_identity(identity),
@@ -187,16 +197,17 @@ pub fn open_private(parts: &SlotParts, unlock: &Unlock) -> Result<SlotPrivate, E
     }
 }
 
-/// Grants the root key to a slot. `aad` is everything else that is stored of the slot and must not be changed.
+/// Grants the root key to a slot. `aad` is everything else that is stored of the slot and must not be changed. A
+/// recipient has no grant key.
 pub fn grant(
     public: &[u8; 32],
-    grant_key: &Secret<[u8; 32]>,
+    grant_key: Option<&Secret<[u8; 32]>>,
     repository: &RepositoryId,
     aad: &[u8],
     root: &RootKey,
 ) -> Result<Grant, Error> {
     let info = grant_info(repository);
-    let (enc, sealed) = hpke::seal(public, Sender::HolderOf(grant_key), &info, aad, root.expose())?;
+    let (enc, sealed) = hpke::seal(public, sender(grant_key), &info, aad, root.expose())?;
     Ok(Grant { enc, sealed })
 }
 
@@ -204,15 +215,16 @@ pub fn grant(
 /// repository, with other `aad`, or by somebody who does not know the slot's grant key.
 pub fn accept(private: &SlotPrivate, grant: &Grant, repository: &RepositoryId, aad: &[u8]) -> Result<RootKey, Error> {
     let altered = Error::Altered { what: "root key in the key slot" };
-    let sender = Sender::HolderOf(&private.grant_key);
     let info = grant_info(repository);
+    let sender = sender(private.grant_key());
     let opened = hpke::open(&private.private, sender, &info, aad, &grant.enc, &grant.sealed);
     let opened = opened.map_err(|Forged| altered.clone())?;
     let root = opened.expose().as_slice().try_into().map_err(|_| altered)?;
     Ok(RootKey::from_bytes(Secret::new(root)))
 }
 
-/// Seals a slot's grant key under the root key, so that a holder of the root can grant the next one; 48 bytes.
+/// Seals a slot's grant key under the root key, so that a holder of the root can grant the next one; 48 bytes. For a
+/// recipient, who has none, any random bytes do.
 ///
 /// It holds together with the public key only: a public key that somebody put in the slot gets nothing.
 pub fn seal_grant_key(
@@ -243,6 +255,10 @@ pub fn open_grant_key(
     Ok(text)
 }
 
+fn sender(grant_key: Option<&Secret<[u8; 32]>>) -> Sender<'_> {
+    grant_key.map_or(Sender::Anybody, Sender::HolderOf)
+}
+
 fn grant_info(repository: &RepositoryId) -> Vec<u8> {
     [GRANT_INFO, repository.as_bytes()].concat()
 }
@@ -254,9 +270,9 @@ impl SlotPrivate {
     }
 
     /// The key that proves that a grant was made by somebody who may: to be given to [`grant`] and
-    /// [`seal_grant_key`].
-    pub fn grant_key(&self) -> &Secret<[u8; 32]> {
-        &self.grant_key
+    /// [`seal_grant_key`]. None for an identity.
+    pub fn grant_key(&self) -> Option<&Secret<[u8; 32]>> {
+        self.grant_key.as_ref()
     }
 
     fn generate() -> SlotPrivate {
@@ -264,12 +280,12 @@ impl SlotPrivate {
         let mut grant_key = Secret::new([0; 32]);
         random::fill(private.expose_mut());
         random::fill(grant_key.expose_mut());
-        SlotPrivate { private, grant_key }
+        SlotPrivate { private, grant_key: Some(grant_key) }
     }
 
     /// The identity is the private key as it is, so that an X25519 key that the user already has will do.
     fn of_identity(identity: &Secret<[u8; 32]>) -> SlotPrivate {
-        SlotPrivate { private: identity.clone(), grant_key: derive(identity, "keepstone v1 identity grant key") }
+        SlotPrivate { private: identity.clone(), grant_key: None }
     }
 
     fn for_recipient(self, public: &[u8; 32]) -> Result<SlotPrivate, Error> {
@@ -288,7 +304,7 @@ impl SlotPrivate {
         let mut text = Secret::new([0; 64]);
         let (private, grant_key) = text.expose_mut().split_at_mut(32);
         private.copy_from_slice(self.private.expose());
-        grant_key.copy_from_slice(self.grant_key.expose());
+        grant_key.copy_from_slice(self.grant_key.as_ref().expect("what is sealed was generated").expose());
         let iv = key.seal_in_place(&[PRIVATE_HEADER], text.expose_mut());
         [iv.as_slice(), text.expose()].concat()
     }
@@ -301,25 +317,21 @@ impl SlotPrivate {
         let mut grant_key = Secret::new([0; 32]);
         private.expose_mut().copy_from_slice(&text.expose()[..32]);
         grant_key.expose_mut().copy_from_slice(&text.expose()[32..]);
-        Ok(SlotPrivate { private, grant_key })
+        Ok(SlotPrivate { private, grant_key: Some(grant_key) })
     }
 }
 
-/// The public side of an identity: what somebody needs who makes a slot for its owner. Not a secret from those who
-/// have the root key; from the store it is, or the store could make grants.
-#[derive(Clone, Debug)]
+/// The public side of an identity: all that somebody needs who makes a slot for its owner. No secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipient {
     /// The X25519 public key.
     pub public: [u8; 32],
-    /// The key that the owner's slots accept grants by.
-    pub grant_key: Secret<[u8; 32]>,
 }
 
 impl Recipient {
     /// The recipient that an identity opens.
     pub fn of(identity: &Secret<[u8; 32]>) -> Recipient {
-        let private = SlotPrivate::of_identity(identity);
-        Recipient { public: private.public(), grant_key: private.grant_key }
+        Recipient { public: hpke::public_of(identity) }
     }
 
     /// The slot of this recipient.
@@ -590,12 +602,10 @@ mod tests {
     #[test]
     fn whoever_knows_only_the_public_key_cannot_grant_a_root_key_of_his_own() {
         let foreign = RootKey::generate();
-        let (private, parts) = create_slot(&identity(3), GuardKind::Recipient).unwrap();
-        let info = grant_info(&REPOSITORY);
-        let (enc, sealed) = hpke::seal(&parts.public, Sender::Anybody, &info, b"aad", foreign.expose()).unwrap();
-        let in_base_mode = Grant { enc, sealed };
+        let (private, parts) = create_slot(&key_file(b"sixteen bytes of secret"), GuardKind::KeyFile).unwrap();
+        let in_base_mode = grant(&parts.public, None, &REPOSITORY, b"aad", &foreign).unwrap();
         let guessed = Secret::new([0; 32]);
-        let with_other_key = grant(&parts.public, &guessed, &REPOSITORY, b"aad", &foreign).unwrap();
+        let with_other_key = grant(&parts.public, Some(&guessed), &REPOSITORY, b"aad", &foreign).unwrap();
         for grant in [in_base_mode, with_other_key] {
             let error = accept(&private, &grant, &REPOSITORY, b"aad").unwrap_err();
             assert_eq!(error.kind(), Kind::Damaged);
@@ -607,12 +617,12 @@ mod tests {
         let unlock = passphrase("right");
         let old_root = RootKey::generate();
         let (private, parts) = create_slot(&unlock, GuardKind::Passphrase(CHEAP)).unwrap();
-        let sealed = seal_grant_key(&old_root, &REPOSITORY, &parts.public, private.grant_key());
+        let sealed = seal_grant_key(&old_root, &REPOSITORY, &parts.public, private.grant_key().unwrap());
         drop(private);
 
         let new_root = RootKey::generate();
         let grant_key = open_grant_key(&old_root, &REPOSITORY, &parts.public, &sealed).unwrap();
-        let granted = grant(&parts.public, &grant_key, &REPOSITORY, b"aad", &new_root).unwrap();
+        let granted = grant(&parts.public, Some(&grant_key), &REPOSITORY, b"aad", &new_root).unwrap();
 
         let private = open_private(&parts, &unlock).unwrap();
         let accepted = accept(&private, &granted, &REPOSITORY, b"aad").unwrap();
@@ -622,8 +632,8 @@ mod tests {
     #[test]
     fn a_public_key_that_was_put_in_gets_no_grant() {
         let root = RootKey::generate();
-        let (private, parts) = create_slot(&identity(3), GuardKind::Recipient).unwrap();
-        let sealed = seal_grant_key(&root, &REPOSITORY, &parts.public, private.grant_key());
+        let (private, parts) = create_slot(&key_file(b"sixteen bytes of secret"), GuardKind::KeyFile).unwrap();
+        let sealed = seal_grant_key(&root, &REPOSITORY, &parts.public, private.grant_key().unwrap());
         let put_in = hpke::public_of(&Secret::new([9; 32]));
         let other = RepositoryId([5; 32]);
         for answer in [
@@ -642,7 +652,7 @@ mod tests {
         let identity = Secret::new([8; 32]);
         let recipient = Recipient::of(&identity);
         let root = RootKey::generate();
-        let granted = grant(&recipient.public, &recipient.grant_key, &REPOSITORY, b"aad", &root).unwrap();
+        let granted = grant(&recipient.public, None, &REPOSITORY, b"aad", &root).unwrap();
         let private = open_private(&recipient.slot(), &Unlock::Identity(identity)).unwrap();
         let accepted = accept(&private, &granted, &REPOSITORY, b"aad").unwrap();
         assert_eq!(accepted.key_id(), root.key_id());
@@ -709,17 +719,12 @@ mod tests {
         assert_eq!(fingerprint(of_line), "1b7b91ddf535329c5b666482b529a956");
         let recipient = Recipient::of(&Secret::new([8; 32]));
         assert_eq!(to_hex(&recipient.public), "31d4ab6aceec961137917037936e60716fac573afe94d9da84a8020448dfc112");
-        assert_eq!(
-            to_hex(recipient.grant_key.expose()),
-            "59553a4cfe218d52b78e35e1c473b10d37752fcd17a438f60e74c84fe8d4e247"
-        );
     }
 
     #[test]
     fn nothing_secret_is_printed() {
         let (private, _) = create_slot(&identity(0xab), GuardKind::Recipient).unwrap();
-        let printed =
-            format!("{private:?} {:?} {:?}", identity(0xab), Recipient::of(&Secret::new([0xab; 32])).grant_key);
+        let printed = format!("{private:?} {:?}", identity(0xab));
         assert!(!printed.contains("171") && !printed.to_lowercase().contains("abab"), "{printed}");
     }
 }

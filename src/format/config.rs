@@ -22,8 +22,9 @@ use crate::crypto::keys::RootKey;
 
 /// The largest config that is read.
 pub const MAX_BYTES: usize = 64 << 10;
-/// The chunker of format 1: FastCDC 2020 with normalisation level 1 and a keyed gear table.
-pub const CHUNKER_FASTCDC: u32 = 1;
+/// The chunker of format 1: FastCDC 2020 with normalisation level 1 and a keyed gear table, and a cut at the lowest hash
+/// where it finds none. (1 cut by force there, in earlier drafts.)
+pub const CHUNKER_FASTCDC: u32 = 2;
 
 const PROOF_AT: usize = HEADER_BYTES;
 const LENGTH_AT: usize = PROOF_AT + 32;

@@ -13,8 +13,8 @@
 //!    end-4        4  0
 //! ```
 //!
-//! The directory's envelope is padded so that the whole object has a Padmé length. The object's name is the plain
-//! BLAKE3 hash of all its bytes.
+//! The directory's envelope is padded so that the whole object has a Padmé length and consists of whole steps of
+//! [`STEP_BYTES`]. The object's name is the plain BLAKE3 hash of all its bytes.
 
 use super::envelope::{ENVELOPE_OVERHEAD, LENGTH_BYTES, ObjectKind};
 use super::{Error, MAGIC, VERSION};
@@ -24,6 +24,10 @@ use crate::crypto::padme::padded_length;
 pub const LEAD_BYTES: usize = 32;
 /// Bytes of the trailer.
 pub const TRAILER_BYTES: usize = 16;
+/// Objects are a multiple of this long. Padmé alone keeps so many bits of a small length that a segment or a pack of
+/// lists would tell how many chunks it speaks of, and that number depends on content. Most disks give a file whole
+/// blocks of this size anyway.
+pub const STEP_BYTES: usize = 4096;
 /// The largest directory that is read.
 pub const MAX_DIRECTORY_BYTES: usize = 32 << 20;
 
@@ -31,7 +35,7 @@ pub const MAX_DIRECTORY_BYTES: usize = 32 << 20;
 /// has `content_bytes`.
 pub fn directory_bytes(blocks_end: u64, content_bytes: usize) -> usize {
     let least = (content_bytes + LENGTH_BYTES + ENVELOPE_OVERHEAD) as u64;
-    let total = padded_length(blocks_end + least + TRAILER_BYTES as u64);
+    let total = padded_length((blocks_end + least + TRAILER_BYTES as u64).next_multiple_of(STEP_BYTES as u64));
     (total - blocks_end - TRAILER_BYTES as u64) as usize
 }
 
@@ -67,9 +71,10 @@ pub fn find_directory(kind: ObjectKind, object_bytes: u64, trailer: &[u8]) -> Re
     let length = u32::from_le_bytes([trailer[8], trailer[9], trailer[10], trailer[11]]) as usize;
     let least = ENVELOPE_OVERHEAD + LENGTH_BYTES;
     let room = object_bytes.saturating_sub((LEAD_BYTES + TRAILER_BYTES) as u64);
-    // A directory is padded together with its pack: by less than a 32nd of an object as large as this bound. No
-    // object is so large that this would be more than the directory itself; a store that says so is not believed.
-    let most = MAX_DIRECTORY_BYTES as u64 + (object_bytes / 32).min(MAX_DIRECTORY_BYTES as u64);
+    // A directory is padded together with its pack: by less than a step and a 32nd of an object as large as this bound.
+    // No object is so large that this would be more than the directory itself; a store that says so is not believed.
+    let padding = STEP_BYTES as u64 + object_bytes / 32;
+    let most = MAX_DIRECTORY_BYTES as u64 + padding.min(MAX_DIRECTORY_BYTES as u64);
     if length < least || length as u64 > room.min(most) {
         return Err(bad(8, format!("a directory of {length} bytes in an object of {object_bytes}")));
     }
@@ -89,6 +94,7 @@ mod tests {
             assert!(length >= content + LENGTH_BYTES + ENVELOPE_OVERHEAD);
             let total = blocks_end + (length + TRAILER_BYTES) as u64;
             assert_eq!(padded_length(total), total, "the whole has a padded length");
+            assert!(total.is_multiple_of(STEP_BYTES as u64), "and consists of whole steps");
             let found = find_directory(KIND, total, &trailer(KIND, length)).unwrap();
             assert_eq!(found, (blocks_end, length));
         }

@@ -81,7 +81,7 @@ impl Guard {
 }
 
 record! {
-    /// The root key, wrapped with HPKE (RFC 9180, PSK mode) to a slot's public half.
+    /// The root key, wrapped with HPKE (RFC 9180) to a slot's public half: in PSK mode, for recipients in base mode.
     StoredGrant {
         /// The encapsulated key.
         1 => encapsulated: [u8; 32],
@@ -115,6 +115,8 @@ record! {
         7 => grant: Option<StoredGrant>,
         /// When the private half was last shown to open, nanoseconds since 1970; 0 for never.
         8 => proven_ns: i64,
+        /// The slot whose place it took when the root key was exchanged.
+        9 => replaces: Option<SlotId>,
     } checked by Slot::check
 }
 
@@ -198,6 +200,8 @@ record! {
         3 => created_ns: i64,
         /// The four class keys, by class.
         4 => classes: Vec<ClassEntry>,
+        /// The epoch with the same keys whose place it took when the root key was exchanged.
+        5 => replaces: Option<EpochId>,
     } checked by Epoch::check
 }
 
@@ -251,6 +255,7 @@ mod tests {
                 unknown: Unknown::none(),
             }),
             proven_ns: 4,
+            replaces: Some(SlotId([6; 16])),
             unknown,
         }
     }
@@ -290,6 +295,7 @@ mod tests {
         assert!(changed(&|slot| slot.guard.unknown = more.clone()));
         assert!(changed(&|slot| slot.psk_under_root.0[0] ^= 1));
         assert!(changed(&|slot| slot.proven_ns += 1));
+        assert!(changed(&|slot| slot.replaces = None));
         assert!(changed(&|slot| slot.unknown = more.clone()));
         assert!(!changed(&|slot| slot.grant = None));
         assert_ne!(slot().associated(KeyId([2; 16])), base);
@@ -332,8 +338,14 @@ mod tests {
 
     #[test]
     fn an_epoch_has_each_class_once_and_whole_keys() {
-        let epoch =
-            |classes| Epoch { id: EpochId([2; 16]), number: 1, created_ns: 5, classes, unknown: Unknown::none() };
+        let epoch = |classes| Epoch {
+            id: EpochId([2; 16]),
+            number: 1,
+            created_ns: 5,
+            classes,
+            replaces: None,
+            unknown: Unknown::none(),
+        };
         let read = |epoch: &Epoch| Epoch::from_cbor(&epoch.to_cbor(), "epoch");
         let good = epoch(vec![entry(1), entry(2), entry(3), entry(4)]);
         assert_eq!(read(&good).unwrap(), good);

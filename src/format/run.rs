@@ -2,7 +2,7 @@
 
 use super::cbor::{numbered, record};
 use super::snapshot::StoredProblem;
-use crate::base::{RunId, SessionId, SnapshotId};
+use crate::base::{RunId, SessionId, SlotId, SnapshotId};
 
 /// The most problems that a record carries.
 pub const MAX_PROBLEMS: usize = 100;
@@ -62,6 +62,8 @@ record! {
         11 => problems: Vec<StoredProblem>,
         /// The hash of the record before it on this machine, once records are chained.
         12 => previous: Option<[u8; 32]>,
+        /// The key slot that the repository was opened with.
+        13 => slot: Option<SlotId>,
     }
 }
 
@@ -87,6 +89,7 @@ mod tests {
                 figures: vec![Figure { name: "read_bytes".into(), value: u64::MAX, unknown: Unknown::none() }],
                 problems: Vec::new(),
                 previous: Some([4; 32]),
+                slot: Some(SlotId([5; 16])),
                 unknown: Unknown::none(),
             };
             assert_eq!(Run::from_cbor(&run.to_cbor(), "run").unwrap(), run);

@@ -1,7 +1,7 @@
 //! Snapshots: one point in time, and the object that takes the place of one that must not come.
 
 use super::cbor::{Bytes, record};
-use crate::base::{BlobId, SegmentId, SessionId, SnapshotId};
+use crate::base::{BlobId, RepositoryId, SegmentId, SessionId, SnapshotId};
 
 /// The most problems that a snapshot carries; `problem_count` counts them all.
 pub const MAX_PROBLEMS: usize = 1000;
@@ -144,6 +144,16 @@ record! {
 }
 
 record! {
+    /// Where a snapshot was made that came by `copy`.
+    Copied {
+        /// The repository in which it was committed first.
+        1 => repository: RepositoryId,
+        /// Its name there.
+        2 => snapshot: SnapshotId,
+    }
+}
+
+record! {
     /// One point in time.
     Snapshot {
         /// Its name: that of the session that committed it. Equal to the object's name.
@@ -197,6 +207,8 @@ record! {
         24 => imported: Vec<ImportedDump>,
         /// Such files were looked for.
         25 => validated: bool,
+        /// Where it was made, if that was in another repository.
+        26 => copied: Option<Copied>,
     }
 }
 

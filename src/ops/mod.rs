@@ -6,6 +6,7 @@
 pub mod backup;
 pub mod browse;
 mod content;
+pub mod copy;
 pub mod drill;
 pub mod dumps;
 pub mod export;
@@ -21,12 +22,14 @@ pub mod restore;
 pub mod restore_database;
 pub mod retention;
 pub mod select;
+mod space;
 mod spill;
 pub mod tag;
 #[cfg(test)]
 mod tests;
 pub mod verify;
 mod walk;
+mod whole;
 
 use crate::base::{Event, Kind, Monitor, Problem, Stop};
 use crate::format::session::SessionKind;
@@ -88,6 +91,9 @@ impl Context {
                 Some(folder) => PackCache::in_folder(folder, cache_bytes, tell),
                 None => PackCache::in_memory(),
             });
+        }
+        if let Some(note) = repo::remembered::check_root(&repository, cache_dir.as_deref())? {
+            monitor.event(Event::Note(&note));
         }
         let repository = Arc::new(repository);
         let (index, opened) = Index::open(&**repository.store(), repository.keyring(), cache_dir.as_deref())?;

@@ -3,6 +3,7 @@
 //! Every database is looked at on its own, several at once; what is wrong with one says nothing about the others. The
 //! same look stands at the beginning of a backup: see [`preflight`].
 
+use super::space::Space;
 use super::{Context, Error, Result};
 use crate::base::{Event, Kind};
 use crate::db::probe::{Check, Probe, Verdict, amount};
@@ -112,11 +113,10 @@ fn space(context: &Context, estimate_bytes: u64) -> Check {
     };
     let message = format!("{} are free, dumps are about {}", amount(free), amount(estimate_bytes));
     let remedy = "free some space there, or use a larger disk";
-    let first = context.index.stored_bytes().unwrap_or(0) < estimate_bytes / 4;
-    // What compresses well takes a third; a tenth is what nobody should hope for.
+    let space = Space { free_bytes: Some(free), stored_bytes: context.index.stored_bytes().unwrap_or(0) };
     match free {
         _ if free >= estimate_bytes => Check::ok("space", message),
-        _ if first && free < estimate_bytes / 10 => Check::failed("space", message, remedy),
+        _ if space.lacks(estimate_bytes) => Check::failed("space", message, remedy),
         _ => Check::warning("space", format!("{message}; compressed they may fit"), remedy),
     }
 }

@@ -1,14 +1,20 @@
 //! Making the index anew from the packs themselves.
 //!
 //! For when segments are lost or damaged. Every pack says in its own directory what it holds, so nothing else is
-//! needed. New segments are stored before old ones go.
+//! needed. New segments are stored before old ones go, and old ones go as with a prune: a condemned record names them. Who
+//! begins to write meanwhile knows only the old ones; then they stay until it has ended, and the next prune takes them.
 
 use super::prune::alone;
+use super::prune::presence::Presence;
+use super::prune::sweep::{self, Swept};
 use super::record::Record;
 use super::{Context, Error, Result};
-use crate::base::Problem;
+use crate::base::monitor::Event;
+use crate::base::{Problem, SessionId};
+use crate::format::cbor::Unknown;
 use crate::format::run::Outcome as Ended;
-use crate::repo::index::{Origin, cache, delete_replaced, rebuild_from_packs};
+use crate::format::session::Condemned;
+use crate::repo::index::{Origin, Rebuilt, cache, rebuild_from_packs};
 use crate::repo::{session, snapshots};
 
 /// What came of it.
@@ -22,6 +28,8 @@ pub struct Outcome {
     pub segments_written: u64,
     /// Old segments that they replace.
     pub segments_deleted: u64,
+    /// Old segments that stay until somebody has ended who began to work meanwhile: the next prune deletes them.
+    pub segments_left: u64,
     /// Packs whose directory cannot be read: what they hold is unknown. Not empty: there is damage.
     pub damaged: Vec<Problem>,
 }
@@ -45,39 +53,72 @@ pub fn rebuild_index(context: &Context) -> Result<Outcome> {
 }
 
 fn run(context: &Context, record: &mut Record) -> Result<Outcome> {
-    let alone = alone::begin(context, "rebuild-index")?;
-    let own = alone.session.id();
+    let mut presence = Presence::begin(context, "rebuild-index")?;
+    alone::check(context, &mut presence)?;
+    let own = presence.session.id();
     record.session(own);
     let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
-    // What an interrupted prune condemned is still there, or named by no segment: it may be needed.
+    session::clear_records(store)?;
+    // What an interrupted prune condemned is still there: it may be needed.
     for number in session::condemned_numbers(store)? {
-        session::close_condemned(&context.repository, number, own)?;
+        session::give_up_condemned(&context.repository, number, own)?;
     }
+    let closed = session::list_condemned(store)?.closed;
     let origin = Origin {
         session: own,
         level: 0,
         supersedes: Vec::new(),
         previous: Vec::new(),
-        condemned_seen: 0,
+        condemned_seen: closed,
         written_ns: context.repository.now_ns(),
     };
+    let snapshots = snapshots::names(&context.repository)?;
     let rebuilt = rebuild_from_packs(store, keyring, &origin, &*context.monitor, &context.stop);
     context.check_stop()?;
     let rebuilt = rebuilt?;
-    // Before anything goes: from here on nobody misses the old ones.
-    let snapshots = snapshots::names(&context.repository)?;
-    session::put_roster(&context.repository, own, snapshots, rebuilt.segments.clone(), rebuilt.replaced.clone())?;
-    delete_replaced(store, &rebuilt)?;
-    alone.session.end()?;
+    let condemned = replaced(context, &rebuilt, snapshots, closed + 1, own);
+    if !session::put_condemned(&context.repository, &condemned)? {
+        return Err(Error::Refused("another prune or rebuild was quicker: run this again".to_owned()));
+    }
     forget_cache(context)?;
+    let left = match sweep::sweep(context, &mut presence, &condemned)? {
+        Swept::Done(_) => 0,
+        Swept::Waits(who) => {
+            let note = format!("the old segments stay until the first prune after the end of {who}");
+            context.monitor.event(Event::Note(&note));
+            condemned.segments.len() as u64
+        }
+    };
+    presence.session.end()?;
     context.index.refresh(store, keyring)?;
     Ok(Outcome {
         packs: rebuilt.packs,
         blobs: rebuilt.blobs,
         segments_written: rebuilt.segments.len() as u64,
-        segments_deleted: rebuilt.replaced.len() as u64,
+        segments_deleted: rebuilt.replaced.len() as u64 - left,
+        segments_left: left,
         damaged: rebuilt.damaged,
     })
+}
+
+/// The record that says which segments go, and which say the same from then on.
+fn replaced(
+    context: &Context,
+    rebuilt: &Rebuilt,
+    snapshots: Vec<crate::base::SnapshotId>,
+    number: u64,
+    session: SessionId,
+) -> Condemned {
+    Condemned {
+        number,
+        session,
+        at_ns: context.repository.now_ns(),
+        packs: Vec::new(),
+        segments: rebuilt.replaced.clone(),
+        snapshots,
+        kept_segments: rebuilt.segments.clone(),
+        unknown: Unknown::none(),
+    }
 }
 
 fn forget_cache(context: &Context) -> Result<()> {

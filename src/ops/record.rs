@@ -30,6 +30,7 @@ impl Record {
                 figures: Vec::new(),
                 problems: Vec::new(),
                 previous: None,
+                slot: Some(context.repository.slot()),
                 unknown: Unknown::none(),
             },
         }

@@ -104,7 +104,8 @@ pub struct Period {
 
 impl Period {
     /// The moment this long before `time`; the beginning of time if that is further back than calendars go.
-    fn before(&self, time: &Zoned) -> Timestamp {
+    /// The moment that is so much earlier than `time`, by the calendar.
+    pub fn before(&self, time: &Zoned) -> Timestamp {
         let span = Span::new()
             .try_years(self.years)
             .and_then(|span| span.try_months(self.months))
@@ -510,6 +511,7 @@ pub(super) mod samples {
             segments: Vec::new(),
             imported: Vec::new(),
             validated: false,
+            copied: None,
             unknown: Unknown::none(),
         }
     }

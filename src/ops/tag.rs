@@ -79,8 +79,9 @@ pub fn tag(context: &Context, ids: &[SnapshotId], change: &Change) -> Result<Out
 
 fn tag_one(context: &Context, id: SnapshotId, change: &Change, outcome: &mut Outcome) -> Result<()> {
     context.check_stop()?;
-    // The session comes first: from here on no prune sweeps what the snapshot needs.
-    let session = Session::begin(&context.repository, SessionKind::Writer, "tag")?;
+    // The session comes first, and holds: from here on no prune sweeps anything, so that what the old snapshot needs is
+    // there for the new one even if somebody forgets the old one meanwhile.
+    let session = Session::begin_holding(&context.repository, SessionKind::Writer, "tag")?;
     let Found::Snapshot(old) = snapshots::load(&context.repository, id)? else {
         session.end()?;
         return Err(Error::NotFound(format!("there is no snapshot {id}")));

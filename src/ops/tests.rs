@@ -144,6 +144,7 @@ pub fn save_snapshot(depot: &Depot, time_ns: i64, change: impl FnOnce(&mut Snaps
         segments: Vec::new(),
         imported: Vec::new(),
         validated: false,
+        copied: None,
         unknown: Unknown::none(),
     };
     change(&mut snapshot);

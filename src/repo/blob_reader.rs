@@ -205,6 +205,13 @@ impl BlobReader {
                 Err(error) => return Err(error),
             }
         }
+        // A snapshot that was made beside a prune may need what is condemned; then it is spared, and there meanwhile.
+        for place in self.index.void_places(id)? {
+            match self.read_place(&place, id, depth) {
+                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {}
+                other => return other,
+            }
+        }
         Err(failure)
     }
 

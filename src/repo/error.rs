@@ -53,6 +53,9 @@ pub enum Error {
         /// Where.
         location: String,
     },
+    /// The keys at hand are no longer those of the repository.
+    #[error("the root key of {0} was exchanged while this ran: run it again; what it has stored stays stored")]
+    RootExchanged(String),
     /// A newer version made it.
     #[error("{location} needs the feature `{feature}`, which this version does not have: use a newer keepstone")]
     Feature {
@@ -89,7 +92,7 @@ impl Error {
             Error::Damaged { .. } | Error::Missing(_) | Error::UnknownKey { .. } => Kind::Damaged,
             Error::Crypto(error) => error.kind(),
             Error::NoRepository(_) => Kind::NoRepository,
-            Error::AlreadyThere(_) | Error::Refused(_) | Error::Fenced(_) => Kind::Refused,
+            Error::AlreadyThere(_) | Error::Refused(_) | Error::Fenced(_) | Error::RootExchanged(_) => Kind::Refused,
             Error::NoSlotOpens { .. } => Kind::WrongKey,
             Error::Feature { .. } => Kind::Unsupported,
             Error::Cache { .. } => Kind::Unavailable,

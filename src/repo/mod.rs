@@ -8,6 +8,7 @@ pub mod base_cache;
 pub mod blob_reader;
 pub mod blob_writer;
 pub mod copies;
+pub mod epochs;
 pub mod error;
 pub mod index;
 pub mod keyring;
@@ -15,6 +16,7 @@ pub mod pack_cache;
 pub mod pack_reader;
 pub mod pack_writer;
 pub mod remembered;
+pub mod roots;
 pub mod runs;
 pub mod session;
 pub mod slots;
@@ -29,9 +31,8 @@ use crate::base::{Clock, Machine, RepositoryId, SlotId, random};
 use crate::chunk::{Chunker, Sizes};
 use crate::crypto::keys::RootKey;
 use crate::crypto::slots::{GuardKind, Unlock};
-use crate::format::cbor::{Cbor, Unknown};
+use crate::format::cbor::Unknown;
 use crate::format::config::{self, ChunkerConfig, Config, StoreConfig, StoredConfig};
-use crate::format::envelope::{self, ObjectKind};
 use crate::format::keys::{Epoch, MAX_EPOCH_BYTES, MAX_SLOT_BYTES};
 use crate::store::{Area, Key, ObjectStore, Put, probe};
 use ahead::{Ahead, Answers};
@@ -71,6 +72,7 @@ pub struct Repository {
     clock: Clock,
     machine: Machine,
     slot: SlotId,
+    vouched: bool,
     /// What is kept at hand of a remote store.
     metadata: Option<Arc<PackCache>>,
 }
@@ -178,89 +180,82 @@ impl SealedRepository {
     /// Opens it with the first slot that `unlock` opens. Config and slots are tried in both their copies where these
     /// differ: damage that leaves an object well formed shows only here.
     pub fn unlock(self, unlock: &Unlock, clock: Clock) -> Result<Repository> {
-        let ahead = Ahead::with(&*self.store, self.ahead);
+        let (store, revision) = (self.store.clone(), self.config.config.revision);
+        let error = match self.try_unlock(unlock, clock.clone()) {
+            Err(error @ (Error::RootExchanged(_) | Error::NoSlotOpens { .. })) => error,
+            other => return other,
+        };
+        // Somebody may have exchanged the root key between our look at the config and that at the slots.
+        let again = SealedRepository::open(store)?;
+        match error {
+            Error::NoSlotOpens { .. } if again.config.config.revision == revision => Err(error),
+            _ => again.try_unlock(unlock, clock),
+        }
+    }
+
+    fn try_unlock(mut self, unlock: &Unlock, clock: Clock) -> Result<Repository> {
+        let ahead = Ahead::with(&*self.store, std::mem::take(&mut self.ahead));
         let slots = slots::list(&ahead)?;
-        let location = self.store.location();
-        let first = match open_slot(&self.config, &slots, unlock, &location) {
-            Ok((root, slot)) => return unlocked(self.store.clone(), &ahead, self.config, root, slot, clock),
+        let ahead = ahead.into_answers();
+        let first = match self.open_slot(&self.config, &slots, unlock) {
+            Ok(opened) => return self.unlocked(opened, ahead, clock),
             Err(error) => error,
         };
-        let Some(copy) = self.copy else { return Err(first) };
-        match open_slot(&copy, &slots, unlock, &location) {
-            Ok((root, slot)) => unlocked(self.store.clone(), &ahead, copy, root, slot, clock),
-            Err(_) => Err(first),
-        }
-    }
-}
-
-/// The root key from the first slot that `unlock` opens, which has to prove the config too.
-fn open_slot(
-    config: &StoredConfig,
-    slots: &[StoredSlot],
-    unlock: &Unlock,
-    location: &str,
-) -> Result<(RootKey, SlotId)> {
-    let mut tried = BTreeSet::new();
-    let mut broken = None;
-    for stored in slots.iter().filter(|stored| stored.root == config.root) {
-        tried.insert(stored.slot.id);
-        match slots::open(stored, config.config.repository, unlock) {
-            Ok(root) => {
-                config.prove(&root).map_err(Error::object("config"))?;
-                return Ok((root, stored.slot.id));
+        let recorded = match first {
+            Error::NoSlotOpens { slots: 0, .. } => roots::recorded_configs(&*self.store)?,
+            _ => Vec::new(),
+        };
+        for config in self.copy.take().into_iter().chain(recorded) {
+            if let Ok(opened) = self.open_slot(&config, &slots, unlock) {
+                return SealedRepository { config, ..self }.unlocked(opened, ahead, clock);
             }
-            Err(error) if slots::is_wrong_secret(&error) => {}
-            Err(error) => broken = Some(error),
         }
+        Err(first)
     }
-    let slots = tried.len();
-    Err(broken.unwrap_or(Error::NoSlotOpens { slots, location: location.to_owned() }))
-}
 
-fn unlocked(
-    store: Arc<dyn ObjectStore>,
-    ahead: &Ahead<'_>,
-    stored: StoredConfig,
-    root: RootKey,
-    slot: SlotId,
-    clock: Clock,
-) -> Result<Repository> {
-    let config = stored.config;
-    let epochs = load_epochs(ahead, config.repository, &root)?;
-    let keyring = Arc::new(Keyring::new(config.repository, root, &epochs)?);
-    Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot, metadata: None })
-}
-
-fn load_epochs(store: &dyn ObjectStore, repository: RepositoryId, root: &RootKey) -> Result<Vec<Epoch>> {
-    let mut names = Vec::new();
-    store.list(Area::Epochs, &mut |listed| {
-        names.push(listed.name.strip_suffix(COPY).unwrap_or(&listed.name).to_owned());
-    })?;
-    names.sort();
-    names.dedup();
-    let mut epochs = Vec::new();
-    for name in names {
-        let key = Key::new(Area::Epochs, &name);
-        let decode = |bytes: &[u8]| open_epoch(&key, bytes, repository, root);
-        // One whose header was damaged looks like that of another root; its copy does not.
-        epochs.extend(read_versions(store, &key, MAX_EPOCH_BYTES as u64, &decode)?.into_iter().flatten().next());
+    fn unlocked(
+        self,
+        (root, slot, vouched): (RootKey, SlotId, bool),
+        ahead: Answers,
+        clock: Clock,
+    ) -> Result<Repository> {
+        let config = self.config.config;
+        let keyring = roots::open_keyring(&self.store, ahead, config.repository, root)?;
+        Ok(Repository {
+            store: self.store,
+            config,
+            keyring,
+            clock,
+            machine: Machine::this(),
+            slot,
+            vouched,
+            metadata: None,
+        })
     }
-    Ok(epochs)
-}
 
-/// Opens an epoch; none if it is sealed under another root key.
-fn open_epoch(key: &Key, bytes: &[u8], repository: RepositoryId, root: &RootKey) -> Result<Option<Epoch>> {
-    let header = envelope::peek(bytes, ObjectKind::Epoch).map_err(Error::object(key))?;
-    if header.key != root.key_id() {
-        return Ok(None);
-    }
-    let content = envelope::open(bytes.to_vec(), &header, repository, &root.epoch_key()).map_err(Error::object(key))?;
-    let epoch = Epoch::from_cbor(&content, "key epoch").map_err(Error::object(key))?;
-    // The copy has the same name and a suffix.
-    if key.name().strip_suffix(COPY).unwrap_or(key.name()) == epoch.id.to_string() {
-        Ok(Some(epoch))
-    } else {
-        Err(Error::damaged(key, "it is the epoch of another name"))
+    /// The root key from the first slot that `unlock` opens, which has to prove the config too; the slot, and whether
+    /// its grant says that it was made by somebody who had the root key.
+    fn open_slot(
+        &self,
+        config: &StoredConfig,
+        slots: &[StoredSlot],
+        unlock: &Unlock,
+    ) -> Result<(RootKey, SlotId, bool)> {
+        let mut tried = BTreeSet::new();
+        let mut broken = None;
+        for stored in slots.iter().filter(|stored| stored.root == config.root) {
+            tried.insert(stored.slot.id);
+            match slots::open(stored, config.config.repository, unlock) {
+                Ok(root) => {
+                    config.prove(&root).map_err(Error::object("config"))?;
+                    return Ok((root, stored.slot.id, slots::is_vouched(stored)));
+                }
+                Err(error) if slots::is_wrong_secret(&error) => {}
+                Err(error) => broken = Some(error),
+            }
+        }
+        let slots = tried.len();
+        Err(broken.unwrap_or(Error::NoSlotOpens { slots, location: self.store.location() }))
     }
 }
 
@@ -306,7 +301,7 @@ fn judge_config(bytes: &[u8], root: &RootKey) -> Verdict {
 }
 
 fn judge_epoch(key: &Key, bytes: &[u8], repository: RepositoryId, root: &RootKey) -> Verdict {
-    match open_epoch(key, bytes, repository, root) {
+    match epochs::open(key, bytes, repository, root) {
         Ok(Some(_)) => Verdict::Proven(0),
         Ok(None) => Verdict::Foreign,
         Err(error) if error.kind() == crate::base::Kind::Unsupported => Verdict::Foreign,
@@ -314,14 +309,8 @@ fn judge_epoch(key: &Key, bytes: &[u8], repository: RepositoryId, root: &RootKey
     }
 }
 
-fn save_epoch(store: &dyn ObjectStore, repository: RepositoryId, root: &RootKey, epoch: &Epoch) -> Result<()> {
-    let object = envelope::seal(ObjectKind::Epoch, repository, root.key_id(), &root.epoch_key(), &epoch.to_cbor());
-    write_twice(store, &Key::new(Area::Epochs, epoch.id), &object)
-}
-
 impl Repository {
-    /// Makes a repository in an empty store, with one key slot. The config comes last: before it there is nothing,
-    /// after it there is a whole repository.
+    /// Makes a repository in an empty store, with one key slot.
     pub fn create(
         store: Arc<dyn ObjectStore>,
         sizes: Sizes,
@@ -330,29 +319,27 @@ impl Repository {
         label: &str,
         clock: Clock,
     ) -> Result<Repository> {
-        for key in [config_key(), copy_of(&config_key())] {
-            match store.size(&key) {
-                Ok(_) => return Err(Error::AlreadyThere(store.location())),
-                Err(error) if error.kind() == crate::base::Kind::NotFound => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let id = RepositoryId(random::bytes());
-        store.introduce(id, true);
-        let honoured = probe(&*store, &clock)?;
-        store.introduce(id, honoured.put_if_absent);
+        refuse_existing(&*store)?;
         let root = RootKey::generate();
         let created_ns = clock.now().as_nanosecond() as i64;
         let epoch = keyring::new_epoch(&root, None, created_ns)?;
-        save_epoch(&*store, id, &root, &epoch)?;
-        let slot = slots::add(&*store, id, &root, unlock, guard, label, &clock)?;
-        let config = new_config(id, created_ns, sizes, honoured);
-        match write_twice(&*store, &config_key(), &config::encode(&config, &root)) {
-            Err(Error::Damaged { .. }) => return Err(Error::AlreadyThere(store.location())),
-            other => other?,
-        }
-        let keyring = Arc::new(Keyring::new(id, root, &[epoch])?);
-        Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot, metadata: None })
+        found(store, sizes, (root, epoch), (unlock, guard, label), clock)
+    }
+
+    /// The same, for a repository that cuts, marks and names as `like` does, so that copies between the two share
+    /// chunks. Everything else is its own: whoever opens the one cannot open the other.
+    pub fn create_like(
+        store: Arc<dyn ObjectStore>,
+        like: &Repository,
+        unlock: &Unlock,
+        guard: GuardKind,
+        label: &str,
+        clock: Clock,
+    ) -> Result<Repository> {
+        refuse_existing(&*store)?;
+        let root = RootKey::generate();
+        let epoch = keyring::first_epoch_like(&root, &like.keyring, clock.now().as_nanosecond() as i64);
+        found(store, like.sizes()?, (root, epoch), (unlock, guard, label), clock)
     }
 
     /// The store.
@@ -401,6 +388,12 @@ impl Repository {
         self.slot
     }
 
+    /// Whether the slot it was opened with says that somebody who had the root key made it. A recipient's does not:
+    /// whoever can write to the store could have put another repository in the place of this one.
+    pub fn is_vouched(&self) -> bool {
+        self.vouched
+    }
+
     /// Keeps trees, content lists and small objects at hand: only worth it for a remote store.
     pub fn keep_at_hand(&mut self, cache: PackCache) {
         self.metadata = Some(Arc::new(cache));
@@ -413,14 +406,18 @@ impl Repository {
 
     /// The chunker, with its keyed gear table.
     pub fn chunker(&self) -> Result<Chunker> {
+        Ok(Chunker::new(self.sizes()?, self.keyring.gear_seed()))
+    }
+
+    /// The sizes of chunks.
+    fn sizes(&self) -> Result<Sizes> {
         let given = &self.config.chunker;
         if given.id != config::CHUNKER_FASTCDC {
             let feature = format!("chunker {}", given.id);
             return Err(Error::Feature { location: self.store.location(), feature });
         }
         let sizes = Sizes::new(u64::from(given.min_bytes), u64::from(given.average_bytes), u64::from(given.max_bytes));
-        let sizes = sizes.map_err(|error| Error::damaged("config", error))?;
-        Ok(Chunker::new(sizes, self.keyring.gear_seed()))
+        sizes.map_err(|error| Error::damaged("config", error))
     }
 
     /// Whether this version may write here.
@@ -430,6 +427,41 @@ impl Repository {
             None => Ok(()),
         }
     }
+}
+
+fn refuse_existing(store: &dyn ObjectStore) -> Result<()> {
+    for key in [config_key(), copy_of(&config_key())] {
+        match store.size(&key) {
+            Ok(_) => return Err(Error::AlreadyThere(store.location())),
+            Err(error) if error.kind() == crate::base::Kind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Stores what makes a repository. The config comes last: before it there is nothing, after it there is a whole
+/// repository.
+fn found(
+    store: Arc<dyn ObjectStore>,
+    sizes: Sizes,
+    (root, epoch): (RootKey, Epoch),
+    (unlock, guard, label): (&Unlock, GuardKind, &str),
+    clock: Clock,
+) -> Result<Repository> {
+    let id = RepositoryId(random::bytes());
+    store.introduce(id, true);
+    let honoured = probe(&*store, &clock)?;
+    store.introduce(id, honoured.put_if_absent);
+    epochs::save(&*store, id, &root, &epoch)?;
+    let slot = slots::add(&*store, id, &root, unlock, guard, label, &clock)?;
+    let config = new_config(id, epoch.created_ns, sizes, honoured);
+    match write_twice(&*store, &config_key(), &config::encode(&config, &root)) {
+        Err(Error::Damaged { .. }) => return Err(Error::AlreadyThere(store.location())),
+        other => other?,
+    }
+    let keyring = Arc::new(Keyring::new(id, root, &[epoch])?.with_store(store.clone()));
+    Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot, vouched: true, metadata: None })
 }
 
 fn new_config(repository: RepositoryId, created_ns: i64, sizes: Sizes, store: StoreConfig) -> Config {

@@ -94,8 +94,19 @@ pub fn block_name(pack: PackId, offset: u64) -> String {
     format!("block at byte {offset} of packs/{pack}")
 }
 
+/// Makes sure that the key of a block is at hand: one of a session travels in the directory of the block's pack.
+pub fn learn_key(repository: &Repository, place: &Place) -> Result<()> {
+    let (store, keyring) = (repository.store(), repository.keyring());
+    if keyring.knows(place.key) {
+        return Ok(());
+    }
+    let size_bytes = store.size(&pack_key(place.pack))?;
+    read_directory(&**store, keyring, place.pack, size_bytes).map(drop)
+}
+
 /// Reads and opens the block that `place` lies in.
 pub fn read_block(repository: &Repository, place: &Place) -> Result<Vec<u8>> {
+    learn_key(repository, place)?;
     let block = repository.store().get_range(&pack_key(place.pack), place.block_offset, place.block_length as usize)?;
     open_block_of(repository, place, block)
 }

@@ -1,8 +1,13 @@
-//! What this machine remembers of a repository that it has opened: how often its config had been replaced.
+//! What this machine remembers of a repository that it has opened: how often its config had been replaced, and its root
+//! key's id.
 //!
 //! Whoever can write to the store can put an older config back, proof and all, and with it features and settings that
 //! were given up for a reason. The revision in the config only grows, so who has seen a later one notices. It lies in
 //! the folder of the local caches; without such a folder nothing is remembered.
+//!
+//! A recipient's slot does not say who made it, so whoever can write to the store could put a repository of his own in
+//! the place of this one. Who opens with an identity therefore compares the root key's id with the one that he saw the
+//! last time; where he sees it for the first time, he is told.
 
 use super::error::{Error, Result};
 use super::{Repository, random};
@@ -13,6 +18,10 @@ use std::path::Path;
 
 /// The file's name in the folder of the local caches.
 pub const FILE_NAME: &str = "config-revision";
+/// The name of the file with the root key's id.
+const ROOT_NAME: &str = "root-key-id";
+/// Digits of a key id, and a line end.
+const ROOT_BYTES: u64 = 33;
 /// Digits of the largest revision, and a line end.
 const MOST_BYTES: u64 = 21;
 
@@ -20,7 +29,7 @@ const MOST_BYTES: u64 = 21;
 pub fn check_config(repository: &Repository, folder: &Path) -> Result<()> {
     let path = folder.join(FILE_NAME);
     let revision = repository.config().revision;
-    match read(&path) {
+    match read_number(&path) {
         Some(seen) if seen > revision => Err(Error::Refused(format!(
             "the config of {} is older than it was: it is revision {revision}, and this machine has seen {seen}. \
              Somebody put an old one back, or the whole repository was taken back to an older state. If that was you, \
@@ -31,22 +40,55 @@ pub fn check_config(repository: &Repository, folder: &Path) -> Result<()> {
         Some(seen) if seen == revision => Ok(()),
         // It is a help and no promise: where it cannot be kept the next run sees what this one did.
         _ => {
-            let _ = write(&path, revision);
+            let _ = write(&path, &revision.to_string());
             Ok(())
         }
     }
 }
 
-/// What was remembered; none if there is nothing that makes sense.
-fn read(path: &Path) -> Option<u64> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(MOST_BYTES).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+/// Refuses another root key than the one seen before, if nothing but the store vouches for it; otherwise remembers it.
+/// Gives what somebody should know who opens it like this for the first time.
+pub fn check_root(repository: &Repository, folder: Option<&Path>) -> Result<Option<String>> {
+    let id = repository.keyring().root().key_id().to_string();
+    let path = folder.map(|folder| folder.join(ROOT_NAME));
+    let seen = path.as_ref().and_then(|path| read(path, ROOT_BYTES));
+    let location = repository.store().location();
+    match (&seen, &path) {
+        (Some(seen), _) if *seen == id => return Ok(None),
+        (Some(_), Some(path)) if !repository.is_vouched() => {
+            return Err(Error::Refused(format!(
+                "the root key of {location} is another one than this machine has seen: its id is {id}. If it was \
+                 exchanged (`keepstone key rotate --root`), delete {} and run this again; if not, somebody has put \
+                 another repository in its place, and an identity cannot tell: keep away from it",
+                path.display()
+            )));
+        }
+        (_, Some(path)) => {
+            let _ = write(path, &id);
+        }
+        (_, None) => {}
+    }
+    let note = format!(
+        "opened with an identity: that {location} is the right repository is said by nobody but the store. Its root key's \
+         id is {id}; compare it with your recovery sheet, or with `keepstone key list` of somebody who has a password"
+    );
+    Ok((!repository.is_vouched()).then_some(note))
 }
 
-fn write(path: &Path, revision: u64) -> io::Result<()> {
+fn read_number(path: &Path) -> Option<u64> {
+    read(path, MOST_BYTES)?.parse().ok()
+}
+
+/// What was remembered; none if there is nothing that makes sense.
+fn read(path: &Path, most: u64) -> Option<String> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(most).read_to_string(&mut text).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
     let aside = path.with_extension(to_hex(&random::bytes::<8>()));
-    let written = File::create_new(&aside).and_then(|mut file| writeln!(file, "{revision}"));
+    let written = File::create_new(&aside).and_then(|mut file| writeln!(file, "{text}"));
     let placed = written.and_then(|()| fs::rename(&aside, path));
     placed.inspect_err(|_| {
         let _ = fs::remove_file(&aside);

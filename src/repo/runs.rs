@@ -16,6 +16,40 @@ pub fn save(repository: &Repository, run: &Run) -> Result<()> {
     Ok(())
 }
 
+/// Gives the newest run records by when the store received them, at most `most`, until `each` has seen enough. Those that
+/// cannot be read are passed over.
+pub fn newest_first(repository: &Repository, most: usize, each: &mut dyn FnMut(Run) -> bool) -> Result<()> {
+    let mut listed_runs = Vec::new();
+    repository.store().list(Area::Runs, &mut |listed| {
+        if let Ok(id) = listed.name.parse::<RunId>() {
+            listed_runs.push((std::cmp::Reverse(listed.stored_at), id));
+        }
+    })?;
+    listed_runs.sort();
+    for (_, id) in listed_runs.into_iter().take(most) {
+        match load(repository, id) {
+            Ok(run) => {
+                if !each(run) {
+                    return Ok(());
+                }
+            }
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Damaged) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn load(repository: &Repository, id: RunId) -> Result<Run> {
+    let key = Key::new(Area::Runs, id);
+    let object = repository.store().get(&key, ObjectKind::Run.max_bytes() as u64)?;
+    let run: Run = repository.keyring().load(ObjectKind::Run, object, &key)?;
+    match run.id == id {
+        true => Ok(run),
+        false => Err(Error::damaged(&key, "it is the record of another run")),
+    }
+}
+
 /// All run records in order of their beginning, and those that could not be read.
 pub fn list(repository: &Repository) -> Result<Readable<Run, RunId>> {
     let mut keys = Vec::new();

@@ -1,21 +1,88 @@
-//! Sessions: the mark that whoever works on a repository leaves in it.
+//! Sessions: the mark that whoever works on a repository leaves in it. Nobody waits for a lock.
 //!
-//! What protects each pair of operations that run at once (a writer is a backup, a reader a restore or verify):
+//! # The objects
 //!
-//! | | writer | reader | pruner |
-//! | --- | --- | --- | --- |
-//! | **writer** | names are content: both store, dedup wins later | a snapshot is visible only when complete | the writer has listed the condemned records after leaving its mark: what they name it does not rely on; what is condemned after that is not swept while its session is open; a fenced writer cannot commit |
-//! | **reader** | | nothing to protect | nothing is swept while a session is open that has not seen the record |
-//! | **pruner** | | | records are numbered and put-if-absent: who comes second plans again |
+//! | object | put by | says |
+//! | --- | --- | --- |
+//! | `sessions/S` | whoever begins | S is at work |
+//! | `sessions/S.seen` | the same, after listing the records | what these records name S does not rely on |
+//! | `sessions/S.end` | whoever ends without a snapshot | S is over |
+//! | `snapshots/S` | S, or who fences S with a tombstone: put-if-absent, one of them wins | S has committed, or never will |
+//! | `condemned/N` | a prune | these packs and segments are to go; it saw these snapshots and segments, and all records below |
+//! | `condemned/N.spared` | who sweeps N first | these packs stay after all; it saw these snapshots and segments besides |
+//! | `condemned/N.done` | who closes N | the roster: segments that there should be, tombstones of what was swept |
 //!
-//! A session begins with `sessions/ID`, then lists the condemned records and puts `sessions/ID.seen` with their
-//! numbers. A record that has been swept or given up leaves `condemned/NUMBER.done`, so that no number ever comes
-//! twice: caches and segments know records by their numbers alone. It says which segments there should be from then
-//! on ([`super::index`]). A session ends by committing `snapshots/ID` or with `sessions/ID.end`; a writer needs no right to delete.
+//! All are put-if-absent and never change. **One record is open at a time**: a prune plans only when all records are
+//! closed, and puts the number after the last; if it is taken it plans again. Records are closed in the order of their
+//! numbers, so whatever lies at or below the last `.done` counts as closed. A decision and a record are looked at once
+//! more after they are put: who slept meanwhile withdraws what comes too late ([`put_condemned`], [`put_spared`]).
+//!
+//! # The rules
+//!
+//! 1. *Mark, then look.* A session is marked before it lists the records. So whoever puts a record and then lists the
+//!    sessions sees the mark, or the session sees the record, in whatever second that is. What an open record names is
+//!    void in the index (`repo/index/load.rs`); snapshots that its plan did not see are looked through before a parent's
+//!    word counts (`ops/backup/trust.rs`); a tag, which copies a snapshot as it is, says that it has seen nothing.
+//! 2. *Nothing is deleted but by a record.* The plan lists snapshots, then segments: a snapshot's segments are stored
+//!    before it. What open sessions have segments for is left alone. Copies and merged segments come before the record.
+//! 3. *Fencing costs no data.* A fenced writer looks at all that its snapshot needs under a new session, commits under
+//!    that, or backs up again (`ops/backup/mod.rs`). Segments of a session that was fenced and that nobody saw when its
+//!    time was over are late: void (`repo/index/late.rs`).
+//! 4. *Sweeping.* Sessions are listed; the dead are fenced; if one is open that does not know of the record, it stays for
+//!    a later prune. Else nobody can come any more who relies on what it names, and all who did are to be seen: snapshots
+//!    and segments are listed, what the new ones need is spared, once and for all. Segments bring that back, all is
+//!    proven, then segments go, then packs. Tombstones hide what was swept from who had listed such a segment just before.
+//! 5. *Caches compare.* The index is brought up to date after the mark and before the first claim.
+//! 6. *Readers are marked too*, and read what is condemned for as long as it is there.
+//!
+//! # Every pair
+//!
+//! A writer is a backup, a tag or a copy; a reader a restore, a verify or a drill.
+//!
+//! | two at once | what could go wrong | what protects it |
+//! | --- | --- | --- |
+//! | writer, writer | both store the same blob | names are content; the index allows several places, prune keeps one |
+//! | writer, writer | one relies on what the other stores | known is only what a stored segment names; its packs are held (2), and spared if not (4) |
+//! | writer, reader | half a snapshot is read | a snapshot is put last, whole |
+//! | writer, forget | the parent goes | its blobs go only by a record, which the writer has not seen, so it waits (4); or has, then rule 1 |
+//! | writer, prune | what the writer found known is condemned | the record waits for the writer, then spares what the snapshot needs (4) |
+//! | writer, prune | a condemned blob is found known | it is void (1) and stored again, in a pack of another name: packs hold random bytes |
+//! | writer, prune | a pack without segment is taken for an orphan | times are only a guess to save work: the record waits, the snapshot's needs are spared (4) |
+//! | writer, prune | the base of a difference goes | bases of all that new segments hold are spared, needed or not (4) |
+//! | sleeping writer, prune | it commits what is gone | its name is taken by a tombstone (3) |
+//! | sleeping writer, writer | late segments are believed | they are void (3); packs are compared with the store before each backup |
+//! | reader, prune | what is read is swept | the record waits for who has not seen it; who has reads copies, or what is still there |
+//! | reader, forget | its snapshot goes | nothing of it goes before a record that the reader has not seen is swept |
+//! | forget, prune | a snapshot is needed that has gone | it needs too much, no harm; deletions are flushed before the record |
+//! | forget, forget | both remove the same | deleting what is absent succeeds |
+//! | prune, prune | each keeps the other's copy | records are numbered: who comes second plans again, with what the first condemned void |
+//! | prune, prune | both sweep one record | what is spared is decided once; deleting twice is deleting once |
+//! | prune, prune | a merge brings back dead entries | they are named by a record or tombstone that the merge had not seen: void |
+//! | sleeping prune, anybody | it goes on deleting | only what a decided record names, which nobody can use again: ids never come twice |
+//! | sleeping prune, anybody | its record or decision comes late | it lies at or below the last `.done`, counts as closed, and is withdrawn |
+//! | rebuild, writer | old segments go under a writer | they go by a record of their own, which waits for who has not seen it |
+//! | rebuild, prune | what is being swept is found in packs again | an open record is decided first: all is spared, or what is not is left out |
+//! | rebuild, rebuild | both replace the segments | each refuses while somebody else is at work, and numbers decide |
+//!
+//! # The known killers
+//!
+//! Each is a test in `tests/simulation/pairs.rs`; `tests/simulation/` also tries whole crowds, by seeds.
+//!
+//! | what | test |
+//! | --- | --- |
+//! | a pack rebuilt with equal content while condemned | `a_pack_rebuilt_with_equal_content_while_condemned_stays` |
+//! | a session and a record put in the same second | `a_session_and_a_record_put_in_the_same_second_see_each_other_whichever_came_first` |
+//! | a writer asleep between check and commit | `a_writer_asleep_between_check_and_commit_commits_anew` |
+//! | two prunes each keeping the other's copy | `two_prunes_at_any_moment_of_each_other_never_take_each_others_copies` |
+//! | an orphan delta whose base is swept | `an_orphan_delta_whose_base_would_be_swept_keeps_it_or_is_not_counted_on` |
+//! | a merge that brings dead entries back | `a_merge_that_brings_dead_entries_back_is_not_believed` |
+//!
+//! All this needs a store that puts only what is absent and lists what was just put. In another, prune refuses while
+//! anybody is at work. A writer needs no right to delete.
 
 use super::Repository;
 use super::error::{Error, Result};
-use crate::base::{Kind, SegmentId, SessionId, SnapshotId, random};
+use crate::base::{Kind, PackId, SegmentId, SessionId, random};
 use crate::format::cbor::{Cbor, Unknown};
 use crate::format::envelope::{self, ObjectKind};
 use crate::format::session::{Condemned, End, Seen, Session as Stored, SessionKind};
@@ -31,12 +98,26 @@ pub struct Session<'r> {
     repository: &'r Repository,
     id: SessionId,
     condemned: BTreeSet<u64>,
+    highest: u64,
     ended: bool,
 }
 
 impl<'r> Session<'r> {
-    /// Leaves a mark, then looks at the condemned records, in this order.
+    /// Leaves a mark, then looks at the condemned records and says which it has seen, in this order.
     pub fn begin(repository: &'r Repository, kind: SessionKind, operation: &str) -> Result<Session<'r>> {
+        let mut session = Session::begin_holding(repository, kind, operation)?;
+        let records = list_condemned(&**repository.store())?;
+        session.highest = records.highest();
+        session.condemned = records.open;
+        let seen = session.condemned.iter().copied().collect();
+        let seen = Seen { session: session.id, records: seen, unknown: Unknown::none() };
+        put_new(repository, &Key::new(Area::Sessions, format!("{}{SEEN}", session.id)), ObjectKind::Seen, &seen)?;
+        Ok(session)
+    }
+
+    /// Leaves a mark and does not say what it has seen: nothing at all is swept while it is open. For what is short and
+    /// relies on a snapshot that may go meanwhile.
+    pub fn begin_holding(repository: &'r Repository, kind: SessionKind, operation: &str) -> Result<Session<'r>> {
         if kind != SessionKind::Reader {
             repository.check_writable()?;
         }
@@ -54,11 +135,10 @@ impl<'r> Session<'r> {
             operation: operation.to_owned(),
             unknown: Unknown::none(),
         };
+        // From here on it may be there, even if the answer is lost: dropping it says that it has ended.
+        let session = Session { repository, id, condemned: BTreeSet::new(), highest: 0, ended: false };
         put_new(repository, &Key::new(Area::Sessions, id), ObjectKind::Session, &mark)?;
-        let condemned: BTreeSet<u64> = condemned_numbers(&**repository.store())?;
-        let seen = Seen { session: id, records: condemned.iter().copied().collect(), unknown: Unknown::none() };
-        put_new(repository, &Key::new(Area::Sessions, format!("{id}{SEEN}")), ObjectKind::Seen, &seen)?;
-        Ok(Session { repository, id, condemned, ended: false })
+        Ok(session)
     }
 
     /// Its name.
@@ -66,9 +146,14 @@ impl<'r> Session<'r> {
         self.id
     }
 
-    /// The numbers of the condemned records that it has seen.
+    /// The numbers of the open condemned records that it has seen.
     pub fn condemned(&self) -> &BTreeSet<u64> {
         &self.condemned
+    }
+
+    /// The highest number of a condemned record, open or closed, that it has seen: stands in all its segments.
+    pub fn condemned_seen(&self) -> u64 {
+        self.highest
     }
 
     /// Commits the snapshot of this session: from here on it exists. Fails when the session was fenced.
@@ -76,9 +161,9 @@ impl<'r> Session<'r> {
         assert!(snapshot.id == self.id, "a snapshot has the name of its session");
         let sealed = self.repository.keyring().seal(ObjectKind::Snapshot, &snapshot.to_cbor())?;
         self.ended = true;
-        match self.repository.store().put(&Key::new(Area::Snapshots, self.id), &sealed)? {
-            Put::Stored => Ok(()),
-            Put::Existed => Err(Error::Fenced(self.id)),
+        match put_or_find(self.repository, &Key::new(Area::Snapshots, self.id), &sealed)? {
+            Lies::Ours => Ok(()),
+            Lies::Theirs => Err(Error::Fenced(self.id)),
         }
     }
 
@@ -110,85 +195,162 @@ fn put_new(repository: &Repository, key: &Key, kind: ObjectKind, content: &impl 
     Ok(())
 }
 
+/// Whose object lies at a name after a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lies {
+    Ours,
+    Theirs,
+}
+
+/// Puts an object whose name somebody else may take. Where the answer was lost, or says that something is there, it is
+/// compared: what is sealed holds random bytes, so equal bytes are our own.
+fn put_or_find(repository: &Repository, key: &Key, sealed: &[u8]) -> Result<Lies> {
+    let store = repository.store();
+    let put = match store.put(key, sealed) {
+        Ok(Put::Stored) => return Ok(Lies::Ours),
+        Ok(Put::Existed) => None,
+        Err(error) if error.kind().is_transient() => Some(error),
+        Err(error) => return Err(error.into()),
+    };
+    match store.get(key, sealed.len() as u64) {
+        Ok(there) if there == sealed => Ok(Lies::Ours),
+        Ok(_) => Ok(Lies::Theirs),
+        // Longer than ours.
+        Err(error) if error.kind() == Kind::Damaged => Ok(Lies::Theirs),
+        Err(error) => Err(put.unwrap_or(error).into()),
+    }
+}
+
 /// The most bytes of an object that are read.
 fn limit(kind: ObjectKind) -> u64 {
     kind.max_bytes() as u64
 }
 
-/// The numbers of the condemned records in the store.
+/// The numbers of the condemned records that are open.
 pub fn condemned_numbers(store: &dyn ObjectStore) -> Result<BTreeSet<u64>> {
-    list_condemned(store).map(|(open, _)| open)
+    Ok(list_condemned(store)?.open)
 }
 
-pub use super::index::{condemned_key, load_condemned};
-use super::index::{done_key, list_condemned, list_segments};
+pub use super::index::{Records, condemned_key, list_condemned, load_condemned};
+use super::index::{done_key, late, list_segments, load_condemned_at, spared_key};
 
-/// The number of the next condemned record: above all that ever were.
-pub fn next_condemned(store: &dyn ObjectStore) -> Result<u64> {
-    let (open, closed) = list_condemned(store)?;
-    Ok(open.last().max(closed.last()).copied().unwrap_or(0) + 1)
-}
-
-/// Stores a condemned record; false if somebody else has taken its number.
+/// Stores a condemned record; false if its number is taken. A number that was taken and closed meanwhile, as only a
+/// fenced session could miss, is taken too: then the record is withdrawn, and nobody minded it while it lay there, since
+/// it lies at or below the last that was closed.
 pub fn put_condemned(repository: &Repository, record: &Condemned) -> Result<bool> {
     let sealed = repository.keyring().seal(ObjectKind::Condemned, &record.to_cbor())?;
-    Ok(repository.store().put(&condemned_key(record.number), &sealed)? == Put::Stored)
+    let key = condemned_key(record.number);
+    if put_or_find(repository, &key, &sealed)? == Lies::Theirs {
+        return Ok(false);
+    }
+    let store = &**repository.store();
+    if list_condemned(store)?.closed < record.number {
+        return Ok(true);
+    }
+    store.delete(&key)?;
+    Ok(false)
 }
 
-/// Takes back a condemned record, whether its packs have been swept or are needed after all.
-///
-/// What it leaves is the roster of the segments that there should be from then on: those that the record keeps and
-/// those of the others that are still there. Together they serve the snapshots that it saw: whatever was swept is said
-/// again by those kept, and what was not swept is there.
-pub fn close_condemned(repository: &Repository, number: u64, by: SessionId) -> Result<()> {
+/// What is decided to be spared of a condemned record; none if nobody has decided yet.
+pub fn load_spared(repository: &Repository, number: u64) -> Result<Option<Condemned>> {
+    match load_condemned_at(&**repository.store(), repository.keyring(), &spared_key(number), number) {
+        Ok(spared) => Ok(Some(spared)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Decides what is spared of a condemned record, and gives what holds: who comes second does what the first decided.
+/// None if the record is closed.
+pub fn put_spared(repository: &Repository, spared: Condemned) -> Result<Option<Condemned>> {
+    let sealed = repository.keyring().seal(ObjectKind::Condemned, &spared.to_cbor())?;
+    let (store, key) = (&**repository.store(), spared_key(spared.number));
+    if put_or_find(repository, &key, &sealed)? == Lies::Theirs {
+        return load_spared(repository, spared.number);
+    }
+    // Who slept between deciding and this may be late: others decided, swept and closed, and what they spared is in use.
+    if list_condemned(store)?.closed < spared.number {
+        return Ok(Some(spared));
+    }
+    store.delete(&key)?;
+    Ok(None)
+}
+
+/// Closes a condemned record of which `spared` is all that did not go: leaves the roster of the segments that there
+/// should be from then on, and tombstones. `brought_back` are the segments that name what is spared, and `tombstones`
+/// packs that were swept earlier and that some segment still names.
+pub fn close_condemned(
+    repository: &Repository,
+    record: &Condemned,
+    spared: &Condemned,
+    by: SessionId,
+    brought_back: &[SegmentId],
+    tombstones: &BTreeSet<PackId>,
+) -> Result<()> {
+    let kept: BTreeSet<SegmentId> =
+        record.kept_segments.iter().chain(&spared.kept_segments).chain(brought_back).copied().collect();
+    let spare: BTreeSet<&PackId> = spared.packs.iter().collect();
+    let swept = record.packs.iter().filter(|pack| !spare.contains(pack));
+    // All that was swept, named by a segment or not: somebody may have listed such a segment just before it went.
+    let packs: BTreeSet<PackId> = swept.chain(tombstones).copied().collect();
+    let roster = Condemned {
+        session: by,
+        at_ns: repository.now_ns(),
+        packs: packs.into_iter().collect(),
+        kept_segments: kept.into_iter().filter(|id| !record.segments.contains(id)).collect(),
+        ..record.clone()
+    };
+    put_done(repository, &roster)
+}
+
+/// Closes a condemned record that cannot be read, or without sweeping it: what is there counts. All packs that it might
+/// name are spared for ever, unless somebody has decided otherwise before.
+pub fn give_up_condemned(repository: &Repository, number: u64, by: SessionId) -> Result<()> {
     let store = &**repository.store();
-    let (kept, gone, snapshots) = match load_condemned(store, repository.keyring(), number) {
-        Ok(record) => {
-            let there = list_segments(store)?;
-            let (stay, gone) = record.segments.into_iter().partition(|id| there.contains_key(id));
-            let stay: Vec<SegmentId> = stay;
-            ([record.kept_segments, stay].concat(), gone, record.snapshots)
-        }
-        // Nobody knows what it named: what is there counts.
-        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported | Kind::NotFound) => {
-            let snapshots = super::snapshots::names(repository)?;
-            (list_segments(store)?.into_keys().collect(), Vec::new(), snapshots)
-        }
+    let mut packs = BTreeSet::new();
+    store.list(Area::Packs, &mut |listed| packs.extend(listed.name.parse::<PackId>().ok()))?;
+    let segments: Vec<SegmentId> = list_segments(store)?.into_keys().collect();
+    let spare_all = Condemned {
+        number,
+        session: by,
+        at_ns: repository.now_ns(),
+        packs: packs.into_iter().collect(),
+        segments: Vec::new(),
+        snapshots: super::snapshots::names(repository)?,
+        kept_segments: segments.clone(),
+        unknown: Unknown::none(),
+    };
+    let all = spare_all.clone();
+    let spared = match put_spared(repository, spare_all) {
+        Ok(None) => return Ok(()),
+        Ok(Some(spared)) => spared,
+        Err(error) if is_unreadable(&error) => all.clone(),
         Err(error) => return Err(error),
     };
-    put_done(repository, number, by, snapshots, kept, gone)
+    let record = match load_condemned(store, repository.keyring(), number) {
+        Ok(record) => record,
+        Err(error) if is_unreadable(&error) || error.kind() == Kind::NotFound => all,
+        Err(error) => return Err(error),
+    };
+    // Segments that it says go may have gone already; those that have not stay.
+    let there: BTreeSet<SegmentId> = segments.into_iter().collect();
+    let gone = record.segments.iter().filter(|id| !there.contains(id)).copied().collect();
+    let record = Condemned { segments: gone, kept_segments: there.into_iter().collect(), ..record };
+    close_condemned(repository, &record, &spared, by, &[], &BTreeSet::new())
 }
 
-/// Leaves a roster without a record: `kept` are the segments that serve all `snapshots`, and `gone` those that go.
-pub fn put_roster(
-    repository: &Repository,
-    by: SessionId,
-    snapshots: Vec<SnapshotId>,
-    kept: Vec<SegmentId>,
-    gone: Vec<SegmentId>,
-) -> Result<()> {
-    let number = next_condemned(&**repository.store())?;
-    put_done(repository, number, by, snapshots, kept, gone)
-}
-
-fn put_done(
-    repository: &Repository,
-    number: u64,
-    by: SessionId,
-    snapshots: Vec<SnapshotId>,
-    kept_segments: Vec<SegmentId>,
-    segments: Vec<SegmentId>,
-) -> Result<()> {
-    let at_ns = repository.now_ns();
-    let (packs, unknown) = (Vec::new(), Unknown::none());
-    let mark = Condemned { number, session: by, at_ns, packs, segments, snapshots, kept_segments, unknown };
-    // The mark first: were the record gone before it, its number could come again.
-    put_new(repository, &done_key(number), ObjectKind::Condemned, &mark)?;
-    let store = &**repository.store();
+fn put_done(repository: &Repository, roster: &Condemned) -> Result<()> {
+    let (store, number) = (&**repository.store(), roster.number);
+    // The roster first: were the record gone before it, its number could come again.
+    put_new(repository, &done_key(number), ObjectKind::Condemned, roster)?;
     store.delete(&condemned_key(number))?;
-    let (_, closed) = list_condemned(store)?;
-    closed.iter().filter(|old| **old < number).try_for_each(|old| store.delete(&done_key(*old)))?;
-    Ok(())
+    store.delete(&spared_key(number))?;
+    clear_records(store)
+}
+
+/// Takes away what closed records left.
+pub fn clear_records(store: &dyn ObjectStore) -> Result<()> {
+    Ok(list_condemned(store)?.left.iter().try_for_each(|key| store.delete(key))?)
 }
 
 /// A session that has neither committed nor ended, as the store shows it.
@@ -202,6 +364,13 @@ pub struct OpenSession {
     pub stored_ns: i64,
     /// Whether its process is known to be gone.
     pub dead: bool,
+}
+
+impl OpenSession {
+    /// Whether it relies on nothing that the record names: it has seen it, or put it itself.
+    pub fn knows(&self, record: &Condemned) -> bool {
+        self.mark.id == record.session || self.seen.as_ref().is_some_and(|seen| seen.contains(&record.number))
+    }
 }
 
 /// All sessions that have neither committed, ended nor been fenced.
@@ -331,13 +500,7 @@ pub fn is_gone(repository: &Repository, id: SessionId) -> Result<bool> {
 
 /// Whether a tombstone lies where the session's snapshot would.
 pub fn is_fenced(repository: &Repository, id: SessionId) -> Result<bool> {
-    let key = Key::new(Area::Snapshots, id);
-    let there = match repository.store().get(&key, limit(ObjectKind::Snapshot)) {
-        Err(error) if error.kind() == Kind::NotFound => return Ok(false),
-        other => other?,
-    };
-    let header = envelope::peek_any(&there, "snapshot").map_err(Error::object(&key))?;
-    Ok(header.kind == ObjectKind::Tombstone)
+    late::is_fenced(&**repository.store(), id)
 }
 
 /// Ends a dead session for ever: puts a tombstone where its snapshot would come. False if its snapshot was quicker.
@@ -350,9 +513,9 @@ pub fn fence(repository: &Repository, id: SessionId, by: SessionId) -> Result<bo
     };
     let sealed = repository.keyring().seal(ObjectKind::Tombstone, &tombstone.to_cbor())?;
     let key = Key::new(Area::Snapshots, id);
-    match repository.store().put(&key, &sealed)? {
-        Put::Stored => Ok(true),
-        Put::Existed => {
+    match put_or_find(repository, &key, &sealed)? {
+        Lies::Ours => Ok(true),
+        Lies::Theirs => {
             let there = repository.store().get(&key, limit(ObjectKind::Snapshot))?;
             let header = envelope::peek_any(&there, "snapshot").map_err(Error::object(&key))?;
             Ok(header.kind == ObjectKind::Tombstone)

@@ -3,9 +3,9 @@
 use super::copies::Verdict;
 use super::error::{Error, Result};
 use super::{COPY, copy_of, write_twice};
-use crate::base::{Clock, KeyId, Kind, RepositoryId, SlotId, random};
+use crate::base::{Clock, KeyId, Kind, RepositoryId, Secret, SlotId, random};
 use crate::crypto::keys::RootKey;
-use crate::crypto::slots::{self, Grant, GuardKind, SlotParts, Stretch, StretchCost, Unlock};
+use crate::crypto::slots::{self, Grant, GuardKind, Recipient, SlotParts, Stretch, StretchCost, Unlock};
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::keys::{Guard, GuardKind as StoredKind, MAX_LABEL_BYTES, MAX_SLOT_BYTES, Slot, StoredGrant};
 use crate::store::{Area, Key, ObjectStore};
@@ -112,6 +112,11 @@ pub fn judge(key: &Key, bytes: &[u8], repository: RepositoryId, root: KeyId, unl
     }
 }
 
+/// Where a slot lies.
+pub fn slot_key(id: SlotId) -> Key {
+    Key::new(Area::Keys, id)
+}
+
 /// Makes a slot that `unlock` opens, stores it and proves that it opens before it is relied on.
 pub fn add(
     store: &dyn ObjectStore,
@@ -122,31 +127,90 @@ pub fn add(
     label: &str,
     clock: &Clock,
 ) -> Result<SlotId> {
+    let (private, parts) = slots::create_slot(unlock, kind)?;
+    let now_ns = clock.now().as_nanosecond() as i64;
+    let slot = Slot { proven_ns: now_ns, ..new_slot(&parts, label, now_ns)? };
+    let id = slot.id;
+    let stored = save(store, repository, root, private.grant_key(), slot)?;
+    open(&stored, repository, unlock)?;
+    Ok(id)
+}
+
+/// Makes a slot for a recipient and stores it. Whether it opens shows only when he tries: nobody here can.
+pub fn add_recipient(
+    store: &dyn ObjectStore,
+    repository: RepositoryId,
+    root: &RootKey,
+    recipient: &Recipient,
+    label: &str,
+    clock: &Clock,
+) -> Result<SlotId> {
+    let slot = new_slot(&recipient.slot(), label, clock.now().as_nanosecond() as i64)?;
+    let id = slot.id;
+    save(store, repository, root, None, slot)?;
+    Ok(id)
+}
+
+/// Makes a slot with the same public half and guard that grants the root key `to` in place of `from`. Fails with
+/// [`Kind::Damaged`] for a slot that was not made by somebody who had the root key `from`.
+pub fn grant_anew(
+    store: &dyn ObjectStore,
+    repository: RepositoryId,
+    (from, to): (&RootKey, &RootKey),
+    old: &StoredSlot,
+    proven_ns: Option<i64>,
+) -> Result<()> {
+    let old = &old.slot;
+    let grant_key = slots::open_grant_key(from, &repository, &old.public, &old.psk_under_root.0)?;
+    let grant_key = slots::vouched(&load_guard(old)?).then_some(grant_key);
+    let slot = Slot {
+        id: SlotId(random::bytes()),
+        proven_ns: old.proven_ns.max(proven_ns.unwrap_or(0)),
+        replaces: Some(old.id),
+        ..old.clone()
+    };
+    save(store, repository, to, grant_key.as_ref(), slot).map(drop)
+}
+
+/// A slot that grants nothing yet.
+fn new_slot(parts: &SlotParts, label: &str, now_ns: i64) -> Result<Slot> {
     if label.len() > MAX_LABEL_BYTES {
         let text = format!("a label of {} bytes is too long: {MAX_LABEL_BYTES} are the most", label.len());
         return Err(Error::Refused(text));
     }
-    let (private, parts) = slots::create_slot(unlock, kind)?;
-    let now = clock.now().as_nanosecond() as i64;
-    let mut slot = Slot {
+    Ok(Slot {
         id: SlotId(random::bytes()),
-        created_ns: now,
+        created_ns: now_ns,
         label: label.to_owned(),
         public: parts.public,
         guard: store_guard(&parts.guard),
-        psk_under_root: Bytes(slots::seal_grant_key(root, &repository, &parts.public, private.grant_key())),
+        psk_under_root: Bytes::default(),
         grant: None,
-        proven_ns: now,
+        proven_ns: 0,
+        replaces: None,
         unknown: Unknown::none(),
-    };
+    })
+}
+
+/// Grants the root key to `slot`, stores it twice and reads it back. A recipient has no grant key: what is sealed in
+/// its place says only that somebody with the root key made the slot.
+fn save(
+    store: &dyn ObjectStore,
+    repository: RepositoryId,
+    root: &RootKey,
+    grant_key: Option<&Secret<[u8; 32]>>,
+    mut slot: Slot,
+) -> Result<StoredSlot> {
+    let nobodys = Secret::new(random::bytes());
+    let vouching = grant_key.unwrap_or(&nobodys);
+    slot.psk_under_root = Bytes(slots::seal_grant_key(root, &repository, &slot.public, vouching));
     let associated = slot.associated(root.key_id());
-    let grant = slots::grant(&slot.public, private.grant_key(), &repository, &associated, root)?;
+    let grant = slots::grant(&slot.public, grant_key, &repository, &associated, root)?;
     slot.grant = Some(StoredGrant { encapsulated: grant.enc, sealed: Bytes(grant.sealed), unknown: Unknown::none() });
-    let key = Key::new(Area::Keys, slot.id);
+    let key = slot_key(slot.id);
     write_twice(store, &key, &slot.encode(root.key_id()))?;
-    let (read_back, root_id) = Slot::decode(&store.get(&key, MAX_SLOT_BYTES as u64)?).map_err(Error::object(&key))?;
-    open(&StoredSlot { slot: read_back, root: root_id, copies: Copies::Alike }, repository, unlock)?;
-    Ok(slot.id)
+    let (slot, root) = Slot::decode(&store.get(&key, MAX_SLOT_BYTES as u64)?).map_err(Error::object(&key))?;
+    Ok(StoredSlot { slot, root, copies: Copies::Alike })
 }
 
 /// Opens a slot: the root key that it grants.
@@ -158,6 +222,11 @@ pub fn open(stored: &StoredSlot, repository: RepositoryId, unlock: &Unlock) -> R
         slot.grant.as_ref().ok_or_else(|| Error::damaged(format!("key slot {}", slot.id), "it grants no key"))?;
     let grant = Grant { enc: grant.encapsulated, sealed: grant.sealed.0.clone() };
     Ok(slots::accept(&private, &grant, &repository, &slot.associated(stored.root))?)
+}
+
+/// Whether the grant of this slot says that somebody who had the root key made it.
+pub fn is_vouched(stored: &StoredSlot) -> bool {
+    stored.slot.guard.kind != StoredKind::Recipient
 }
 
 /// Removes a slot. Never the last one: that is the caller's to see to.

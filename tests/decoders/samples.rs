@@ -12,7 +12,9 @@ use keepstone::format::pack::{Blob, BlobKind, Block, Chain, Directory, Encoding,
 use keepstone::format::run::{Figure, Outcome, Run};
 use keepstone::format::segment::{Entry, FrameRow, Head, PackRow, PageRef};
 use keepstone::format::session::{Condemned, End, Seen, Session, SessionKind};
-use keepstone::format::snapshot::{ImportedDump, ImportedTable, Snapshot, StoredProblem, Stream, Tombstone, Totals};
+use keepstone::format::snapshot::{
+    Copied, ImportedDump, ImportedTable, Snapshot, StoredProblem, Stream, Tombstone, Totals,
+};
 use keepstone::format::tree::*;
 
 /// A field that no version knows, with a value of some depth.
@@ -106,6 +108,7 @@ fn slots() -> Vec<Slot> {
             psk_under_root: Bytes(vec![1; 48]),
             grant: Some(StoredGrant { encapsulated: [8; 32], sealed: Bytes(vec![2; 48]), unknown: none() }),
             proven_ns: 0,
+            replaces: Some(SlotId([6; 16])),
             unknown: unknown(),
         })
         .into()
@@ -114,7 +117,14 @@ fn slots() -> Vec<Slot> {
 fn epoch() -> Epoch {
     let class =
         |class| ClassEntry { class, number: 1, id: KeyId([6; 16]), sealed: Bytes(vec![1; 48]), unknown: none() };
-    Epoch { id: EpochId([2; 16]), number: 1, created_ns: 5, classes: (1..=4).map(class).collect(), unknown: unknown() }
+    Epoch {
+        id: EpochId([2; 16]),
+        number: 1,
+        created_ns: 5,
+        classes: (1..=4).map(class).collect(),
+        replaces: Some(EpochId([3; 16])),
+        unknown: unknown(),
+    }
 }
 
 fn problem() -> StoredProblem {
@@ -203,6 +213,7 @@ fn snapshot() -> Snapshot {
         segments: vec![SegmentId([7; 32])],
         imported: vec![imported()],
         validated: true,
+        copied: Some(Copied { repository: RepositoryId([3; 32]), snapshot: SessionId([4; 16]), unknown: none() }),
         unknown: unknown(),
     }
 }
@@ -253,6 +264,7 @@ fn run() -> Run {
         figures: vec![Figure { name: "files".into(), value: 3, unknown: none() }],
         problems: vec![problem()],
         previous: Some([4; 32]),
+        slot: Some(SlotId([5; 16])),
         unknown: unknown(),
     }
 }

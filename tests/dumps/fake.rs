@@ -33,6 +33,8 @@ pub struct Fake {
     kind: DumpKind,
     name: String,
     streams: Arc<Vec<(String, Vec<u8>)>>,
+    /// How many bytes it expects each stream to have; none for what it has.
+    claimed: Option<u64>,
     workers: usize,
     faults: Arc<Mutex<VecDeque<Fault>>>,
     /// How often it was connected to.
@@ -49,6 +51,7 @@ impl Fake {
             kind: DumpKind::Postgres,
             name: name.to_owned(),
             streams: Arc::new(streams),
+            claimed: None,
             workers: 2,
             faults: Arc::default(),
             begun: Arc::default(),
@@ -59,6 +62,11 @@ impl Fake {
 
     pub fn mysql(self) -> Fake {
         Fake { kind: DumpKind::Mysql, ..self }
+    }
+
+    /// Says beforehand that each stream has so many bytes.
+    pub fn claiming(self, bytes: u64) -> Fake {
+        Fake { claimed: Some(bytes), ..self }
     }
 
     pub fn workers(self, workers: usize) -> Fake {
@@ -99,8 +107,10 @@ impl DumpSource for Fake {
         if let Some(Fault::Begin(kind)) = fault {
             return Err(self.error(kind, "connection refused"));
         }
-        let planned =
-            self.streams.iter().map(|(path, bytes)| Planned { path: path.clone(), bytes: bytes.len() as u64 });
+        let planned = self
+            .streams
+            .iter()
+            .map(|(path, bytes)| Planned { path: path.clone(), bytes: self.claimed.unwrap_or(bytes.len() as u64) });
         Ok(Box::new(Moment { fake: self.clone(), fault, planned: planned.collect(), watch: watch.clone() }))
     }
 }

@@ -1,8 +1,8 @@
 //! Dumps back to a real server: the same as before, counted, and nothing left behind when it fails.
 
 use super::taken::{Taken, options as how, source, take};
-use crate::servers::postgres::{Server, another, server, surroundings, watch};
-use keepstone::base::{Kind, Scratch, Stop};
+use crate::servers::postgres::{Server, another, server, surroundings, watch, watch_with};
+use keepstone::base::{Event, Kind, Monitor, Scratch, Stop};
 use keepstone::db::postgres::{Address, identifier};
 use keepstone::db::{Error, Watch};
 use keepstone::format::dump::Manifest;
@@ -15,6 +15,8 @@ use keepstone::target::postgres::{
 use std::io::{self, Cursor, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// A database full of odd objects, as far as the server knows such.
 fn odd(server: &Server) -> String {
@@ -324,6 +326,57 @@ fn a_connection_that_is_cut_is_named_with_what_the_target_is_like() {
     let tricky = Tricky { taken: &taken, table: "log_rest", trick: &cut };
     let error = back(&to, |_| {}).target.restore(&tricky, &watch()).unwrap_err();
     refused(error, Kind::Unavailable, &[&to.server(), &to.database, "table", "incomplete"]);
+}
+
+/// Hears of the first key or index that is made.
+#[derive(Debug, Default)]
+struct Hears {
+    made: Mutex<bool>,
+    told: Condvar,
+}
+
+impl Hears {
+    fn wait(&self) {
+        let made = self.made.lock().unwrap();
+        let (made, _) = self.told.wait_timeout_while(made, Duration::from_secs(60), |made| !*made).unwrap();
+        assert!(*made, "no index was made while rows were still to come");
+    }
+}
+
+impl Monitor for Hears {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Current(what) = event
+            && (what.starts_with("CONSTRAINT ") || what.starts_with("INDEX "))
+        {
+            *self.made.lock().unwrap() = true;
+            self.told.notify_all();
+        }
+    }
+}
+
+#[test]
+fn who_has_no_table_left_makes_the_indexes_of_those_that_are_full() {
+    let Some(server) = server() else { return };
+    let table = |name: &str| {
+        format!(
+            "CREATE TABLE {name} (id int PRIMARY KEY, n int UNIQUE, t text NOT NULL); CREATE INDEX ON {name} (n, id); \
+             INSERT INTO {name} SELECT i, -i, repeat(md5(i::text), 32) FROM generate_series(1, 9000) i;"
+        )
+    };
+    let small = "CREATE TABLE small (id int PRIMARY KEY REFERENCES first); INSERT INTO small VALUES (1);
+                 ALTER TABLE first REPLICA IDENTITY FULL; ALTER TABLE last CLUSTER ON last_pkey;";
+    let address = server.create(&format!("{}{}{small}", table("first"), table("last")));
+    let taken = take(&source(&address, how()));
+    let hears = Arc::new(Hears::default());
+    let waits = || hears.wait();
+    // The rows of one table come when a key or an index of the other was begun.
+    let tricky = Tricky { taken: &taken, table: "public.last", trick: &waits };
+    let to = unused(server);
+    let create = back(&to, |options| options.destination = Destination::Create);
+    let restored = create.target.restore(&tricky, &watch_with(hears.clone())).unwrap();
+    assert_eq!((restored.tables, restored.rows), (3, 18_001));
+    same(server, &address.database, &to.database);
+    drop_database(server, &to);
 }
 
 #[test]

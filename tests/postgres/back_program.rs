@@ -209,6 +209,47 @@ fn a_drill_proves_a_snapshot_on_another_server_and_leaves_nothing() {
 }
 
 #[test]
+fn what_a_killed_restore_leaves_is_named_by_the_next_and_by_a_look() {
+    let Some(server) = another(&[]) else { return };
+    // An index that takes long, in a database that is being restored and nowhere else.
+    let address = server.create(
+        "CREATE TABLE t (x int); INSERT INTO t VALUES (1);
+         CREATE FUNCTION slow(x int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+           IF pg_catalog.current_database() LIKE 'keepstone\\_restore%' THEN PERFORM pg_catalog.pg_sleep(600); END IF;
+           RETURN x; END $$;
+         CREATE INDEX ON t (slow(x));",
+    );
+    let place = Place::with_snapshot();
+    place.run(&["backup", "--postgres", &format!("shop={}", server.url(&address.database))]).expect(0);
+    let to = server.url("killed");
+    let restore = ["restore", "latest", "--to-postgres", &to, "--create"];
+    let mut child = place.command(&restore).spawn().unwrap();
+    let until = |sql: &str, wanted: &str| {
+        let mut session = server.connect("postgres");
+        let seen = (0..1200).any(|_| {
+            session.query("SELECT pg_sleep(0.05)").unwrap();
+            session.value(sql).unwrap().as_deref() == Some(wanted)
+        });
+        assert!(seen, "{sql} is not {wanted} within a minute");
+    };
+    let making = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'keepstone_restore%' \
+                  AND query LIKE 'CREATE INDEX%' AND state = 'active'";
+    until(making, "1");
+    let look = [&restore[..], &["--validate-only"]].concat();
+    let run = place.run(&look).expect(0);
+    assert!(!run.err.contains("broken off"), "one that is at work is no leftover: {}", run.err);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "0");
+    let left = value(&server, "postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'keepstone_restore%'");
+    assert!(!is_there(&server, "killed"));
+    let drop = format!("DROP DATABASE \"{left}\"");
+    says(&place.run(&look).expect(0), &[&left, "broken off", &drop]);
+    says(&place.run(&["probe", &server.url("postgres")]), &[&left, "leftovers", &drop]);
+    place.run(&["verify", "latest"]).expect(0);
+}
+
+#[test]
 fn a_snapshot_of_files_is_drilled_without_a_server() {
     let place = Place::with_snapshot();
     let run = place.run(&["drill", "latest", "--full"]).expect(0);

@@ -195,12 +195,15 @@ fn temporary_databases_go_away_and_leftovers_are_found() {
         server.connect("postgres").value(&sql).unwrap().is_some()
     };
     let _in_the_way = Connection::connect(temporary.address(), None, &watch()).unwrap();
-    assert!(there(&name) && !temporary::leftovers(&address, &watch()).unwrap().contains(&name));
+    assert!(there(&name) && !temporary::leftovers(temporary::PREFIX, &address, &watch()).unwrap().contains(&name));
     drop(temporary);
     assert!(!there(&name));
 
     server.connect("postgres").execute("CREATE DATABASE keepstone_drill_00000000000000ff").unwrap();
-    assert_eq!(temporary::leftovers(&address, &watch()).unwrap(), ["keepstone_drill_00000000000000ff"]);
+    assert_eq!(
+        temporary::leftovers(temporary::PREFIX, &address, &watch()).unwrap(),
+        ["keepstone_drill_00000000000000ff"]
+    );
     temporary::drop_leftover(&address, "keepstone_drill_00000000000000ff", &watch()).unwrap();
     assert_eq!(temporary::drop_leftover(&address, "postgres", &watch()).unwrap_err().kind(), Kind::Refused);
     TemporaryDatabase::create(&address, &none, &watch()).unwrap().remove().unwrap();

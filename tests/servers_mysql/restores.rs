@@ -1,7 +1,7 @@
 //! Dumps back on the server: equal, counted, refused where something is in the way, and drilled.
 
 use super::dumps::{Dumped, dump, dump_while, odd, watch};
-use super::server::{PASSWORD, Server, server};
+use super::server::{PASSWORD, Server, another, numbers, server};
 use keepstone::base::Kind;
 use keepstone::db::mysql::Address;
 use keepstone::db::{Result, Surroundings};
@@ -50,7 +50,10 @@ fn a_database_full_of_odd_things_comes_back_equal() {
     let dumped = dump(&server.url("odd there")).unwrap();
     server.sql("DROP DATABASE IF EXISTS `odd back`");
     let restored = restore(server, "odd back", &dumped, create()).unwrap();
-    assert_eq!((restored.rows, restored.sequences, restored.created), (dumped.manifest.rows(), 1, true));
+    assert_eq!(
+        (restored.rows, restored.sequences, restored.created),
+        (dumped.manifest.rows(), u64::from(server.is_mariadb()), true)
+    );
     assert_eq!(anonymous(server, "odd there"), anonymous(server, "odd back"));
     let again = dump(&server.url("odd back")).unwrap();
     let sums = |dumped: &Dumped| -> Vec<_> {
@@ -69,8 +72,8 @@ fn a_dump_as_plain_sql_is_loaded_by_the_client() {
     let mut sql = Vec::new();
     let exported = export_sql(&dumped, &mut sql, &watch()).unwrap();
     assert_eq!((exported.tables, exported.rows), (dumped.manifest.tables.len() as u64, dumped.manifest.rows()));
-    assert!(sql.starts_with(b"/*M!999999\\- enable the sandbox mode */ \n"));
-    assert_eq!(String::from_utf8_lossy(&sql).matches("sandbox mode").count(), 1);
+    assert_eq!(sql.starts_with(b"/*M!999999\\- enable the sandbox mode */ \n"), server.is_mariadb());
+    assert_eq!(String::from_utf8_lossy(&sql).matches("sandbox mode").count(), usize::from(server.is_mariadb()));
     server.fresh("plain back");
     server.sql_in("plain back", std::str::from_utf8(&sql).unwrap());
     assert_eq!(anonymous(server, "plain there"), anonymous(server, "plain back"));
@@ -97,9 +100,12 @@ fn large_rows_and_many_rows_come_back() {
     server.fresh("big there");
     server.sql_in(
         "big there",
-        "CREATE TABLE t (id int PRIMARY KEY, b longblob, t longtext); INSERT INTO t VALUES (1, REPEAT(x'00ff', 1500000), 'a'), \
-         (2, NULL, REPEAT('it''s \\r\\n', 900000)), (3, '', ''); CREATE TABLE many (id int PRIMARY KEY, t text) \
-         SELECT seq AS id, REPEAT(seq, 20) AS t FROM seq_1_to_20000",
+        &format!(
+            "CREATE TABLE t (id int PRIMARY KEY, b longblob, t longtext); \
+             INSERT INTO t VALUES (1, REPEAT(x'00ff', 1500000), 'a'), (2, NULL, REPEAT('it''s \\r\\n', 900000)), (3, '', ''); \
+             CREATE TABLE many (id int PRIMARY KEY, t text) SELECT seq AS id, REPEAT(seq, 20) AS t FROM {}",
+            numbers(1, 20_000)
+        ),
     );
     let dumped = dump(&server.url("big there")).unwrap();
     server.sql("DROP DATABASE IF EXISTS `big back`");
@@ -145,7 +151,7 @@ fn what_is_there_is_not_written_over() {
 fn a_stream_that_was_cut_off_leaves_no_rows_and_no_database() {
     let Some(server) = server() else { return };
     server.fresh("cut");
-    server.sql_in("cut", "CREATE TABLE t (x int); INSERT INTO t SELECT seq FROM seq_1_to_1000");
+    server.sql_in("cut", &format!("CREATE TABLE t (x int); INSERT INTO t SELECT seq FROM {}", numbers(1, 1000)));
     let whole = dump(&server.url("cut")).unwrap();
     for (path, keep) in
         [("data/t.sql", 3000), ("data/t.sql", whole.streams["data/t.sql"].len() - 3), ("schema.sql", 500)]
@@ -168,6 +174,52 @@ fn a_stream_that_was_cut_off_leaves_no_rows_and_no_database() {
     let error = restore(server, "cut back", &Dumped { manifest: other, streams: whole.streams }, create()).unwrap_err();
     assert!(error.to_string().contains("the dump promises 1001 rows, the server counts 1000"), "{error}");
     assert_eq!(error.object.as_deref(), Some("table t"));
+}
+
+/// A dump whose server is killed behind half of the rows of a table.
+struct Deadly<'d> {
+    dumped: &'d Dumped,
+    server: &'d Server,
+}
+
+/// Kills a server when somebody reads on, and gives nothing.
+struct Killer<'d>(&'d Server);
+
+impl Read for Killer<'_> {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.kill();
+        Ok(0)
+    }
+}
+
+impl StoredDump for Deadly<'_> {
+    fn manifest(&self) -> &Manifest {
+        &self.dumped.manifest
+    }
+
+    fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send + '_>> {
+        let bytes = self.dumped.streams.get(path).ok_or(io::ErrorKind::NotFound)?;
+        let (before, after) = bytes.split_at(bytes.len() / 2);
+        match path.starts_with("data/") {
+            true => Ok(Box::new(before.chain(Killer(self.server)).chain(after))),
+            false => Ok(Box::new(&bytes[..])),
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_killed_in_mid_restore_is_named_with_the_table_and_what_is_left() {
+    let Some(server) = another() else { return };
+    server.fresh("deadly");
+    let rows = format!("INSERT INTO t SELECT REPEAT(seq, 300) FROM {}", numbers(10_000, 20_000));
+    server.sql_in("deadly", &format!("CREATE TABLE t (x text); {rows}"));
+    let dumped = dump(&server.url("deadly")).unwrap();
+    let target = Target { address: address(&server.url("deadly back")), options: create() };
+    let error = target.restore(&Deadly { dumped: &dumped, server: &server }, &watch()).unwrap_err();
+    assert_eq!((error.kind(), error.object.as_deref()), (Kind::Unavailable, Some("table t")), "{error}");
+    assert_eq!(error.database.as_deref(), Some("deadly back"), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("127.0.0.1:") && said.contains("could not be dropped") && said.contains("by hand"), "{said}");
 }
 
 #[test]
@@ -202,7 +254,8 @@ fn who_may_not_make_what_belongs_to_others_can_leave_it_to_himself() {
          CREATE DEFINER='gone'@'nowhere' PROCEDURE p() SELECT 1; CREATE DEFINER='gone'@'nowhere' TRIGGER owned.tr BEFORE INSERT ON owned.t FOR EACH ROW SET NEW.x = 1",
     );
     let dumped = dump(&server.url("owned")).unwrap();
-    server.sql("DROP DATABASE IF EXISTS `owned back`; CREATE DATABASE `owned back`; CREATE OR REPLACE USER 'plain'@'%' IDENTIFIED BY 'pw'; GRANT ALL ON `owned back`.* TO 'plain'@'%'");
+    server.sql("DROP DATABASE IF EXISTS `owned back`; CREATE DATABASE `owned back`");
+    server.user("plain", "pw", &["ALL ON `owned back`.*"]);
     let address = address(&server.url_of("plain", "pw", "owned back"));
     let target = |owners| Target { address: address.clone(), options: Options { owners, ..Options::default() } };
     let error = target(true).restore(&dumped, &watch()).unwrap_err();
@@ -245,7 +298,10 @@ fn a_drill_restores_looks_and_leaves_nothing() {
 fn no_password_stands_on_a_command_line_and_no_option_file_is_left() {
     let Some(server) = server() else { return };
     server.fresh("secret");
-    server.sql_in("secret", "CREATE TABLE t (x text); INSERT INTO t SELECT REPEAT(seq, 300) FROM seq_10000_to_20000");
+    server.sql_in(
+        "secret",
+        &format!("CREATE TABLE t (x text); INSERT INTO t SELECT REPEAT(seq, 300) FROM {}", numbers(10_000, 20_000)),
+    );
     let mut lines = Vec::new();
     let meanwhile = || {
         for process in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -255,7 +311,10 @@ fn no_password_stands_on_a_command_line_and_no_option_file_is_left() {
     };
     dump_while(&server.url("secret"), DumpOptions::default(), meanwhile).unwrap();
     let ours: Vec<&String> = lines.iter().filter(|line| line.contains("--defaults-file=")).collect();
-    assert!(ours.iter().any(|line| line.contains("mariadb-dump") && line.contains("secret")), "{ours:?}");
+    assert!(
+        ours.iter().any(|line| line.contains(server.word("mariadb-dump", "mysqldump")) && line.contains("secret")),
+        "{ours:?}"
+    );
     assert!(lines.iter().all(|line| !line.contains(PASSWORD)));
     for line in ours {
         let file = line.split('\0').find_map(|word| word.strip_prefix("--defaults-file=")).unwrap();

@@ -118,7 +118,7 @@ pub struct Backup {
 #[derive(Clone, Copy, Debug)]
 pub struct Compression(pub Level);
 
-fn compression(text: &str) -> Result<Compression, String> {
+pub(super) fn compression(text: &str) -> Result<Compression, String> {
     Level::parse(text).map(Compression).map_err(|error| error.to_string())
 }
 

@@ -37,6 +37,9 @@ pub struct Databases {
     /// Try a database whose failure may pass so often
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one, help_heading = HEADING)]
     pub attempts: u32,
+    /// Begin even if the databases are more than ten times as large as what is free where the repository lies
+    #[arg(long, help_heading = HEADING)]
+    pub ignore_free_space: bool,
     /// Wait so long for a table that somebody else has locked
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = HEADING)]
     pub lock_timeout: Duration,

@@ -1,8 +1,8 @@
-//! The arguments of commands that look after a repository: `init`, `key`, `tag`, `forget`, `prune` and the rest.
+//! The arguments of commands that look after a repository: `init`, `tag`, `forget`, `prune` and the rest.
 
-use super::Filters;
 use super::values::size;
-use clap::{Args, Subcommand};
+use super::{Filters, Opened};
+use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -13,12 +13,19 @@ Examples:
   keepstone -r /backup/vault init
   keepstone -r /backup/vault --password-file ~/.keepstone-password init
   keepstone -r /backup/vault init --generate-key-file /media/stick/vault.key
+  keepstone -r s3://offsite/vault init --from /backup/vault
 
 Without the password or a key nobody can read the backups, also not you: keep it in a second place.")]
 pub struct Init {
     /// How it will be opened.
     #[command(flatten)]
     pub new: NewRepository,
+    /// Cut and name content as this repository does, so that copies between the two share chunks
+    #[arg(long, visible_alias = "from-repo", value_name = "PLACE", help_heading = "The other repository")]
+    pub from: Option<PathBuf>,
+    /// How that one is opened.
+    #[command(flatten)]
+    pub opened: Opened,
 }
 
 /// How a new repository will be opened.
@@ -41,105 +48,6 @@ pub struct KdfCost {
     /// Passes over that memory, at most 16
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = "A new password")]
     pub kdf_passes: u32,
-}
-
-/// List, add, change and remove the passwords and keys that open the repository.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  keepstone key list
-  keepstone key add --new-password-file second.txt --label 'in the safe'
-  keepstone key passwd")]
-pub struct Key {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: KeyCommand,
-}
-
-/// Where a new password or key comes from; asked for on the terminal if nothing is given.
-#[derive(Clone, Debug, Args)]
-pub struct NewSecret {
-    /// Read the new password from the first line of a file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["new_password_command", "new_key_file", "generate_key_file"])]
-    pub new_password_file: Option<PathBuf>,
-    /// Take the first line that a shell command prints as the new password
-    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["new_key_file", "generate_key_file"])]
-    pub new_password_command: Option<String>,
-    /// The new key is the content of this file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["generate_key_file", "new_key_command"])]
-    pub new_key_file: Option<PathBuf>,
-    /// The new key is all that this shell command prints, at least 16 bytes that nobody guesses
-    #[arg(long, visible_alias = "command", value_name = "COMMAND",
-          conflicts_with_all = ["new_password_file", "new_password_command", "generate_key_file"])]
-    pub new_key_command: Option<String>,
-    /// Make a new key file
-    #[arg(long, value_name = "FILE")]
-    pub generate_key_file: Option<PathBuf>,
-    /// What the stretching of a password costs.
-    #[command(flatten)]
-    pub cost: KdfCost,
-}
-
-/// What to do with keys.
-#[derive(Debug, Subcommand)]
-pub enum KeyCommand {
-    /// List the key slots
-    #[command(after_help = "Example:\n  keepstone key list --json")]
-    List,
-    /// Add a password or a key
-    #[command(after_help = "\
-Examples:
-  keepstone key add --label ann
-  keepstone key add --generate-key-file /media/stick/vault.key --label stick
-  keepstone key add --command 'ssh safe cat vault.key' --label safe
-  keepstone --key-command 'ssh safe cat vault.key' snapshots")]
-    Add {
-        /// The new one.
-        #[command(flatten)]
-        new: NewSecret,
-        /// What people call it
-        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-        label: String,
-    },
-    /// Remove a key slot; never the last one
-    #[command(after_help = "Example:\n  keepstone key remove 4be0117c")]
-    Remove {
-        /// Its id, or the first digits
-        #[arg(value_name = "ID")]
-        id: String,
-        /// Also the slot that this command was opened with
-        #[arg(long)]
-        force: bool,
-    },
-    /// Replace a password or key with a new one
-    #[command(after_help = "\
-Examples:
-  keepstone key passwd
-  keepstone key passwd --new-password-file new.txt")]
-    Passwd {
-        /// The slot to replace [default: the one that opened the repository]
-        #[arg(value_name = "ID")]
-        id: Option<String>,
-        /// The new one.
-        #[command(flatten)]
-        new: NewSecret,
-    },
-    /// Wrap the same password or key anew, for example at a higher cost
-    #[command(after_help = "Example:\n  keepstone key rewrap --kdf-passes 4")]
-    Rewrap {
-        /// What the stretching of a password costs.
-        #[command(flatten)]
-        cost: KdfCost,
-    },
-    /// Write copies of keys and config anew that are damaged or missing
-    #[command(after_help = "\
-Example:
-  keepstone key repair
-
-Keys and config lie in the repository twice. A copy that is missing or makes no sense is written anew \
-from the other one; where both make sense and differ, only if the one that is right opens with the \
-password or key of this very command.")]
-    Repair,
 }
 
 /// Make the index anew from the packs.
@@ -259,7 +167,8 @@ Examples:
   keepstone prune --dry-run
   keepstone prune --max-unused 10% --max-repack 5G
 
-Refused (exit code 11) while a backup is at work.")]
+Runs beside backups and other prunes. What a backup that began before may count on is deleted by the first prune \
+after its end.")]
 pub struct Prune {
     /// How much unused content may stay where it is, what unused differences hang on included: 5%, 100M or unlimited
     #[arg(long, value_name = "LIMIT", default_value = "5%")]

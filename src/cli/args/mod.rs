@@ -4,8 +4,10 @@
 //! are never arguments: an argument stands in the process list.
 
 mod backup;
+mod copy;
 mod databases;
 mod keep;
+mod key;
 mod probe;
 mod restore;
 mod s3;
@@ -15,10 +17,10 @@ pub mod values;
 mod ways_back;
 
 pub use backup::{Backup, Compression};
+pub use copy::{Copy, Opened};
 pub use databases::{Databases, Named, Parts};
-pub use keep::{
-    Completions, Forget, Init, KdfCost, Key, KeyCommand, NewRepository, NewSecret, Prune, RebuildIndex, Tag,
-};
+pub use keep::{Completions, Forget, Init, KdfCost, NewRepository, Prune, RebuildIndex, Tag};
+pub use key::{Key, KeyCommand, NewSecret, SheetFormat};
 pub use probe::Probe;
 pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify};
 pub use s3::{S3, Switch};
@@ -57,9 +59,9 @@ Examples:
   keepstone snapshots
   keepstone restore latest --target ./restored
 
-The password comes from --password-file, --password-command, --key-file or --key-command; or else \
+The password comes from --password-file, --password-command, --key-file, --key-command or --identity-file; or else \
 from the environment variable KEEPSTONE_PASSWORD, KEEPSTONE_PASSWORD_FILE, \
-KEEPSTONE_PASSWORD_COMMAND, KEEPSTONE_KEY_FILE or KEEPSTONE_KEY_COMMAND, the first of them that is set; or else it is asked for on the terminal.
+KEEPSTONE_PASSWORD_COMMAND, KEEPSTONE_KEY_FILE, KEEPSTONE_KEY_COMMAND or KEEPSTONE_IDENTITY_FILE, the first of them that is set; or else it is asked for on the terminal.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 done but some sources could not be read, 4 damage found (a backup \
 makes its snapshot all the same), \
@@ -88,6 +90,10 @@ pub struct Global {
     #[arg(long, global = true, value_name = "COMMAND",
           conflicts_with_all = ["password_file", "password_command", "key_file"])]
     pub key_command: Option<String>,
+    /// Open the repository with an identity (AGE-SECRET-KEY-1…) whose recipient has a key slot
+    #[arg(long, global = true, value_name = "FILE",
+          conflicts_with_all = ["password_file", "password_command", "key_file", "key_command"])]
+    pub identity_file: Option<PathBuf>,
     /// Where local caches lie [default: $XDG_CACHE_HOME/keepstone or ~/.cache/keepstone]
     #[arg(long, global = true, value_name = "FOLDER", env = "KEEPSTONE_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,
@@ -110,6 +116,19 @@ pub struct Global {
     /// Show no progress on the terminal
     #[arg(long, global = true)]
     pub no_progress: bool,
+    /// Which of two repositories these options are for.
+    #[arg(skip)]
+    pub side: Side,
+}
+
+/// One of the two repositories of a command that has two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    /// The one that is worked on, or the only one.
+    #[default]
+    Main,
+    /// The one that something is taken from.
+    From,
 }
 
 /// What to do.
@@ -144,7 +163,7 @@ pub enum Command {
     Stats(Stats),
     /// Totals, and counts per day, week and month
     Info(Info),
-    /// List, add, change and remove the passwords and keys that open the repository
+    /// List, add, change, remove and rotate the passwords and keys that open the repository
     Key(Key),
     /// Look at the place where the repository lies
     Store(Store),
@@ -158,6 +177,8 @@ pub enum Command {
     Forget(Forget),
     /// Delete what no snapshot needs any more
     Prune(Prune),
+    /// Copy snapshots from another repository into this one
+    Copy(Copy),
     /// Print completions for a shell
     Completions(Completions),
     /// Print the version
@@ -190,6 +211,7 @@ impl Command {
             Command::Tag(_) => "tag",
             Command::Forget(_) => "forget",
             Command::Prune(_) => "prune",
+            Command::Copy(_) => "copy",
             Command::Completions(_) => "completions",
             Command::Version => "version",
         }

@@ -35,8 +35,8 @@ pub struct ToDatabase {
     /// Make the database; it gets its name when it is whole
     #[arg(long, requires = "server", help_heading = HEADING)]
     pub create: bool,
-    /// Put a new database in the place of the one that is there, which is dropped last
-    #[arg(long, requires = "server", requires = "confirm_destructive", help_heading = HEADING)]
+    /// Put a new database in the place of the one that is there, which is dropped last; all of the dump, not a part of it
+    #[arg(long, requires = "server", requires = "confirm_destructive", conflicts_with_all = ["table", "schema", "phase"], help_heading = HEADING)]
     pub drop_existing: bool,
     /// Say the name of the database once more, if it is protected or would be dropped
     #[arg(long, value_name = "NAME", requires = "server", help_heading = HEADING)]
@@ -65,7 +65,7 @@ pub struct ToDatabase {
     /// Grant nothing
     #[arg(long, requires = "server", help_heading = HEADING)]
     pub no_acl: bool,
-    /// Make the roles and tablespaces of the dump that the server lacks; others are kept as they are
+    /// Make the roles, users, grants and tablespaces of the dump that the server lacks; others are kept as they are
     #[arg(long, requires = "server", help_heading = HEADING)]
     pub globals: bool,
     /// Gather no statistics afterwards

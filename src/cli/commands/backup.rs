@@ -147,6 +147,7 @@ fn options(app: &App, given: &Backup) -> Result<Options> {
             attempts: given.databases.attempts,
             source_timeout: given.databases.source_timeout,
             timeout: given.databases.timeout,
+            ignore_free_space: given.databases.ignore_free_space,
             ..Limits::default()
         },
     })

@@ -18,11 +18,14 @@ struct JsonInit {
     repository_id: String,
     location: String,
     key_slot_id: String,
+    /// The repository whose names it has; null if it has its own.
+    like: Option<String>,
 }
 
 /// Makes a new repository.
 pub fn run(app: &App, given: &Init) -> Result<Exit> {
-    let (repository, by) = create(app, &given.new)?;
+    let like = given.from.as_ref().map(|from| app.from(from, &given.opened).repository()).transpose()?;
+    let (repository, by) = create_as(app, &given.new, like.as_ref())?;
     let location = repository.store().location();
     if app.out.is_json() {
         app.out.object(&JsonInit {
@@ -30,17 +33,29 @@ pub fn run(app: &App, given: &Init) -> Result<Exit> {
             repository_id: repository.id().to_string(),
             location,
             key_slot_id: repository.slot().to_string(),
+            like: like.as_ref().map(|like| like.id().to_string()),
         });
         return Ok(Exit::Done);
     }
     app.out.line(format!("made repository {} in {}", repository.id().short(), human::name(location.as_bytes())));
+    let mut next = "backup PATH".to_owned();
+    if let (Some(like), Some(from)) = (&like, &given.from) {
+        let of = human::name(like.store().location().as_bytes());
+        app.out.line(format!("it cuts and names content as {of} does; all other keys are its own"));
+        next = format!("copy --from {}", human::shell_word(&from.to_string_lossy()));
+    }
     let safe = "nothing yet: the repository is empty";
-    app.close(safe, &format!("{by} cannot be recovered; keep it in a second place"), "backup PATH");
+    app.close(safe, &format!("{by} cannot be recovered; keep it in a second place"), &next);
     Ok(Exit::Done)
 }
 
 /// Makes a new repository; says also what opens it.
 pub fn create(app: &App, given: &NewRepository) -> Result<(Repository, &'static str)> {
+    create_as(app, given, None)
+}
+
+/// The same, with the chunker and the dedup key of another.
+fn create_as(app: &App, given: &NewRepository, like: Option<&Repository>) -> Result<(Repository, &'static str)> {
     let location = app.location()?;
     refuse_existing(app)?;
     let brought = match &given.generate_key_file {
@@ -54,7 +69,10 @@ pub fn create(app: &App, given: &NewRepository) -> Result<(Repository, &'static 
     let unlock = brought.unlock;
     let store = location.create(app)?;
     let by = if matches!(unlock, Unlock::Passphrase(_)) { "a lost password" } else { "a lost key file" };
-    let repository = Repository::create(store, Sizes::V1, &unlock, guard, "first", Clock::System)?;
+    let repository = match like {
+        Some(like) => Repository::create_like(store, like, &unlock, guard, "first", Clock::System)?,
+        None => Repository::create(store, Sizes::V1, &unlock, guard, "first", Clock::System)?,
+    };
     if !repository.puts_are_atomic() {
         app.look.note(
             "this store does not honour put-if-absent: backups may run at any time, but run prune only while nothing \

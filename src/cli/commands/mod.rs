@@ -2,6 +2,7 @@
 
 mod backup;
 mod cat;
+mod copy;
 mod diff;
 mod drill;
 mod dump;
@@ -60,6 +61,7 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Tag(given) => tag::run(app, given),
         Command::Forget(given) => forget::run(app, given),
         Command::Prune(given) => prune::run(app, given),
+        Command::Copy(given) => copy::run(app, given),
         Command::Completions(given) => plain::completions(app, given),
         Command::Version => plain::version(app),
     }

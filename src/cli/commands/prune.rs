@@ -19,7 +19,11 @@ struct JsonPrune {
     packs_kept: u64,
     packs_deleted: u64,
     packs_repacked: u64,
+    /// Packs that were condemned and that somebody needs after all.
+    packs_spared: u64,
     packs_written: u64,
+    deleted_bytes: u64,
+    written_bytes: u64,
     bytes_before: u64,
     bytes_after: u64,
     freed_bytes: u64,
@@ -30,14 +34,18 @@ struct JsonPrune {
     segments_after: u64,
     sessions_fenced: u64,
     sessions_cleared: u64,
-    /// Why deleting was left to the next prune; null if it was not.
+    /// Why deleting was left to a later prune; null if it was not.
     waiting: Option<String>,
+    /// What was left to a later prune.
+    waiting_packs: u64,
+    waiting_bytes: u64,
 }
 
 /// Prunes.
 pub fn run(app: &App, given: &Prune) -> Result<Exit> {
     let max_unused = given.max_unused.parse::<MaxUnused>().map_err(|error| Error::usage(error.to_string()))?;
-    let options = Options { max_unused, max_repack_bytes: given.max_repack, dry_run: given.dry_run };
+    let options =
+        Options { max_unused, max_repack_bytes: given.max_repack, dry_run: given.dry_run, ..Options::default() };
     prune(app, &app.context()?, &options)
 }
 
@@ -62,7 +70,10 @@ fn print_json(app: &App, outcome: &Outcome) {
         packs_kept: outcome.packs_kept,
         packs_deleted: outcome.packs_deleted,
         packs_repacked: outcome.packs_repacked,
+        packs_spared: outcome.packs_spared,
         packs_written: outcome.packs_written,
+        deleted_bytes: outcome.deleted_bytes,
+        written_bytes: outcome.written_bytes,
         bytes_before: outcome.bytes_before,
         bytes_after: outcome.bytes_after,
         freed_bytes: outcome.freed_bytes,
@@ -73,6 +84,8 @@ fn print_json(app: &App, outcome: &Outcome) {
         sessions_fenced: outcome.sessions_fenced,
         sessions_cleared: outcome.sessions_cleared,
         waiting: outcome.waiting.as_ref().map(|waiting| waiting.reason.clone()),
+        waiting_packs: outcome.waiting.as_ref().map_or(0, |waiting| waiting.packs),
+        waiting_bytes: outcome.waiting.as_ref().map_or(0, |waiting| waiting.bytes),
     });
 }
 
@@ -84,8 +97,17 @@ fn print_text(app: &App, outcome: &Outcome) {
         (
             "packs",
             format!(
-                "{} kept, {} {would}deleted, {} {would}written",
-                outcome.packs_kept, outcome.packs_deleted, outcome.packs_written
+                "{} kept, {} {would}deleted, {} {would}rewritten, {} written",
+                outcome.packs_kept, outcome.packs_deleted, outcome.packs_repacked, outcome.packs_written
+            ),
+        ),
+        (
+            "bytes",
+            format!(
+                "{} {would}deleted, {}{} {would}written",
+                human::bytes(outcome.deleted_bytes),
+                if outcome.dry_run { "about " } else { "" },
+                human::bytes(outcome.written_bytes)
             ),
         ),
         ("size", format!("{} before, {} after", human::bytes(outcome.bytes_before), human::bytes(outcome.bytes_after))),
@@ -102,8 +124,12 @@ fn print_text(app: &App, outcome: &Outcome) {
     if outcome.pinned_bytes > 0 {
         facts.push(("kept for", format!("differences that nobody needs: {}", human::bytes(outcome.pinned_bytes))));
     }
+    if outcome.packs_spared > 0 {
+        facts.push(("spared", format!("{} that a backup beside it needs after all", packs(outcome.packs_spared))));
+    }
     if let Some(waiting) = &outcome.waiting {
-        facts.push(("waiting", format!("deletion is left to the next prune: {}", waiting.reason)));
+        let what = format!("{}, {}", packs(waiting.packs), human::bytes(waiting.bytes));
+        facts.push(("waiting", format!("{what} left to a later prune: {}", waiting.reason)));
     }
     table::facts(&app.out, &facts);
     let next = match (outcome.dry_run, &outcome.waiting) {

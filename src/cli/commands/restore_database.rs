@@ -132,12 +132,8 @@ fn target(app: &App, given: &ToDatabase, scratch: &Scratch) -> Result<Box<dyn Du
 
 /// The same for MySQL and MariaDB, which know no schemas.
 fn mysql_target(app: &App, given: &ToDatabase, url: &str) -> Result<Box<dyn DumpTarget>> {
-    let unknown = [
-        ("--schema", !given.schema.is_empty()),
-        ("--globals", given.globals),
-        ("--no-acl", given.no_acl),
-        ("--programs", given.programs.is_some()),
-    ];
+    let unknown =
+        [("--schema", !given.schema.is_empty()), ("--no-acl", given.no_acl), ("--programs", given.programs.is_some())];
     if let Some((option, _)) = unknown.into_iter().find(|(_, is_given)| *is_given) {
         return Err(Error::usage(format!("{option} means nothing to MySQL and MariaDB: leave it out")));
     }
@@ -155,6 +151,7 @@ fn mysql_target(app: &App, given: &ToDatabase, url: &str) -> Result<Box<dyn Dump
         data: phase(Phase::Data),
         post_data: phase(Phase::PostData),
         owners: !given.no_owner,
+        globals: given.globals,
         events: true,
         jobs: usize::from(given.jobs),
         analyze: !given.no_analyze,

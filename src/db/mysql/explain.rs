@@ -54,13 +54,16 @@ pub(super) fn failure(address: &Address, errors: &[u8], otherwise: Kind) -> Erro
     let said = made_out(errors);
     let (kind, remedy) = match said.code {
         // Over TLS a connection that is cut looks like this; one that does not come about has another reason.
-        Some(2026) if said.table.is_some() || said.message.contains("eof") => sense(2013, otherwise),
+        Some(2026) if was_connected(&said) => sense(2013, otherwise),
         Some(code) => sense(code, otherwise),
         None => (otherwise, ""),
     };
     let mut message = said.message;
     if !remedy.is_empty() {
         message = format!("{message}; {remedy}");
+    }
+    if said.code == Some(2002) && address.is_socket() {
+        message.push_str("; for TCP on this machine say 127.0.0.1");
     }
     let mut error = address.error(kind, message);
     if let Some(table) = said.table {
@@ -70,6 +73,11 @@ pub(super) fn failure(address: &Address, errors: &[u8], otherwise: Kind) -> Erro
         Some(code) => error.code(code.to_string()),
         None => error,
     }
+}
+
+/// Whether a failure of TLS came after statements were run.
+fn was_connected(said: &Said) -> bool {
+    said.table.is_some() || ["eof", " at line ", "reset by peer"].iter().any(|sign| said.message.contains(sign))
 }
 
 /// What a number means for us, and the remedy.
@@ -88,9 +96,7 @@ fn sense(code: u32, otherwise: Kind) -> (Kind, &'static str) {
             (Kind::Unavailable, "the server has no connection left for this user: raise max_connections")
         }
         2005 => (Kind::NotFound, "check the name of the host"),
-        2002 | 2003 => {
-            (Kind::Unavailable, "check host and port, and that the server runs; for TCP on this machine say 127.0.0.1")
-        }
+        2002 | 2003 => (Kind::Unavailable, "check host and port, and that the server runs"),
         2006 | 2013 | 1053 | 1927 | 4031 => (Kind::Unavailable, "the server ended or cut the connection"),
         1205 | 1213 | 1969 | 3024 => (Kind::Unavailable, "another session held what this one needed"),
         1153 | 2020 => (otherwise, "raise max_allowed_packet on the server: a row is larger"),

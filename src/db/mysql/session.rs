@@ -34,7 +34,8 @@ impl Session {
     /// `otherwise` is the kind of failures that the server reports and that have no kind of their own: `Source` or
     /// `Target`.
     pub fn open(address: &Address, otherwise: Kind, stop: &Stop) -> Result<Session> {
-        let found = Tools::find(stop)?;
+        let lacks = |error: Error| address.error(error.kind, error.message).object("client programs");
+        let found = Tools::find(stop).map_err(lacks)?;
         let first = Tools::best(found.clone(), Family::MariaDb)
             .ok_or_else(|| address.error(Kind::Unsupported, "no client program"))?;
         let session = Session::with_tools(address, first, otherwise, stop)?;

@@ -140,6 +140,11 @@ impl Address {
     pub fn error(&self, kind: Kind, message: impl Into<String>) -> Error {
         Error::new(self.server(), kind, message)
     }
+
+    /// A failure of client programs, as one of the database that they were wanted for.
+    pub fn lacks_tools(&self, error: Error) -> Error {
+        self.error(error.kind, error.message).database(&self.database).object("client programs")
+    }
 }
 
 fn is_url(text: &str) -> bool {

@@ -3,6 +3,7 @@
 use super::address::Address;
 use super::connection::Connection;
 use super::facts::{self, DatabaseFacts, ServerFacts};
+use super::temporary;
 use super::tools::Tools;
 use crate::base::clock::Stopwatch;
 use crate::db::probe::{Check, Probe, amount, is_here, some_of};
@@ -67,7 +68,27 @@ pub fn probe(
     probe.take("locks", locks(&mut connection, &server));
     probe.checks.push(sessions(&server, workers));
     probe.take("blockers", blockers(&mut connection));
+    if let Some(check) = leftovers(&mut connection, address, watch).transpose() {
+        probe.take("leftovers", check);
+    }
     probe
+}
+
+/// What restores that were broken off have left; none if there is nothing.
+fn leftovers(connection: &mut Connection, address: &Address, watch: &Watch) -> Result<Option<Check>> {
+    let like = |prefix: &str| format!("pg_catalog.strpos(datname, {}) = 1", super::quote::literal(prefix));
+    let (unfinished, replaced) = (like(temporary::UNFINISHED), like(temporary::REPLACED));
+    let sql = format!("SELECT 1 FROM pg_catalog.pg_database WHERE {unfinished} OR {replaced} LIMIT 1");
+    if connection.value(&sql)?.is_none() {
+        return Ok(None);
+    }
+    let told = temporary::broken_off(address, watch)?;
+    let (first, more) = match told.split_first() {
+        None => return Ok(None),
+        Some((first, more)) => (first.split_once(": ").unwrap_or((first.as_str(), "drop it")), more.len()),
+    };
+    let more = if more > 0 { format!(", and {more} more such databases") } else { String::new() };
+    Ok(Some(Check::warning("leftovers", format!("{}{more}", first.0), first.1)))
 }
 
 fn version(server: &ServerFacts) -> Check {

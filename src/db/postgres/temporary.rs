@@ -1,7 +1,7 @@
-//! Databases for a while: made for a drill, dropped in every case.
+//! Databases for a while: made for a drill and dropped in every case, or made by a restore until they get their name.
 //!
-//! Their names begin with [`PREFIX`] and end with 16 random hexadecimal digits. Whoever made one holds an advisory
-//! lock of those digits as long as it lives; one whose lock is free was left behind by a run that was killed.
+//! Their names begin with [`PREFIX`] or [`UNFINISHED`] and end with 16 random hexadecimal digits. Whoever made one holds
+//! an advisory lock of those digits as long as it lives; one whose lock is free was left behind by a run that was killed.
 
 use super::address::Address;
 use super::connection::Connection;
@@ -13,8 +13,39 @@ use std::collections::BTreeMap;
 
 /// How the names of temporary databases begin.
 pub const PREFIX: &str = "keepstone_drill_";
+/// How the names of databases begin that a restore fills, until they are whole.
+pub const UNFINISHED: &str = "keepstone_restore_";
+/// How the names of databases begin in whose place a restore has put others.
+pub const REPLACED: &str = "keepstone_replaced_";
 /// The database that is there on every server, from where others are made and dropped.
-const MAINTENANCE: &str = "postgres";
+pub const MAINTENANCE: &str = "postgres";
+
+/// A session in the database from where others are made: `postgres`, or `template1` where somebody dropped that.
+pub fn connect_for_databases(address: &Address, watch: &Watch) -> Result<Connection> {
+    match Connection::connect(address, Some(MAINTENANCE), watch) {
+        Err(error) if error.kind() == Kind::NotFound => Connection::connect(address, Some("template1"), watch),
+        other => other,
+    }
+    .map(Connection::as_target)
+}
+
+/// A name that nobody has, and the session that holds the lock of its digits for as long as it is held.
+pub struct Claim {
+    /// The name.
+    pub name: String,
+    /// The session.
+    pub keeper: Connection,
+}
+
+impl Claim {
+    /// Makes up a name that begins with `prefix`.
+    pub fn of(prefix: &str, address: &Address, watch: &Watch) -> Result<Claim> {
+        let digits = u64::from_le_bytes(random::bytes());
+        let mut keeper = connect_for_databases(address, watch)?;
+        keeper.query(&format!("SELECT pg_catalog.pg_advisory_lock({})", digits.cast_signed()))?;
+        Ok(Claim { name: format!("{prefix}{digits:016x}"), keeper })
+    }
+}
 
 /// A database that is dropped when this is.
 pub struct TemporaryDatabase {
@@ -33,12 +64,9 @@ impl TemporaryDatabase {
         properties: &BTreeMap<String, String>,
         watch: &Watch,
     ) -> Result<TemporaryDatabase> {
-        let digits = u64::from_le_bytes(random::bytes());
-        let name = format!("{PREFIX}{digits:016x}");
-        let mut keeper = Connection::connect(address, Some(MAINTENANCE), watch)?.as_target();
+        let Claim { name, mut keeper } = Claim::of(PREFIX, address, watch)?;
         let version = keeper.value("SELECT pg_catalog.current_setting('server_version_num')")?;
         let version = version.and_then(|version| version.parse().ok()).unwrap_or(0);
-        keeper.query(&format!("SELECT pg_catalog.pg_advisory_lock({})", digits.cast_signed()))?;
         keeper.execute(&create_statement(&name, properties, version))?;
         Ok(TemporaryDatabase { address: address.with_database(name), keeper, watch: watch.clone(), dropped: false })
     }
@@ -95,16 +123,16 @@ pub fn create_statement(name: &str, properties: &BTreeMap<String, String>, versi
     sql
 }
 
-/// Temporary databases whose makers are gone.
-pub fn leftovers(address: &Address, watch: &Watch) -> Result<Vec<String>> {
-    let mut connection = Connection::connect(address, Some(MAINTENANCE), watch)?.as_target();
+/// Databases whose names begin with `prefix` and whose makers are gone.
+pub fn leftovers(prefix: &str, address: &Address, watch: &Watch) -> Result<Vec<String>> {
+    let mut connection = connect_for_databases(address, watch)?;
     let sql = format!(
         "SELECT datname FROM pg_catalog.pg_database WHERE pg_catalog.strpos(datname, {}) = 1 ORDER BY 1",
-        literal(PREFIX)
+        literal(prefix)
     );
     let mut left = Vec::new();
     for name in connection.query(&sql)?.into_iter().map(|row| Values(row).text(0)) {
-        let Ok(digits) = u64::from_str_radix(&name[PREFIX.len()..], 16) else { continue };
+        let Ok(digits) = u64::from_str_radix(&name[prefix.len()..], 16) else { continue };
         let lock = format!("pg_catalog.pg_try_advisory_lock({})", digits.cast_signed());
         if connection.value(&format!("SELECT {lock}"))?.as_deref() == Some("t") {
             connection.query(&format!("SELECT pg_catalog.pg_advisory_unlock({})", digits.cast_signed()))?;
@@ -112,6 +140,22 @@ pub fn leftovers(address: &Address, watch: &Watch) -> Result<Vec<String>> {
         }
     }
     Ok(left)
+}
+
+/// What restores that were broken off have left at a server, and what can be done: one sentence for each database. Nothing of
+/// it is dropped by itself: who broke off while a database got its name may want it.
+pub fn broken_off(address: &Address, watch: &Watch) -> Result<Vec<String>> {
+    let mut told = Vec::new();
+    for (prefix, what) in [
+        (UNFINISHED, "was left behind by a restore that was broken off"),
+        (REPLACED, "was replaced by a restore that was broken off before it dropped it"),
+    ] {
+        let left = leftovers(prefix, address, watch)?;
+        told.extend(left.iter().map(|name| {
+            format!("database {name} {what} and takes room: DROP DATABASE {} when nobody needs it", identifier(name))
+        }));
+    }
+    Ok(told)
 }
 
 /// Drops a temporary database by name, and whoever is logged in to it; refuses any other.
@@ -122,7 +166,7 @@ pub fn drop_leftover(address: &Address, name: &str, watch: &Watch) -> Result<()>
 /// Over a connection of its own, even when somebody has asked to stop.
 fn drop_anew(address: &Address, watch: &Watch) -> Result<()> {
     let watch = Watch { stop: Stop::new(), monitor: watch.monitor.clone() };
-    let mut connection = Connection::connect(address, Some(MAINTENANCE), &watch)?.as_target();
+    let mut connection = connect_for_databases(address, &watch)?;
     drop_with(&mut connection, &address.database)
 }
 

@@ -10,11 +10,13 @@
 //! it is let go, the others go on.
 
 use super::super::probe::preflight;
+use super::super::space::Space;
 use super::limits::{Limits, TimeLimit};
 use super::read::{Named, Namer};
 use crate::base::child::Program;
 use crate::base::{Budget, Event, Kind, Monitor, Stop};
 use crate::db::Watch;
+use crate::db::probe::amount;
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::dump::{MANIFEST_NAME, Manifest};
 use crate::format::snapshot::Stream;
@@ -142,25 +144,6 @@ pub struct Feed<'f> {
     expected: Mutex<Vec<Option<(u64, u64)>>>,
     space: Space,
     told_of_space: AtomicBool,
-}
-
-/// What there is room for.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Space {
-    /// Bytes that are free where the repository lies; none if nobody knows.
-    pub free_bytes: Option<u64>,
-    /// Bytes that the repository has stored so far.
-    pub stored_bytes: u64,
-}
-
-impl Space {
-    /// Whether content of so many bytes, of which nothing is stored yet, may not fit. How well it compresses is not
-    /// known beforehand.
-    fn is_short_of(self, bytes: u64) -> bool {
-        // After the first night only differences are stored.
-        let is_first = self.stored_bytes < bytes / 4;
-        is_first && self.free_bytes.is_some_and(|free| free < bytes)
-    }
 }
 
 impl<'f> Feed<'f> {
@@ -300,26 +283,42 @@ impl<'f> Feed<'f> {
         }
     }
 
-    fn expect(&self, number: usize, planned: &[Planned]) {
+    /// A source has said how large it is. What clearly does not fit is refused, before any of it is stored.
+    fn expect(&self, number: usize, planned: &[Planned]) -> Result<(), Broken> {
         let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = planned.iter().fold(0u64, |sum, planned| sum.saturating_add(planned.bytes));
         expected[number] = Some((planned.len() as u64 + 1, bytes));
-        let known = || expected.iter().flatten();
-        let (items, bytes) = known().fold((0, 0u64), |sum, one| (sum.0 + one.0, sum.1.saturating_add(one.1)));
+        let sum = |expected: &[Option<(u64, u64)>]| {
+            let known = expected.iter().flatten();
+            known.fold((0, 0u64), |sum, one| (sum.0 + one.0, sum.1.saturating_add(one.1)))
+        };
+        let (items, bytes) = sum(&expected[..]);
+        if self.space.lacks(bytes) {
+            expected[number] = None;
+            let message = format!(
+                "{}, not even a tenth; free some space there, use a larger disk, or say --ignore-free-space",
+                self.room(bytes)
+            );
+            return Err(Broken::new(Kind::Refused, message));
+        }
         // Nobody knows how much a command will print.
         let told = |fed: &Fed| matches!(fed.origin, Origin::Dump(_));
-        let complete = known().count() == self.fed.len() && self.fed.iter().all(told);
+        let complete = expected.iter().all(Option::is_some) && self.fed.iter().all(told);
         self.monitor.event(Event::Total { items, bytes, complete });
-        if self.space.is_short_of(bytes) && !self.told_of_space.swap(true, Ordering::SeqCst) {
-            let mib = |bytes: u64| bytes >> 20;
-            let free = mib(self.space.free_bytes.unwrap_or(0));
+        if self.space.may_lack(bytes) && !self.told_of_space.swap(true, Ordering::SeqCst) {
             let note = format!(
-                "{free} MiB are free where the repository lies, and the databases are about {} MiB before compression: \
-                 if the disk becomes full the backup fails, and earlier snapshots stay as they are",
-                mib(bytes)
+                "{}: if the disk becomes full the backup fails, and earlier snapshots stay as they are",
+                self.room(bytes)
             );
             self.monitor.event(Event::Note(&note));
         }
+        Ok(())
+    }
+
+    fn room(&self, bytes: u64) -> String {
+        let free = self.space.free_bytes.unwrap_or(0);
+        let (free, bytes) = (amount(free), amount(bytes));
+        format!("{free} are free where the repository lies, and the databases are about {bytes} before compression")
     }
 }
 
@@ -340,7 +339,7 @@ impl Attempt<'_> {
         check_paths(dump.streams()).map_err(|why| Broken::new(Kind::Internal, why))?;
         let paths: Vec<String> = dump.streams().iter().map(|planned| planned.path.clone()).collect();
         let streams = paths.len();
-        self.feed.expect(self.number, dump.streams());
+        self.feed.expect(self.number, dump.streams())?;
         self.send(Message::Begin(self.number, paths))?;
         self.streams(&*dump)?;
         let manifest = dump.finish()?;
@@ -393,7 +392,7 @@ impl Attempt<'_> {
 
     /// Reads the output of a shell command. A command that fails is a failure whatever it has printed.
     fn command(&self, line: &str) -> Result<Ending, Broken> {
-        self.feed.expect(self.number, &[]);
+        self.feed.expect(self.number, &[])?;
         self.send(Message::Begin(self.number, vec![self.fed.name.clone()]))?;
         let mut stream = Box::new(Stream {
             path: Bytes(self.fed.place()),
@@ -530,13 +529,6 @@ fn check_paths(streams: &[Planned]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn room_is_short_only_for_what_is_larger_than_it_and_mostly_new() {
-        let short = |free_bytes, stored_bytes, bytes| Space { free_bytes, stored_bytes }.is_short_of(bytes);
-        assert!(short(Some(99), 0, 100) && short(Some(99), 24, 100));
-        assert!(!short(Some(100), 0, 100) && !short(Some(99), 25, 100) && !short(None, 0, u64::MAX));
-    }
 
     #[test]
     fn streams_lie_beneath_their_dump_each_at_a_place_of_its_own() {

@@ -26,6 +26,8 @@ pub struct Limits {
     pub source_timeout: Duration,
     /// How long all of them together may take; none for as long as they need.
     pub timeout: Option<Duration>,
+    /// Begin also where the estimates say that the repository's disk is far too small.
+    pub ignore_free_space: bool,
 }
 
 impl Default for Limits {
@@ -36,6 +38,7 @@ impl Default for Limits {
             first_wait: Duration::from_secs(1),
             source_timeout: Duration::from_secs(3600),
             timeout: None,
+            ignore_free_space: false,
         }
     }
 }

@@ -23,14 +23,17 @@ mod read;
 mod roots;
 mod sources;
 mod stream;
+mod trust;
 mod walk;
 
 pub use gather::Dumped;
 pub use limits::Limits;
 
 use super::record::{Record, stored_problem};
+use super::space::Space;
+use super::whole::is_whole;
 use super::{Context, Error, Result};
-use crate::base::{Budget, Event, Kind, Problem, SnapshotId, Timestamp};
+use crate::base::{Budget, Event, Kind, Problem, SessionId, SnapshotId, Timestamp};
 use crate::compress::Level;
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::run::Outcome as RunOutcome;
@@ -47,7 +50,7 @@ use crate::source::dump::DumpSource;
 use crate::source::files::{Scan, ScanOptions};
 use crate::store::{Area, Traffic};
 use build::{Builder, Dry, Found, Sink};
-use feed::{Feed, Space};
+use feed::Feed;
 use gather::gather;
 use parent::Past;
 use read::{Namer, Readers};
@@ -69,6 +72,8 @@ const IN_FLIGHT_BYTES: usize = 12 << 20;
 const PARENT_FRAMES_BYTES: usize = 6 << 20;
 /// Batches of steps that may wait for the builder.
 const WAITING_STEPS: usize = 8;
+/// How often a run begins anew because it was taken for dead.
+const BEGINNINGS: u32 = 4;
 /// Deep paths are walked by recursion: room for some hundred thousand levels.
 const WALK_STACK_BYTES: usize = 512 << 20;
 
@@ -269,28 +274,106 @@ fn figures(record: &mut Record, outcome: &Outcome) {
 
 fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outcome> {
     let sources = Sources::of(options)?;
-    let repository = &context.repository;
     // A dry run stores nothing, not even its mark.
-    let session = match options.dry_run {
-        true => None,
-        false => Some(Session::begin(repository, SessionKind::Writer, "backup")?),
-    };
-    if let Some(session) = &session {
-        record.session(session.id());
+    if options.dry_run {
+        return Ok(make(context, options, &sources, None)?.0);
     }
+    let mut session = begin(context, record)?;
+    let mut made = None;
+    let mut findings = context.index.findings()?;
+    for beginning in 1.. {
+        let last = beginning == BEGINNINGS;
+        let (outcome, mut snapshot) = match made.take() {
+            Some(made) => made,
+            None => match make(context, options, &sources, Some(&session)) {
+                Err(error) if !last && sources.can_be_read_again() && is_of_sleep(context, &session, &error)? => {
+                    say_asleep(context, "backing up once more");
+                    // What was on its way is nobody's any more.
+                    context.index.finish_run()?;
+                    session = begin(context, record)?;
+                    continue;
+                }
+                made => made?,
+            },
+        };
+        snapshot.id = session.id();
+        snapshot.segments = context.index.newest_segments()?;
+        match session.commit(&snapshot) {
+            Err(crate::repo::Error::Fenced(_)) if !last => {}
+            committed => {
+                committed?;
+                record.snapshot(snapshot.id);
+                // A note that is lost costs time next night, not data.
+                let _ = context.index.note_sound(snapshot.id, findings);
+                return Ok(Outcome { snapshot: Some(snapshot), ..outcome });
+            }
+        }
+        // This machine slept, or the store was away, for longer than a prune waits. What was stored may be gone.
+        session = begin(context, record)?;
+        if is_still_there(context, snapshot.root)? {
+            say_asleep(context, "all that it stored is still there");
+            made = Some((outcome, snapshot));
+        } else if sources.can_be_read_again() {
+            say_asleep(context, "something that it stored is gone: backing up once more");
+            findings = context.index.findings()?;
+        } else {
+            return Err(Error::Refused(
+                "this run was taken for dead by a prune, which then deleted something that it had stored; standard input \
+                 cannot be read a second time: run it again"
+                    .to_owned(),
+            ));
+        }
+    }
+    unreachable!("the last beginning returns")
+}
+
+fn say_asleep(context: &Context, what: &str) {
+    context.monitor.event(Event::Note(&format!("this run was taken for dead by a prune: {what}")));
+}
+
+/// Whether a run failed because its session was fenced: what it had stored may be swept under its hands.
+fn is_of_sleep(context: &Context, session: &Session<'_>, error: &Error) -> Result<bool> {
+    let gone = matches!(error.kind(), Kind::NotFound | Kind::Damaged);
+    Ok(gone && crate::repo::session::is_fenced(&context.repository, session.id())?)
+}
+
+fn begin<'c>(context: &'c Context, record: &mut Record) -> Result<Session<'c>> {
+    let session = Session::begin(&context.repository, SessionKind::Writer, "backup")?;
+    record.session(session.id());
+    Ok(session)
+}
+
+/// Whether all that a tree needs is there, for a session that has just begun.
+fn is_still_there(context: &Context, root: crate::base::BlobId) -> Result<bool> {
     let opened = context.refresh()?;
     check_records(&opened)?;
+    context.index.check_packs(&**context.repository.store(), opened.damaged.is_empty())?;
+    is_whole(context, root)
+}
+
+/// Stores what the sources hold and makes a snapshot of it, which is not committed yet.
+fn make(
+    context: &Context,
+    options: &Options,
+    sources: &Sources,
+    session: Option<&Session<'_>>,
+) -> Result<(Outcome, Snapshot)> {
+    let repository = &context.repository;
+    // Snapshots before the index: all that they need is in it then.
     let (snapshots, _) = snapshots::list(repository)?;
+    let opened = context.refresh()?;
+    check_records(&opened)?;
+    // One that the session saw open counts even if it is closed by now.
+    let seen = session.and_then(|session| session.condemned().last());
+    let condemned = opened.condemned.last().or(seen).copied();
     let mut damages = opened.damaged;
     damages.extend(context.missing_segments(&snapshots)?);
-    let trusted = packs_are_there(context, &mut damages)?;
+    let snapshots = counted_on(context, &mut damages, snapshots)?;
     damages.iter().for_each(|problem| context.monitor.event(Event::Problem(problem)));
     let begun_ns = repository.now_ns();
-    // What the parent says is stored is counted on without a look at the index. With a part of the index unreadable
-    // that could be a snapshot of files that nobody finds: everything is read, and what is not known stored again.
-    let past = if trusted { Past::find(context, options, &sources, &snapshots)? } else { Past::none(&sources) };
+    let past = trust::known(context, condemned, &snapshots, Past::find(context, options, sources, &snapshots)?)?;
     drop(snapshots);
-    let sink = match &session {
+    let sink = match session {
         Some(session) => Sink::Real(Box::new(begin_writer(context, options, session)?)),
         None => Sink::Dry(Dry {
             index: context.index.clone(),
@@ -298,7 +381,7 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
             counters: Arc::new(Counters::default()),
         }),
     };
-    let built = build(context, options, &sources, &past, sink, begun_ns);
+    let built = build(context, options, sources, &past, sink, begun_ns);
     // Interrupted or not: what is on its way is stored, and the next run finds it.
     let (root, found, sink) = built?;
     let counters = match sink {
@@ -311,12 +394,10 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     outcome.damages.splice(0..0, damages);
     outcome.damages.extend(damaged_bases(context, &counters));
     refuse_nothing(&outcome, sources.ways().above() + unlisted)?;
-    let Some(session) = session else { return Ok(outcome) };
-    let mut snapshot = snapshot_of(context, options, &sources, session.id(), root, begun_ns, &outcome);
-    snapshot.segments = context.index.newest_segments()?;
-    session.commit(&snapshot)?;
-    record.snapshot(snapshot.id);
-    Ok(Outcome { snapshot: Some(snapshot), ..outcome })
+    // A dry run commits nothing: its snapshot has no name.
+    let id = session.map_or(SessionId([0; 16]), Session::id);
+    let snapshot = snapshot_of(context, options, sources, id, root, begun_ns, &outcome);
+    Ok((outcome, snapshot))
 }
 
 /// A condemned record that cannot be read may name any pack, so nothing that is stored can be counted on.
@@ -334,9 +415,12 @@ fn check_records(opened: &Opened) -> Result<()> {
     }
 }
 
-/// Whether the index is whole, every pack that it names in the store, and nothing known to be damaged. What is not there
-/// is stored again; the parent's word for it does not count. Packs that are gone are added to `damages`.
-fn packs_are_there(context: &Context, damages: &mut Vec<Problem>) -> Result<bool> {
+/// Those of `snapshots` whose word for what is stored can be taken without a look at the index: all, if the index is
+/// whole, every pack that it names in the store and nothing known to be damaged. With a part of the index unreadable or
+/// packs gone it is none, or there could be a snapshot of files that nobody finds: everything is read, and what is not
+/// known is stored again. After damage that was found earlier it is those that were made since. Packs that are gone are
+/// added to `damages`.
+fn counted_on(context: &Context, damages: &mut Vec<Problem>, snapshots: Vec<Snapshot>) -> Result<Vec<Snapshot>> {
     let index_whole = damages.is_empty();
     let whole = context.index.check_packs(&**context.repository.store(), index_whole)?;
     for pack in &whole.missing {
@@ -346,11 +430,22 @@ fn packs_are_there(context: &Context, damages: &mut Vec<Problem>) -> Result<bool
                        rebuild-index`";
         damages.push(Problem::new(object, message, Kind::Damaged));
     }
-    if whole.damaged && damages.is_empty() {
+    match (damages.is_empty(), whole.damaged) {
+        (false, _) => Ok(Vec::new()),
+        (true, false) => Ok(snapshots),
+        (true, true) => made_since_damage(context, snapshots),
+    }
+}
+
+/// The snapshots that count on nothing that was found damaged.
+fn made_since_damage(context: &Context, mut snapshots: Vec<Snapshot>) -> Result<Vec<Snapshot>> {
+    let sound = context.index.sound_snapshots()?;
+    snapshots.retain(|snapshot| sound.contains(&snapshot.id));
+    if snapshots.is_empty() {
         let note = "damage was found earlier: everything is read, and what is damaged is stored again";
         context.monitor.event(Event::Note(note));
     }
-    Ok(damages.is_empty() && !whole.damaged)
+    Ok(snapshots)
 }
 
 /// What to say of bases that could not be read.
@@ -382,7 +477,7 @@ fn begin_writer(context: &Context, options: &Options, session: &Session<'_>) -> 
         in_flight_bytes: IN_FLIGHT_BYTES,
         repository_bytes: context.index.stored_bytes()?,
     };
-    let condemned_seen = session.condemned().last().copied().unwrap_or(0);
+    let condemned_seen = session.condemned_seen();
     let (repository, index) = (repository.clone(), context.index.clone());
     Ok(BlobWriter::begin(repository, index, session.id(), condemned_seen, &settings, base_cache)?)
 }
@@ -433,7 +528,11 @@ fn feed(
     let root_before = past.parent.as_ref().map(|parent| parent.root);
     let (monitor, stop) = (context.monitor.clone(), &context.stop);
     let space = Space {
-        free_bytes: context.repository.store().free_bytes().filter(|_| !options.dry_run),
+        free_bytes: context
+            .repository
+            .store()
+            .free_bytes()
+            .filter(|_| !options.dry_run && !options.limits.ignore_free_space),
         stored_bytes: context.index.stored_bytes()?,
     };
     let feed = Feed::new(&sources.fed, &options.limits, namer.clone(), monitor, stop, space);
@@ -595,6 +694,7 @@ fn snapshot_of(
         segments: Vec::new(),
         imported: outcome.imported.clone(),
         validated: options.validate_dumps,
+        copied: None,
         unknown: Unknown::none(),
     }
 }

@@ -56,11 +56,14 @@ impl Past {
         Past { parent: None, seen: vec![None; sources.fed.len()] }
     }
 
-    /// Finds what the sources are compared with among all `snapshots`, oldest first.
+    /// Finds what the sources are compared with among the `snapshots` that can be counted on, oldest first.
     pub fn find(context: &Context, options: &Options, sources: &Sources, snapshots: &[Snapshot]) -> Result<Past> {
         match options.parent {
             Parent::None => Ok(Past::none(sources)),
             Parent::Given(id) => match snapshots::load(&context.repository, id)? {
+                Stored::Snapshot(given) if snapshots.iter().all(|counted| counted.id != given.id) => {
+                    Ok(Past::none(sources))
+                }
                 Stored::Snapshot(snapshot) => {
                     Ok(Past { parent: Some(Found::from(&*snapshot)), seen: seen(&[&snapshot], sources) })
                 }

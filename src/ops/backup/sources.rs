@@ -66,6 +66,11 @@ impl Sources {
         roots::ways(&self.walked.iter().map(place).collect::<Vec<_>>())
     }
 
+    /// Whether the same can be read once more: all but standard input.
+    pub fn can_be_read_again(&self) -> bool {
+        !self.walked.iter().any(|source| matches!(source, Walked::Stream(_, StreamKind::Stdin)))
+    }
+
     /// What kinds of sources there are, sorted.
     pub fn kinds(&self) -> Vec<String> {
         let walked = self.walked.iter().map(|source| match source {

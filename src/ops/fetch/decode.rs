@@ -100,6 +100,7 @@ fn decode_block<T>(
         }
     }
     for blobs in frames {
+        let whole_range = bytes;
         let bytes = match decode_one(decompressor, &blobs[0].0, bytes, &text) {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -108,6 +109,7 @@ fn decode_block<T>(
             }
         };
         shared.raw_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let stored = shared.sink.takes_frames().then(|| BlobBytes::part(whole_range, frame_range(&blobs[0].0, &text)));
         let mut good = Vec::with_capacity(blobs.len());
         for (place, wanted) in blobs {
             match cut_blob(&shared.repository, &place, &wanted.id, &bytes).map(|_| ()) {
@@ -116,7 +118,7 @@ fn decode_block<T>(
             }
         }
         // If the takers are gone, nobody wants it any more.
-        let _ = to_takers.send(Message::Frame { bytes, blobs: good, permit: permit.clone() });
+        let _ = to_takers.send(Message::Frame { bytes, stored, blobs: good, permit: permit.clone() });
     }
 }
 
@@ -127,14 +129,19 @@ fn decode_one(
     bytes: &Arc<Vec<u8>>,
     text: &Range<usize>,
 ) -> Result<BlobBytes> {
-    let start = text.start + place.frame_offset as usize;
-    let end = start + place.frame_length as usize;
-    if place.encoding == Encoding::Raw && place.frame_length == place.raw_length && end <= text.end {
-        return Ok(BlobBytes::part(bytes, start..end));
+    let stored = frame_range(place, text);
+    if place.encoding == Encoding::Raw && place.frame_length == place.raw_length && stored.end <= text.end {
+        return Ok(BlobBytes::part(bytes, stored));
     }
     let mut frame = Vec::new();
     decode_frame(decompressor, place, &bytes[text.clone()], &[], &mut frame)?;
     Ok(BlobBytes::whole(frame))
+}
+
+/// Where the stored form of the frame of `place` lies, beside its block's plaintext.
+fn frame_range(place: &Place, text: &Range<usize>) -> Range<usize> {
+    let start = text.start + place.frame_offset as usize;
+    start..start + place.frame_length as usize
 }
 
 /// Makes a block unknown and lets the takers look for other copies of what was wanted from it.

@@ -30,7 +30,7 @@ use crate::base::{BlobId, Budget, Kind, PackId};
 use crate::repo::ahead::is_remote;
 use crate::repo::blob_reader::{BlobBytes, BlobReader};
 use crate::repo::index::{Index, Place};
-use crate::repo::pack_reader::{block_name, pack_key};
+use crate::repo::pack_reader::{block_name, learn_key, pack_key};
 use crate::repo::{Error, Repository};
 use plan::{Plan, Run, stretches};
 use std::collections::VecDeque;
@@ -75,6 +75,15 @@ pub trait Sink<T>: Send + Sync {
     /// Takes a blob, or hears why there is none. May wait.
     fn take(&self, uses: T, blob: Result<&[u8], &Error>);
 
+    /// Whether frames on no bases come through [`Sink::frame`].
+    fn takes_frames(&self) -> bool {
+        false
+    }
+
+    /// Takes what is wanted of one frame: its bytes, the bytes that it is stored as, and where in it the blobs lie. Their
+    /// names are proven. May wait.
+    fn frame(&self, _raw: &[u8], _stored: &[u8], _blobs: Vec<(Place, T)>) {}
+
     /// Hears of a block or blob that is damaged, whether there is another copy or not. Must return quickly.
     fn damaged(&self, _: &BlobId, _: &Error) {}
 
@@ -103,8 +112,9 @@ enum Job<T> {
 }
 
 enum Message<T> {
-    /// Blobs of one decoded frame, with their places in it. Their names are proven.
-    Frame { bytes: BlobBytes, blobs: Vec<(Place, Wanted<T>)>, permit: Arc<Permit> },
+    /// Blobs of one decoded frame, with their places in it. Their names are proven. What it is stored as comes along if
+    /// the sink wants it.
+    Frame { bytes: BlobBytes, stored: Option<BlobBytes>, blobs: Vec<(Place, Wanted<T>)>, permit: Arc<Permit> },
     /// A blob that stands alone.
     Blob { bytes: BlobBytes, wanted: Wanted<T>, permit: Permit },
     /// Content that the caller had at hand.
@@ -331,17 +341,23 @@ fn read_all<T: Send + 'static>(
 fn read_range<T: Send + 'static>(shared: &Arc<Shared<T>>, run: Run<T>, to_takers: &Sender<Message<T>>) {
     let permit = Arc::new(shared.budget.take(run.length + run.raw_bytes));
     let store = shared.repository.store();
-    match store.get_range(&pack_key(run.pack), run.offset, run.length) {
+    let range = || Ok(store.get_range(&pack_key(run.pack), run.offset, run.length)?);
+    match learn_keys(shared, &run).and_then(|()| range()) {
         Ok(bytes) => {
             shared.stored_bytes.fetch_add(run.length as u64, Ordering::Relaxed);
             let (shared, to_takers, run_offset) = (shared.clone(), to_takers.clone(), run.offset);
             rayon::spawn(move || decode::decode(&shared, run, run_offset, bytes, &permit, &to_takers));
         }
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
-            give_back(run, &error.into(), to_takers);
+            give_back(run, &error, to_takers);
         }
-        Err(error) => shared.fail(error.into()),
+        Err(error) => shared.fail(error),
     }
+}
+
+/// Brings the session keys of a run's blocks, so that opening them is pure work.
+fn learn_keys<T>(shared: &Shared<T>, run: &Run<T>) -> Result<(), Error> {
+    run.blobs.iter().try_for_each(|(place, _)| learn_key(&shared.repository, place))
 }
 
 /// Lets the takers look for the blobs of a range that is out of reach. Perhaps only one of its blocks is: each is tried
@@ -405,12 +421,15 @@ fn take_all<T>(shared: &Shared<T>, messages: &Mutex<Receiver<Message<T>>>) {
             continue;
         }
         match message {
-            Message::Frame { bytes, blobs, permit } => {
-                for (place, wanted) in blobs {
-                    let start = place.offset as usize;
-                    shared.sink.take(wanted.uses, Ok(&bytes[start..start + place.length as usize]));
+            Message::Frame { bytes, stored, blobs, permit } => {
+                match &stored {
+                    Some(stored) => {
+                        let blobs = blobs.into_iter().map(|(place, wanted)| (place, wanted.uses)).collect();
+                        shared.sink.frame(&bytes, stored, blobs);
+                    }
+                    None => take_each(shared, &bytes, blobs),
                 }
-                drop(bytes);
+                drop((bytes, stored));
                 drop(permit);
             }
             Message::Blob { bytes, wanted, permit } => {
@@ -428,6 +447,13 @@ fn take_all<T>(shared: &Shared<T>, messages: &Mutex<Receiver<Message<T>>>) {
                 wanted.into_iter().for_each(|wanted| retry(shared, reader, wanted, &error));
             }
         }
+    }
+}
+
+fn take_each<T>(shared: &Shared<T>, frame: &[u8], blobs: Vec<(Place, Wanted<T>)>) {
+    for (place, wanted) in blobs {
+        let start = place.offset as usize;
+        shared.sink.take(wanted.uses, Ok(&frame[start..start + place.length as usize]));
     }
 }
 

@@ -191,8 +191,11 @@ impl<T> Plan<T> {
 /// The best place of a blob; if there is none that counts, one where it may still be: in a pack that is condemned and
 /// not yet deleted, or in a block that could not be read once.
 fn best_place(index: &Index, id: &BlobId) -> Result<Option<Place>> {
-    match index.places(id)?.into_iter().next() {
-        Some(place) => Ok(Some(place)),
-        None => Ok(index.last_places(id)?.into_iter().find(|place| !needs_bases(place))),
+    if let Some(place) = index.places(id)?.into_iter().next() {
+        return Ok(Some(place));
     }
+    if let Some(place) = index.void_places(id)?.into_iter().next() {
+        return Ok(Some(place));
+    }
+    Ok(index.last_places(id)?.into_iter().find(|place| !needs_bases(place)))
 }

@@ -6,7 +6,7 @@
 use super::decode::decode;
 use super::plan::{Blobs, GAP_BYTES, Run, same_block};
 use super::stream::Cutting;
-use super::{Fetch, Job, Message, Shared, Wanted, fits, give_back, is_damage, read_range};
+use super::{Fetch, Job, Message, Shared, Wanted, fits, give_back, is_damage, learn_keys, read_range};
 use crate::base::PackId;
 use crate::crypto::names::PackHasher;
 use crate::repo::Error;
@@ -181,7 +181,7 @@ impl<T: Send + 'static> Hashed<'_, T> {
         let from = self.offset;
         let length = (run.end() - from) as usize;
         let permit = Arc::new(self.shared.budget.take(length + run.raw_bytes));
-        match self.read(length) {
+        match self.read(length).and_then(|bytes| learn_keys(self.shared, &run).map(|()| bytes)) {
             Ok(bytes) => {
                 let (shared, to_takers) = (self.shared.clone(), to_takers.clone());
                 rayon::spawn(move || decode(&shared, run, from, bytes, &permit, &to_takers));

@@ -1,36 +1,52 @@
-//! Pruning: freeing what no snapshot needs.
+//! Pruning: freeing what no snapshot needs, while others write.
 //!
 //! ```text
-//! alone   a session of our own; dead ones are fenced, living ones make us refuse
-//! plan    which blobs live, what becomes of each pack
-//! repack  what lives in packs that go is copied into new ones, with a segment
-//! merge   new segments in the place of those that name packs that go, and of those of a level that is too full
-//! sweep   the proof; the condemned record; then segments go, then packs, then the record
+//! presence  a session of our own; dead ones are fenced, living ones go on
+//! earlier   the record that an earlier prune could not sweep is swept, if it can be now
+//! plan      which blobs live, what becomes of each pack
+//! repack    what lives in packs that go is copied into new ones, with a segment
+//! merge     new segments in the place of those that name packs that go, and of those of a level that is too full
+//! sweep     the proof; the condemned record; when everybody knows of it, segments go, then packs
 //! ```
 //!
 //! Build from the ground up, take down from the roof: at every moment each needed blob lies in a pack that a segment
-//! names. An interrupted prune leaves nothing that the next one does not settle.
+//! names. An interrupted prune leaves nothing that the next one does not settle. Nobody waits: what cannot be swept yet,
+//! because somebody is at work who does not know of the record, is left to a later prune. Why that is safe beside any
+//! number of writers and other prunes stands in [`crate::repo::session`].
+//!
+//! In a store that only looks before it puts, prune refuses while others are at work.
 
 pub mod alone;
 mod merge;
 mod plan;
+pub mod presence;
 mod repack;
-mod sweep;
+mod spare;
+pub mod sweep;
+
+pub use plan::{mark_tree, missing};
 
 use super::record::Record;
 use super::{Context, Error, Result};
-use crate::base::Problem;
 use crate::base::monitor::Event;
+use crate::base::{PackId, Problem, SegmentId, SessionId};
 use crate::format::run::Outcome as Ended;
+use crate::format::session::Condemned;
 use crate::repo;
-use crate::repo::session;
+use crate::repo::index::SegmentReader;
+use crate::repo::{session, snapshots};
 use crate::store::Area;
-use plan::Plan;
+use plan::{Plan, Seen};
+use presence::Presence;
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use sweep::Swept;
 
-/// How often a plan is made again because somebody changed something meanwhile.
+/// How often a plan is made again because another prune was quicker.
 const PLANS: usize = 3;
+/// A pack that is this much older than the oldest open session belongs to none of them: store nodes' clocks differ, and
+/// some tell only whole seconds.
+const ORPHAN_MARGIN_NS: i64 = 600 * 1_000_000_000;
 
 /// How much may stay unused inside packs that are needed for something else.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,16 +105,22 @@ pub struct Options {
     pub max_unused: MaxUnused,
     /// Packs of at most so many bytes are rewritten in one run; the next run goes on.
     pub max_repack_bytes: Option<u64>,
+    /// Packs that are rewritten even if all of them is needed: whatever is written is sealed under the newest keys.
+    pub rewrite: BTreeSet<PackId>,
     /// Only say what would go.
     pub dry_run: bool,
 }
 
-/// Deleting was left to the next prune: somebody began to work meanwhile who may count on what would have gone.
+/// Deleting was left to a later prune: somebody is at work who may count on what would go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// The number of the condemned record, which was taken back.
+    /// The number of the condemned record that stays open.
     pub record: u64,
-    /// Why.
+    /// How many packs it names.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// For whom it waits, or why.
     pub reason: String,
 }
 
@@ -115,14 +137,20 @@ pub struct Outcome {
     pub packs_before: u64,
     /// Packs that stay as they are.
     pub packs_kept: u64,
-    /// Packs that went, rewritten ones included.
+    /// Packs that went, rewritten ones and those that an earlier prune had condemned included.
     pub packs_deleted: u64,
-    /// Of those, packs whose living blobs were copied.
+    /// Their bytes, and those of the segments that went.
+    pub deleted_bytes: u64,
+    /// Packs whose living blobs were copied.
     pub packs_repacked: u64,
-    /// Of those, packs that a run which died had left without a segment.
+    /// Packs that a run which died had left without a segment.
     pub packs_orphaned: u64,
+    /// Packs that were condemned and that somebody needs after all.
+    pub packs_spared: u64,
     /// New packs.
     pub packs_written: u64,
+    /// Their bytes, and those of new segments; in a dry run about what copying would write.
+    pub written_bytes: u64,
     /// Bytes of packs and segments before.
     pub bytes_before: u64,
     /// Bytes of packs and segments after.
@@ -142,12 +170,12 @@ pub struct Outcome {
     pub sessions_fenced: u64,
     /// Ended sessions whose marks were taken away.
     pub sessions_cleared: u64,
-    /// Deleting was left to the next prune.
+    /// Deleting was left to a later prune.
     pub waiting: Option<Waiting>,
 }
 
-/// Frees what no snapshot needs. Refuses while somebody else is at work; deletes nothing when a snapshot, a tree or a
-/// segment cannot be read, because then nobody knows what is needed.
+/// Frees what no snapshot needs, beside whoever is at work. Deletes nothing when a snapshot, a tree or a segment cannot
+/// be read, because then nobody knows what is needed.
 pub fn prune(context: &Context, options: &Options) -> Result<Outcome> {
     if options.dry_run {
         return preview(context, options);
@@ -169,7 +197,11 @@ fn save(context: &Context, mut record: Record, outcome: &Outcome) -> Result<()> 
     for (name, value) in [
         ("packs_deleted", outcome.packs_deleted),
         ("packs_repacked", outcome.packs_repacked),
+        ("packs_spared", outcome.packs_spared),
         ("packs_written", outcome.packs_written),
+        ("deleted_bytes", outcome.deleted_bytes),
+        ("written_bytes", outcome.written_bytes),
+        ("waiting_bytes", outcome.waiting.as_ref().map_or(0, |waiting| waiting.bytes)),
         ("freed_bytes", outcome.freed_bytes),
         ("unused_bytes", outcome.unused_bytes),
         ("pinned_bytes", outcome.pinned_bytes),
@@ -212,10 +244,11 @@ fn begin_outcome(context: &Context, options: &Options) -> Result<Outcome> {
     })
 }
 
-/// Brings the index up to date. A segment that cannot be read makes packs look unneeded that are not.
-fn refresh(context: &Context) -> Result<()> {
+/// Brings the index up to date; gives the segments that it was brought up to date with. One that cannot be read makes
+/// packs look unneeded that are not.
+fn refresh(context: &Context) -> Result<Vec<SegmentId>> {
     let opened = context.refresh()?;
-    opened.damaged.first().map_or(Ok(()), |problem| Err(index_damaged(problem)))
+    opened.damaged.first().map_or(Ok(opened.segments), |problem| Err(index_damaged(problem)))
 }
 
 fn index_damaged(problem: &Problem) -> Error {
@@ -223,81 +256,183 @@ fn index_damaged(problem: &Problem) -> Error {
     Error::Repo(repo::Error::damaged(&problem.subject, reason))
 }
 
+/// Whether prune may run beside others: the store puts only what is absent, and shows what was just put.
+fn beside_others(context: &Context) -> bool {
+    let honours = &context.repository.config().store;
+    honours.put_if_absent && honours.list_after_write && context.repository.store().puts_are_atomic()
+}
+
 fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outcome> {
-    let mut alone = alone::begin(context, "prune")?;
-    record.session(alone.session.id());
+    let mut presence = Presence::begin(context, "prune")?;
+    record.session(presence.session.id());
+    if !beside_others(context) {
+        alone::check(context, &mut presence)?;
+    }
     let mut outcome = begin_outcome(context, options)?;
-    sweep::settle_earlier(context, alone.session.id())?;
+    session::clear_records(&**context.repository.store())?;
     let mut attempts = 0;
-    while !attempt(context, options, &mut alone, &mut outcome)? {
+    while let Step::Again = attempt(context, options, &mut presence, &mut outcome)? {
         attempts += 1;
         if attempts == PLANS {
-            return Err(sweep::too_busy(attempts));
+            let note = "other prunes were quicker each time: what is left to free is left to the next one";
+            context.monitor.event(Event::Note(note));
+            break;
         }
+        // What was condemned meanwhile this session has not seen: nothing of it could be swept while it is open.
+        presence.renew(context)?;
     }
-    outcome.sessions_fenced = alone.fenced;
-    alone.session.end()?;
-    outcome.sessions_cleared = alone::clear_closed(&context.repository)?;
+    outcome.sessions_fenced = presence.fenced;
+    presence.session.end()?;
+    outcome.sessions_cleared = clear_closed(&context.repository)?;
     refresh(context)?;
     let after = measure(context)?;
     outcome.bytes_after = after.bytes;
     outcome.segments_after = after.segments;
     outcome.freed_bytes = outcome.bytes_before.saturating_sub(after.bytes);
+    outcome.written_bytes = (after.bytes + outcome.deleted_bytes).saturating_sub(outcome.bytes_before);
     Ok(outcome)
 }
 
-/// Plans and carries out; false if somebody changed something meanwhile.
-fn attempt(context: &Context, options: &Options, alone: &mut alone::Alone<'_>, outcome: &mut Outcome) -> Result<bool> {
-    refresh(context)?;
-    let plan = plan::make(context, options, alone.stored_ns)?;
+/// What an attempt came to.
+enum Step {
+    /// All is done that can be.
+    Done,
+    /// Another prune was quicker, or something turned out to be damaged that the plan had counted on.
+    Again,
+}
+
+/// Sweeps what is open, plans and carries out.
+fn attempt<'i>(
+    context: &'i Context,
+    options: &Options,
+    presence: &mut Presence<'i>,
+    outcome: &mut Outcome,
+) -> Result<Step> {
+    if !sweep_earlier(context, presence, outcome)? {
+        return Ok(Step::Done);
+    }
+    let Some(seen) = look(context, Some(presence))? else { return Ok(Step::Again) };
+    let plan = plan::make(context, options, &seen)?;
     describe(&plan, outcome);
-    let own = alone.session.id();
-    let condemned_seen = session::next_condemned(&**context.repository.store())? - 1;
-    let repacked = repack::repack(context, &plan, own, condemned_seen)?;
+    let own = presence.session.id();
+    let repacked = repack::repack(context, &plan, own, seen.condemned_seen)?;
     outcome.packs_written += repacked.packs;
     if repacked.damaged {
         // The plan counted on what cannot be read. The index knows now: the next plan does not.
-        return Ok(false);
+        return Ok(Step::Again);
     }
-    let merge = merge::merge(context, &plan, own, condemned_seen)?;
+    let merge = merge::merge(context, &plan, own, seen.condemned_seen)?;
     if plan.going().next().is_none() && merge.replaced.is_empty() {
-        return Ok(true);
+        return Ok(Step::Done);
     }
     sweep::prove(context, &plan)?;
     context.check_stop()?;
-    // Whoever began since we looked may count on packs that look unneeded: better to leave them their packs.
-    alone.check(context)?;
-    let Some(record) = sweep::condemn(context, &plan, &merge, own)? else {
-        // Nobody else prunes now: it may be our own, whose answer was lost on the way.
-        sweep::settle_earlier(context, own)?;
-        return Ok(false);
-    };
+    if !beside_others(context) {
+        alone::check(context, presence)?;
+    }
+    let Some(record) = sweep::condemn(context, &plan, &merge, own)? else { return Ok(Step::Again) };
     // The set of what lives has served: its place on disk is free again before things go.
     drop(plan);
-    match sweep::sweep(context, &record, own)? {
-        Swept::Done => Ok(true),
-        Swept::PlanAgain => {
-            session::close_condemned(&context.repository, record.number, own)?;
-            Ok(false)
-        }
-        Swept::Wait(reason) => {
-            // Whoever began may count on what the record names. The next prune plans anew in any case, so the record
-            // would only hide these packs from readers until then.
-            session::close_condemned(&context.repository, record.number, own)?;
-            let note = format!("deleting is left to the next prune: {reason}");
-            context.monitor.event(Event::Note(&note));
-            outcome.packs_deleted = 0;
-            outcome.waiting = Some(Waiting { record: record.number, reason });
-            Ok(true)
+    sweep_record(context, presence, &record, outcome)?;
+    Ok(Step::Done)
+}
+
+/// Sweeps the record that an earlier prune left, or that another one has just put. False if somebody does not know of
+/// it: then nothing new is condemned, so that there is never more than one open.
+fn sweep_earlier(context: &Context, presence: &mut Presence<'_>, outcome: &mut Outcome) -> Result<bool> {
+    let store = &**context.repository.store();
+    for number in session::condemned_numbers(store)? {
+        let record = match session::load_condemned(store, context.repository.keyring(), number) {
+            // Closed since it was listed.
+            Err(error) if error.kind() == crate::base::Kind::NotFound => continue,
+            Err(error) if error.kind() == crate::base::Kind::Damaged => {
+                let key = session::condemned_key(number).to_string();
+                return Err(index_damaged(&Problem::new(key, &error, error.kind())));
+            }
+            other => other?,
+        };
+        if !sweep_record(context, presence, &record, outcome)? {
+            return Ok(false);
         }
     }
+    Ok(true)
+}
+
+/// Sweeps a record if everybody knows of it.
+fn sweep_record(
+    context: &Context,
+    presence: &mut Presence<'_>,
+    record: &Condemned,
+    outcome: &mut Outcome,
+) -> Result<bool> {
+    match sweep::sweep(context, presence, record)? {
+        Swept::Done(gone) => {
+            outcome.packs_deleted += gone.packs;
+            outcome.packs_spared += gone.spared;
+            outcome.deleted_bytes += gone.bytes;
+            Ok(true)
+        }
+        Swept::Waits(who) => {
+            let waiting = waiting(context, record, who)?;
+            context.monitor.event(Event::Note(&format!("deleting is left to a later prune: {}", waiting.reason)));
+            outcome.waiting = Some(waiting);
+            Ok(false)
+        }
+    }
+}
+
+fn waiting(context: &Context, record: &Condemned, who: String) -> Result<Waiting> {
+    let stored = plan::stored_packs(context)?;
+    let bytes = record.packs.iter().filter_map(|pack| stored.get(pack)).map(|pack| pack.size_bytes).sum();
+    let reason = format!("{who} began before it was known what goes; the first prune after its end deletes it");
+    Ok(Waiting { record: record.number, packs: record.packs.len() as u64, bytes, reason })
+}
+
+/// Looks at all that a plan is made from; none if a record is open.
+fn look(context: &Context, presence: Option<&mut Presence<'_>>) -> Result<Option<Seen>> {
+    let store = &**context.repository.store();
+    let records = session::list_condemned(store)?;
+    if !records.open.is_empty() {
+        return Ok(None);
+    }
+    let (others, own_ns) = match presence {
+        Some(presence) => (presence.others(context)?, presence.stored_ns),
+        None => (session::open_sessions(&context.repository)?, i64::MAX),
+    };
+    // Snapshots before segments: what is committed has all its segments in the store.
+    let names = snapshots::names(&context.repository)?;
+    let segments = refresh(context)?;
+    let oldest_ns = others.iter().map(|other| other.stored_ns).min().unwrap_or(i64::MAX).min(own_ns);
+    let others = others.iter().map(|other| other.mark.id).collect();
+    let held = held(context, &segments, &others)?;
+    let since_ns = oldest_ns.saturating_sub(ORPHAN_MARGIN_NS);
+    Ok(Some(Seen { condemned_seen: records.closed, names, held, since_ns }))
+}
+
+/// The packs that segments of these sessions name.
+fn held(context: &Context, segments: &[SegmentId], sessions: &BTreeSet<SessionId>) -> Result<BTreeSet<PackId>> {
+    let mut held = BTreeSet::new();
+    if sessions.is_empty() {
+        return Ok(held);
+    }
+    for segment in segments {
+        let mut reader = SegmentReader::open(&**context.repository.store(), context.repository.keyring(), *segment)?;
+        while sessions.contains(&reader.head.session) {
+            let Some(pack) = reader.next_pack()? else { break };
+            held.insert(pack.id);
+        }
+    }
+    // What is void is of no use to them either.
+    for pack in context.index.packs()?.iter().filter(|pack| pack.void) {
+        held.remove(&pack.id);
+    }
+    Ok(held)
 }
 
 fn describe(plan: &Plan<'_>, outcome: &mut Outcome) {
     outcome.snapshots = plan.snapshot_count;
     outcome.live_blobs = plan.live.count();
     outcome.packs_kept = plan.kept.len() as u64;
-    outcome.packs_deleted = plan.going().count() as u64;
     outcome.packs_repacked = plan.repacked.len() as u64;
     outcome.packs_orphaned = plan.orphaned.len() as u64;
     outcome.unused_bytes = plan.unused_bytes;
@@ -307,22 +442,45 @@ fn describe(plan: &Plan<'_>, outcome: &mut Outcome) {
 /// What a prune would do. It leaves no mark and fences nobody, so what others do meanwhile may change the answer.
 fn preview(context: &Context, options: &Options) -> Result<Outcome> {
     let mut outcome = begin_outcome(context, options)?;
-    refresh(context)?;
-    if let Some(record) = session::condemned_numbers(&**context.repository.store())?.first() {
-        let reason = "an earlier prune was interrupted: the next real one settles what it left, then plans".to_owned();
-        outcome.bytes_after = outcome.bytes_before;
-        outcome.waiting = Some(Waiting { record: *record, reason });
-        return Ok(outcome);
-    }
-    let open = session::open_sessions(&context.repository)?;
-    let since_ns = open.iter().map(|other| other.stored_ns).min().unwrap_or(i64::MAX);
-    let plan = plan::make(context, options, since_ns)?;
-    describe(&plan, &mut outcome);
-    let going: u64 = plan.going().map(|(_, bytes)| *bytes).sum();
-    outcome.bytes_after = (outcome.bytes_before + plan.copied_bytes).saturating_sub(going);
-    outcome.freed_bytes = outcome.bytes_before.saturating_sub(outcome.bytes_after);
     outcome.segments_after = outcome.segments_before;
+    let store = &**context.repository.store();
+    let Some(seen) = look(context, None)? else {
+        for number in session::condemned_numbers(store)? {
+            let record = session::load_condemned(store, context.repository.keyring(), number)?;
+            let mut waiting = waiting(context, &record, String::new())?;
+            let reason = "an earlier prune condemned it; the next real one deletes it, then plans";
+            waiting.reason = reason.to_owned();
+            outcome.packs_deleted += waiting.packs;
+            outcome.deleted_bytes += waiting.bytes;
+            outcome.waiting = Some(waiting);
+        }
+        outcome.freed_bytes = outcome.deleted_bytes;
+        outcome.bytes_after = outcome.bytes_before.saturating_sub(outcome.deleted_bytes);
+        return Ok(outcome);
+    };
+    let plan = plan::make(context, options, &seen)?;
+    describe(&plan, &mut outcome);
+    outcome.packs_deleted = plan.going().count() as u64;
+    outcome.deleted_bytes = plan.going().map(|(_, bytes)| *bytes).sum();
+    outcome.written_bytes = plan.copied_bytes;
+    outcome.bytes_after = (outcome.bytes_before + plan.copied_bytes).saturating_sub(outcome.deleted_bytes);
+    outcome.freed_bytes = outcome.bytes_before.saturating_sub(outcome.bytes_after);
     Ok(outcome)
+}
+
+/// Takes away the marks of all sessions that have ended, and the tombstones of those whose processes are known to be
+/// gone. Other tombstones stay: a machine that sleeps may still wake up and want to commit.
+fn clear_closed(repository: &repo::Repository) -> Result<u64> {
+    let store = &**repository.store();
+    let closed = session::closed_sessions(store)?;
+    for id in &closed {
+        let gone = session::is_gone(repository, *id)?;
+        session::clear_session(store, *id)?;
+        if gone && session::is_fenced(repository, *id)? {
+            store.delete(&crate::store::Key::new(Area::Snapshots, id))?;
+        }
+    }
+    Ok(closed.len() as u64)
 }
 
 #[cfg(test)]

@@ -29,8 +29,23 @@ const SMALL_PACKS: usize = 8;
 /// A pack is small below this part of what packs grow to.
 const SMALL_PART: u64 = 4;
 
+/// What a plan is made from.
+pub struct Seen {
+    /// The highest number that a condemned record had. None was open.
+    pub condemned_seen: u64,
+    /// The names of all snapshots and tombstones, listed before the index was brought up to date: all that the snapshots
+    /// need is in it.
+    pub names: Vec<SnapshotId>,
+    /// Packs that segments of open sessions name: what is on its way into a snapshot is left alone.
+    pub held: BTreeSet<PackId>,
+    /// Packs without a segment that the store received before this, nanoseconds since 1970, are orphans of runs that died.
+    pub since_ns: i64,
+}
+
 /// What becomes of each pack.
 pub struct Plan<'i> {
+    /// The highest number that a condemned record had.
+    pub condemned_seen: u64,
     /// The blobs that live.
     pub live: LiveSet<'i>,
     /// Names of all snapshots and tombstones that were seen.
@@ -43,7 +58,7 @@ pub struct Plan<'i> {
     pub dropped: BTreeMap<PackId, u64>,
     /// Packs whose living blobs are copied before they go, with their sizes.
     pub repacked: BTreeMap<PackId, u64>,
-    /// Packs that no segment names and no open session can be about to name, with their sizes.
+    /// Packs that no segment names and, as far as times tell, no open session is about to name, with their sizes.
     pub orphaned: BTreeMap<PackId, u64>,
     /// Bytes in kept packs that nobody needs.
     pub unused_bytes: u64,
@@ -86,17 +101,18 @@ pub fn stored_packs(context: &Context) -> Result<BTreeMap<PackId, StoredPack>> {
     Ok(packs)
 }
 
-/// Makes a plan. Packs without a segment that the store received before `since_ns` are orphans of runs that died.
-pub fn make<'i>(context: &'i Context, options: &Options, since_ns: i64) -> Result<Plan<'i>> {
+/// Makes a plan.
+pub fn make<'i>(context: &'i Context, options: &Options, seen: &Seen) -> Result<Plan<'i>> {
     let stored = stored_packs(context)?;
     let mut live = context.index.begin_live()?;
-    let (snapshots, snapshot_count) = mark_snapshots(context, &mut live)?;
+    let (snapshots, snapshot_count) = mark_snapshots(context, &mut live, &seen.names)?;
     live.close_over_bases(&|_| false)?;
-    let pinning = find_pinning(context, options, &live)?;
-    let usages = decide_until_closed(context, options, &mut live, &pinning.packs)?;
+    let pinning = find_pinning(context, options, &live, &seen.held)?;
+    let usages = decide_until_closed(context, options, &mut live, &pinning.packs, &seen.held)?;
     let known: BTreeSet<PackId> = usages.iter().map(|one| one.usage.pack.id).collect();
     check_present(&usages, &stored)?;
     let mut plan = Plan {
+        condemned_seen: seen.condemned_seen,
         live,
         snapshots,
         snapshot_count,
@@ -126,30 +142,37 @@ pub fn make<'i>(context: &'i Context, options: &Options, since_ns: i64) -> Resul
             }
         }
     }
-    let orphaned = stored.iter().filter(|(id, pack)| !known.contains(*id) && pack.stored_ns < since_ns);
+    let orphaned = stored.iter().filter(|(id, pack)| !known.contains(*id) && pack.stored_ns < seen.since_ns);
     plan.orphaned = orphaned.map(|(id, pack)| (*id, pack.size_bytes)).collect();
     Ok(plan)
 }
 
 /// Marks everything that snapshots reach. A snapshot or tree that cannot be read ends it: what it needs is unknown.
-fn mark_snapshots(context: &Context, live: &mut LiveSet<'_>) -> Result<(BTreeSet<SnapshotId>, u64)> {
+fn mark_snapshots(
+    context: &Context,
+    live: &mut LiveSet<'_>,
+    names: &[SnapshotId],
+) -> Result<(BTreeSet<SnapshotId>, u64)> {
     context.monitor.event(Event::Phase("finding what is needed"));
     let reader = BlobReader::new(context.repository.clone(), context.index.clone(), FRAMES_BYTES);
     let mut reader = reader.walking();
     let mut seen = BTreeSet::new();
     let mut count = 0;
-    for id in snapshots::names(&context.repository)? {
-        match snapshots::load(&context.repository, id)? {
+    for id in names {
+        match snapshots::load(&context.repository, *id)? {
             Found::Snapshot(snapshot) => {
-                seen.insert(id);
+                seen.insert(*id);
                 count += 1;
                 if let Some(missing) = context.missing_segments([&*snapshot])?.first() {
                     return Err(super::index_damaged(missing));
                 }
-                mark_tree(context, &mut reader, live, snapshot.root)?;
+                mark_beneath(context, &mut reader, live, snapshot.root, &mut |id| match context.index.contains(id)? {
+                    true => Ok(()),
+                    false => Err(missing(id)),
+                })?;
             }
             Found::Tombstone => {
-                seen.insert(id);
+                seen.insert(*id);
             }
             Found::Gone => {}
         }
@@ -157,22 +180,45 @@ fn mark_snapshots(context: &Context, live: &mut LiveSet<'_>) -> Result<(BTreeSet
     Ok((seen, count))
 }
 
-/// Marks a tree and all beneath it, depth first: what waits is at most one piece's worth of names per level.
-fn mark_tree(context: &Context, reader: &mut BlobReader, live: &mut LiveSet<'_>, root: BlobId) -> Result<()> {
+/// What to say of a blob that is needed and that no pack has which counts.
+pub fn missing(id: &BlobId) -> Error {
+    let reason = "no pack that the index knows has it; nothing was deleted: run `keepstone verify`, then `keepstone \
+                  rebuild-index`";
+    repo::Error::damaged(format!("blob {id}"), reason).into()
+}
+
+/// Called with each blob that a tree needs, once, before it is read.
+type Check<'c> = &'c mut dyn FnMut(&BlobId) -> Result<()>;
+
+/// Marks a tree and all beneath it.
+pub fn mark_tree(context: &Context, live: &mut LiveSet<'_>, root: BlobId, check: Check<'_>) -> Result<()> {
+    let mut reader = BlobReader::new(context.repository.clone(), context.index.clone(), FRAMES_BYTES);
+    mark_beneath(context, &mut reader, live, root, check)
+}
+
+/// Depth first: what waits is at most one piece's worth of names per level.
+fn mark_beneath(
+    context: &Context,
+    reader: &mut BlobReader,
+    live: &mut LiveSet<'_>,
+    root: BlobId,
+    check: Check<'_>,
+) -> Result<()> {
     let mut waiting = vec![(root, BlobKind::Tree)];
     while let Some((id, kind)) = waiting.pop() {
         if !live.mark(&id)? {
             continue;
         }
         context.check_stop()?;
+        check(&id)?;
         let bytes = reader.get(&id, kind).map_err(|error| unreadable(&id, error))?;
         if kind == BlobKind::Tree {
             let piece = TreePiece::decode(&bytes).map_err(repo::Error::object(format!("tree {id}")))?;
             reader.expect(&mut named(&piece));
-            mark_piece(context, live, piece, &mut waiting)?;
+            mark_piece(live, piece, &mut waiting, check)?;
         } else {
             let piece = ListPiece::decode(&bytes).map_err(repo::Error::object(format!("content list {id}")))?;
-            mark_list(context, live, &piece, &mut waiting)?;
+            mark_list(live, &piece, &mut waiting, check)?;
         }
         context.monitor.event(Event::Done { items: 1, bytes: 0 });
     }
@@ -194,38 +240,35 @@ fn unreadable(id: &BlobId, error: repo::Error) -> Error {
 }
 
 fn mark_piece(
-    context: &Context,
     live: &mut LiveSet<'_>,
     piece: TreePiece,
     waiting: &mut Vec<(BlobId, BlobKind)>,
+    check: Check<'_>,
 ) -> Result<()> {
     waiting.extend(piece.children.iter().map(|child| (child.piece, BlobKind::Tree)));
     for node in &piece.nodes {
         waiting.extend(node.tree.map(|tree| (tree, BlobKind::Tree)));
         waiting.extend(node.list.map(|list| (list, BlobKind::List)));
-        node.chunks().try_for_each(|(chunk, _)| mark_chunk(context, live, &chunk))?;
+        node.chunks().try_for_each(|(chunk, _)| mark_chunk(live, &chunk, check))?;
     }
     Ok(())
 }
 
 fn mark_list(
-    context: &Context,
     live: &mut LiveSet<'_>,
     piece: &ListPiece,
     waiting: &mut Vec<(BlobId, BlobKind)>,
+    check: Check<'_>,
 ) -> Result<()> {
     if piece.level > 0 {
         waiting.extend(piece.ids.0.iter().map(|id| (*id, BlobKind::List)));
         return Ok(());
     }
-    piece.ids.0.iter().try_for_each(|id| mark_chunk(context, live, id))
+    piece.ids.0.iter().try_for_each(|id| mark_chunk(live, id, check))
 }
 
-fn mark_chunk(context: &Context, live: &mut LiveSet<'_>, id: &BlobId) -> Result<()> {
-    if *id == HOLE || !live.mark(id)? || context.index.contains(id)? {
-        return Ok(());
-    }
-    Err(repo::Error::Missing(*id).into())
+fn mark_chunk(live: &mut LiveSet<'_>, id: &BlobId, check: Check<'_>) -> Result<()> {
+    if *id == HOLE || !live.mark(id)? { Ok(()) } else { check(id) }
 }
 
 /// What is to become of a pack.
@@ -248,8 +291,9 @@ fn decide_until_closed(
     options: &Options,
     live: &mut LiveSet<'_>,
     pinning: &BTreeSet<PackId>,
+    held: &BTreeSet<PackId>,
 ) -> Result<Vec<Decided>> {
-    let mut kept = BTreeSet::new();
+    let mut kept = held.clone();
     loop {
         context.check_stop()?;
         let decided = decide(context, options, live, &kept, pinning)?;
@@ -274,12 +318,13 @@ struct Pinning {
 
 /// Finds the packs whose dead differences would keep more than may stay unused. Those that keep most for what rewriting
 /// them costs come first; a base that another pack keeps too is found in the next round.
-fn find_pinning(context: &Context, options: &Options, live: &LiveSet<'_>) -> Result<Pinning> {
+fn find_pinning(context: &Context, options: &Options, live: &LiveSet<'_>, held: &BTreeSet<PackId>) -> Result<Pinning> {
     // Whatever may stay unused: while they are there, every backup of this machine distrusts its parent.
     let mut found = Pinning { packs: context.index.damaged_packs()?, needed_bytes: BTreeMap::new() };
+    found.packs.extend(&options.rewrite);
     for round in 0..=PINNING_ROUNDS {
         context.check_stop()?;
-        let decided = decide(context, options, live, &BTreeSet::new(), &found.packs)?;
+        let decided = decide(context, options, live, held, &found.packs)?;
         if round == 0 {
             found.needed_bytes = decided.iter().map(|one| (one.usage.pack.id, one.usage.live_bytes)).collect();
         }

@@ -1,6 +1,6 @@
 //! Copying what lives out of packs that go.
 //!
-//! A block that lives as a whole is copied byte for byte once it has been opened. Of other blocks the frames that
+//! A block that lives as a whole and is sealed under the newest keys is copied byte for byte once it has been opened. Of other blocks the frames that
 //! live as a whole keep their stored bytes, frames on bases always: a delta means what it meant as long as its bases
 //! live. Only what shares a frame with the dead is decoded, proven by its name and compressed anew. Memory is one
 //! pack's directory and one block.
@@ -191,8 +191,10 @@ impl<'c> Copier<'c> {
         let name = block_name(pack, place.offset);
         let sealed = repository.store().get_range(&pack_key(pack), place.offset, place.length as usize)?;
         let plain = open_block(repository.keyring(), block_kind(directory.role), key, sealed.clone(), &name)?;
-        // A session key lies in the old directory only: what is sealed under one is sealed anew.
-        if block.is_whole() && directory.wraps.is_empty() {
+        // A session key lies in the old directory only: what is sealed under one is sealed anew, and so is what lies under
+        // the keys of an older epoch.
+        let is_current = key == repository.keyring().current(block_kind(directory.role));
+        if block.is_whole() && is_current && directory.wraps.is_empty() {
             let frames = block.frames.iter().map(|(frame, blobs)| placed_frame(frame, blobs)).collect();
             return self.write_block(directory.role, SealedBlock { bytes: sealed, key, frames });
         }
@@ -330,7 +332,7 @@ impl<'c> Copier<'c> {
         }
         let repository = &self.context.repository;
         let segment = segments::save(&**repository.store(), repository.keyring(), self.origin.clone(), &mut contents)?;
-        self.context.index.add(segment, &contents)?;
+        self.context.index.add_of(segment, &contents, &self.origin)?;
         self.repacked.segments.push(segment);
         Ok(())
     }

@@ -1,40 +1,61 @@
 //! Condemning and sweeping: from here on things go.
 //!
+//! ```text
+//! condemn   the numbered record of what goes: nothing goes yet
+//! sweep     sessions are listed; if nobody is open who does not know of the record:
+//!   spare   what appeared since the plan is looked through; what it needs is spared, decided once and for all
+//!   bring back  a segment names what is spared, in full knowledge of the record
+//!   prove   all that new snapshots need is there without what goes
+//!   delete  segments, then packs; then the record is closed
+//! ```
+//!
 //! What a crash after each line leaves:
 //!
 //! | after | there is |
 //! | --- | --- |
 //! | new packs | packs that no segment names: the next prune drops them |
 //! | new segments | two places for what was copied: the next prune keeps one |
-//! | the condemned record | packs that nobody relies on any more and that still lie there: the next prune takes the record back and plans again |
-//! | some old segments deleted | the merged segment says what they said of packs that stay |
+//! | the condemned record | packs that nobody relies on any more and that still lie there: the next prune sweeps it |
+//! | the decision what is spared | the next prune does what was decided |
+//! | the segment that brings back | the same; another one would say the same |
+//! | some old segments deleted | the merged segments and that one say what they said of packs that stay |
 //! | all of them, flushed | the same; without the flush a crash of the machine could bring segments back whose packs are gone |
-//! | some packs deleted | no segment names them any more; the rest are packs without a segment |
-//! | the record closed | nothing to do |
+//! | some packs deleted | no segment names them any more; the rest still stand in the record |
+//! | the roster | the record counts as closed; what it leaves is cleared by the next prune |
 
 use super::super::{Context, Error, Result};
 use super::merge::Merge;
 use super::plan::{Plan, stored_packs};
+use super::presence::Presence;
+use super::spare;
 use crate::base::monitor::Event;
-use crate::base::{PackId, SessionId};
+use crate::base::{PackId, SegmentId, SessionId};
 use crate::format::cbor::Unknown;
 use crate::format::session::Condemned;
 use crate::repo;
-use crate::repo::index::{list_segments, segments};
+use crate::repo::index::{Origin, list_segments, segments};
 use crate::repo::pack_reader::pack_key;
 use crate::repo::session;
-use crate::repo::snapshots::{self, Found};
 use crate::store::Area;
 use std::collections::BTreeSet;
 
 /// What became of an attempt to sweep.
 pub enum Swept {
-    /// Everything that the record names is gone.
-    Done,
-    /// Something new appeared that may need what the record names.
-    PlanAgain,
-    /// Somebody is at work who does not know of the record.
-    Wait(String),
+    /// Everything that the record names is gone, or spared.
+    Done(Gone),
+    /// So many sessions are at work that do not know of the record; this is one of them.
+    Waits(String),
+}
+
+/// What went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gone {
+    /// Packs.
+    pub packs: u64,
+    /// Bytes of packs and segments.
+    pub bytes: u64,
+    /// Packs that somebody needs after all.
+    pub spared: u64,
 }
 
 /// Proves that everything alive in packs that go has a place in a pack that stays and is there.
@@ -55,13 +76,13 @@ pub fn prove(context: &Context, plan: &Plan<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Stores the record of what goes; none if its number was taken.
+/// Stores the record of what goes, under the number after the last that the plan saw; none if that is taken.
 pub fn condemn(context: &Context, plan: &Plan<'_>, merge: &Merge, session: SessionId) -> Result<Option<Condemned>> {
     let repository = &context.repository;
     // A forgotten snapshot that came back after a crash of the machine would need what is condemned here.
     repository.store().flush(Area::Snapshots)?;
     let record = Condemned {
-        number: session::next_condemned(&**repository.store())?,
+        number: plan.condemned_seen + 1,
         session,
         at_ns: repository.now_ns(),
         packs: plan.going().map(|(pack, _)| *pack).collect(),
@@ -73,67 +94,108 @@ pub fn condemn(context: &Context, plan: &Plan<'_>, merge: &Merge, session: Sessi
     Ok(session::put_condemned(repository, &record)?.then_some(record))
 }
 
-/// Deletes what `record` names if nobody can need it.
-pub fn sweep(context: &Context, record: &Condemned, own: SessionId) -> Result<Swept> {
-    // Sessions first, then snapshots and segments: who commits in between is found among the snapshots.
-    if let Some(reason) = who_does_not_know(context, record, own)? {
-        return Ok(Swept::Wait(reason));
+/// Deletes what `record` names and nobody needs, unless somebody is at work who does not know of it.
+pub fn sweep(context: &Context, presence: &mut Presence<'_>, record: &Condemned) -> Result<Swept> {
+    let own = presence.session.id();
+    let spared = match session::load_spared(&context.repository, record.number)? {
+        // Once that is decided nobody can come any more who does not know.
+        Some(spared) => spared,
+        // Sessions first, then snapshots and segments: who commits in between is found among the snapshots.
+        None => match who_does_not_know(context, presence, record)? {
+            Some(reason) => return Ok(Swept::Waits(reason)),
+            None => {
+                let decided = spare::decide(context, record, own)?;
+                match session::put_spared(&context.repository, decided)? {
+                    Some(spared) => spared,
+                    // Others were quicker with all of it.
+                    None => return Ok(Swept::Done(Gone::default())),
+                }
+            }
+        },
+    };
+    let brought_back = bring_back(context, record, &spared, own)?;
+    if !record.packs.is_empty() {
+        spare::prove(context, &spared)?;
     }
-    if something_new(context, record)? {
-        return Ok(Swept::PlanAgain);
-    }
-    context.monitor.event(Event::Phase("deleting"));
-    let store = &**context.repository.store();
-    // Segments before packs: a segment that names a deleted pack would let the next backup believe it has the blob.
-    for segment in &record.segments {
-        store.delete(&segments::segment_key(*segment))?;
-    }
-    store.flush(Area::Index)?;
-    for pack in &record.packs {
-        store.delete(&pack_key(*pack))?;
-        context.monitor.event(Event::Done { items: 1, bytes: 0 });
-    }
-    store.flush(Area::Packs)?;
-    session::close_condemned(&context.repository, record.number, own)?;
-    Ok(Swept::Done)
+    // Asked before the segments go that may name such packs.
+    let tombstones = context.index.tombstones()?;
+    context.check_stop()?;
+    let gone = delete(context, record, &spared)?;
+    session::close_condemned(&context.repository, record, &spared, own, &brought_back, &tombstones)?;
+    Ok(Swept::Done(gone))
 }
 
-fn who_does_not_know(context: &Context, record: &Condemned, own: SessionId) -> Result<Option<String>> {
-    let open = session::open_sessions(&context.repository)?;
-    let other = open
-        .into_iter()
-        .find(|other| other.mark.id != own && !other.seen.as_ref().is_some_and(|seen| seen.contains(&record.number)));
-    Ok(other.map(|other| {
-        let mark = other.mark;
-        format!("{} began meanwhile on host {} (process {})", mark.operation, mark.host, mark.process)
+fn who_does_not_know(context: &Context, presence: &mut Presence<'_>, record: &Condemned) -> Result<Option<String>> {
+    let others = presence.others(context)?;
+    let unknowing: Vec<_> = others.iter().filter(|other| !other.knows(record)).collect();
+    Ok(unknowing.first().map(|other| {
+        let more = if unknowing.len() > 1 { format!(", and {} more", unknowing.len() - 1) } else { String::new() };
+        format!("{}{more}", presence.describe(other))
     }))
 }
 
-fn something_new(context: &Context, record: &Condemned) -> Result<bool> {
-    let seen: BTreeSet<_> = record.snapshots.iter().collect();
-    for id in snapshots::names(&context.repository)?.iter().filter(|id| !seen.contains(id)) {
-        if matches!(snapshots::load(&context.repository, *id)?, Found::Snapshot(_)) {
-            return Ok(true);
+/// Sees to it that segments name what is spared in full knowledge of the record: those that named it before may go with
+/// the record. Gives all segments that do.
+fn bring_back(context: &Context, record: &Condemned, spared: &Condemned, session: SessionId) -> Result<Vec<SegmentId>> {
+    if record.packs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let spare: BTreeSet<&PackId> = spared.packs.iter().collect();
+    let spare: BTreeSet<PackId> = record.packs.iter().filter(|pack| spare.contains(pack)).copied().collect();
+    super::refresh(context)?;
+    if !still_void(context, &spare)?.is_empty() {
+        let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
+        let origin = Origin {
+            session,
+            level: 0,
+            supersedes: Vec::new(),
+            previous: Vec::new(),
+            condemned_seen: record.number,
+            written_ns: context.repository.now_ns(),
+        };
+        let void = still_void(context, &spare)?;
+        context.index.save_merged(store, keyring, origin, &|pack| void.contains(pack))?;
+        super::refresh(context)?;
+    }
+    if let Some(pack) = still_void(context, &spare)?.first() {
+        return Err(Error::Repo(repo::Error::Internal(format!(
+            "pack {pack} is needed after all and no segment brings it back: nothing was deleted, please report this"
+        ))));
+    }
+    Ok(context.index.segments_that_saw(record.number)?)
+}
+
+/// Those of the packs that some segment names and none brings back. What was swept earlier cannot come back.
+fn still_void(context: &Context, spare: &BTreeSet<PackId>) -> Result<BTreeSet<PackId>> {
+    let swept = context.index.tombstones()?;
+    let void = context.index.packs()?.into_iter().filter(|pack| pack.void).map(|pack| pack.id);
+    Ok(void.filter(|pack| spare.contains(pack) && !swept.contains(pack)).collect())
+}
+
+/// Segments before packs: a segment that names a deleted pack would let the next backup believe it has the blob.
+fn delete(context: &Context, record: &Condemned, spared: &Condemned) -> Result<Gone> {
+    context.monitor.event(Event::Phase("deleting"));
+    let store = &**context.repository.store();
+    let (packs, listed) = (stored_packs(context)?, list_segments(store)?);
+    let mut gone = Gone::default();
+    for segment in &record.segments {
+        store.delete(&segments::segment_key(*segment))?;
+        gone.bytes += listed.get(segment).copied().unwrap_or(0);
+    }
+    store.flush(Area::Index)?;
+    let spare: BTreeSet<&PackId> = spared.packs.iter().collect();
+    for pack in &record.packs {
+        if spare.contains(pack) {
+            gone.spared += 1;
+            continue;
         }
+        store.delete(&pack_key(*pack))?;
+        if let Some(there) = packs.get(pack) {
+            gone.packs += 1;
+            gone.bytes += there.size_bytes;
+        }
+        context.monitor.event(Event::Done { items: 1, bytes: 0 });
     }
-    let seen: BTreeSet<_> = record.segments.iter().chain(&record.kept_segments).collect();
-    Ok(list_segments(&**context.repository.store())?.keys().any(|segment| !seen.contains(segment)))
-}
-
-/// Takes back records that an earlier prune did not get to sweep. What they named is planned for again: no pack of
-/// theirs can have gone while a segment still named it.
-pub fn settle_earlier(context: &Context, own: SessionId) -> Result<u64> {
-    let numbers = session::condemned_numbers(&**context.repository.store())?;
-    for number in &numbers {
-        session::close_condemned(&context.repository, *number, own)?;
-    }
-    Ok(numbers.len() as u64)
-}
-
-/// What to say when others keep coming.
-pub fn too_busy(attempts: usize) -> Error {
-    Error::Refused(format!(
-        "the repository changed during each of {attempts} attempts; nothing was deleted: run `keepstone prune` again \
-         when no backup runs"
-    ))
+    store.flush(Area::Packs)?;
+    Ok(gone)
 }

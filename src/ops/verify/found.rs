@@ -17,7 +17,7 @@ const MAX_BLOBS: usize = 200_000;
 const MAX_FILES: usize = 100;
 
 /// Damages, and the blobs that cannot be read for them.
-pub(super) struct Found {
+pub(in super::super) struct Found {
     monitor: Arc<dyn Monitor>,
     state: Mutex<State>,
     blobs_read: AtomicU64,

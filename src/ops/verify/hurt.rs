@@ -14,7 +14,7 @@ use crate::repo::trees::Chunks;
 use std::collections::BTreeSet;
 
 /// Walks the trees of all snapshots and tells for each damage which files and directories need what is damaged.
-pub(super) fn find(context: &Context, snapshots: &[Snapshot], found: &Found) -> Result<()> {
+pub(in super::super) fn find(context: &Context, snapshots: &[Snapshot], found: &Found) -> Result<()> {
     let mut trees = reader(context).walking();
     let mut lists = reader(context);
     for snapshot in snapshots {

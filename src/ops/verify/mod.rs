@@ -23,10 +23,12 @@ mod trees;
 
 use super::record::Record;
 use super::{Context, Error, Result, select};
-use crate::base::{Event, Kind, Problem, SnapshotId};
+use crate::base::{Event, Kind, PackId, Problem, SnapshotId};
 use crate::format::run::Outcome as RunOutcome;
 use crate::format::snapshot::Snapshot;
-use found::Found;
+pub(super) use found::Found;
+pub(super) use hurt::find as find_hurt;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How much is read.
@@ -152,6 +154,8 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     objects::check(context, &found)?;
     objects::records(context, &found)?;
     let snapshots = selected(context, options, &found)?;
+    // Some of them may have been committed since the index was brought up to date.
+    context.index.refresh(&**context.repository.store(), context.repository.keyring())?;
     let missing = context.missing_segments(&snapshots)?;
     missing.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
     outcome.snapshots = snapshots.len() as u64;
@@ -192,6 +196,15 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     }
     found.hand_over(&mut outcome);
     Ok(outcome)
+}
+
+/// Reads these packs from their first byte to their last, all that lies in them included; gives what is damaged.
+pub(super) fn read_back(context: &Context, packs: BTreeMap<PackId, u64>) -> Result<Vec<Damage>> {
+    let found = Arc::new(Found::new(context));
+    full::read(context, &packs, &found)?;
+    let mut outcome = Outcome::default();
+    found.hand_over(&mut outcome);
+    Ok(outcome.damages)
 }
 
 /// The snapshots to verify. When all are meant, those that cannot be read are damages.

@@ -79,7 +79,7 @@ fn read_record(context: &Context, store: &dyn ObjectStore, key: &Key) -> crate::
         (Area::Sessions, "") => record(context, store, key, ObjectKind::Session, name, |session: Session| session.id),
         (Area::Sessions, "seen") => record(context, store, key, ObjectKind::Seen, name, |seen: Seen| seen.session),
         (Area::Sessions, "end") => record(context, store, key, ObjectKind::End, name, |end: End| end.session),
-        (Area::Condemned, "" | "done") => {
+        (Area::Condemned, "" | "done" | "spared") => {
             record(context, store, key, ObjectKind::Condemned, name, |record: Condemned| {
                 format!("{:010}", record.number)
             })

@@ -181,7 +181,7 @@ impl BlobWriter {
     }
 }
 
-fn depth_of(place: &Place) -> u32 {
+pub(super) fn depth_of(place: &Place) -> u32 {
     place.chain.as_ref().map_or(0, |chain| chain.depth)
 }
 
@@ -195,7 +195,7 @@ fn is_worth_a_download(place: &Place) -> bool {
 }
 
 /// About what a whole copy of the blob takes: its share of its frame, or what its chain remembers.
-fn whole_bytes(place: &Place) -> f64 {
+pub(super) fn whole_bytes(place: &Place) -> f64 {
     match &place.chain {
         Some(chain) => chain.whole_bytes as f64,
         None => f64::from(place.frame_length) * f64::from(place.length) / f64::from(place.raw_length.max(1)),
@@ -204,7 +204,7 @@ fn whole_bytes(place: &Place) -> f64 {
 
 /// How deep a chain may become. It depends on the start mark, which stays the same from night to night, so that each
 /// place in a stream has its own limit and all limits are equally frequent.
-fn depth_limit(id: &BlobId, marks: &Marks) -> u32 {
+pub(super) fn depth_limit(id: &BlobId, marks: &Marks) -> u32 {
     let byte = marks.start.map_or(id.0[0], |mark| mark.0[0]);
     LEAST_DEPTH + u32::from(byte) % DEPTH_SPREAD
 }

@@ -221,12 +221,12 @@ fn save_segment(work: &Work, mut contents: SegmentContents) -> Result<()> {
         session: work.session,
         level: 0,
         supersedes: Vec::new(),
-        previous: previous.clone(),
+        previous,
         condemned_seen: work.condemned_seen,
         written_ns: work.repository.now_ns(),
     };
     let (store, keyring) = (&**work.repository.store(), work.repository.keyring());
-    let (id, bytes) = segments::save_sized(store, keyring, origin, &mut contents)?;
+    let (id, bytes) = segments::save_sized(store, keyring, origin.clone(), &mut contents)?;
     work.counters.added.fetch_add(bytes, Ordering::Relaxed);
-    work.index.add_after(id, &contents, previous)
+    work.index.add_of(id, &contents, &origin)
 }

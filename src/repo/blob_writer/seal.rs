@@ -234,6 +234,12 @@ impl Sealer {
     /// Compresses one frame into `tools.scratch`, on its bases where that is worth it. What is to be stored as it is
     /// leaves `tools.scratch` empty.
     fn compress(&self, tools: &mut Tools, role: Role, job: &FrameJob) -> (Encoding, Option<Chain>) {
+        if let Some(taken) = &job.taken {
+            tools.scratch.clone_from(&taken.stored);
+            let stored = if taken.encoding == Encoding::Raw { job.raw.len() } else { taken.stored.len() };
+            count(&self.counters, role, job, false, stored);
+            return (taken.encoding, None);
+        }
         let on_bases = job.chosen.as_ref().and_then(|chosen| {
             let bases: Vec<&[u8]> = chosen.bytes.iter().map(|base| &**base).collect();
             let length = tools.compressor.compress_on(&bases, &job.raw, &mut tools.scratch)?;

@@ -196,7 +196,10 @@ fn add_packs(cache: &Cache, id: SegmentId, rows: &mut impl SegmentRows) -> Resul
     let keys = rows.keys().iter().map(|key| key_number(cache, *key)).collect::<rusqlite::Result<_>>()?;
     let mut numbers = Numbers { packs: Vec::new(), keys, may_be_void: false };
     let mut find = connection.prepare_cached("SELECT number FROM packs WHERE id = ?")?;
-    let mut condemned = connection.prepare_cached("SELECT 1 FROM condemned_packs WHERE id = ?")?;
+    let mut condemned = connection.prepare_cached(
+        "SELECT 1 FROM condemned_packs WHERE id = ?1 UNION ALL SELECT 1 FROM roster_packs WHERE id = ?1
+         UNION ALL SELECT 1 FROM packs WHERE id = ?1 AND void = 1",
+    )?;
     let mut insert = connection
         .prepare_cached("INSERT INTO packs (id, size, role, written_ns, blobs, void) VALUES (?, ?, ?, ?, 0, 0)")?;
     let mut name = connection.prepare_cached("INSERT OR IGNORE INTO segment_packs VALUES (?, ?)")?;

@@ -19,7 +19,7 @@ use std::time::Duration;
 /// The file's name in its folder.
 pub const FILE_NAME: &str = "index-v1.sqlite";
 /// The number of the schema below: any other is made anew.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// SQLite's page cache; of a temporary file's, a quarter of that.
 const PAGE_CACHE_KIB: i64 = 8 << 10;
 /// How long one process waits for another's transaction. A merge of the largest level takes seconds, large segments
@@ -30,12 +30,14 @@ const LOOKUPS_PER_READ: u32 = 4096;
 
 const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-    CREATE TABLE segments (number INTEGER PRIMARY KEY, id BLOB UNIQUE NOT NULL, condemned_seen INTEGER NOT NULL);
+    CREATE TABLE segments (number INTEGER PRIMARY KEY, id BLOB UNIQUE NOT NULL, condemned_seen INTEGER NOT NULL,
+        late INTEGER NOT NULL DEFAULT 0);
     CREATE TABLE segment_packs (segment INTEGER, pack INTEGER, PRIMARY KEY (segment, pack)) WITHOUT ROWID;
     CREATE TABLE segment_previous (segment INTEGER, id BLOB, PRIMARY KEY (segment, id)) WITHOUT ROWID;
     CREATE TABLE roster_segments (id BLOB PRIMARY KEY, stays INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE roster_snapshots (id BLOB PRIMARY KEY) WITHOUT ROWID;
-    CREATE TABLE condemned (number INTEGER PRIMARY KEY);
+    CREATE TABLE roster_packs (id BLOB PRIMARY KEY) WITHOUT ROWID;
+    CREATE TABLE condemned (number INTEGER PRIMARY KEY, decided INTEGER NOT NULL);
     CREATE TABLE condemned_segments (id BLOB, record INTEGER, stays INTEGER NOT NULL,
         PRIMARY KEY (id, record)) WITHOUT ROWID;
     CREATE TABLE condemned_packs (id BLOB, record INTEGER, PRIMARY KEY (id, record)) WITHOUT ROWID;
@@ -49,6 +51,7 @@ const SCHEMA: &str = "
         bases BLOB, depth INTEGER, delta_bytes INTEGER, whole_bytes INTEGER);
     CREATE TABLE keys (number INTEGER PRIMARY KEY, id BLOB UNIQUE NOT NULL);
     CREATE TABLE dead_frames (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, damaged INTEGER NOT NULL);
+    CREATE TABLE sound_snapshots (snapshot BLOB PRIMARY KEY, findings INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE marks_pending (mark, side, blob, frame, written_ms);";
 
 /// The open cache and what is kept in memory of it: level tables, filters and ranges of dead frames.

@@ -117,6 +117,19 @@ impl Index {
         members::each(self, wanted, &mut |_| Ok(true), each)
     }
 
+    /// Calls `each` with the bases of every difference in every pack that `wanted` picks, void packs included.
+    pub fn each_chain(
+        &self,
+        wanted: &dyn Fn(&PackSummary) -> bool,
+        each: &mut dyn FnMut(Vec<BlobId>) -> Result<()>,
+    ) -> Result<()> {
+        let packs = self.numbered_packs()?;
+        self.each_frame_on_bases(&mut |_, pack, bases| match packs.get(&pack) {
+            Some(pack) if wanted(pack) => each(bases),
+            _ => Ok(()),
+        })
+    }
+
     /// Calls `each` for every place of every blob, by id. Void packs and damaged blocks are left out.
     pub fn each_entry(&self, each: &mut dyn FnMut(&Located) -> Result<()>) -> Result<()> {
         self.each_row(&mut |row| {

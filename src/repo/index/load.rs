@@ -2,6 +2,7 @@
 
 use super::add::add_all;
 use super::cache::Cache;
+use super::late;
 use super::levels::{Family as _, LEVEL_0_ROWS, Marked};
 use super::roster;
 use super::segments::{SegmentReader, segment_key};
@@ -18,7 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What a condemned record leaves when it has been swept or given up: the roster of what there is then.
 const DONE: &str = ".done";
-/// How often a listing is made again because a segment in it was gone when it was to be read.
+/// What is spared of a condemned record: somebody needs it after all.
+const SPARED: &str = ".spared";
+/// How often a listing is made again because something in it was gone when it was to be read.
 const LISTINGS: usize = 4;
 /// How many segments are added at once, and how much of each is in memory.
 const GROUP: usize = 8;
@@ -42,9 +45,9 @@ pub struct Opened {
     pub damaged: Vec<Problem>,
     /// The segments that the index was brought up to date with, damaged ones left out, ascending.
     pub segments: Vec<SegmentId>,
-    /// The highest condemned record; 0 for none.
+    /// The highest number that a condemned record has or had; 0 for none.
     pub highest_condemned: u64,
-    /// All condemned records' numbers, ascending.
+    /// The numbers of the condemned records that are open, ascending.
     pub condemned: Vec<u64>,
 }
 
@@ -58,76 +61,126 @@ pub fn done_key(number: u64) -> Key {
     Key::new(Area::Condemned, format!("{number:010}{DONE}"))
 }
 
-/// The numbers of the condemned records in the store, and of those that were closed, ascending.
-pub fn list_condemned(store: &dyn ObjectStore) -> Result<(BTreeSet<u64>, BTreeSet<u64>)> {
-    let (mut open, mut closed) = (BTreeSet::new(), BTreeSet::new());
+/// The name of what is spared of condemned record `number`.
+pub fn spared_key(number: u64) -> Key {
+    Key::new(Area::Condemned, format!("{number:010}{SPARED}"))
+}
+
+/// What lies among the condemned records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    /// The numbers of the open ones.
+    pub open: BTreeSet<u64>,
+    /// The number of the last one that was closed; 0 for none.
+    pub closed: u64,
+    /// The numbers of the open ones of which it is decided what is spared.
+    pub decided: BTreeSet<u64>,
+    /// Objects that nobody needs: what closed records left, or who slept put when it was too late.
+    pub left: Vec<Key>,
+}
+
+impl Records {
+    /// The highest number that there is or was.
+    pub fn highest(&self) -> u64 {
+        self.open.last().copied().unwrap_or(0).max(self.closed)
+    }
+}
+
+/// Lists the condemned records. They are closed in the order of their numbers, so one at or below the last that was
+/// closed is closed too, whatever still lies there.
+pub fn list_condemned(store: &dyn ObjectStore) -> Result<Records> {
+    let (mut open, mut closed, mut decided) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     store.list(Area::Condemned, &mut |object| {
-        let (digits, numbers) = match object.name.strip_suffix(DONE) {
-            Some(digits) => (digits, &mut closed),
-            None => (object.name.as_str(), &mut open),
+        let (digits, numbers) = match object.name.split_at_checked(10) {
+            Some((digits, "")) => (digits, &mut open),
+            Some((digits, DONE)) => (digits, &mut closed),
+            Some((digits, SPARED)) => (digits, &mut decided),
+            // Names that nobody gives are other people's files.
+            _ => return,
         };
         let number = digits.parse::<u64>().ok();
         numbers.extend(number.filter(|number| condemned_key(*number).name() == digits));
     })?;
-    Ok((open, closed))
+    let last = closed.last().copied().unwrap_or(0);
+    let mut records = Records { closed: last, ..Records::default() };
+    let (over, above) = open.into_iter().partition(|number| *number <= last);
+    (records.open, records.left) = (above, BTreeSet::into_iter(over).map(condemned_key).collect());
+    let (over, above) = decided.into_iter().partition(|number| *number <= last);
+    records.decided = above;
+    records.left.extend(BTreeSet::into_iter(over).map(spared_key));
+    records.left.extend(closed.into_iter().filter(|number| *number < last).map(done_key));
+    Ok(records)
 }
 
 /// Compares the cache with the store and makes it as new.
 pub fn bring_up_to_date(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Keyring) -> Result<Opened> {
     let mut opened = Opened::default();
     for attempt in 1.. {
-        // What the cache has is read before the store is listed: a segment that another process adds to both in
-        // between is then not taken for one that has been deleted.
-        let known = cached_segments(cache)?;
-        let listed = list_segments(store)?;
-        // What comes next, as far as it is known: the records after the listing of segments, together with the first
-        // of these. Of what was void in between we know too much rather than too little.
-        let store = &Ahead::new(store);
-        ask_for_segments(store, &missing_segments(&known, &listed), &[Area::Condemned]);
-        match load_missing(cache, store, keyring, &known, &listed, &mut opened) {
+        match try_to_bring(cache, store, keyring, &mut opened) {
+            // Merged away, swept or closed since it was listed: a new listing shows what has taken its place.
             Err(error) if error.kind() == Kind::NotFound && attempt < LISTINGS => continue,
-            Err(error) => return Err(error),
-            Ok(()) => {}
+            other => other?,
         }
-        opened.packs_dropped += drop_segments(cache, &known, &listed)?;
-        // Records after segments: of what is void we would rather know too much, and of what has gone on purpose too.
-        let (open, closed) = list_condemned(store)?;
-        update_condemned(cache, store, keyring, &open, &mut opened)?;
-        opened.condemned = open.into_iter().collect();
-        find_missing(cache, store, keyring, closed.last().copied(), &listed, &mut opened)?;
-        opened.segments = listed.into_keys().collect();
         break;
     }
-    let damaged: BTreeSet<String> = opened.damaged.iter().map(|problem| problem.subject.clone()).collect();
-    opened.segments.retain(|id| !damaged.contains(&segment_key(*id).to_string()));
-    opened.highest_condemned = opened.condemned.last().copied().unwrap_or(0);
     apply_marks(cache)?;
     Ok(opened)
 }
 
-/// Adds the segments that are gone to what is damaged.
-fn find_missing(
+fn try_to_bring(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Keyring, opened: &mut Opened) -> Result<()> {
+    // What the cache has is read before the store is listed: a segment that another process adds to both in
+    // between is then not taken for one that has been deleted.
+    let known = cached_segments(cache)?;
+    let listed = list_segments(store)?;
+    // What comes next, as far as it is known: the records after the listing of segments, together with the first of
+    // these.
+    let store = &Ahead::new(store);
+    ask_for_segments(store, &missing_segments(&known, &listed), &[Area::Condemned]);
+    load_missing(cache, store, keyring, &known, &listed, opened)?;
+    opened.packs_dropped += drop_segments(cache, &known, &listed)?;
+    // Records after segments: of what is void we would rather know too much, and of what has gone on purpose too.
+    let records = list_condemned(store)?;
+    update_condemned(cache, store, keyring, &records, opened)?;
+    let told = take_over(cache, store, keyring, records.closed, opened)?;
+    // Without a roster nobody can tell who is late.
+    late::update(cache, store, keyring, records.open.last().copied(), if told { records.closed } else { 0 })?;
+    if told {
+        opened.damaged.extend(roster::missing(cache, store, &listed)?.into_iter().map(missing_segment));
+    }
+    // A segment that goes is said again by others: nobody has to read it.
+    let going = roster::going(cache)?;
+    opened.damaged.retain(|problem| !going.contains(&problem.subject));
+    opened.highest_condemned = records.highest();
+    opened.condemned = records.open.into_iter().collect();
+    let damaged: BTreeSet<&String> = opened.damaged.iter().map(|problem| &problem.subject).collect();
+    let readable = listed.into_keys().filter(|id| !damaged.contains(&segment_key(*id).to_string()));
+    opened.segments = readable.collect();
+    Ok(())
+}
+
+/// Takes over the last roster; whether it tells which segments there should be.
+fn take_over(
     cache: &mut Cache,
     store: &dyn ObjectStore,
     keyring: &Keyring,
-    roster: Option<u64>,
-    listed: &BTreeMap<SegmentId, u64>,
+    closed: u64,
     opened: &mut Opened,
-) -> Result<()> {
-    match roster::take_over(cache, store, keyring, roster) {
-        // A later one has taken its place since it was listed: what that one says is seen next time.
-        Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+) -> Result<bool> {
+    match roster::take_over(cache, store, keyring, (closed > 0).then_some(closed)) {
         // Without it nobody knows which segments went on purpose.
         Err(error) if is_damage(&error) => {
-            let subject = roster.map(|number| done_key(number).to_string()).unwrap_or_default();
-            opened.damaged.push(Problem::new(subject, format!("{error}: run `keepstone rebuild-index`"), error.kind()));
-            return Ok(());
+            let subject = done_key(closed).to_string();
+            let reason = format!("{error}: run `keepstone rebuild-index`");
+            push_problem(opened, Problem::new(subject, reason, error.kind()));
+            Ok(false)
         }
-        other => other?,
+        other => other.map(|()| true),
     }
-    let missing = roster::missing(cache, store, listed)?;
-    opened.damaged.extend(missing.into_iter().map(missing_segment));
-    Ok(())
+}
+
+fn push_problem(opened: &mut Opened, problem: Problem) {
+    opened.damaged.retain(|known| known.subject != problem.subject);
+    opened.damaged.push(problem);
 }
 
 /// What to say of a segment that should be there and is not.
@@ -241,9 +294,7 @@ fn load_singly(
         match load_group(cache, store, keyring, std::slice::from_ref(segment)) {
             Ok(()) => opened.segments_loaded += 1,
             Err(error) if is_damage(&error) => {
-                let problem = Problem::new(segment_key(*segment.0).to_string(), error, Kind::Damaged);
-                opened.damaged.retain(|known| known.subject != problem.subject);
-                opened.damaged.push(problem);
+                push_problem(opened, Problem::new(segment_key(*segment.0).to_string(), error, Kind::Damaged));
             }
             Err(error) => return Err(error),
         }
@@ -339,40 +390,54 @@ fn purge_if_worth_it(cache: &mut Cache) -> rusqlite::Result<()> {
     cache.reload_dead()
 }
 
-/// Reads the condemned records that are new and forgets those that are gone. A damaged one
+/// Reads the condemned records that are new and forgets those that are closed. A damaged one
 /// hinders nobody who reads; who stores has to refuse, since it names packs that must not be counted on.
 fn update_condemned(
     cache: &mut Cache,
     store: &Ahead<'_>,
     keyring: &Keyring,
-    listed: &BTreeSet<u64>,
+    listed: &Records,
     opened: &mut Opened,
 ) -> Result<()> {
-    let known: BTreeSet<i64> = cache.read(|cache| {
-        let mut found = cache.connection.prepare("SELECT number FROM condemned")?;
-        found.query_map([], |row| row.get(0))?.collect()
+    let known: BTreeMap<u64, bool> = cache.read(|cache| {
+        let mut found = cache.connection.prepare("SELECT number, decided FROM condemned")?;
+        let rows = found.query_map([], |row| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?)))?;
+        rows.collect()
     })?;
-    let known: BTreeSet<u64> = known.into_iter().map(|number| number as u64).collect();
-    if known == *listed {
+    let there: BTreeMap<u64, bool> = listed.open.iter().map(|n| (*n, listed.decided.contains(n))).collect();
+    if known == there {
         return Ok(());
     }
-    let new: Vec<u64> = listed.difference(&known).copied().collect();
-    let mut records = Vec::new();
+    let mut changes = Changes::default();
+    let new: Vec<u64> = there.iter().filter(|(n, decided)| known.get(n) != Some(*decided)).map(|(n, _)| *n).collect();
     store.ask(&new.iter().map(|number| (condemned_key(*number), record_bytes())).collect::<Vec<_>>(), &[]);
-    for number in &new {
+    for (number, decided) in &there {
+        if known.get(number) == Some(decided) {
+            continue;
+        }
         match load_condemned(store, keyring, *number) {
-            Ok(record) => records.push(record),
-            // Swept between listing and reading: what it named is gone from the segments too.
-            Err(error) if error.kind() == Kind::NotFound => {}
+            Ok(record) => changes.records.push((record, *decided)),
             Err(error) if is_damage(&error) => {
-                opened.damaged.push(Problem::new(condemned_key(*number).to_string(), &error, error.kind()));
+                let problem = Problem::new(condemned_key(*number).to_string(), &error, error.kind());
+                push_problem(opened, problem);
+                continue;
             }
             Err(error) => return Err(error),
         }
+        if *decided {
+            match load_condemned_at(store, keyring, &spared_key(*number), *number) {
+                Ok(spared) => changes.spared.push(spared),
+                // Until it can be read, whatever is named stays void.
+                Err(error) if is_damage(&error) => {
+                    push_problem(opened, Problem::new(spared_key(*number).to_string(), &error, error.kind()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
-    let forgotten: Vec<u64> = known.difference(listed).copied().collect();
+    changes.forgotten = known.keys().filter(|number| !there.contains_key(number)).copied().collect();
     cache.write(|cache| {
-        let changed = change_condemned(cache, &records, &forgotten);
+        let changed = change_condemned(cache, &changes);
         changed.map_err(|error| cache.failed(error))
     })
 }
@@ -380,6 +445,17 @@ fn update_condemned(
 /// The most bytes of a record or a roster.
 fn record_bytes() -> u64 {
     ObjectKind::Condemned.max_bytes() as u64
+}
+
+/// What is to be changed about the records that the cache knows.
+#[derive(Default)]
+struct Changes {
+    /// Records, and whether it is decided what is spared of them.
+    records: Vec<(Condemned, bool)>,
+    /// What is spared.
+    spared: Vec<Condemned>,
+    /// Numbers of records that are closed.
+    forgotten: Vec<u64>,
 }
 
 /// Reads condemned record `number`.
@@ -399,14 +475,14 @@ pub fn load_condemned_at(store: &dyn ObjectStore, keyring: &Keyring, key: &Key, 
     }
 }
 
-fn change_condemned(cache: &mut Cache, records: &[Condemned], forgotten: &[u64]) -> rusqlite::Result<()> {
+fn change_condemned(cache: &mut Cache, changes: &Changes) -> rusqlite::Result<()> {
     {
         let connection = &cache.connection;
-        let mut record = connection.prepare_cached("INSERT OR IGNORE INTO condemned VALUES (?)")?;
+        let mut record = connection.prepare_cached("INSERT OR REPLACE INTO condemned VALUES (?, ?)")?;
         let mut pack = connection.prepare_cached("INSERT OR IGNORE INTO condemned_packs VALUES (?, ?)")?;
         let mut segment = connection.prepare_cached("INSERT OR IGNORE INTO condemned_segments VALUES (?, ?, ?)")?;
-        for condemned in records {
-            record.execute([condemned.number as i64])?;
+        for (condemned, decided) in &changes.records {
+            record.execute(params![condemned.number as i64, decided])?;
             for id in &condemned.packs {
                 pack.execute(params![id.0, condemned.number as i64])?;
             }
@@ -416,7 +492,13 @@ fn change_condemned(cache: &mut Cache, records: &[Condemned], forgotten: &[u64])
                 }
             }
         }
-        for number in forgotten {
+        // Who decided what is spared saw these too, and took care of what they need.
+        for spared in &changes.spared {
+            for id in &spared.kept_segments {
+                segment.execute(params![id.0, spared.number as i64, true])?;
+            }
+        }
+        for number in &changes.forgotten {
             connection.execute("DELETE FROM condemned WHERE number = ?", [*number as i64])?;
             connection.execute("DELETE FROM condemned_packs WHERE record = ?", [*number as i64])?;
             connection.execute("DELETE FROM condemned_segments WHERE record = ?", [*number as i64])?;
@@ -426,8 +508,12 @@ fn change_condemned(cache: &mut Cache, records: &[Condemned], forgotten: &[u64])
     cache.reload_dead()
 }
 
-/// A pack is void while a condemned record names it that none of the segments naming it had seen: a segment that
-/// names it in full knowledge of the record has brought it back.
+/// A pack is void
+///
+/// - while a condemned record names it that none of the segments naming it had seen: a segment that names it in full
+///   knowledge of the record has brought it back;
+/// - when the last roster says that it was swept: a segment that names it still was written without knowing;
+/// - when only late segments name it ([`late`]).
 pub fn update_void(cache: &Cache) -> rusqlite::Result<()> {
     cache.connection.execute_batch(
         "UPDATE packs SET void = 0 WHERE void = 1;
@@ -438,7 +524,13 @@ pub fn update_void(cache: &Cache) -> rusqlite::Result<()> {
             WHERE named.record > (
                 SELECT COALESCE(MAX(condemned_seen), 0)
                 FROM segments CROSS JOIN segment_packs ON segment = segments.number
-                WHERE segment_packs.pack = named.number))",
+                WHERE segment_packs.pack = named.number));
+         UPDATE packs SET void = 1 WHERE number IN (SELECT packs.number FROM roster_packs JOIN packs USING (id));
+         UPDATE packs SET void = 1 WHERE number IN (
+            SELECT pack FROM segments JOIN segment_packs ON segment = segments.number WHERE late = 1)
+            AND NOT EXISTS (
+                SELECT 1 FROM segments CROSS JOIN segment_packs ON segment = segments.number
+                WHERE segment_packs.pack = packs.number AND late = 0)",
     )
 }
 

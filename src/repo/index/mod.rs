@@ -11,24 +11,31 @@ mod add;
 pub mod cache;
 mod dead;
 mod filter;
+pub mod late;
 mod levels;
 pub mod live;
 mod load;
 mod members;
 mod merge;
+mod names;
 mod pinned;
 pub mod rebuild;
 mod roster;
+mod sealed;
 pub mod segments;
+mod sound;
 #[cfg(test)]
 mod tests;
 
 pub use live::{LiveSet, Located, PackSummary, PackUsage};
 pub use load::{
-    Opened, condemned_key, done_key, list_condemned, list_segments, load_condemned, load_condemned_at, missing_segment,
+    Opened, Records, condemned_key, done_key, list_condemned, list_segments, load_condemned, load_condemned_at,
+    missing_segment, spared_key,
 };
 pub use merge::merge_segments;
-pub use rebuild::{delete_replaced, rebuild_from_packs};
+pub use names::Names;
+pub use rebuild::{Rebuilt, delete_replaced, rebuild_from_packs};
+pub use sealed::SealedPart;
 pub use segments::{Origin, SegmentContents, SegmentReader, SegmentWriter, save};
 
 use crate::base::{BlobId, KeyId, Mark, PackId, SegmentId};
@@ -117,7 +124,7 @@ struct State {
     pending: HashSet<BlobId>,
     /// The newest frame that was recorded before this run.
     newest_before: i64,
-    /// The highest condemned record that was seen when the index was opened.
+    /// The highest number of a condemned record, open or closed, that was seen when the index was opened.
     condemned_seen: u64,
 }
 
@@ -186,13 +193,25 @@ impl Index {
     /// Records what a segment that this process has just stored says; its blobs are known from now on. `contents` are
     /// as [`save`] left them: sorted.
     pub fn add(&self, segment: SegmentId, contents: &SegmentContents) -> Result<()> {
-        self.add_after(segment, contents, Vec::new())
+        let seen = self.state().condemned_seen;
+        self.add_rows(segment, contents, seen, Vec::new())
     }
 
-    /// The same, of a segment that names predecessors.
-    pub fn add_after(&self, segment: SegmentId, contents: &SegmentContents, previous: Vec<SegmentId>) -> Result<()> {
+    /// The same, of a segment of this origin. Here too it says what its writer had seen, not what we have seen since: if
+    /// the writer was fenced meanwhile it must count as late for us as for everybody else.
+    pub fn add_of(&self, segment: SegmentId, contents: &SegmentContents, origin: &Origin) -> Result<()> {
+        self.add_rows(segment, contents, origin.condemned_seen, origin.previous.clone())
+    }
+
+    fn add_rows(
+        &self,
+        segment: SegmentId,
+        contents: &SegmentContents,
+        condemned_seen: u64,
+        previous: Vec<SegmentId>,
+    ) -> Result<()> {
         let mut state = self.state();
-        let rows = add::OwnRows::new(contents, state.condemned_seen, previous);
+        let rows = add::OwnRows::new(contents, condemned_seen, previous);
         add::add(&mut state.cache, segment, rows)?;
         for entry in &contents.entries {
             state.pending.remove(&entry.id);
@@ -226,6 +245,28 @@ impl Index {
     /// and damaged blocks are left out.
     pub fn places(&self, id: &BlobId) -> Result<Vec<Place>> {
         self.state().cache.read(|cache| places(cache, id, false))
+    }
+
+    /// Where the blob lies in void packs. While what is there may go, it can be read: a snapshot that was made beside a
+    /// prune may need it, and then it is spared.
+    pub fn void_places(&self, id: &BlobId) -> Result<Vec<Place>> {
+        self.state().cache.read(|cache| {
+            let mut void = cache.connection.prepare_cached("SELECT 1 FROM packs WHERE id = ? AND void = 1")?;
+            let mut damaged = cache.connection.prepare_cached(
+                "SELECT 1 FROM packs JOIN pack_frames ON pack_frames.pack = packs.number
+                 JOIN frames ON frames.number BETWEEN pack_frames.first AND pack_frames.first + pack_frames.count - 1
+                 JOIN dead_frames ON frames.number BETWEEN dead_frames.first AND dead_frames.last
+                 WHERE packs.id = ?1 AND block_offset = ?2 AND damaged = ?3",
+            )?;
+            let mut found = Vec::new();
+            for place in places(cache, id, true)? {
+                let at = params![place.pack.0, place.block_offset as i64, FOUND_DAMAGED];
+                if void.exists([place.pack.0])? && !damaged.exists(at)? {
+                    found.push(place);
+                }
+            }
+            Ok(found)
+        })
     }
 
     /// Where the blob may still be read when [`Index::places`] has nothing that works: in packs that are condemned but
@@ -496,11 +537,14 @@ fn blob_of(cache: &Cache, row: &MarkRow) -> rusqlite::Result<Option<BlobId>> {
 
 fn mark_damaged(cache: &mut Cache, pack: &PackId, block_offset: u64) -> rusqlite::Result<()> {
     let Some(number) = load::pack_number(cache, *pack)? else { return Ok(()) };
-    cache.connection.execute(
+    let more = cache.connection.execute(
         "INSERT OR IGNORE INTO dead_frames
          SELECT number, number, 1 FROM pack_frames JOIN frames ON number BETWEEN first AND first + count - 1
          WHERE pack_frames.pack = ? AND block_offset = ?",
         params![number, block_offset as i64],
     )?;
+    if more > 0 {
+        sound::found_more(&cache.connection)?;
+    }
     cache.reload_dead()
 }

@@ -1,6 +1,6 @@
 //! Index segments made anew from the packs themselves.
 
-use super::load::{list_segments, load_condemned};
+use super::load::{done_key, list_condemned, list_segments, load_condemned, load_condemned_at};
 use super::segments::{Origin, SegmentContents, SegmentReader, save, segment_key};
 use crate::base::{Event, Kind, Monitor, PackId, Problem, SegmentId, Stop, side_by_side};
 use crate::format::pack::Directory;
@@ -82,12 +82,11 @@ pub fn delete_replaced(store: &dyn ObjectStore, rebuilt: &Rebuilt) -> Result<()>
     Ok(store.flush(Area::Index)?)
 }
 
-/// The packs that are void, and the highest condemned record.
+/// The packs that are void, and the highest condemned record that there is or was.
 fn void_packs(store: &dyn ObjectStore, keyring: &Keyring, segments: &[SegmentId]) -> Result<(BTreeSet<PackId>, u64)> {
-    let mut numbers = BTreeSet::new();
-    store.list(Area::Condemned, &mut |object| numbers.extend(object.name.parse::<u64>()))?;
+    let records = list_condemned(store)?;
     let mut void: BTreeMap<PackId, u64> = BTreeMap::new();
-    for number in &numbers {
+    for number in &records.open {
         // Numbers ascend: the last record that names a pack counts.
         void.extend(load_condemned(store, keyring, *number)?.packs.into_iter().map(|pack| (pack, *number)));
     }
@@ -99,7 +98,16 @@ fn void_packs(store: &dyn ObjectStore, keyring: &Keyring, segments: &[SegmentId]
             }
         }
     }
-    Ok((void.into_keys().collect(), numbers.last().copied().unwrap_or(0)))
+    let mut void: BTreeSet<PackId> = void.into_keys().collect();
+    if records.closed > 0 {
+        // What was swept stays so: whoever began to delete it may still be at it.
+        match load_condemned_at(store, keyring, &done_key(records.closed), records.closed) {
+            Ok(roster) => void.extend(roster.packs),
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported | Kind::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((void, records.highest()))
 }
 
 /// Takes out the packs that a segment names in full knowledge of the records that condemned them.

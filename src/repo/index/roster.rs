@@ -10,19 +10,23 @@
 //! go by no other record before this one is closed.
 //!
 //! So a segment is missing when the roster, a record, a segment that is on neither or a snapshot that is not on the
-//! roster names it, and neither roster nor record says that it goes.
+//! roster names it, and neither roster nor record says that it goes. What late segments name ([`super::late`]) does not
+//! count: whoever wrote them had slept, and knew what there was long ago.
+//!
+//! In `packs` a roster names what was swept: tombstones. A segment may name such a pack still, written by somebody who
+//! did not know, or be read by somebody who had listed it just before it went.
 
 use super::Index;
 use super::cache::Cache;
-use super::load::{done_key, load_condemned_at};
+use super::load::{done_key, load_condemned_at, update_void};
 use super::segments::segment_key;
-use crate::base::{Kind, SegmentId, SnapshotId};
+use crate::base::{Kind, PackId, SegmentId, SnapshotId};
 use crate::format::session::Condemned;
 use crate::repo::Result;
 use crate::repo::keyring::Keyring;
 use crate::store::ObjectStore;
 use rusqlite::params;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Takes over the roster of the last record that was closed; none for no roster.
 pub fn take_over(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Keyring, last: Option<u64>) -> Result<()> {
@@ -35,15 +39,19 @@ pub fn take_over(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Keyring, 
         return Ok(());
     }
     let roster = last.map(|number| load_condemned_at(store, keyring, &done_key(number), number)).transpose()?;
-    cache.write(|cache| replace(cache, roster.as_ref()).map_err(|error| cache.failed(error)))
+    cache.write(|cache| {
+        let replaced = replace(cache, roster.as_ref()).and_then(|()| cache.reload_dead());
+        replaced.map_err(|error| cache.failed(error))
+    })
 }
 
 fn replace(cache: &Cache, roster: Option<&Condemned>) -> rusqlite::Result<()> {
     let connection = &cache.connection;
     connection.execute_batch(
-        "DELETE FROM roster_segments; DELETE FROM roster_snapshots; DELETE FROM meta WHERE name = 'roster'",
+        "DELETE FROM roster_segments; DELETE FROM roster_snapshots; DELETE FROM roster_packs;
+         DELETE FROM meta WHERE name = 'roster'",
     )?;
-    let Some(roster) = roster else { return Ok(()) };
+    let Some(roster) = roster else { return update_void(cache) };
     let mut segment = connection.prepare_cached("INSERT OR IGNORE INTO roster_segments VALUES (?, ?)")?;
     for (segments, stays) in [(&roster.kept_segments, true), (&roster.segments, false)] {
         for id in segments {
@@ -54,8 +62,21 @@ fn replace(cache: &Cache, roster: Option<&Condemned>) -> rusqlite::Result<()> {
     for id in &roster.snapshots {
         snapshot.execute([id.0])?;
     }
+    let mut pack = connection.prepare_cached("INSERT OR IGNORE INTO roster_packs VALUES (?)")?;
+    for id in &roster.packs {
+        pack.execute([id.0])?;
+    }
     connection.execute("INSERT INTO meta VALUES ('roster', ?)", [roster.number as i64])?;
-    Ok(())
+    update_void(cache)
+}
+
+/// The names of the segments that an open record says go.
+pub fn going(cache: &mut Cache) -> Result<BTreeSet<String>> {
+    let ids: Vec<SegmentId> = cache.read(|cache| {
+        let mut found = cache.connection.prepare_cached("SELECT id FROM condemned_segments WHERE stays = 0")?;
+        found.query_map([], |row| Ok(SegmentId(row.get(0)?)))?.collect()
+    })?;
+    Ok(ids.into_iter().map(|id| segment_key(id).to_string()).collect())
 }
 
 /// The segments that should be there and are not, as far as the roster and segments tell. `listed` is what the store
@@ -69,7 +90,7 @@ pub fn missing(
         let mut found = cache.connection.prepare_cached(
             "SELECT id FROM (
                 SELECT segment_previous.id FROM segment_previous JOIN segments ON segments.number = segment
-                WHERE segments.id NOT IN (SELECT id FROM roster_segments)
+                WHERE late = 0 AND segments.id NOT IN (SELECT id FROM roster_segments)
                     AND segments.id NOT IN (SELECT id FROM condemned_segments)
                 UNION SELECT id FROM roster_segments WHERE stays = 1
                 UNION SELECT id FROM condemned_segments WHERE stays = 1)
@@ -102,6 +123,22 @@ impl Index {
                  EXCEPT SELECT id FROM condemned_segments",
             )?;
             found.query_map([], |row| Ok(SegmentId(row.get(0)?)))?.collect()
+        })
+    }
+
+    /// The packs that the last roster says were swept, as far as a segment still names them.
+    pub fn tombstones(&self) -> Result<BTreeSet<PackId>> {
+        self.state().cache.read(|cache| {
+            let mut found = cache.connection.prepare_cached("SELECT id FROM roster_packs JOIN packs USING (id)")?;
+            found.query_map([], |row| Ok(PackId(row.get(0)?)))?.collect()
+        })
+    }
+
+    /// The segments whose writers had seen the condemned record `number`.
+    pub fn segments_that_saw(&self, number: u64) -> Result<Vec<SegmentId>> {
+        self.state().cache.read(|cache| {
+            let mut found = cache.connection.prepare_cached("SELECT id FROM segments WHERE condemned_seen >= ?")?;
+            found.query_map([number as i64], |row| Ok(SegmentId(row.get(0)?)))?.collect()
         })
     }
 

@@ -81,7 +81,8 @@ impl PostgresDump {
             let message = format!("PostgreSQL {} is too old: 9.6 is the oldest version that is read", server.version);
             return Err(source.error(Kind::Unsupported, message));
         }
-        let tools = Tools::find(server.version_number, options.programs.as_deref(), &source.surroundings, watch)?;
+        let tools = Tools::find(server.version_number, options.programs.as_deref(), &source.surroundings, watch)
+            .map_err(|error| address.lacks_tools(error))?;
         notes.extend(tools.warning());
         let database = DatabaseFacts::read(&mut holder, server.version_number)?;
         settle(&mut holder, options.lock_timeout)?;

@@ -198,7 +198,7 @@ fn statement(connection: &Connection, options: &Options, version_number: u32, de
            AND (x.oid IS NOT NULL OR n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT EXISTS ( \
              SELECT FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass \
                AND e.objid = c.oid AND e.objsubid = 0 AND e.deptype = 'e')) \
-         ORDER BY n.nspname COLLATE \"C\", c.relname COLLATE \"C\""
+         ORDER BY n.nspname, c.relname"
     ))
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! what is chosen     options
 //! what is needed     plan (all checks, nothing written)
-//! what is written    restore (definitions, rows by several sessions, counters, routines, views)
+//! what is written    users, restore (definitions, rows by several sessions, counters, routines, views)
 //! what is proven     drill (a database for a while), look (counts, checksums, sequences)
 //! without a server   export (plain SQL)
 //! ```
@@ -17,6 +17,7 @@ mod export;
 mod look;
 mod plan;
 mod restore;
+mod users;
 
 pub use drill::Drill;
 pub use export::sql as export_sql;
@@ -54,6 +55,8 @@ pub struct Options {
     pub post_data: bool,
     /// Let routines and views belong to whom they belonged; else to whoever restores.
     pub owners: bool,
+    /// Make the users, roles and grants of the dump that the server lacks.
+    pub globals: bool,
     /// Make events; they begin to run at once.
     pub events: bool,
     /// Sessions that write rows side by side, at least 1.
@@ -72,6 +75,7 @@ impl Default for Options {
             data: true,
             post_data: true,
             owners: true,
+            globals: false,
             events: true,
             jobs: 2,
             analyze: true,
@@ -125,7 +129,7 @@ impl DumpTarget for Target {
             return self.options.data && self.options.wants(&table.name);
         }
         match manifest.streams.iter().find(|stream| stream.path == path).map(|stream| stream.role) {
-            Some(StreamRole::Globals) => false,
+            Some(StreamRole::Globals) => self.options.globals,
             _ if path == COUNTERS => self.options.data,
             Some(StreamRole::PreData) => self.options.pre_data,
             Some(StreamRole::PostData) => self.options.post_data,

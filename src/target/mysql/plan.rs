@@ -97,9 +97,9 @@ impl<'p> Plan<'p> {
                 "the server treats capital letters in names of tables otherwise (lower_case_table_names)".to_owned(),
             );
         }
-        if self.manifest.streams_of(StreamRole::Globals).next().is_some() && !self.options.is_partial() {
-            self.notes
-                .push("users and grants do not go back by themselves: they are in users.sql of the dump".to_owned());
+        let has_users = self.manifest.streams_of(StreamRole::Globals).next().is_some();
+        if has_users && !self.options.globals && !self.options.is_partial() {
+            self.notes.push("users and grants do not go back by themselves: --globals makes them".to_owned());
         }
         Ok(())
     }

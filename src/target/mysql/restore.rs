@@ -2,6 +2,7 @@
 //!
 //! | step | how | what a failure leaves |
 //! | --- | --- | --- |
+//! | globals | users, roles and grants that the server lacks, one by one | those made so far |
 //! | database | one that is replaced is dropped, the new one is made | nothing |
 //! | pre-data | tables and sequences | of a new database nothing; of one that was there what was made so far |
 //! | data | a transaction for each table, counted; then counters | the same, and tables that are whole |
@@ -9,7 +10,7 @@
 //! | analyze | statistics | everything; the planner knows less |
 
 use super::plan::Plan;
-use super::{COUNTERS, Destination};
+use super::{COUNTERS, Destination, users};
 use crate::base::{Event, Kind, Stop};
 use crate::db::mysql::feed::{Ending, feed};
 use crate::db::mysql::script;
@@ -30,6 +31,12 @@ const ANALYZED_AT_ONCE: usize = 100;
 /// Does what the plan says.
 pub(super) fn restore(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch) -> Result<Restored> {
     let mut restored = begin(plan);
+    if plan.options.globals {
+        restored.step("globals", watch, |restored| {
+            restored.notes.extend(users::restore(plan, stored)?);
+            Ok(())
+        })?;
+    }
     if plan.options.destination == Destination::Existing {
         into(plan, stored, watch, &mut restored).map_err(|error| left_as(plan, error, &restored))?;
         return Ok(restored);
@@ -160,7 +167,9 @@ pub(super) fn text(plan: &Plan<'_>, stored: &dyn StoredDump, path: &str) -> Resu
     if bytes.len() as u64 > MAX_TEXT_BYTES {
         return Err(failed(Kind::Unsupported, format!("it has more than {} MiB", MAX_TEXT_BYTES >> 20)));
     }
-    if path != COUNTERS && !script::is_complete(&bytes) {
+    let is_ours = path == COUNTERS || plan.manifest.streams_of(StreamRole::Globals).any(|stream| stream.path == path);
+    // What no dump program wrote has no such line.
+    if !is_ours && !script::is_complete(&bytes) {
         return Err(failed(Kind::Damaged, "it ends without the last line of a dump: it was cut off".to_owned()));
     }
     String::from_utf8(bytes).map_err(|_| failed(Kind::Damaged, "it is not UTF-8".to_owned()))

@@ -182,6 +182,17 @@ impl Archive {
         }
     }
 
+    /// The same with other entries.
+    pub fn with_entries(&self, entries: Vec<Entry>) -> Archive {
+        Archive {
+            entries,
+            database: self.database.clone(),
+            server_version: self.server_version.clone(),
+            program_version: self.program_version.clone(),
+            ..*self
+        }
+    }
+
     /// Reads head and table of contents; the reader stands at the first block of data afterwards.
     pub fn read(input: &mut dyn Read) -> io::Result<Archive> {
         let mut head = [0; 11];

@@ -124,7 +124,7 @@ impl<'o> Choice<'o> {
     /// An archive with only what is taken.
     pub fn of(&self, archive: &Archive) -> Archive {
         let entries = archive.entries.iter().filter(|entry| self.takes(entry)).cloned().collect();
-        Archive { entries, ..archive.clone() }
+        archive.with_entries(entries)
     }
 }
 

@@ -43,7 +43,7 @@ impl DrillServer for Drill {
     }
 
     fn sweep(&self, watch: &Watch) -> Result<Vec<String>> {
-        let left = temporary::leftovers(&self.address, watch)?;
+        let left = temporary::leftovers(temporary::PREFIX, &self.address, watch)?;
         for name in &left {
             temporary::drop_leftover(&self.address, name, watch)?;
         }

@@ -72,7 +72,8 @@ pub fn check(target: &Target, form: Form, watch: &Watch) -> Result<Ready> {
         return Err(address.error(Kind::Refused, message).database(&address.database));
     }
     let programs = &target.programs;
-    let tools = Tools::find(server.version_number, programs.folder.as_deref(), &programs.surroundings, watch)?;
+    let tools = Tools::find(server.version_number, programs.folder.as_deref(), &programs.surroundings, watch)
+        .map_err(|error| address.lacks_tools(error))?;
     if let (Form::Sql, Some(warning)) = (form, tools.warning()) {
         let message = format!("SQL is not fed to a program with known holes: {warning}");
         return Err(address.error(Kind::Refused, message));

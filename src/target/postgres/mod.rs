@@ -3,7 +3,8 @@
 //! ```text
 //! what is chosen     options, choose (which entries of an archive), statements (SQL cut into words)
 //! what is needed     archive (tables of contents), needs (roles, extensions), plan (all checks, nothing written)
-//! what is written    globals, place (databases made and put in place), programs (pg_restore), rows (parallel COPY)
+//! what is written    globals, place (databases made and put in place), programs (pg_restore), rows (parallel COPY),
+//!                    indexes (those that are made beside the rows)
 //! what is proven     drill (a database for a while), measure (counts and checksums)
 //! what is not ours    imported (files that already were dumps)
 //! without a server   export (plain SQL, one archive)
@@ -19,6 +20,7 @@ mod drill;
 mod export;
 mod globals;
 pub mod imported;
+mod indexes;
 mod measure;
 mod needs;
 mod options;

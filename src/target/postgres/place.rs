@@ -2,35 +2,22 @@
 //!
 //! A new database is called `keepstone_restore_` and 16 digits until all is in it. Then it is renamed; if it replaces one,
 //! both are renamed in one transaction and the old one is dropped after that. Whatever breaks before leaves the old one
-//! as it was.
+//! as it was; what a restore that was killed leaves is named by the next one, and by `probe`.
 
-use crate::base::{Kind, Stop, random};
-use crate::db::postgres::temporary::create_statement;
+use crate::base::{Stop, random};
+use crate::db::postgres::temporary::{Claim, REPLACED, UNFINISHED, create_statement};
+pub use crate::db::postgres::temporary::{MAINTENANCE, connect_for_databases};
 use crate::db::postgres::{Address, Connection, identifier, literal};
 use crate::db::{Error, Result, Watch};
 use std::collections::BTreeMap;
-
-/// The database that is there on every server, from where others are made.
-pub const MAINTENANCE: &str = "postgres";
-/// What a database is called until it is whole.
-const UNFINISHED: &str = "keepstone_restore_";
-/// What one is called that is about to be dropped.
-const REPLACED: &str = "keepstone_replaced_";
-
-/// A session in the database from where others are made: `postgres`, or `template1` where somebody dropped that.
-pub fn connect_for_databases(address: &Address, watch: &Watch) -> Result<Connection> {
-    match Connection::connect(address, Some(MAINTENANCE), watch) {
-        Err(error) if error.kind() == Kind::NotFound => Connection::connect(address, Some("template1"), watch),
-        other => other,
-    }
-    .map(Connection::as_target)
-}
 
 /// A database in the making. Dropped, it is dropped at the server too, unless it was put in its place.
 pub struct NewDatabase {
     address: Address,
     target: String,
     watch: Watch,
+    /// Shows others that somebody is at work on it.
+    _keeper: Connection,
     /// Whether there is something to drop.
     unfinished: bool,
 }
@@ -43,14 +30,19 @@ impl NewDatabase {
         version_number: u32,
         watch: &Watch,
     ) -> Result<NewDatabase> {
-        let name = format!("{UNFINISHED}{:016x}", u64::from_le_bytes(random::bytes()));
-        let mut connection = connect_for_databases(address, watch)?;
-        connection.execute(&create_statement(&name, properties, version_number)).map_err(|error| {
+        let Claim { name, mut keeper } = Claim::of(UNFINISHED, address, watch)?;
+        keeper.execute(&create_statement(&name, properties, version_number)).map_err(|error| {
             let message = format!("cannot make a database like the dump's: {}", error.message);
             Error { message, ..error }.database(&address.database)
         })?;
         let new = address.with_database(name);
-        Ok(NewDatabase { address: new, target: address.database.clone(), watch: watch.clone(), unfinished: true })
+        Ok(NewDatabase {
+            address: new,
+            target: address.database.clone(),
+            watch: watch.clone(),
+            _keeper: keeper,
+            unfinished: true,
+        })
     }
 
     /// Where it is for now.

@@ -8,7 +8,7 @@ use super::programs::is_ahead;
 use super::{Destination, Options, Programs};
 use crate::base::{Event, Kind};
 use crate::db::postgres::facts::{self, ServerFacts};
-use crate::db::postgres::{Address, Connection, Tools, literal, qualified};
+use crate::db::postgres::{Address, Connection, Tools, literal, qualified, temporary};
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::{DumpKind, Manifest, Sequence, StreamRole, Table};
 use crate::target::dump::{Checked, StoredDump};
@@ -67,7 +67,8 @@ impl<'p> Plan<'p> {
         let facts = ServerFacts::read(&mut connection)?;
         may_be_written(address, &facts, manifest, watch)?;
         let client = client_version(manifest).max(facts.version_number);
-        let tools = Tools::find(client, programs.folder.as_deref(), &programs.surroundings, watch)?;
+        let tools = Tools::find(client, programs.folder.as_deref(), &programs.surroundings, watch)
+            .map_err(|error| address.lacks_tools(error))?;
         let error = |kind, message| address.error(kind, message).database(&address.database);
         let pre_data = archive(stored, StreamRole::PreData, error)?;
         let post_data = archive(stored, StreamRole::PostData, error)?;
@@ -96,7 +97,7 @@ impl<'p> Plan<'p> {
             ));
         }
         plan.choose(&mut connection)?;
-        plan.look_for_database(&mut connection)?;
+        plan.look_for_database(&mut connection, watch)?;
         plan.look_for_needs(&mut connection)?;
         if plan.options.destination == Destination::Existing {
             plan.look_into_database(&mut connection)?;
@@ -195,7 +196,7 @@ impl<'p> Plan<'p> {
         Ok(())
     }
 
-    fn look_for_database(&mut self, connection: &mut Connection) -> Result<()> {
+    fn look_for_database(&mut self, connection: &mut Connection, watch: &Watch) -> Result<()> {
         let database = &self.address.database;
         let sql = format!("SELECT 1 FROM pg_catalog.pg_database WHERE datname = {}", literal(database));
         self.is_there = connection.value(&sql)?.is_some();
@@ -220,6 +221,7 @@ impl<'p> Plan<'p> {
             );
             return Err(self.error(Kind::Denied, message));
         }
+        self.notes.extend(temporary::broken_off(self.address, watch)?);
         Ok(())
     }
 

@@ -18,6 +18,7 @@ const SAID_LETTERS: usize = 600;
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// `pg_restore` for one database.
+#[derive(Clone, Copy)]
 pub struct PgRestore<'p> {
     /// The programs.
     pub tools: &'p Tools,
@@ -156,6 +157,8 @@ fn is_only_ahead(words: &str) -> bool {
 fn explain(words: &str, error: impl Fn(Kind, String) -> Error, status: &str) -> Error {
     let object = words.lines().rev().find_map(|line| line.split_once("from TOC entry ").map(|(_, entry)| entry));
     let object = object.map(|entry| entry.splitn(4, ' ').last().unwrap_or(entry).trim().to_owned());
+    let object =
+        object.or_else(|| words.lines().find_map(|line| line.strip_prefix("Command was: ").and_then(beginning)));
     let complaints = words.lines().filter(|line| !line.contains("\"transaction_timeout\""));
     let said = complaints.clone().find_map(|line| {
         let (_, said) = line.split_once("error: ")?;
@@ -192,6 +195,14 @@ fn explain(words: &str, error: impl Fn(Kind, String) -> Error, status: &str) -> 
     }
 }
 
+/// The beginning of a statement, which names what it makes: several sessions of `pg_restore` do not say which entry they
+/// were at.
+fn beginning(statement: &str) -> Option<String> {
+    let end = statement.find(['(', ';']).into_iter().chain(statement.find(" USING ")).min();
+    let begin: Vec<&str> = statement[..end.unwrap_or(statement.len())].split_whitespace().take(8).collect();
+    (!begin.is_empty()).then(|| begin.join(" "))
+}
+
 /// A file in a folder for a moment.
 pub fn file_in(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{}-{name}", crate::base::random::bytes::<4>().map(|byte| format!("{byte:02x}")).concat()))
@@ -218,6 +229,15 @@ mod tests {
         let lost = explained("pg_restore: error: could not execute query: server closed the connection unexpectedly\n");
         assert_eq!(lost.kind(), Kind::Unavailable);
         assert!(explained("what?").to_string().contains("what?"));
+        let cut = explained(
+            "pg_restore: error: could not execute query: FATAL:  terminating connection due to administrator command\n\
+             Command was: CREATE INDEX of_x ON public.orders USING btree (public.f(id));\n\n\n\
+             pg_restore: error: a worker process died unexpectedly\n",
+        );
+        assert_eq!(
+            (cut.object.as_deref(), cut.kind()),
+            (Some("CREATE INDEX of_x ON public.orders"), Kind::Unavailable)
+        );
     }
 
     #[test]

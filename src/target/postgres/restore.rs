@@ -5,7 +5,7 @@
 //! | globals | statement by statement, what is there is kept | roles made so far |
 //! | database | made under a name of its own | nothing |
 //! | pre-data | `pg_restore`, fed | of a new database nothing; of one that was there what was made so far |
-//! | data | COPY, a transaction for each table; sequences; large objects | the same, and tables that are whole |
+//! | data | COPY, a transaction for each table, then its indexes while other tables are filled; sequences; large objects | the same, and tables that are whole |
 //! | post-data | `pg_restore` with several sessions | the same |
 //! | analyze | several sessions | everything; the planner knows less |
 //! | place | settings, owner, name; the old one dropped last | everything, under either name |
@@ -13,6 +13,7 @@
 use super::Destination;
 use super::archive::Archive;
 use super::globals;
+use super::indexes::Indexes;
 use super::place::NewDatabase;
 use super::plan::{Plan, is_of_database};
 use super::programs::{From, PgRestore, file_in, is_ahead};
@@ -21,7 +22,7 @@ use super::statements::{statements, with_database};
 use crate::base::Kind;
 use crate::db::postgres::{Address, Connection, identifier, literal, qualified};
 use crate::db::{Error, Result, Watch};
-use crate::format::dump::{Sequence, StreamRole};
+use crate::format::dump::{Sequence, StreamRole, Table};
 use crate::target::dump::{Restored, StoredDump};
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -103,8 +104,11 @@ pub fn into(
     if phases.pre_data {
         restored.step("pre-data", watch, |_| pre_data(plan, &program, stored))?;
     }
+    let indexes = plan.post_data.as_ref().filter(|_| phases.data && phases.post_data);
+    let indexes = indexes.map(|archive| Indexes::of(archive, plan.chosen_tables()));
     if phases.data {
-        restored.step("data", watch, |restored| data(plan, address, stored, watch, restored))?;
+        let meanwhile = indexes.as_ref().map(|indexes| (indexes, program));
+        restored.step("data", watch, |restored| data(plan, address, stored, watch, meanwhile, restored))?;
         restored.step("sequences", watch, |restored| {
             restored.sequences = sequences(plan, address, watch)?;
             Ok(())
@@ -119,7 +123,8 @@ pub fn into(
         }
     }
     if phases.post_data {
-        restored.step("post-data", watch, |_| post_data(plan, &program, stored))?;
+        let rest = indexes.as_ref().and_then(Indexes::rest);
+        restored.step("post-data", watch, |_| post_data(plan, &program, rest.as_ref(), stored))?;
     }
     if plan.options.analyze && phases.data {
         restored.step("analyze", watch, |restored| {
@@ -156,8 +161,13 @@ fn pre_data(plan: &Plan<'_>, program: &PgRestore<'_>, stored: &dyn StoredDump) -
     program.fed(Some("pre-data"), from, in_use && count <= IN_ONE_TRANSACTION)
 }
 
-fn post_data(plan: &Plan<'_>, program: &PgRestore<'_>, stored: &dyn StoredDump) -> Result<()> {
-    let Some(from) = source(plan, StreamRole::PostData, plan.post_data.as_ref(), stored)? else { return Ok(()) };
+/// Makes what comes after the rows: all of it, or the `rest` that was not made beside them.
+fn post_data(plan: &Plan<'_>, program: &PgRestore<'_>, rest: Option<&Archive>, stored: &dyn StoredDump) -> Result<()> {
+    let from = match rest {
+        Some(rest) => Some(From::Contents(rest)),
+        None => source(plan, StreamRole::PostData, plan.post_data.as_ref(), stored)?,
+    };
+    let Some(from) = from else { return Ok(()) };
     // Several sessions need to jump about in the archive.
     let file = file_in(&plan.options.temp_dir, "post-data.dump");
     let written = from.write_file(&file);
@@ -177,6 +187,7 @@ fn data(
     address: &Address,
     stored: &dyn StoredDump,
     watch: &Watch,
+    meanwhile: Option<(&Indexes<'_>, PgRestore<'_>)>,
     restored: &mut Restored,
 ) -> Result<()> {
     let quiet_triggers = !plan.options.phases.pre_data && may_silence(plan, address, watch, restored)?;
@@ -198,6 +209,7 @@ fn data(
         fresh,
         quiet_triggers,
         jobs: plan.options.jobs,
+        meanwhile,
     };
     let (outcome, loaded) = loading.load(stored, watch);
     (restored.tables, restored.rows, restored.bytes) = (loaded.tables, loaded.rows, loaded.bytes);
@@ -246,8 +258,11 @@ pub fn set_sequence(sequence: &Sequence) -> String {
 /// Gathers statistics. What fails is a note: everything is there all the same.
 fn analyze(plan: &Plan<'_>, address: &Address, watch: &Watch) -> Result<Vec<String>> {
     let wanted = plan.manifest.tables.iter().filter(|table| plan.options.wants(&table.schema, &table.name));
+    let mut wanted: Vec<&Table> = wanted.collect();
+    // The largest first, so that nobody waits for it in the end.
+    wanted.sort_by_key(|table| std::cmp::Reverse(table.bytes));
     let queue: Mutex<VecDeque<String>> =
-        Mutex::new(wanted.map(|table| qualified(&table.schema, &table.name)).collect());
+        Mutex::new(wanted.iter().map(|table| qualified(&table.schema, &table.name)).collect());
     let notes: Mutex<Vec<String>> = Mutex::default();
     let work = || -> Result<()> {
         let mut connection: Option<Connection> = None;

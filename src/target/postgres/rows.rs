@@ -4,6 +4,8 @@
 //! where `wal_level` permits and write rows that need no later vacuum (`FREEZE`). Nobody else looks into a table that was
 //! made a moment ago, so nobody can see rows too early.
 
+use super::indexes::Indexes;
+use super::programs::{From, PgRestore};
 use crate::base::{Event, Kind};
 use crate::db::postgres::{Address, Connection, identifier, literal, qualified};
 use crate::db::{Error, Result, Watch};
@@ -39,7 +41,7 @@ pub fn session(address: &Address, version_number: u32, watch: &Watch) -> Result<
 }
 
 /// Which rows go where.
-pub struct Loading<'a> {
+pub struct Loading<'a, 'i> {
     /// Server and database.
     pub address: &'a Address,
     /// The server's version.
@@ -54,6 +56,8 @@ pub struct Loading<'a> {
     pub quiet_triggers: bool,
     /// Sessions.
     pub jobs: usize,
+    /// What whoever has no table left makes meanwhile, and with what.
+    pub meanwhile: Option<(&'a Indexes<'i>, PgRestore<'a>)>,
 }
 
 /// What was written.
@@ -76,7 +80,7 @@ struct Shared<'a> {
     watch: Watch,
 }
 
-impl Loading<'_> {
+impl Loading<'_, '_> {
     /// Writes all rows. The first failure ends all sessions; what was loaded until then is told in any case.
     pub fn load(&self, stored: &dyn StoredDump, watch: &Watch) -> (Result<()>, Loaded) {
         let mut tables = self.tables.clone();
@@ -90,6 +94,9 @@ impl Loading<'_> {
             failure: Mutex::new(None),
             watch: Watch { stop: watch.stop.child(), monitor: watch.monitor.clone() },
         };
+        if let Some((indexes, _)) = &self.meanwhile {
+            indexes.begin(jobs);
+        }
         thread::scope(|scope| {
             for _ in 0..jobs {
                 scope.spawn(|| {
@@ -109,7 +116,7 @@ impl Loading<'_> {
         let mut connection = None;
         loop {
             let table = shared.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(table) = table else { return Ok(()) };
+            let Some(table) = table else { break };
             let name = format!("table {}.{}", table.schema, table.name);
             if connection.is_none() {
                 connection = Some(self.connect(&shared.watch).map_err(|error| error.object(&name))?);
@@ -122,7 +129,25 @@ impl Loading<'_> {
             loaded.tables += 1;
             loaded.rows += rows;
             loaded.bytes += bytes;
+            drop(loaded);
+            if let Some((indexes, _)) = &self.meanwhile {
+                indexes.full(table);
+            }
         }
+        drop(connection);
+        self.make_indexes(shared)
+    }
+
+    /// Makes indexes of tables that are full, as long as somebody else is still at work.
+    fn make_indexes(&self, shared: &Shared<'_>) -> Result<()> {
+        let Some((indexes, program)) = &self.meanwhile else { return Ok(()) };
+        let program = PgRestore { watch: &shared.watch, ..*program };
+        while let Some(task) = indexes.next() {
+            shared.watch.monitor.event(Event::Current(&task.label));
+            program.fed(Some("post-data"), From::Contents(&task.archive), false)?;
+            indexes.made(&task);
+        }
+        Ok(())
     }
 
     fn connect(&self, watch: &Watch) -> Result<Connection> {

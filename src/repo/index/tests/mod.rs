@@ -217,6 +217,35 @@ fn blobs_of_a_damaged_block_are_stored_again_and_the_good_copy_wins() {
 }
 
 #[test]
+fn a_snapshot_is_sound_until_damage_is_found_that_it_did_not_know() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    world.save(&mut contents(&[(pack_id(1), directory(&[id(1), id(2)], 5))]));
+    let (index, _) = world.open(Some(folder.path()));
+    let snapshots = [1, 2, 3].map(|number| SessionId([number; 16]));
+    let sound = |index: &Index| index.sound_snapshots().unwrap().into_iter().collect::<Vec<_>>();
+    // Nothing is damaged: nobody asks, and nothing is written down.
+    index.note_sound(snapshots[0], index.findings().unwrap()).unwrap();
+    assert_eq!(sound(&index), []);
+    index.mark_damaged(&pack_id(1), 32).unwrap();
+    let findings = index.findings().unwrap();
+    index.note_sound(snapshots[1], findings).unwrap();
+    // The same block again is no news.
+    index.mark_damaged(&pack_id(1), 32).unwrap();
+    drop(index);
+    let (index, _) = world.open(Some(folder.path()));
+    assert_eq!(sound(&index), [snapshots[1]]);
+    // A run during which more is found may have counted on it.
+    world.save(&mut contents(&[(pack_id(2), directory(&[id(3)], 6))]));
+    index.refresh(&world.store, &world.keyring).unwrap();
+    index.mark_damaged(&pack_id(2), 32).unwrap();
+    index.note_sound(snapshots[2], findings).unwrap();
+    assert_eq!(sound(&index), []);
+    index.note_sound(snapshots[2], index.findings().unwrap()).unwrap();
+    assert_eq!(sound(&index), [snapshots[2]]);
+}
+
+#[test]
 fn whole_copies_come_before_deltas_and_short_chains_before_long() {
     let world = World::new();
     let on = |depth: u32| {

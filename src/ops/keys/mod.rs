@@ -1,51 +1,41 @@
-//! Key slots: listed, added, removed, exchanged.
+//! Key slots: listed, added, removed, exchanged; and new keys behind them.
 //!
 //! A slot is one way to the root key. A new one is stored twice, read back and opened once before anything that it
-//! replaces is removed, so a crash or a bad disk at any moment leaves a slot that opens. Removing a slot takes away
-//! the way, not what somebody who went it has seen: that needs a new key epoch.
+//! replaces is removed, so a crash or a bad disk at any moment leaves a slot that opens. Only a recipient's cannot be
+//! opened here. Removing a slot takes away the way, not what somebody who went it has seen: it opens a new epoch, so
+//! that what is stored later is under other keys, and says that whoever kept the root key finds these too.
+
+mod list;
+mod reseal;
+mod rotate;
+mod sheet;
+mod status;
+
+pub use list::{Copies, Proven, ProvenBy, SlotInfo, SlotKind, list};
+pub use reseal::{ResealOptions, Resealed, reseal};
+pub use rotate::{RootExchanged, Rotated, exchange_root, rotate};
+pub use sheet::{Recovery, Sheet, recovery_sheet, remove_recovery};
+pub use status::{EpochInfo, status};
 
 use super::record::Record;
 use super::{Context, Error, Result};
 use crate::base::{Kind, Problem, SlotId};
-use crate::crypto::slots::{GuardKind, Unlock};
+use crate::crypto::RootKey;
+use crate::crypto::slots::{GuardKind, Recipient, Unlock};
 use crate::format::keys::MAX_LABEL_BYTES;
 use crate::format::run::Outcome as Ended;
-use crate::repo;
 use crate::repo::slots::{self, StoredSlot};
+use crate::repo::{self, Repository, epochs, roots};
 use crate::store::Key;
+use list::{day, versions};
 use std::collections::BTreeSet;
 
-pub use crate::format::keys::GuardKind as SlotKind;
-pub use crate::repo::slots::Copies;
-
+/// What everybody should know who exchanges a secret.
+const NOTE: &str = "whoever knew the old secret and kept a copy of the repository can still open that copy, and knows \
+                    the keys that new data is sealed under until `key rotate --root`";
 /// What everybody should know who removes a slot.
-const NOTE: &str = "whoever knew the removed secret and kept a copy of the repository can still open that copy, and \
-                    knows the keys that new data is sealed under until there is a new key epoch";
-
-/// A slot, as far as it can be told without its secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlotInfo {
-    /// Its name.
-    pub id: SlotId,
-    /// What guards it.
-    pub kind: SlotKind,
-    /// What people call it.
-    pub label: String,
-    /// When it was made, nanoseconds since 1970.
-    pub created_ns: i64,
-    /// When it was last shown to open, nanoseconds since 1970; 0 for never.
-    pub proven_ns: i64,
-    /// Whether the repository was opened with it now.
-    pub current: bool,
-    /// Memory that argon2id takes for it, in KiB; for passphrases.
-    pub memory_kib: Option<u32>,
-    /// Passes of argon2id over that memory.
-    pub passes: Option<u32>,
-    /// Lanes of argon2id.
-    pub lanes: Option<u32>,
-    /// How its two copies stand to each other.
-    pub copies: Copies,
-}
+const REMOVED_NOTE: &str = "whoever knew the removed secret may have kept what it opens: all that is stored so far, and \
+                            the root key, which opens the new epoch too until `key rotate --root`";
 
 /// Copies were mended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +58,8 @@ pub struct Added {
 pub struct Removed {
     /// Its name.
     pub id: SlotId,
+    /// The number of the epoch that was opened.
+    pub epoch: u64,
     /// What this does not protect from, and what would.
     pub note: String,
 }
@@ -81,19 +73,6 @@ pub struct Replaced {
     pub new: SlotId,
     /// What this does not protect from, and what would.
     pub note: String,
-}
-
-/// All slots that lead to the root key in use, the oldest first. One whose copies differ is there twice.
-pub fn list(context: &Context) -> Result<Vec<SlotInfo>> {
-    let current = context.repository.slot();
-    Ok(versions(context)?.into_iter().map(|stored| describe(stored, current)).collect())
-}
-
-fn versions(context: &Context) -> Result<Vec<StoredSlot>> {
-    let root = context.repository.keyring().root().key_id();
-    let mut stored = slots::list(&**context.repository.store())?;
-    stored.retain(|stored| stored.root == root);
-    Ok(stored)
 }
 
 /// Each slot once.
@@ -126,22 +105,6 @@ pub fn repair(context: &Context, secret: &Unlock) -> Result<Repaired> {
     }
 }
 
-fn describe(stored: StoredSlot, current: SlotId) -> SlotInfo {
-    let slot = stored.slot;
-    SlotInfo {
-        id: slot.id,
-        kind: slot.guard.kind,
-        label: slot.label,
-        created_ns: slot.created_ns,
-        proven_ns: slot.proven_ns,
-        current: slot.id == current,
-        memory_kib: slot.guard.memory_kib,
-        passes: slot.guard.passes,
-        lanes: slot.guard.lanes,
-        copies: stored.copies,
-    }
-}
-
 /// The slot whose id begins with `prefix`.
 pub fn find_slot(context: &Context, prefix: &str) -> Result<SlotId> {
     let prefix = prefix.to_ascii_lowercase();
@@ -159,7 +122,23 @@ pub fn add(context: &Context, unlock: &Unlock, kind: GuardKind, label: &str) -> 
     recorded(context, "key add", || Ok(Added { id: store_slot(context, unlock, kind, label)? }))
 }
 
-/// Removes a slot: never the last one, and the one in use only when `force` is set.
+/// Adds a slot for a recipient, whose private half is not here: whether it opens shows when he tries.
+pub fn add_recipient(context: &Context, recipient: &Recipient, label: &str) -> Result<Added> {
+    recorded(context, "key add", || {
+        let known = usable(context)?.into_iter().find(|stored| stored.slot.public == recipient.public);
+        if let Some(stored) = known {
+            let id = stored.slot.id.short();
+            return Err(Error::Refused(format!("this recipient has a key slot already: {id}")));
+        }
+        let id = while_no_exchange(context, label, |repository, root| {
+            slots::add_recipient(&**repository.store(), repository.id(), root, recipient, label, repository.clock())
+        })?;
+        Ok(Added { id })
+    })
+}
+
+/// Removes a slot, and opens a new epoch: never the last slot, never the last that is known to open, and the one in use
+/// only when `force` is set.
 pub fn remove(context: &Context, id: SlotId, force: bool) -> Result<Removed> {
     recorded(context, "key remove", || {
         context.repository.check_writable()?;
@@ -177,9 +156,35 @@ pub fn remove(context: &Context, id: SlotId, force: bool) -> Result<Removed> {
                  that it works, or use --force"
             )));
         }
+        refuse_unproven(context, id)?;
+        // The epoch first: after a crash in between there is one epoch more, and the slot can be removed again.
+        let epoch = epochs::rotate(&context.repository)?;
         slots::remove(&**context.repository.store(), id)?;
-        Ok(Removed { id, note: NOTE.to_owned() })
+        roots::refuse_while_exchanged(&context.repository)?;
+        Ok(Removed { id, epoch: epoch.number, note: REMOVED_NOTE.to_owned() })
     })
+}
+
+/// Removes a slot that nobody can have opened yet.
+fn remove_unproven(context: &Context, id: SlotId) -> Result<()> {
+    Ok(slots::remove(&**context.repository.store(), id)?)
+}
+
+/// Somebody must be known to be able to open what is left.
+fn refuse_unproven(context: &Context, going: SlotId) -> Result<()> {
+    let slots = list(context)?;
+    let (gone, left): (Vec<_>, Vec<_>) = slots.iter().partition(|slot| slot.id == going);
+    if left.iter().any(|slot| slot.proven.is_some()) {
+        return Ok(());
+    }
+    let made = left.iter().map(|slot| slot.created_ns).max().map(day).unwrap_or_default();
+    let label = gone.first().map_or("", |slot| slot.label.as_str());
+    Err(Error::Refused(format!(
+        "{} ({label}) is the last key that is known to open the repository: of the others, made on {made} or before, no \
+         record of a run says that it opened. Prove one of them first: `keepstone --identity-file FILE verify` leaves a \
+         record, `snapshots` does not",
+        going.short(),
+    )))
 }
 
 /// Puts a slot that `new` opens in the place of `slot`, by default the one in use, under the same label.
@@ -220,10 +225,22 @@ fn find(slots: &[StoredSlot], id: SlotId) -> Result<&StoredSlot> {
 fn replace(context: &Context, old: &StoredSlot, new: &Unlock, kind: GuardKind) -> Result<Replaced> {
     let id = store_slot(context, new, kind, &old.slot.label)?;
     slots::remove(&**context.repository.store(), old.slot.id)?;
+    roots::refuse_while_exchanged(&context.repository)?;
     Ok(Replaced { old: old.slot.id, new: id, note: NOTE.to_owned() })
 }
 
 fn store_slot(context: &Context, unlock: &Unlock, kind: GuardKind, label: &str) -> Result<SlotId> {
+    while_no_exchange(context, label, |repository, root| {
+        slots::add(&**repository.store(), repository.id(), root, unlock, kind, label, repository.clock())
+    })
+}
+
+/// A slot that is added while somebody exchanges the root key might not get the new one: looks before, and again after.
+fn while_no_exchange(
+    context: &Context,
+    label: &str,
+    add: impl FnOnce(&Repository, &RootKey) -> repo::Result<SlotId>,
+) -> Result<SlotId> {
     let repository = &context.repository;
     repository.check_writable()?;
     if label.len() > MAX_LABEL_BYTES {
@@ -232,8 +249,10 @@ fn store_slot(context: &Context, unlock: &Unlock, kind: GuardKind, label: &str) 
             label.len()
         )));
     }
-    let root = repository.keyring().root();
-    Ok(slots::add(&**repository.store(), repository.id(), root, unlock, kind, label, repository.clock())?)
+    roots::refuse_while_exchanged(repository)?;
+    let id = add(repository, repository.keyring().root())?;
+    roots::refuse_while_exchanged(repository)?;
+    Ok(id)
 }
 
 fn recorded<T>(context: &Context, operation: &str, act: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -1,7 +1,7 @@
 //! Each rule broken, one at a time: then the simulation must find out. What breaks a rule is a store that lies to the
 //! clients in just one way; the program itself is the same.
 
-use super::crowd::{Crowd, run_many};
+use super::crowd::{Crowd, is_long, run_many};
 use keepstone::format::envelope::{self, ObjectKind};
 use keepstone::store::{Area, Error, Key, Listed, Memory, ObjectStore, Put, Upload};
 use std::collections::BTreeSet;
@@ -112,7 +112,7 @@ impl ObjectStore for Liar {
             state.after_sessions = area == Area::Sessions;
             if self.lie == Lie::EverybodySeemsDead && area == Area::Sessions {
                 for listed in found.iter_mut().filter(|listed| !state.own.contains(&listed.name)) {
-                    listed.stored_at = listed.stored_at - Duration::from_secs(25 * 3600);
+                    listed.stored_at -= Duration::from_secs(25 * 3600);
                 }
             }
         }
@@ -183,6 +183,14 @@ fn is_found(lie: Lie) {
     println!("{lie:?}: seed {seed}: {}", what.lines().next().unwrap_or_default());
 }
 
+/// For what takes more schedules than a usual run has time for.
+#[track_caller]
+fn is_found_in_time(lie: Lie) {
+    if is_long() {
+        is_found(lie);
+    }
+}
+
 #[test]
 fn a_prune_that_does_not_look_for_sessions_is_found_out() {
     is_found(Lie::NobodyElseIsThere);
@@ -190,17 +198,17 @@ fn a_prune_that_does_not_look_for_sessions_is_found_out() {
 
 #[test]
 fn a_writer_that_relies_on_what_it_says_it_has_seen_condemned_is_found_out() {
-    is_found(Lie::RecordsAreNotHeeded);
+    is_found_in_time(Lie::RecordsAreNotHeeded);
 }
 
 #[test]
 fn a_fenced_writer_that_commits_all_the_same_is_found_out() {
-    is_found(Lie::TombstonesDoNotHold);
+    is_found_in_time(Lie::TombstonesDoNotHold);
 }
 
 #[test]
 fn two_records_of_one_number_are_found_out() {
-    is_found(Lie::NumbersDoNotCount);
+    is_found_in_time(Lie::NumbersDoNotCount);
 }
 
 #[test]
@@ -210,12 +218,12 @@ fn a_sweep_that_does_not_look_at_new_snapshots_is_found_out() {
 
 #[test]
 fn a_sweep_that_does_not_look_at_new_segments_is_found_out() {
-    is_found(Lie::NewSegmentsAreNotLookedAt);
+    is_found_in_time(Lie::NewSegmentsAreNotLookedAt);
 }
 
 #[test]
 fn fencing_the_living_costs_nobody_his_data() {
-    let found = crowd_with(Lie::EverybodySeemsDead, false, 200);
+    let found = crowd_with(Lie::EverybodySeemsDead, false, 20);
     let lost = found.iter().find(|(_, what)| what.lines().next().is_some_and(|first| !first.contains("was fenced")));
     assert!(lost.is_none(), "{:?}", lost.map(|(seed, what)| (seed, what.lines().take(30).collect::<Vec<_>>())));
 }

@@ -175,13 +175,13 @@ STRUCTURES = """
 Config: 1 repository bytes 32, 2 created_ns int, 3 chunker ChunkerConfig, 4 reader_features [text]?,
     5 writer_features [text]?, 6 store StoreConfig, 7 revision uint
 ChunkerConfig: 1 id uint32, 2 min_bytes uint32, 3 average_bytes uint32, 4 max_bytes uint32
-StoreConfig: 1 put_if_absent bool?, 2 list_after_write bool?
+StoreConfig: 1 put_if_absent bool?, 2 list_after_write bool?, 3 range_reads bool?, 4 skew_ms int?
 KeyWrap: 1 recipient bytes 16, 2 wrapped bytes?
 Slot: 1 id bytes 16, 2 created_ns int, 3 label text, 4 public bytes 32, 5 guard Guard, 6 psk_under_root bytes?,
-    7 grant StoredGrant?, 8 proven_ns int
+    7 grant StoredGrant?, 8 proven_ns int, 9 replaces bytes 16?
 Guard: 1 kind GuardKind, 2 salt bytes?, 3 memory_kib uint32?, 4 passes uint32?, 5 lanes uint32?, 6 sealed bytes?
 StoredGrant: 1 encapsulated bytes 32, 2 sealed bytes?
-Epoch: 1 id bytes 16, 2 number uint, 3 created_ns int, 4 classes [ClassEntry]?
+Epoch: 1 id bytes 16, 2 number uint, 3 created_ns int, 4 classes [ClassEntry]?, 5 replaces bytes 16?
 ClassEntry: 1 class_ uint32, 2 number uint32, 3 id bytes 16, 4 sealed bytes?
 Directory: 1 session bytes 16, 2 role Role, 3 keys [bytes 16]?, 4 blocks [Block]?, 5 frames [Frame]?,
     6 blobs [Blob]?, 7 wraps [KeyWrap]?, 8 written_ns int, 9 note bytes?
@@ -200,7 +200,9 @@ Snapshot: 1 id bytes 16, 2 time_ns int, 3 begun_ns int, 4 ended_ns int, 5 host t
     8 paths [bytes]?, 9 tags [text]?, 10 parent bytes 16?, 11 partial bool?, 12 problems [StoredProblem]?,
     13 problem_count uint, 14 totals Totals, 15 program text, 16 excludes [bytes]?, 17 streams [Stream]?,
     18 kinds [text]?, 19 original bytes 16?, 20 description text, 21 received_ns int, 22 dumps [Dump]?,
-    23 segments [bytes 32]?, 24 imported [ImportedDump]?, 25 validated bool?
+    23 segments [bytes 32]?, 24 imported [ImportedDump]?, 25 validated bool?,
+    26 copied [Copied]?
+Copied: 1 repository bytes 32, 2 snapshot bytes 16
 Dump: 1 path bytes, 2 kind text, 3 database text, 4 server text, 5 identity text, 6 tables uint, 7 rows uint,
     8 bytes uint, 9 taken_ns int
 ImportedDump: 1 path bytes?, 2 kind text, 3 tool text, 4 server text, 5 database text, 6 state text, 7 reason text,
@@ -220,7 +222,7 @@ Condemned: 1 number uint, 2 session bytes 16, 3 at_ns int, 4 packs [bytes 32]?, 
     6 snapshots [bytes 16]?, 7 kept_segments [bytes 32]?
 Run: 1 id bytes 16, 2 operation text, 3 begun_ns int, 4 ended_ns int, 5 host text, 6 program text, 7 outcome Outcome,
     8 session bytes 16?, 9 snapshots [bytes 16]?, 10 figures [Figure]?, 11 problems [StoredProblem]?,
-    12 previous bytes 32?
+    12 previous bytes 32?, 13 slot bytes 16?
 Figure: 1 name text, 2 value uint
 """
 
@@ -620,10 +622,10 @@ class Store:
             for name in self.list(f"packs/{two}", two + "[0-9a-f]{62}"):
                 yield bytes.fromhex(name)
 
-    def copies(self, name):
+    def copies(self, name, twice=True):
         """An object that lies there twice, and its copy if that differs."""
         first = None
-        for place in (name, name + ".copy"):
+        for place in (name, name + ".copy") if twice else (name,):
             try:
                 raw = self.read(place, MAX_CONFIG_BYTES)
             except Damage as error:
@@ -649,6 +651,7 @@ def pack_name(pack):
 
 
 ID16, ID32 = "[0-9a-f]{32}", "[0-9a-f]{64}"
+CONDEMNED = r"[0-9]{10}(\.done|\.spared)?"
 
 
 # --- Opening: from the passphrase to the keys (sections 5 to 7 and 15) ------------------------------------------------
@@ -665,9 +668,12 @@ class Repository:
         self._read_epochs()
 
     def _read_configs(self):
-        """What `config` and its copy say, the higher revision first. Nothing of it is proven yet."""
+        """What `config` and its copy say, the higher revision first. Nothing of it is proven yet. While the root key is
+        exchanged there is one of the next revision besides."""
         configs = []
-        for place, raw, error in self.store.copies("config"):
+        exchanges = self.store.list("", r"config\.[0-9]{10}")
+        copies = [copy for name in ("config", *exchanges) for copy in self.store.copies(name, twice=name == "config")]
+        for place, raw, error in copies:
             try:
                 if error:
                     raise error
@@ -818,7 +824,8 @@ def accept_grant(raw, slot, repository, private, grant_key):
     associated = raw[:24] + without_field(raw[28:], 7)
     sealed = slot.grant.sealed
     info = b"keepstone v1 grant" + repository
-    root = hpke_open(private, slot.grant.encapsulated, sealed, info, associated, grant_key, b"keepstone v1 grant psk")
+    psk_id = b"keepstone v1 grant psk" if grant_key else b""  # a recipient has no grant key: base mode
+    root = hpke_open(private, slot.grant.encapsulated, sealed, info, associated, grant_key, psk_id)
     require(len(root) == 32 and root_id(root) == raw[8:24], "the slot grants another root key")
     return root
 
@@ -893,16 +900,19 @@ class Blobs:
     def _condemned_packs(self):
         """Packs that prune is going to delete, with the number of the highest record that names them. They may still
         be there, so they are tried last."""
-        condemned = {}
-        for name in self.store.list("condemned", r"[0-9]{10}(\.done)?"):
+        condemned, spared = {}, set()
+        for name in self.store.list("condemned", CONDEMNED):
             try:
                 record = read_condemned(self, name)
             except Damage as error:
                 self.report.damage(f"condemned/{name}", error)
                 continue
+            if name.endswith(".spared"):
+                spared.update(record.packs)
+                continue
             for pack in record.packs:
                 condemned[pack] = max(record.number, condemned.get(pack, 0))
-        return condemned
+        return {pack: number for pack, number in condemned.items() if pack not in spared}
 
     def _learn_from_segments(self):
         heads = []
@@ -1502,7 +1512,7 @@ class Verify:
         for area, form, kinds, limit in self.OBJECTS:
             for name in self.store.list(area, form):
                 self.check(f"{area}/{name}", lambda: self.object(area, name, kinds, limit))
-        for name in self.store.list("condemned", r"[0-9]{10}(\.done)?"):
+        for name in self.store.list("condemned", CONDEMNED):
             self.check(f"condemned/{name}", lambda: read_condemned(self.blobs, name))
         for name in self.store.list("index", ID32):
             self.check(f"index/{name}", lambda: self.segment(name))

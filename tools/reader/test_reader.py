@@ -548,11 +548,10 @@ class Document(unittest.TestCase):
         self.assertEqual((node.name, node.inline, node.mode), (b"hello", b"world", 0o644))
         raw = bytes.fromhex(self.text.split("```text\nslot = ")[1].split("\n")[0])
         private = bytes([8]) * 32
-        grant_key = reader.derive("keepstone v1 identity grant key", private)
         wrap = bytes.fromhex(self.text.split("```text\nwrap = ")[1].split("\n")[0])
         session = ring.unwrap(reader.DATA_CLASS, reader.decode("KeyWrap", wrap))
         self.assertEqual(ring.keys[reader.DATA_CLASS, session], bytes([9]) * 32)
-        self.assertEqual(reader.accept_grant(raw, reader.decode_slot(raw), repository, private, grant_key), root)
+        self.assertEqual(reader.accept_grant(raw, reader.decode_slot(raw), repository, private, b""), root)
 
 
 def fingerprint(key):

@@ -332,7 +332,7 @@ impl<'c> Copying<'c> {
             in_flight_bytes: IN_FLIGHT_BYTES,
             repository_bytes: index.stored_bytes()?,
         };
-        let condemned_seen = session.condemned().last().copied().unwrap_or(0);
+        let condemned_seen = session.condemned_seen();
         let (repository, index) = (repository.clone(), index.clone());
         Ok(BlobWriter::begin(repository, index, session.id(), condemned_seen, &settings, None)?)
     }

@@ -119,10 +119,10 @@ fn count_rounds() {
     counting.count("verify --all", 90, |_| verify_with(&bare, verify::Depth::All));
     drop(bare);
     let trusted = counting.open(folder("b"));
-    counting.count("rebuild-index", 60, |_| assert!(rebuild_index(&trusted).unwrap().packs >= NIGHTS));
+    counting.count("rebuild-index", 90, |_| assert!(rebuild_index(&trusted).unwrap().packs >= NIGHTS));
     drop(trusted);
     let trusted = counting.open(folder("c"));
-    counting.count("prune, little to do", 400, |_| prune_all(&trusted).unwrap());
+    counting.count("prune, little to do", 420, |_| prune_all(&trusted).unwrap());
     for (what, rounds, at_most) in counting.table {
         assert!(rounds <= at_most, "{what} waits for {rounds} round trips; {at_most} are enough");
     }

@@ -14,6 +14,7 @@ const LANES: usize = 4;
 /// An edit moves that place only if it touches the lowest one or makes a lower one, and where the chunk begins matters
 /// only as far as it moves the ends of `places`. There are at least 64 bytes before them, and their number is a
 /// multiple of four.
+#[allow(clippy::needless_range_loop)] // Four arrays go side by side.
 pub fn find(gear: &[u64], data: &[u8], places: Range<usize>) -> Option<usize> {
     let gear: &[u64; 256] = gear.try_into().expect("the gear table has 256 entries");
     let count = places.len() / LANES;

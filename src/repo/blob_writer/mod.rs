@@ -39,9 +39,9 @@ pub use taken::TakenFrame;
 
 /// Raw bytes that a frame gathers …
 const FRAME_BYTES: usize = 1 << 20;
-/// … and when its blobs are small: of source files frames of 4 MiB take 3 % less than those of 2 MiB, and 5 % less than
-/// those of 1 MiB, in the same time; and whoever wants one of the blobs wants its neighbours.
-const SMALL_FRAME_BYTES: usize = 4 << 20;
+/// … and when its blobs are small: source files take 3 % less than in frames of 2 MiB and 5 % less than in
+/// those of 1 MiB, in the same time, and whoever wants one of the blobs wants its neighbours.
+const SMALL_FRAME_BYTES: usize = 3 << 20;
 /// What a small blob has at most, on average over its frame.
 const SMALL_BLOB_BYTES: usize = 64 << 10;
 /// Raw bytes that are sealed together: enough for several messages side by side.

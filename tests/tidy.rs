@@ -85,8 +85,18 @@ const DOORS: &[(&str, &[&str])] = &[
 const ANYWHERE: &[&str] = &[""];
 
 /// Where local files are opened, locked, measured or described. Of the vault only what is a cache or a spool.
-const LOCAL_FILES: &[&str] =
-    &["base", "cli", "repo/base_cache", "repo/index", "repo/pack_writer", "repo/spool", "source", "store", "target"];
+const LOCAL_FILES: &[&str] = &[
+    "base",
+    "cli",
+    "repo/base_cache",
+    "repo/index",
+    "repo/pack_cache",
+    "repo/pack_writer",
+    "repo/spool",
+    "source",
+    "store",
+    "target",
+];
 
 /// Words of code that only some paths below `src/` may say, and what the others do instead.
 const RESERVED: &[(&[&str], &[&str], &str)] = &[

@@ -113,7 +113,8 @@ impl App {
             let (id, slot, place) = (repository.id().short(), repository.slot().short(), repository.store().location());
             self.look.note(&format!("repository {id} in {place}, opened with key {slot}, {cache}"));
         }
-        let (context, _) = Context::open(repository, cache_dir, self.look.clone(), self.stop.clone())?;
+        let (look, stop) = (self.look.clone(), self.stop.clone());
+        let (context, _) = Context::open_keeping(repository, cache_dir, self.global.cache_size, look, stop)?;
         Ok(context)
     }
 

@@ -34,13 +34,18 @@ mod whole;
 use crate::base::{Event, Kind, Monitor, Problem, Stop};
 use crate::format::session::SessionKind;
 use crate::format::snapshot::Snapshot;
+use crate::repo::ahead::is_remote;
 use crate::repo::index::{Index, Opened, missing_segment};
+use crate::repo::pack_cache::PackCache;
 use crate::repo::{self, Repository, Session};
 use crate::source;
 use crate::target;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// What is kept at hand of a remote repository, unless said otherwise.
+pub const CACHE_BYTES: u64 = 1 << 30;
 
 /// What every verb works with: an unlocked repository, its index, and who looks on.
 pub struct Context {
@@ -65,15 +70,50 @@ impl Context {
         monitor: Arc<dyn Monitor>,
         stop: Stop,
     ) -> Result<(Context, Opened), Error> {
+        Context::open_keeping(repository, cache_dir, CACHE_BYTES, monitor, stop)
+    }
+
+    /// The same; of a remote repository, trees and lists of up to `cache_bytes` are kept at hand in `cache_dir`.
+    pub fn open_keeping(
+        mut repository: Repository,
+        cache_dir: Option<PathBuf>,
+        cache_bytes: u64,
+        monitor: Arc<dyn Monitor>,
+        stop: Stop,
+    ) -> Result<(Context, Opened), Error> {
         if let Some(folder) = &cache_dir {
             repo::remembered::check_config(&repository, folder)?;
+        }
+        if is_remote(&**repository.store()) {
+            let look = monitor.clone();
+            let tell = move |note: &str| look.event(Event::Note(note));
+            repository.keep_at_hand(match cache_dir.as_ref().filter(|_| cache_bytes > 0) {
+                Some(folder) => PackCache::in_folder(folder, cache_bytes, tell),
+                None => PackCache::in_memory(),
+            });
         }
         if let Some(note) = repo::remembered::check_root(&repository, cache_dir.as_deref())? {
             monitor.event(Event::Note(&note));
         }
         let repository = Arc::new(repository);
         let (index, opened) = Index::open(&**repository.store(), repository.keyring(), cache_dir.as_deref())?;
-        Ok((Context { repository, index: Arc::new(index), cache_dir, monitor, stop }, opened))
+        let context = Context { repository, index: Arc::new(index), cache_dir, monitor, stop };
+        context.forget_packs(&opened);
+        Ok((context, opened))
+    }
+
+    /// What is kept at hand of packs that are gone goes too.
+    fn forget_packs(&self, opened: &Opened) {
+        let Some(at_hand) = self.repository.at_hand().filter(|_| opened.packs_dropped > 0) else { return };
+        // One that cannot be looked up stays: it may go another time.
+        at_hand.retain(&|pack| !matches!(self.index.pack_bytes(pack), Ok(None)));
+    }
+
+    /// Compares the index with the store once more.
+    fn refresh(&self) -> Result<Opened, Error> {
+        let opened = self.index.refresh(&**self.repository.store(), self.repository.keyring())?;
+        self.forget_packs(&opened);
+        Ok(opened)
     }
 
     /// Begins a session of somebody who reads, and brings the index up to date after its mark. A repository that
@@ -90,7 +130,7 @@ impl Context {
             }
             Err(error) => return Err(error.into()),
         };
-        let opened = self.index.refresh(&**self.repository.store(), self.repository.keyring())?;
+        let opened = self.refresh()?;
         opened.damaged.iter().for_each(|problem| self.monitor.event(Event::Problem(problem)));
         Ok((session, opened))
     }

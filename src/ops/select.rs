@@ -16,7 +16,7 @@ use crate::base::{Problem, SnapshotId};
 use crate::format::run::Outcome as RunOutcome;
 use crate::format::snapshot::Snapshot;
 use crate::repo::snapshots::Found;
-use crate::repo::{runs, snapshots};
+use crate::repo::{Readable, runs, snapshots};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -176,14 +176,22 @@ pub struct Listing {
 
 /// All snapshots that the filter lets through, oldest first.
 pub fn list(context: &Context, filter: &Filter) -> Result<Listing> {
-    let (mut snapshots, damaged) = snapshots::list(&context.repository)?;
+    Ok(pick(context, filter, snapshots::list(&context.repository)?))
+}
+
+/// All snapshots, read from the store alone.
+pub fn list_stored(context: &Context) -> Result<Listing> {
+    Ok(pick(context, &Filter::default(), snapshots::list_stored(&context.repository)?))
+}
+
+fn pick(context: &Context, filter: &Filter, (mut snapshots, damaged): Readable<Snapshot, SnapshotId>) -> Listing {
     let now_ns = context.repository.now_ns();
     snapshots.retain(|snapshot| filter.lets_through(snapshot, now_ns));
     let damaged = damaged
         .into_iter()
         .map(|(id, error)| Problem::new(format!("snapshot {}", id.short()), &error, error.kind()))
         .collect();
-    Ok(Listing { snapshots, damaged })
+    Listing { snapshots, damaged }
 }
 
 /// The snapshots that are named, each once and oldest first; all that the filter lets through when none is.

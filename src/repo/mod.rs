@@ -3,6 +3,7 @@
 //! `Repository` is a plain type that hands out its parts; a `SealedRepository` is one whose keys are not known yet.
 //! Nothing in here knows a file system tree or a database.
 
+pub mod ahead;
 pub mod base_cache;
 pub mod blob_reader;
 pub mod blob_writer;
@@ -11,6 +12,7 @@ pub mod epochs;
 pub mod error;
 pub mod index;
 pub mod keyring;
+pub mod pack_cache;
 pub mod pack_reader;
 pub mod pack_writer;
 pub mod remembered;
@@ -33,7 +35,9 @@ use crate::format::cbor::Unknown;
 use crate::format::config::{self, ChunkerConfig, Config, StoreConfig, StoredConfig};
 use crate::format::keys::{Epoch, MAX_EPOCH_BYTES, MAX_SLOT_BYTES};
 use crate::store::{Area, Key, ObjectStore, Put, probe};
+use ahead::{Ahead, Answers};
 use copies::{Mended, Verdict};
+use pack_cache::PackCache;
 use slots::StoredSlot;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,6 +51,8 @@ pub type Readable<T, N> = (Vec<T>, Vec<(N, Error)>);
 
 /// What the second copy of an object is called.
 const COPY: &str = ".copy";
+/// Key slots and epochs that are asked for together; what there is beyond is read one by one.
+const KEY_OBJECTS: usize = 256;
 
 /// A repository whose keys are not known yet.
 pub struct SealedRepository {
@@ -54,6 +60,8 @@ pub struct SealedRepository {
     /// The first of which is used, and its copy where the two differ. Which is right shows when one is unlocked.
     config: StoredConfig,
     copy: Option<StoredConfig>,
+    /// Key slots and epochs, which come next.
+    ahead: Answers,
 }
 
 /// An unlocked repository.
@@ -65,6 +73,8 @@ pub struct Repository {
     machine: Machine,
     slot: SlotId,
     vouched: bool,
+    /// What is kept at hand of a remote store.
+    metadata: Option<Arc<PackCache>>,
 }
 
 fn config_key() -> Key {
@@ -126,11 +136,15 @@ impl SealedRepository {
     pub fn open(store: Arc<dyn ObjectStore>) -> Result<SealedRepository> {
         let limit = config::MAX_BYTES as u64;
         let decode = |bytes: &[u8]| config::decode(bytes).map_err(Error::object("config"));
-        let mut configs =
-            read_versions(&*store, &config_key(), limit, &decode).map_err(|error| match error.kind() {
-                crate::base::Kind::NotFound => Error::NoRepository(store.location()),
-                _ => error,
-            })?;
+        let ahead = Ahead::new(&*store);
+        ahead.ask(&[(config_key(), limit), (copy_of(&config_key()), limit)], &[Area::Keys, Area::Epochs]);
+        let mut configs = read_versions(&ahead, &config_key(), limit, &decode).map_err(|error| match error.kind() {
+            crate::base::Kind::NotFound => Error::NoRepository(store.location()),
+            _ => error,
+        })?;
+        let keys = [(Area::Keys, MAX_SLOT_BYTES as u64), (Area::Epochs, MAX_EPOCH_BYTES as u64)];
+        ahead.ask_for_all(&keys, KEY_OBJECTS);
+        let ahead = ahead.into_answers();
         // Who replaces it may have been stopped between the two.
         configs.sort_by_key(|stored| std::cmp::Reverse(stored.config.revision));
         let unknown = |stored: &StoredConfig| {
@@ -142,7 +156,7 @@ impl SealedRepository {
         match configs.next() {
             Some(config) => {
                 store.introduce(config.config.repository, config.config.store.put_if_absent);
-                Ok(SealedRepository { store, config, copy: configs.next() })
+                Ok(SealedRepository { store, config, copy: configs.next(), ahead })
             }
             None => Err(Error::Feature { location: store.location(), feature: feature.unwrap_or_default() }),
         }
@@ -180,9 +194,11 @@ impl SealedRepository {
     }
 
     fn try_unlock(mut self, unlock: &Unlock, clock: Clock) -> Result<Repository> {
-        let slots = slots::list(&*self.store)?;
+        let ahead = Ahead::with(&*self.store, std::mem::take(&mut self.ahead));
+        let slots = slots::list(&ahead)?;
+        let ahead = ahead.into_answers();
         let first = match self.open_slot(&self.config, &slots, unlock) {
-            Ok(opened) => return self.unlocked(opened, clock),
+            Ok(opened) => return self.unlocked(opened, ahead, clock),
             Err(error) => error,
         };
         let recorded = match first {
@@ -191,16 +207,30 @@ impl SealedRepository {
         };
         for config in self.copy.take().into_iter().chain(recorded) {
             if let Ok(opened) = self.open_slot(&config, &slots, unlock) {
-                return SealedRepository { config, ..self }.unlocked(opened, clock);
+                return SealedRepository { config, ..self }.unlocked(opened, ahead, clock);
             }
         }
         Err(first)
     }
 
-    fn unlocked(self, (root, slot, vouched): (RootKey, SlotId, bool), clock: Clock) -> Result<Repository> {
+    fn unlocked(
+        self,
+        (root, slot, vouched): (RootKey, SlotId, bool),
+        ahead: Answers,
+        clock: Clock,
+    ) -> Result<Repository> {
         let config = self.config.config;
-        let keyring = roots::open_keyring(&self.store, config.repository, root)?;
-        Ok(Repository { store: self.store, config, keyring, clock, machine: Machine::this(), slot, vouched })
+        let keyring = roots::open_keyring(&self.store, ahead, config.repository, root)?;
+        Ok(Repository {
+            store: self.store,
+            config,
+            keyring,
+            clock,
+            machine: Machine::this(),
+            slot,
+            vouched,
+            metadata: None,
+        })
     }
 
     /// The root key from the first slot that `unlock` opens, which has to prove the config too; the slot, and whether
@@ -364,6 +394,16 @@ impl Repository {
         self.vouched
     }
 
+    /// Keeps trees, content lists and small objects at hand: only worth it for a remote store.
+    pub fn keep_at_hand(&mut self, cache: PackCache) {
+        self.metadata = Some(Arc::new(cache));
+    }
+
+    /// What is kept at hand; none for a store that needs no such thing.
+    pub fn at_hand(&self) -> Option<&Arc<PackCache>> {
+        self.metadata.as_ref()
+    }
+
     /// The chunker, with its keyed gear table.
     pub fn chunker(&self) -> Result<Chunker> {
         Ok(Chunker::new(self.sizes()?, self.keyring.gear_seed()))
@@ -421,7 +461,7 @@ fn found(
         other => other?,
     }
     let keyring = Arc::new(Keyring::new(id, root, &[epoch])?.with_store(store.clone()));
-    Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot, vouched: true })
+    Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot, vouched: true, metadata: None })
 }
 
 fn new_config(repository: RepositoryId, created_ns: i64, sizes: Sizes, store: StoreConfig) -> Config {

@@ -108,6 +108,11 @@ pub fn learn_key(repository: &Repository, place: &Place) -> Result<()> {
 pub fn read_block(repository: &Repository, place: &Place) -> Result<Vec<u8>> {
     learn_key(repository, place)?;
     let block = repository.store().get_range(&pack_key(place.pack), place.block_offset, place.block_length as usize)?;
+    open_block_of(repository, place, block)
+}
+
+/// Opens the block that `place` lies in.
+pub fn open_block_of(repository: &Repository, place: &Place, block: Vec<u8>) -> Result<Vec<u8>> {
     let name = block_name(place.pack, place.block_offset);
     open_block(repository.keyring(), block_kind(role_of(place.kind)), place.key, block, &name)
 }

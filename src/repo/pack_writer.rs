@@ -1,6 +1,7 @@
 //! Packs in the making: sealed blocks go in, an object with its directory comes out.
 
 use super::error::{Error, Result};
+use super::pack_cache::{Keeping, PackCache};
 use super::pack_reader::{block_kind, open_block};
 use super::{Keyring, Repository};
 use crate::base::{BlobId, KeyId, Mark, PackId, SessionId, random};
@@ -12,6 +13,7 @@ use crate::format::pack::{Blob, BlobKind, Block, Chain, Directory, Encoding, Fra
 use crate::format::segment::PackRow;
 use crate::store::{Area, Key, Upload};
 use std::io::Write;
+use std::sync::Arc;
 
 /// What a pack grows to in a small repository. Larger ones get larger packs, since requests cost money.
 pub const TARGET_BYTES: u64 = 32 << 20;
@@ -102,11 +104,13 @@ impl SealedBlock {
 
 /// A pack in the making.
 pub struct PackWriter {
+    at_hand: Option<Arc<PackCache>>,
     upload: Box<dyn Upload>,
     hasher: PackHasher,
     offset: u64,
     target_bytes: u64,
     directory: Directory,
+    keeping: Option<Keeping>,
 }
 
 /// A pack whose bytes are all written, not stored yet.
@@ -116,6 +120,7 @@ pub struct FilledPack {
     pub row: PackRow,
     /// Its directory.
     pub directory: Directory,
+    kept: Option<(Arc<PackCache>, Keeping)>,
 }
 
 impl PackWriter {
@@ -134,7 +139,10 @@ impl PackWriter {
             unknown: Unknown::none(),
         };
         let upload = repository.store().begin()?;
-        let mut pack = PackWriter { upload, hasher: PackHasher::new(), offset: 0, target_bytes, directory };
+        let at_hand = repository.at_hand().filter(|_| role == Role::Metadata).cloned();
+        let keeping = at_hand.as_ref().and_then(|cache| cache.begin_pack());
+        let hasher = PackHasher::new();
+        let mut pack = PackWriter { at_hand, upload, hasher, offset: 0, target_bytes, directory, keeping };
         pack.write(&random::bytes::<LEAD_BYTES>())?;
         Ok(pack)
     }
@@ -144,6 +152,9 @@ impl PackWriter {
             .write_all(bytes)
             .map_err(|error| crate::store::Error::new(crate::base::Kind::of_io(&error), "write", "a pack", error))?;
         self.hasher.update(bytes);
+        if let Some(keeping) = &mut self.keeping {
+            keeping.write(bytes);
+        }
         self.offset += bytes.len() as u64;
         Ok(())
     }
@@ -210,7 +221,8 @@ impl PackWriter {
             role: self.directory.role,
             written_ns: self.directory.written_ns,
         };
-        Ok(FilledPack { upload: self.upload, row, directory: self.directory })
+        let kept = self.at_hand.zip(self.keeping);
+        Ok(FilledPack { upload: self.upload, row, directory: self.directory, kept })
     }
 }
 
@@ -218,6 +230,9 @@ impl FilledPack {
     /// Stores it. From here on it is there, even if the machine goes down.
     pub fn store(self) -> Result<(PackRow, Directory)> {
         self.upload.finish(&Key::new(Area::Packs, self.row.id))?;
+        if let Some((cache, keeping)) = self.kept {
+            cache.finish_pack(keeping, self.row.id);
+        }
         Ok((self.row, self.directory))
     }
 }

@@ -18,6 +18,7 @@
 //! ([`refuse_while_exchanged`]), and the exchange looks for what was added after its record was put. So of two, one
 //! sees the other.
 
+use super::ahead::{Ahead, Answers};
 use super::error::{Error, Result};
 use super::slots::{self, StoredSlot};
 use super::{Keyring, Repository, config_key, copy_of, epochs, keyring};
@@ -446,10 +447,11 @@ pub(super) fn recorded_configs(store: &dyn ObjectStore) -> Result<Vec<StoredConf
 /// The keys of a repository. Fails with [`Error::RootExchanged`] if that happened while it was opened.
 pub(super) fn open_keyring(
     store: &Arc<dyn ObjectStore>,
+    ahead: Answers,
     repository: RepositoryId,
     root: RootKey,
 ) -> Result<Arc<Keyring>> {
-    let loaded = epochs::load(&**store, repository, &root)?;
+    let loaded = epochs::load(&Ahead::with(&**store, ahead), repository, &root)?;
     if loaded.foreign {
         refuse_other_root(&**store, &root)?;
     }

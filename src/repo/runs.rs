@@ -1,5 +1,6 @@
 //! Run records: each operation leaves one behind.
 
+use super::ahead::each_kept;
 use super::error::{Error, Result};
 use super::{Readable, Repository};
 use crate::base::{Kind, RunId};
@@ -51,18 +52,41 @@ fn load(repository: &Repository, id: RunId) -> Result<Run> {
 
 /// All run records in order of their beginning, and those that could not be read.
 pub fn list(repository: &Repository) -> Result<Readable<Run, RunId>> {
-    let mut ids = Vec::new();
-    repository.store().list(Area::Runs, &mut |listed| ids.extend(listed.name.parse::<RunId>().ok()))?;
+    let mut keys = Vec::new();
+    let is_run = |name: &str| name.parse::<RunId>().is_ok();
+    repository.store().list(Area::Runs, &mut |listed| {
+        keys.extend(is_run(&listed.name).then(|| Key::new(Area::Runs, &listed.name)));
+    })?;
     let mut runs = Vec::new();
     let mut damaged = Vec::new();
-    for id in ids {
-        match load(repository, id) {
-            Ok(run) => runs.push(run),
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) if error.kind() == Kind::Damaged => damaged.push((id, error)),
-            Err(error) => return Err(error),
-        }
-    }
+    let limit_bytes = ObjectKind::Run.max_bytes() as u64;
+    let open = |key: &Key, object| open(repository, key, object);
+    each_kept(
+        (repository, repository.at_hand().map(|cache| &**cache)),
+        Area::Runs,
+        &keys,
+        limit_bytes,
+        open,
+        |key, run| {
+            match run {
+                Ok(run) => runs.push(run),
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) if error.kind() == Kind::Damaged => {
+                    damaged.extend(key.name().parse().ok().map(|id| (id, error)))
+                }
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        },
+    )?;
     runs.sort_by_key(|run| (run.begun_ns, run.id));
     Ok((runs, damaged))
+}
+
+fn open(repository: &Repository, key: &Key, object: Vec<u8>) -> Result<Run> {
+    let run: Run = repository.keyring().load(ObjectKind::Run, object, key)?;
+    match run.id.to_string() == key.name() {
+        true => Ok(run),
+        false => Err(Error::damaged(key, "it is the record of another run")),
+    }
 }

@@ -33,6 +33,9 @@ pub trait PutBlob {
 pub trait GetBlob {
     /// Reads a blob of `kind`.
     fn get(&mut self, id: &BlobId, kind: BlobKind) -> Result<BlobBytes>;
+
+    /// Hears which trees and lists may be asked for soon, most of them in this order.
+    fn expect(&mut self, _: &mut dyn Iterator<Item = BlobId>) {}
 }
 
 /// A directory in the making.
@@ -274,6 +277,7 @@ impl Nodes {
         if beneath.is_some_and(|level| piece.level + 1 != level) {
             return Err(Error::damaged(object(), "it has another level than the piece above says"));
         }
+        blobs.expect(&mut named(&piece));
         if piece.level == 0 {
             self.nodes = piece.nodes.into_iter();
             self.users = piece.users;
@@ -309,6 +313,12 @@ impl Nodes {
     pub fn tree(&self) -> BlobId {
         self.tree
     }
+}
+
+/// The trees and lists that a piece of a tree names.
+pub fn named(piece: &TreePiece) -> impl Iterator<Item = BlobId> {
+    let pieces = piece.children.iter().map(|child| child.piece);
+    pieces.chain(piece.nodes.iter().flat_map(|node| node.tree.into_iter().chain(node.list)))
 }
 
 /// Stands for the level of what is above a list: nothing is.
@@ -353,6 +363,9 @@ impl Chunks {
                 return Err(Error::damaged(object(), "its lengths do not add up"));
             }
             let items: Vec<_> = piece.ids.0.into_iter().zip(piece.lengths).collect();
+            if piece.level > 0 {
+                blobs.expect(&mut items.iter().map(|(id, _)| *id));
+            }
             if piece.level == 0 {
                 self.items = items.into_iter();
             } else {

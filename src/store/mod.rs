@@ -31,6 +31,9 @@ use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
 
+/// What a stream is read in where the store has no better way.
+const STREAM_PIECE_BYTES: u64 = 4 << 20;
+
 /// The folders of a repository, one per kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Area {
@@ -290,6 +293,20 @@ pub trait ObjectStore: Send + Sync {
     /// Reads `length` bytes from `offset`.
     fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error>;
 
+    /// Reads `length` bytes from `offset` and hands them on in pieces, in order, until `each` says that it has enough. A
+    /// store that is paid by the request makes one of it, and nobody holds more of it in memory than a piece.
+    fn stream(&self, key: &Key, offset: u64, length: u64, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
+        let mut done = 0;
+        while done < length {
+            let step = (length - done).min(STREAM_PIECE_BYTES);
+            if !each(&self.get_range(key, offset + done, step as usize)?) {
+                break;
+            }
+            done += step;
+        }
+        Ok(())
+    }
+
     /// The size of an object in bytes.
     fn size(&self, key: &Key) -> Result<u64, Error>;
 
@@ -366,6 +383,10 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
 
     fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
         (**self).get_range(key, offset, length)
+    }
+
+    fn stream(&self, key: &Key, offset: u64, length: u64, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
+        (**self).stream(key, offset, length, each)
     }
 
     fn size(&self, key: &Key) -> Result<u64, Error> {

@@ -141,6 +141,16 @@ impl ObjectStore for Record {
         self.read(Operation::GetRange, key, self.inner.get_range(key, offset, length))
     }
 
+    fn stream(&self, key: &Key, offset: u64, length: u64, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
+        let mut bytes = 0;
+        let streamed = self.inner.stream(key, offset, length, &mut |piece| {
+            bytes += piece.len() as u64;
+            each(piece)
+        });
+        self.enter(Operation::GetRange, key.path(), bytes, &streamed);
+        streamed
+    }
+
     fn size(&self, key: &Key) -> Result<u64, Error> {
         let size = self.inner.size(key);
         self.enter(Operation::Size, key.path(), 0, &size);

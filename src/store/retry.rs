@@ -185,6 +185,18 @@ impl ObjectStore for Retry {
         self.again(Operation::GetRange, || self.inner.get_range(key, offset, length))
     }
 
+    fn stream(&self, key: &Key, offset: u64, length: u64, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
+        // A further try goes on where the one before broke off.
+        let mut done = 0;
+        self.again(Operation::GetRange, || {
+            let from = done;
+            self.inner.stream(key, offset + from, length - from, &mut |piece| {
+                done += piece.len() as u64;
+                each(piece)
+            })
+        })
+    }
+
     fn size(&self, key: &Key) -> Result<u64, Error> {
         self.again(Operation::Size, || self.inner.size(key))
     }

@@ -97,6 +97,10 @@ pub struct Global {
     /// Where local caches lie [default: $XDG_CACHE_HOME/keepstone or ~/.cache/keepstone]
     #[arg(long, global = true, value_name = "FOLDER", env = "KEEPSTONE_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,
+    /// How large the cache of trees and lists of a repository in a bucket may grow
+    #[arg(long, global = true, value_name = "SIZE", value_parser = values::size, default_value = "1G",
+          env = "KEEPSTONE_CACHE_SIZE")]
+    pub cache_size: u64,
     /// Keep no local cache beyond this run
     #[arg(long, global = true, conflicts_with = "cache_dir")]
     pub no_cache: bool,

@@ -345,7 +345,7 @@ fn begin<'c>(context: &'c Context, record: &mut Record) -> Result<Session<'c>> {
 
 /// Whether all that a tree needs is there, for a session that has just begun.
 fn is_still_there(context: &Context, root: crate::base::BlobId) -> Result<bool> {
-    let opened = context.index.refresh(&**context.repository.store(), context.repository.keyring())?;
+    let opened = context.refresh()?;
     check_records(&opened)?;
     context.index.check_packs(&**context.repository.store(), opened.damaged.is_empty())?;
     is_whole(context, root)
@@ -361,7 +361,7 @@ fn make(
     let repository = &context.repository;
     // Snapshots before the index: all that they need is in it then.
     let (snapshots, _) = snapshots::list(repository)?;
-    let opened = context.index.refresh(&**repository.store(), repository.keyring())?;
+    let opened = context.refresh()?;
     check_records(&opened)?;
     // One that the session saw open counts even if it is closed by now.
     let seen = session.and_then(|session| session.condemned().last());
@@ -505,7 +505,7 @@ fn build(
 
 /// A reader for the parent's trees.
 fn blobs(context: &Context) -> BlobReader {
-    BlobReader::new(context.repository.clone(), context.index.clone(), PARENT_FRAMES_BYTES)
+    BlobReader::new(context.repository.clone(), context.index.clone(), PARENT_FRAMES_BYTES).walking()
 }
 
 fn start_failed(source: std::io::Error) -> Error {

@@ -120,7 +120,7 @@ impl<'f> Feeding<'f> {
     }
 
     fn directory(mut self, path: &[u8], node: Node) -> Result<()> {
-        let mut trees = reader(self.context);
+        let mut trees = reader(self.context).walking();
         let Some(tree) = node.tree else { return Ok(()) };
         // Names in the archive begin with the directory's own name, so that unpacking makes one entry.
         let above = path.len() - components(path).last().map_or(0, <[u8]>::len);

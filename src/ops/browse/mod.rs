@@ -117,7 +117,8 @@ pub fn ls(
     recursive: bool,
     each: &mut Each<'_>,
 ) -> Result<Vec<Problem>> {
-    visit(context, snapshot, path, &mut |_, entry| {
+    let blobs = if recursive { reader(context).walking() } else { reader(context) };
+    visit(context, blobs, snapshot, path, &mut |_, entry| {
         each(entry)?;
         Ok(recursive)
     })
@@ -172,7 +173,7 @@ pub fn find(
     let top = find.names.start();
     // For each directory on the way down: how far the patterns have come, and whether one of them matches it.
     let mut trails: Vec<(Trail, bool)> = Vec::new();
-    visit(context, snapshot, path, &mut |depth, entry| {
+    visit(context, reader(context).walking(), snapshot, path, &mut |depth, entry| {
         trails.truncate(depth);
         // The directory where it begins comes first, and stays.
         if trails.is_empty() {
@@ -202,11 +203,11 @@ fn parent_of(path: &[u8]) -> &[u8] {
 /// an entry lies, at least 1, and says whether a directory is to be entered.
 fn visit(
     context: &Context,
+    mut blobs: BlobReader,
     snapshot: &Snapshot,
     path: &[u8],
     visitor: &mut dyn FnMut(usize, &Entry<'_>) -> Result<bool>,
 ) -> Result<Vec<Problem>> {
-    let mut blobs = reader(context);
     let path = normal(path);
     let node = resolve_with(&mut blobs, snapshot, &path)?;
     let Some(tree) = node.tree else {

@@ -40,7 +40,7 @@ pub fn stats(context: &Context, snapshots: &[Snapshot]) -> Result<SnapshotStats>
     let mut stats = SnapshotStats::default();
     let mut count = Counting {
         context,
-        trees: reader(context),
+        trees: reader(context).walking(),
         lists: reader(context),
         seen: HashSet::new(),
         chunks: Spill::new(context),

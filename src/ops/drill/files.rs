@@ -113,7 +113,7 @@ fn literally(path: &[u8]) -> Vec<u8> {
 /// Counts the files besides dumps, and draws `count` of them by lot (reservoir sampling, Vitter's algorithm R).
 fn draw(context: &Context, snapshot: &Snapshot, count: usize) -> Result<Draw> {
     let mut draw = Draw::default();
-    let mut trees = reader(context);
+    let mut trees = reader(context).walking();
     let mut walk = Walk::begin(snapshot.root, b"", &mut trees)?;
     let dumps = [DumpKind::Postgres, DumpKind::Mysql].map(|kind| format!("/{}", kind.folder()).into_bytes());
     let mut lot = Lot::new();

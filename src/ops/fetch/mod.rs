@@ -7,6 +7,10 @@
 //! takers:  hand each blob to the sink                                       (named threads)
 //! ```
 //!
+//! From a remote store more readers read, each a stream of what lies beside each other in a pack, so that a request costs
+//! its round trip once for many blocks and others are under way meanwhile. What has come of a stream is decoded while
+//! the rest comes.
+//!
 //! Each block is read and each frame decoded once per window, however many want its blobs. What is in flight is bounded
 //! by one budget, taken before a range is read and given back when the last blob of its frames was taken.
 //!
@@ -15,6 +19,7 @@
 
 mod decode;
 mod plan;
+mod stream;
 mod whole;
 
 pub use whole::Whole;
@@ -22,11 +27,13 @@ pub use whole::Whole;
 use super::{Context, Result};
 use crate::base::budget::Permit;
 use crate::base::{BlobId, Budget, Kind, PackId};
+use crate::repo::ahead::is_remote;
 use crate::repo::blob_reader::{BlobBytes, BlobReader};
 use crate::repo::index::{Index, Place};
 use crate::repo::pack_reader::{block_name, learn_key, pack_key};
 use crate::repo::{Error, Repository};
-use plan::{Plan, Run};
+use plan::{Plan, Run, stretches};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,12 +41,18 @@ use std::thread::{Builder, JoinHandle};
 
 /// Bytes in flight: stored ranges and decoded frames.
 const IN_FLIGHT_BYTES: usize = 36 << 20;
+/// The same for a remote store: what is under way is in flight for longer.
+const REMOTE_IN_FLIGHT_BYTES: usize = 56 << 20;
 /// Threads that read; they wait for the store, and decode frames on bases.
 const READERS: usize = 2;
+/// Threads that read streams besides, from a remote store.
+const STREAMERS: usize = 6;
 /// Threads that take; they wait for the disk.
 const TAKERS: usize = 3;
 /// Decoded frames that each reader keeps for bases.
 const BASE_FRAMES_BYTES: usize = 14 << 20;
+/// Blobs on bases whose blocks are read ahead together from a remote store.
+const BASES_AHEAD: usize = 24;
 /// Decoded frames that a taker keeps when it looks for other copies.
 const RETRY_FRAMES_BYTES: usize = 4 << 20;
 /// What content that is handed over costs besides its bytes.
@@ -90,6 +103,8 @@ pub struct Figures {
 enum Job<T> {
     /// Blocks of one pack that lie close together.
     Range(Run<T>),
+    /// Several such, one after the other in a pack of a remote store.
+    Stream(Vec<Run<T>>),
     /// Blobs on bases, in stream order.
     OnBases(Vec<Wanted<T>>),
     /// A pack, all of it.
@@ -144,6 +159,8 @@ pub fn is_damage(error: &Error) -> bool {
 pub struct Fetch<T: Send + 'static> {
     shared: Arc<Shared<T>>,
     entrance: Option<SyncSender<Job<T>>>,
+    /// Where streams go, from a remote store.
+    streams: Option<SyncSender<Job<T>>>,
     to_takers: Option<Sender<Message<T>>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -151,11 +168,13 @@ pub struct Fetch<T: Send + 'static> {
 impl<T: Send + 'static> Fetch<T> {
     /// Starts the threads.
     pub fn begin(context: &Context, sink: Arc<dyn Sink<T>>) -> Result<Fetch<T>> {
+        let streaming = is_remote(&**context.repository.store());
+        let in_flight_bytes = if streaming { REMOTE_IN_FLIGHT_BYTES } else { IN_FLIGHT_BYTES };
         let shared = Arc::new(Shared {
             repository: context.repository.clone(),
             index: context.index.clone(),
             sink,
-            budget: Budget::new(IN_FLIGHT_BYTES),
+            budget: Budget::new(in_flight_bytes),
             abandoned: AtomicBool::new(false),
             failure: Mutex::new(None),
             stored_bytes: AtomicU64::new(0),
@@ -165,8 +184,22 @@ impl<T: Send + 'static> Fetch<T> {
         // What this channel holds is bounded by the budget.
         let (to_takers, messages) = channel();
         let (jobs, messages) = (Arc::new(Mutex::new(jobs)), Arc::new(Mutex::new(messages)));
-        let mut fetch =
-            Fetch { shared, entrance: Some(entrance), to_takers: Some(to_takers.clone()), threads: Vec::new() };
+        let mut fetch = Fetch {
+            shared,
+            entrance: Some(entrance),
+            streams: None,
+            to_takers: Some(to_takers.clone()),
+            threads: Vec::new(),
+        };
+        if streaming {
+            let (entrance, jobs) = sync_channel(WAITING_JOBS);
+            let jobs = Arc::new(Mutex::new(jobs));
+            fetch.streams = Some(entrance);
+            for number in 0..STREAMERS {
+                let (shared, jobs, to_takers) = (fetch.shared.clone(), jobs.clone(), to_takers.clone());
+                fetch.start(format!("streamer-{number}"), move || read_all(&shared, &jobs, &to_takers))?;
+            }
+        }
         for number in 0..READERS {
             let (shared, jobs, to_takers) = (fetch.shared.clone(), jobs.clone(), to_takers.clone());
             fetch.start(format!("reader-{number}"), move || read_all(&shared, &jobs, &to_takers))?;
@@ -200,16 +233,22 @@ impl<T: Send + 'static> Fetch<T> {
         for (wanted, error) in plan.failed {
             self.tell(Message::Failed { wanted: vec![wanted], error });
         }
-        let jobs = plan.runs.into_iter().map(Job::Range).chain(plan.on_bases.into_iter().map(Job::OnBases));
-        for job in jobs {
-            self.queue(job)?;
+        let on_bases = plan.on_bases.into_iter().map(Job::OnBases);
+        match self.streams.is_some() {
+            true => {
+                stretches(plan.runs).into_iter().map(Job::Stream).chain(on_bases).try_for_each(|job| self.queue(job))
+            }
+            false => plan.runs.into_iter().map(Job::Range).chain(on_bases).try_for_each(|job| self.queue(job)),
         }
-        Ok(())
     }
 
     fn queue(&mut self, job: Job<T>) -> Result<()> {
         self.check()?;
-        if let Some(entrance) = &self.entrance
+        let entrance = match job {
+            Job::Stream(_) | Job::Whole(_) if self.streams.is_some() => &self.streams,
+            _ => &self.entrance,
+        };
+        if let Some(entrance) = entrance
             && entrance.send(job).is_err()
         {
             return Err(Error::Internal("the readers ended early".to_owned()).into());
@@ -256,6 +295,7 @@ impl<T: Send + 'static> Fetch<T> {
 
     fn join(&mut self) {
         self.entrance = None;
+        self.streams = None;
         self.to_takers = None;
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
@@ -291,6 +331,7 @@ fn read_all<T: Send + 'static>(
         }
         match job {
             Job::Range(run) => read_range(shared, run, to_takers),
+            Job::Stream(runs) => stream::read(shared, runs, to_takers),
             Job::OnBases(wanted) => read_on_bases(shared, &mut reader, wanted, to_takers),
             Job::Whole(scan) => whole::read(shared, scan, to_takers),
         }
@@ -336,7 +377,17 @@ fn read_on_bases<T>(
     wanted: Vec<Wanted<T>>,
     to_takers: &Sender<Message<T>>,
 ) {
-    for wanted in wanted {
+    let mut wanted = wanted.into_iter();
+    let mut group: VecDeque<Wanted<T>> = VecDeque::new();
+    loop {
+        if group.is_empty() {
+            group.extend(wanted.by_ref().take(BASES_AHEAD));
+            let ids: Vec<BlobId> = group.iter().map(|wanted| wanted.id).collect();
+            if let Err(error) = reader.read_bases_ahead(&ids) {
+                return shared.fail(error);
+            }
+        }
+        let Some(wanted) = group.pop_front() else { return };
         if shared.is_abandoned() {
             return;
         }

@@ -18,6 +18,11 @@ const RUN_RAW_BYTES: usize = 8 << 20;
 /// Blobs on bases that one reader takes in a row: what is beside each other shares bases.
 const ON_BASES: usize = 48;
 
+/// A gap that is read rather than left out when a store is paid by the request.
+const STREAM_GAP_BYTES: u64 = 512 << 10;
+/// Stored bytes of one request to such a store: with more, others would have nothing to do.
+const STREAM_BYTES: u64 = 16 << 20;
+
 /// Blobs with their places.
 pub(super) type Blobs<T> = Vec<(Place, Wanted<T>)>;
 
@@ -85,6 +90,25 @@ impl<T> Run<T> {
         self.length = (end - self.offset) as usize;
         self.blobs.push((place, wanted));
     }
+}
+
+/// Reads of one pack, put together so that one request brings several of them.
+pub(super) fn stretches<T>(runs: Vec<Run<T>>) -> Vec<Vec<Run<T>>> {
+    let mut stretches: Vec<Vec<Run<T>>> = Vec::new();
+    for run in runs {
+        let goes_on = stretches.last().and_then(|stretch| Some((stretch.first()?, stretch.last()?)));
+        let goes_on = goes_on.is_some_and(|(first, last)| {
+            last.pack == run.pack
+                && run.offset >= last.end()
+                && run.offset - last.end() <= STREAM_GAP_BYTES
+                && run.end() - first.offset <= STREAM_BYTES
+        });
+        match stretches.last_mut() {
+            Some(stretch) if goes_on => stretch.push(run),
+            _ => stretches.push(vec![run]),
+        }
+    }
+    stretches
 }
 
 pub(super) fn same_block(a: &Place, b: &Place) -> bool {

@@ -5,10 +5,12 @@
 
 use super::decode::decode;
 use super::plan::{Blobs, GAP_BYTES, Run, same_block};
-use super::{Fetch, Job, Message, Shared, Wanted, fits, give_back, is_damage, learn_keys};
+use super::stream::Cutting;
+use super::{Fetch, Job, Message, Shared, Wanted, fits, give_back, is_damage, learn_keys, read_range};
 use crate::base::PackId;
 use crate::crypto::names::PackHasher;
 use crate::repo::Error;
+use crate::repo::ahead::is_remote;
 use crate::repo::index::Place;
 use crate::repo::pack_reader::{needs_bases, pack_key};
 use crate::store::Key;
@@ -102,10 +104,44 @@ impl<T> Run<T> {
 /// Reads a pack, on the thread of a reader.
 pub(super) fn read<T: Send + 'static>(shared: &Arc<Shared<T>>, scan: Scan<T>, to_takers: &Sender<Message<T>>) {
     let pack = scan.pack;
-    match read_all(shared, scan, to_takers) {
+    let read = match is_remote(&**shared.repository.store()) {
+        true => stream_all(shared, scan, to_takers),
+        false => read_all(shared, scan, to_takers),
+    };
+    match read {
         Err(error) if !is_damage(&error) => shared.fail(error),
         outcome => shared.sink.whole(pack, outcome),
     }
+}
+
+/// The same from a remote store, by one request.
+fn stream_all<T: Send + 'static>(
+    shared: &Arc<Shared<T>>,
+    scan: Scan<T>,
+    to_takers: &Sender<Message<T>>,
+) -> Result<(), Error> {
+    let key = pack_key(scan.pack);
+    let mut hasher = PackHasher::new();
+    let mut cutting = Cutting::new(shared, scan.runs.into_iter(), 0, to_takers);
+    let streamed = shared.repository.store().stream(&key, 0, scan.size_bytes, &mut |bytes| {
+        hasher.update(bytes);
+        cutting.take(bytes)
+    });
+    if shared.is_abandoned() {
+        return Ok(());
+    }
+    let left = cutting.left();
+    if let Err(error) = streamed.map_err(Error::from) {
+        if is_damage(&error) {
+            left.for_each(|run| read_range(shared, run, to_takers));
+        }
+        return Err(error);
+    }
+    if hasher.finish() == scan.pack.0 { Ok(()) } else { Err(altered(key)) }
+}
+
+fn altered(key: Key) -> Error {
+    Error::damaged(key, "its bytes do not have its name: some of them were altered")
 }
 
 fn read_all<T: Send + 'static>(
@@ -125,7 +161,7 @@ fn read_all<T: Send + 'static>(
     if hashed.hasher.finish() == scan.pack.0 {
         return Ok(());
     }
-    Err(Error::damaged(hashed.key, "its bytes do not have its name: some of them were altered"))
+    Err(altered(hashed.key))
 }
 
 struct Hashed<'s, T> {

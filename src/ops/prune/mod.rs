@@ -247,7 +247,7 @@ fn begin_outcome(context: &Context, options: &Options) -> Result<Outcome> {
 /// Brings the index up to date; gives the segments that it was brought up to date with. One that cannot be read makes
 /// packs look unneeded that are not.
 fn refresh(context: &Context) -> Result<Vec<SegmentId>> {
-    let opened = context.index.refresh(&**context.repository.store(), context.repository.keyring())?;
+    let opened = context.refresh()?;
     opened.damaged.first().map_or(Ok(opened.segments), |problem| Err(index_damaged(problem)))
 }
 

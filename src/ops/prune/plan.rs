@@ -16,7 +16,7 @@ use crate::repo::blob_reader::BlobReader;
 use crate::repo::index::{LiveSet, PackUsage};
 use crate::repo::pack_writer;
 use crate::repo::snapshots::{self, Found};
-use crate::repo::trees::GetBlob;
+use crate::repo::trees::{GetBlob, named};
 use crate::store::Area;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -154,7 +154,8 @@ fn mark_snapshots(
     names: &[SnapshotId],
 ) -> Result<(BTreeSet<SnapshotId>, u64)> {
     context.monitor.event(Event::Phase("finding what is needed"));
-    let mut reader = BlobReader::new(context.repository.clone(), context.index.clone(), FRAMES_BYTES);
+    let reader = BlobReader::new(context.repository.clone(), context.index.clone(), FRAMES_BYTES);
+    let mut reader = reader.walking();
     let mut seen = BTreeSet::new();
     let mut count = 0;
     for id in names {
@@ -213,6 +214,7 @@ fn mark_beneath(
         let bytes = reader.get(&id, kind).map_err(|error| unreadable(&id, error))?;
         if kind == BlobKind::Tree {
             let piece = TreePiece::decode(&bytes).map_err(repo::Error::object(format!("tree {id}")))?;
+            reader.expect(&mut named(&piece));
             mark_piece(live, piece, &mut waiting, check)?;
         } else {
             let piece = ListPiece::decode(&bytes).map_err(repo::Error::object(format!("content list {id}")))?;

@@ -48,7 +48,7 @@ pub(super) fn walk(
         let meta = shared.meta(&subject.node, (b"", b""));
         return visit.entry(&subject.path, &subject.node, meta, target.root());
     };
-    let mut trees = reader(context);
+    let mut trees = reader(context).walking();
     let mut walk = Walk::begin(tree, &subject.path, &mut trees)?;
     let mut levels = vec![Level { folder: target.root().clone(), trails: sieve.begin(&subject.path) }];
     visit.directory(&subject.path, tree, target.root(), subject.target_meta(shared).as_ref(), &levels[0].trails)?;
@@ -110,7 +110,7 @@ pub(super) fn delete(
     }
     let Some(target) = &shared.target else { return Ok(()) };
     let sieve = Sieve::new(options);
-    let trees = reader(context);
+    let trees = reader(context).walking();
     let mut visit = Delete { shared, target, snapshot, sieve: &sieve, trees, dry_run: options.dry_run };
     walk(context, shared, &sieve, subject, &mut visit)
 }

@@ -159,7 +159,7 @@ fn parent_of(path: &[u8]) -> &[u8] {
 
 impl Planner<'_> {
     fn walk(&mut self, tree: BlobId, path: &[u8]) -> Result<()> {
-        let mut trees = reader(self.context);
+        let mut trees = reader(self.context).walking();
         let mut walk = Walk::begin(tree, path, &mut trees)?;
         while walk.depth() > 0 {
             self.context.check_stop()?;

@@ -7,13 +7,17 @@ use super::content::{Read, choose};
 use super::found::Found;
 use super::packs::Listed;
 use super::{Depth, packs};
-use crate::base::{BlobId, Event, PackId};
+use crate::base::{BlobId, Event, PackId, side_by_side};
 use crate::format::pack::{Blob, Directory};
 use crate::repo;
+use crate::repo::ahead::reads_at_once;
 use crate::repo::index::Located;
 use crate::repo::pack_reader::{pack_key, read_directory};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Directories that are read at once: they lie in memory, some MiB of the largest.
+const DIRECTORIES_AT_ONCE: usize = 8;
 
 /// Reads every pack in full.
 pub(super) fn read(context: &Context, listed: &Listed, found: &Arc<Found>) -> Result<Read> {
@@ -22,8 +26,17 @@ pub(super) fn read(context: &Context, listed: &Listed, found: &Arc<Found>) -> Re
     context.monitor.event(Event::Total { items: listed.len() as u64, bytes, complete: true });
     let names = Arc::new(Names { found: found.clone(), wrong: Mutex::default() });
     let fetch = Fetch::begin(context, names.clone())?;
-    let left = listed.clone();
-    let mut reading = Reading { context, fetch, left, open: None, wrong: BTreeMap::new(), failure: None };
+    let order = context.index.packs()?.into_iter().map(|pack| pack.id).filter(|id| chosen.contains(id)).collect();
+    let mut reading = Reading {
+        context,
+        fetch,
+        left: listed.clone(),
+        order,
+        directories: HashMap::new(),
+        open: None,
+        wrong: BTreeMap::new(),
+        failure: None,
+    };
     let walked = context.index.each_by_pack(&|pack| chosen.contains(&pack.id), &mut |id, located| {
         reading.add(id, located).map_err(|error| {
             reading.failure = Some(error);
@@ -79,6 +92,10 @@ struct Reading<'c> {
     fetch: Fetch<BlobId>,
     /// Packs that were not begun.
     left: Listed,
+    /// The order in which they are about to be begun.
+    order: VecDeque<PackId>,
+    /// What directories say that were read with others.
+    directories: HashMap<PackId, Result<HashSet<At>, repo::Error>>,
     open: Option<Open>,
     /// What is wrong with directories.
     wrong: BTreeMap<PackId, repo::Error>,
@@ -113,17 +130,35 @@ impl Reading<'_> {
     fn begin(&mut self, id: PackId) -> Result<()> {
         self.context.check_stop()?;
         let Some(size_bytes) = self.left.remove(&id) else { return Ok(()) };
-        let repository = &self.context.repository;
-        let places = match read_directory(&**repository.store(), repository.keyring(), id, size_bytes) {
-            Ok(directory) => Some(places_in(&directory)),
-            Err(error) => {
+        if !self.directories.contains_key(&id) {
+            self.read_directories(id, size_bytes);
+        }
+        let places = match self.directories.remove(&id) {
+            Some(Ok(places)) => Some(places),
+            Some(Err(error)) => {
                 self.wrong.insert(id, error);
                 None
             }
+            None => None,
         };
         let whole = Whole::begin(&mut self.fetch, id, size_bytes)?;
         self.open = Some(Open { id, whole, places });
         Ok(())
+    }
+
+    /// Reads the directory of a pack, and from a remote store together with it those of the packs that come next.
+    fn read_directories(&mut self, id: PackId, size_bytes: u64) {
+        let (store, keyring) = (&**self.context.repository.store(), self.context.repository.keyring());
+        let mut packs = vec![(id, size_bytes)];
+        while packs.len() < reads_at_once(store).min(DIRECTORIES_AT_ONCE)
+            && let Some(next) = self.order.pop_front()
+        {
+            packs.extend(self.left.get(&next).map(|size_bytes| (next, *size_bytes)));
+        }
+        let came = side_by_side(packs.len(), &packs, |(id, size_bytes)| {
+            read_directory(store, keyring, *id, *size_bytes).map(|directory| places_in(&directory))
+        });
+        self.directories.extend(packs.into_iter().map(|(id, _)| id).zip(came));
     }
 
     fn close(&mut self) -> Result<()> {

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 /// Walks the trees of all snapshots and tells for each damage which files and directories need what is damaged.
 pub(in super::super) fn find(context: &Context, snapshots: &[Snapshot], found: &Found) -> Result<()> {
-    let mut trees = reader(context);
+    let mut trees = reader(context).walking();
     let mut lists = reader(context);
     for snapshot in snapshots {
         let mut walk = match Walk::begin(snapshot.root, b"", &mut trees) {

@@ -212,7 +212,7 @@ fn selected(context: &Context, options: &Options, found: &Found) -> Result<Vec<S
     if !options.snapshots.is_empty() {
         return Ok(options.snapshots.clone());
     }
-    let listing = select::list(context, &select::Filter::default())?;
+    let listing = select::list_stored(context)?;
     listing.damaged.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
     Ok(listing.snapshots)
 }

@@ -11,23 +11,29 @@ use crate::format::keys::{Epoch, MAX_EPOCH_BYTES, MAX_SLOT_BYTES, Slot};
 use crate::format::run::Run;
 use crate::format::session::{Condemned, End, Seen, Session};
 use crate::repo::Error;
-use crate::store::{Area, Key};
+use crate::repo::ahead::{Ahead, each_ahead};
+use crate::store::{Area, Key, ObjectStore};
 
 /// What the second copy of an object is called besides.
 const COPY: &str = ".copy";
 /// What mends one copy with the other.
 const REPAIR: &str = ": run `keepstone key repair`";
+/// The most bytes that any record has.
+const RECORD_BYTES: u64 = 64 << 20;
 
 /// Reads config, slots and epochs.
 pub(super) fn check(context: &Context, found: &Found) -> Result<()> {
-    for name in ["config", "config.copy"] {
-        check_one(context, &Key::new(Area::Config, name), found, config::MAX_BYTES, &|context, bytes| {
+    let ahead = Ahead::new(&**context.repository.store());
+    let configs = ["config", "config.copy"].map(|name| Key::new(Area::Config, name));
+    ahead.ask(&configs.clone().map(|key| (key, config::MAX_BYTES as u64)), &[Area::Keys, Area::Epochs]);
+    for key in &configs {
+        check_one(context, &ahead, key, found, config::MAX_BYTES, &|context, bytes| {
             let stored = config::decode(bytes)?;
             stored.prove(context.repository.keyring().root())
         })?;
     }
-    check_area(context, Area::Keys, found, MAX_SLOT_BYTES, &|_, bytes| Slot::decode(bytes).map(drop))?;
-    check_area(context, Area::Epochs, found, MAX_EPOCH_BYTES, &open_epoch)
+    check_area(context, &ahead, Area::Keys, found, MAX_SLOT_BYTES, &|_, bytes| Slot::decode(bytes).map(drop))?;
+    check_area(context, &ahead, Area::Epochs, found, MAX_EPOCH_BYTES, &open_epoch)
 }
 
 /// Reads what sessions, prunes and runs left. No snapshot hangs on it, but prune waits for a session that it cannot read,
@@ -42,48 +48,56 @@ pub(super) fn records(context: &Context, found: &Found) -> Result<()> {
         (Area::Runs, "it records what was done once; no snapshot needs it, and it can be deleted from the store"),
     ];
     for (area, remedy) in remedies {
-        let mut names = Vec::new();
-        context.repository.store().list(area, &mut |listed| names.push(listed.name))?;
-        for name in names {
-            context.check_stop()?;
-            let key = Key::new(area, &name);
-            match read_record(context, &key) {
-                Ok(()) => {}
+        let mut keys = Vec::new();
+        let store = &**context.repository.store();
+        store.list(area, &mut |listed| keys.push(Key::new(area, listed.name)))?;
+        let mut stopped = Ok(());
+        each_ahead(store, &keys, RECORD_BYTES, |store, key| {
+            stopped = context.check_stop();
+            if stopped.is_err() {
+                return Err(Error::Refused("interrupted".to_owned()));
+            }
+            match read_record(context, store, key) {
                 // Cleared since it was listed.
                 Err(error) if error.kind() == Kind::NotFound => {}
                 Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported) => {
                     found.object(&key.to_string(), &format!("{error}: {remedy}"));
                 }
-                Err(error) => return Err(error.into()),
+                read => read?,
             }
-        }
+            Ok(())
+        })
+        .or_else(|error| std::mem::replace(&mut stopped, Ok(())).and(Err(error.into())))?;
     }
     Ok(())
 }
 
 /// Reads one of them; names that nobody gives are passed over.
-fn read_record(context: &Context, key: &Key) -> crate::repo::Result<()> {
+fn read_record(context: &Context, store: &dyn ObjectStore, key: &Key) -> crate::repo::Result<()> {
     let (name, ending) = key.name().split_once('.').unwrap_or((key.name(), ""));
     match (key.area(), ending) {
-        (Area::Sessions, "") => record(context, key, ObjectKind::Session, name, |session: Session| session.id),
-        (Area::Sessions, "seen") => record(context, key, ObjectKind::Seen, name, |seen: Seen| seen.session),
-        (Area::Sessions, "end") => record(context, key, ObjectKind::End, name, |end: End| end.session),
+        (Area::Sessions, "") => record(context, store, key, ObjectKind::Session, name, |session: Session| session.id),
+        (Area::Sessions, "seen") => record(context, store, key, ObjectKind::Seen, name, |seen: Seen| seen.session),
+        (Area::Sessions, "end") => record(context, store, key, ObjectKind::End, name, |end: End| end.session),
         (Area::Condemned, "" | "done" | "spared") => {
-            record(context, key, ObjectKind::Condemned, name, |record: Condemned| format!("{:010}", record.number))
+            record(context, store, key, ObjectKind::Condemned, name, |record: Condemned| {
+                format!("{:010}", record.number)
+            })
         }
-        (Area::Runs, "") => record(context, key, ObjectKind::Run, name, |run: Run| run.id),
+        (Area::Runs, "") => record(context, store, key, ObjectKind::Run, name, |run: Run| run.id),
         _ => Ok(()),
     }
 }
 
 fn record<T: Cbor, N: ToString>(
     context: &Context,
+    store: &dyn ObjectStore,
     key: &Key,
     kind: ObjectKind,
     name: &str,
     own_name: impl Fn(T) -> N,
 ) -> crate::repo::Result<()> {
-    let object = context.repository.store().get(key, kind.max_bytes() as u64)?;
+    let object = store.get(key, kind.max_bytes() as u64)?;
     let record = context.repository.keyring().load(kind, object, key)?;
     match own_name(record).to_string() == name {
         true => Ok(()),
@@ -93,11 +107,23 @@ fn record<T: Cbor, N: ToString>(
 
 type Check = dyn Fn(&Context, &[u8]) -> Result<(), crate::format::Error>;
 
-fn check_area(context: &Context, area: Area, found: &Found, limit_bytes: usize, check: &Check) -> Result<()> {
+fn check_area(
+    context: &Context,
+    ahead: &Ahead<'_>,
+    area: Area,
+    found: &Found,
+    limit_bytes: usize,
+    check: &Check,
+) -> Result<()> {
     let mut names = Vec::new();
-    context.repository.store().list(area, &mut |listed| names.push(listed.name))?;
+    ahead.list(area, &mut |listed| names.push(listed.name))?;
+    let all: Vec<_> = names.iter().map(|name| (Key::new(area, name), limit_bytes as u64)).collect();
+    ahead.ask(&all, &[]);
+    for (key, _) in &all {
+        check_one(context, ahead, key, found, limit_bytes, check)?;
+    }
+    ahead.ask(&all, &[]);
     for name in &names {
-        check_one(context, &Key::new(area, name), found, limit_bytes, check)?;
         let missing = match name.strip_suffix(COPY) {
             Some(first) => first.to_owned(),
             None => format!("{name}{COPY}"),
@@ -106,26 +132,31 @@ fn check_area(context: &Context, area: Area, found: &Found, limit_bytes: usize, 
             let key = Key::new(area, &missing);
             found.object(&key.to_string(), &format!("{key} is not there: only the other copy is left{REPAIR}"));
         } else if !name.ends_with(COPY) {
-            compare(context, &Key::new(area, name), &Key::new(area, &missing), found, limit_bytes as u64)?;
+            compare(ahead, &Key::new(area, name), &Key::new(area, &missing), found, limit_bytes as u64);
         }
     }
     Ok(())
 }
 
 /// A slot opens only with its secret, so damage that leaves it well formed shows by its copy alone.
-fn compare(context: &Context, key: &Key, copy: &Key, found: &Found, limit_bytes: u64) -> Result<()> {
-    let store = context.repository.store();
+fn compare(store: &dyn ObjectStore, key: &Key, copy: &Key, found: &Found, limit_bytes: u64) {
     // What cannot be read has been told already.
-    let (Ok(first), Ok(second)) = (store.get(key, limit_bytes), store.get(copy, limit_bytes)) else { return Ok(()) };
+    let (Ok(first), Ok(second)) = (store.get(key, limit_bytes), store.get(copy, limit_bytes)) else { return };
     if first != second {
         let message = format!("{key} and {copy} differ: one of them is damaged, the other is used{REPAIR}");
         found.object(&key.to_string(), &message);
     }
-    Ok(())
 }
 
-fn check_one(context: &Context, key: &Key, found: &Found, limit_bytes: usize, check: &Check) -> Result<()> {
-    let checked = match context.repository.store().get(key, limit_bytes as u64) {
+fn check_one(
+    context: &Context,
+    store: &dyn ObjectStore,
+    key: &Key,
+    found: &Found,
+    limit_bytes: usize,
+    check: &Check,
+) -> Result<()> {
+    let checked = match store.get(key, limit_bytes as u64) {
         Ok(bytes) => check(context, &bytes).map_err(Error::object(key)),
         Err(error) => Err(error.into()),
     };

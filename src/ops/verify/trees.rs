@@ -39,12 +39,16 @@ impl GetBlob for Marking<'_, '_> {
             }
         })
     }
+
+    fn expect(&mut self, ids: &mut dyn Iterator<Item = BlobId>) {
+        self.blobs.expect(ids);
+    }
 }
 
 /// Reads the trees of `snapshots` and marks in `live` all blobs that they need.
 pub(super) fn read(context: &Context, snapshots: &[Snapshot], live: &mut LiveSet<'_>, found: &Found) -> Result<Walked> {
     let mut walked = Walked::default();
-    let mut marking = Marking { blobs: reader(context), live, found, trees: 0 };
+    let mut marking = Marking { blobs: reader(context).from_store_alone().walking(), live, found, trees: 0 };
     for snapshot in snapshots {
         if !marking.live.contains(&snapshot.root)? {
             walk(context, snapshot.root, &mut marking, &mut walked)?;

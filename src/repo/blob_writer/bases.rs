@@ -4,6 +4,7 @@
 //! in the middle of a chunk leave its ends alone. Where begin and end point to different blobs, the old data was
 //! cut elsewhere and the two are joined. A base that cannot be read is told to the index and forgotten.
 
+use super::super::ahead::is_remote;
 use super::super::blob_reader::BlobBytes;
 use super::super::error::Result;
 use super::super::index::{Alike, Marks, Place};
@@ -14,6 +15,8 @@ use crate::format::pack::{BlobKind, Chain, MAX_BASES};
 /// Chains end somewhere between these depths, depending on the blob, so that a series does not expire in one night.
 const LEAST_DEPTH: u32 = 16;
 const DEPTH_SPREAD: u32 = 17;
+/// How much may be downloaded for a base, in whole copies.
+const WORTH_OF_WHOLE: f64 = 1.5;
 
 /// The blobs that begin and end like this chunk. Those that are near in the parent come before the newest ones: another
 /// series of the same data (a copy for tests, a dump in another order) may have been stored since, and the newest blobs
@@ -127,7 +130,7 @@ impl BlobWriter {
             if chosen.ids.contains(&candidate) {
                 continue;
             }
-            let (place, bytes) = match self.try_base(&candidate, depth_limit(&id, &marks))? {
+            let (place, bytes) = match self.try_base(&candidate, depth_limit(&id, &marks), &hint)? {
                 Tried::Fit(place, bytes) => (place, bytes),
                 // The other base alone would make a poor delta: better a new beginning now.
                 Tried::Exhausted => return Ok(Found { chosen: None, exhausted: true, ..found }),
@@ -145,7 +148,7 @@ impl BlobWriter {
     }
 
     /// The bytes of a base, if it may still carry one more delta and can be read.
-    fn try_base(&mut self, id: &BlobId, depth_limit: u32) -> Result<Tried> {
+    fn try_base(&mut self, id: &BlobId, depth_limit: u32, hint: &Hint<'_>) -> Result<Tried> {
         let Some(place) = self.index.places(id)?.into_iter().next() else { return Ok(Tried::Unfit) };
         if place.kind != BlobKind::Data {
             return Ok(Tried::Unfit);
@@ -155,6 +158,16 @@ impl BlobWriter {
         }
         if let Some(bytes) = self.base_cache.as_mut().and_then(|cache| cache.get(id)) {
             return Ok(Tried::Fit(place, bytes));
+        }
+        if is_remote(&**self.repository.store()) {
+            if !is_worth_a_download(&place) {
+                return Ok(Tried::Exhausted);
+            }
+            if !self.reader.has_at_hand(&place) {
+                // What stands behind it in the parent is needed next.
+                let near = hint.window.iter().skip(hint.at).map(|near| near.id).filter(|near| near != id);
+                self.reader.read_bases_ahead(&std::iter::once(*id).chain(near).collect::<Vec<_>>())?;
+            }
         }
         match self.reader.read(id) {
             Ok(bytes) => Ok(Tried::Fit(place, bytes)),
@@ -170,6 +183,15 @@ impl BlobWriter {
 
 pub(super) fn depth_of(place: &Place) -> u32 {
     place.chain.as_ref().map_or(0, |chain| chain.depth)
+}
+
+/// Whether a base that is not at hand is worth being downloaded: what a difference saves is saved for as long as it is
+/// stored, so it may cost somewhat more once than the whole copy that it saves. Otherwise the chunk is stored whole, and
+/// is at hand the next night.
+fn is_worth_a_download(place: &Place) -> bool {
+    let whole = whole_bytes(place);
+    let download = whole + place.chain.as_ref().map_or(0.0, |chain| chain.delta_bytes as f64);
+    download <= whole * WORTH_OF_WHOLE
 }
 
 /// About what a whole copy of the blob takes: its share of its frame, or what its chain remembers.
@@ -221,6 +243,27 @@ mod tests {
         // Two of the parent's chunks became one.
         let both = ([Some(blob(1)), Some(blob(2))], Next::Probably(blob(2)));
         assert_eq!(chosen(marks(1, 3), copy, 0), both);
+    }
+
+    #[test]
+    fn a_base_is_downloaded_while_that_costs_less_than_half_a_copy_more_than_storing_one() {
+        let place = |delta_bytes| Place {
+            pack: crate::base::PackId([0; 32]),
+            block_offset: 0,
+            block_length: 0,
+            key: crate::base::KeyId([0; 16]),
+            frame_offset: 0,
+            frame_length: 1000,
+            raw_length: 4000,
+            encoding: crate::compress::Encoding::ZstdOnBases,
+            chain: Some(Chain { bases: Vec::new(), depth: 3, delta_bytes, whole_bytes: 1000 }),
+            offset: 0,
+            length: 4000,
+            kind: BlobKind::Data,
+        };
+        assert!(is_worth_a_download(&Place { chain: None, ..place(0) }));
+        assert!(is_worth_a_download(&place(500)));
+        assert!(!is_worth_a_download(&place(501)));
     }
 
     #[test]

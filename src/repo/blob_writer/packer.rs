@@ -225,7 +225,8 @@ fn save_segment(work: &Work, mut contents: SegmentContents) -> Result<()> {
         condemned_seen: work.condemned_seen,
         written_ns: work.repository.now_ns(),
     };
-    let id = segments::save(&**work.repository.store(), work.repository.keyring(), origin.clone(), &mut contents)?;
-    work.counters.added.fetch_add(work.repository.store().size(&segments::segment_key(id))?, Ordering::Relaxed);
+    let (store, keyring) = (&**work.repository.store(), work.repository.keyring());
+    let (id, bytes) = segments::save_sized(store, keyring, origin.clone(), &mut contents)?;
+    work.counters.added.fetch_add(bytes, Ordering::Relaxed);
     work.index.add_of(id, &contents, &origin)
 }

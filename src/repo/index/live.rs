@@ -10,7 +10,7 @@ use super::{Index, Marks, Place, members, place};
 use crate::base::{BlobId, PackId};
 use crate::format::pack::Role;
 use crate::repo::{Error, Result};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeSet;
 
 /// Marked ids gather in memory up to this number before they are put in order on disk.
@@ -84,6 +84,15 @@ impl Index {
                 ))
             })?;
             rows.collect()
+        })
+    }
+
+    /// The bytes of a pack in the store; none if the index does not know it.
+    pub fn pack_bytes(&self, pack: &PackId) -> Result<Option<u64>> {
+        self.state().cache.read(|cache| {
+            let mut find = cache.connection.prepare_cached("SELECT size FROM packs WHERE id = ?")?;
+            let bytes = find.query_row([pack.0], |row| row.get::<_, i64>(0)).optional()?;
+            Ok(bytes.map(|bytes| bytes as u64))
         })
     }
 

@@ -10,6 +10,7 @@ use crate::base::{Kind, PackId, Problem, SegmentId};
 use crate::format::cbor::Cbor as _;
 use crate::format::envelope::ObjectKind;
 use crate::format::session::Condemned;
+use crate::repo::ahead::Ahead;
 use crate::repo::keyring::Keyring;
 use crate::repo::{Error, Result};
 use crate::store::{Area, Key, ObjectStore};
@@ -25,6 +26,9 @@ const LISTINGS: usize = 4;
 /// How many segments are added at once, and how much of each is in memory.
 const GROUP: usize = 8;
 const GROUP_WINDOW_BYTES: usize = 1 << 20;
+/// Small segments that are asked for together, at most, and their bytes.
+const ASKED_SEGMENTS: usize = 64;
+const ASKED_BYTES: u64 = 12 << 20;
 
 /// What came of bringing the cache up to date.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -128,6 +132,10 @@ fn try_to_bring(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Keyring, o
     // between is then not taken for one that has been deleted.
     let known = cached_segments(cache)?;
     let listed = list_segments(store)?;
+    // What comes next, as far as it is known: the records after the listing of segments, together with the first of
+    // these.
+    let store = &Ahead::new(store);
+    ask_for_segments(store, &missing_segments(&known, &listed), &[Area::Condemned]);
     load_missing(cache, store, keyring, &known, &listed, opened)?;
     opened.packs_dropped += drop_segments(cache, &known, &listed)?;
     // Records after segments: of what is void we would rather know too much, and of what has gone on purpose too.
@@ -202,18 +210,56 @@ pub fn list_segments(store: &dyn ObjectStore) -> Result<BTreeMap<SegmentId, u64>
     Ok(listed)
 }
 
+/// The segments that are `listed` and not `known`.
+fn missing_segments<'l>(
+    known: &BTreeMap<SegmentId, i64>,
+    listed: &'l BTreeMap<SegmentId, u64>,
+) -> Vec<(&'l SegmentId, &'l u64)> {
+    let mut missing: Vec<_> = listed.iter().filter(|(id, _)| !known.contains_key(id)).collect();
+    // Large ones first: they go straight to the level where they stay.
+    missing.sort_unstable_by_key(|(_, bytes)| std::cmp::Reverse(**bytes));
+    missing
+}
+
+/// How many segments from the first on are asked for together: as many as may be in memory, and at least a group.
+fn many_enough(missing: &[(&SegmentId, &u64)]) -> usize {
+    let mut bytes = 0;
+    let fit = missing.iter().take_while(|(_, size)| {
+        bytes += if is_small(**size) { **size } else { 0 };
+        bytes <= ASKED_BYTES
+    });
+    // Only whole groups, so that none of them is half there.
+    (fit.count() / GROUP * GROUP).clamp(GROUP, ASKED_SEGMENTS)
+}
+
+/// Whether a segment is read whole.
+fn is_small(size_bytes: u64) -> bool {
+    size_bytes <= GROUP_WINDOW_BYTES as u64
+}
+
+/// Asks for the first of these segments, and for listings; says how many segments from the first on.
+fn ask_for_segments(store: &Ahead<'_>, missing: &[(&SegmentId, &u64)], listings: &[Area]) -> usize {
+    let many = many_enough(missing);
+    let small = missing.iter().take(many).filter(|(_, size)| is_small(**size));
+    store.ask(&small.map(|(id, size)| (segment_key(**id), **size)).collect::<Vec<_>>(), listings);
+    many
+}
+
 fn load_missing(
     cache: &mut Cache,
-    store: &dyn ObjectStore,
+    store: &Ahead<'_>,
     keyring: &Keyring,
     known: &BTreeMap<SegmentId, i64>,
     listed: &BTreeMap<SegmentId, u64>,
     opened: &mut Opened,
 ) -> Result<()> {
-    let mut missing: Vec<_> = listed.iter().filter(|(id, _)| !known.contains_key(id)).collect();
-    // Large ones first: they go straight to the level where they stay.
-    missing.sort_unstable_by_key(|(_, bytes)| std::cmp::Reverse(**bytes));
-    for group in missing.chunks(GROUP) {
+    let missing = missing_segments(known, listed);
+    // The first of them were asked for with the listing of records.
+    let mut asked = many_enough(&missing);
+    for (number, group) in missing.chunks(GROUP).enumerate() {
+        if number * GROUP >= asked {
+            asked = number * GROUP + ask_for_segments(store, &missing[number * GROUP..], &[]);
+        }
         match load_group(cache, store, keyring, group) {
             Ok(()) => opened.segments_loaded += group.len() as u64,
             Err(error) if is_damage(&error) => load_singly(cache, store, keyring, group, opened)?,
@@ -348,7 +394,7 @@ fn purge_if_worth_it(cache: &mut Cache) -> rusqlite::Result<()> {
 /// hinders nobody who reads; who stores has to refuse, since it names packs that must not be counted on.
 fn update_condemned(
     cache: &mut Cache,
-    store: &dyn ObjectStore,
+    store: &Ahead<'_>,
     keyring: &Keyring,
     listed: &Records,
     opened: &mut Opened,
@@ -363,6 +409,8 @@ fn update_condemned(
         return Ok(());
     }
     let mut changes = Changes::default();
+    let new: Vec<u64> = there.iter().filter(|(n, decided)| known.get(n) != Some(*decided)).map(|(n, _)| *n).collect();
+    store.ask(&new.iter().map(|number| (condemned_key(*number), record_bytes())).collect::<Vec<_>>(), &[]);
     for (number, decided) in &there {
         if known.get(number) == Some(decided) {
             continue;
@@ -394,6 +442,11 @@ fn update_condemned(
     })
 }
 
+/// The most bytes of a record or a roster.
+fn record_bytes() -> u64 {
+    ObjectKind::Condemned.max_bytes() as u64
+}
+
 /// What is to be changed about the records that the cache knows.
 #[derive(Default)]
 struct Changes {
@@ -412,7 +465,7 @@ pub fn load_condemned(store: &dyn ObjectStore, keyring: &Keyring, number: u64) -
 
 /// Reads the record or roster of this number that lies at `key`.
 pub fn load_condemned_at(store: &dyn ObjectStore, keyring: &Keyring, key: &Key, number: u64) -> Result<Condemned> {
-    let object = store.get(key, ObjectKind::Condemned.max_bytes() as u64)?;
+    let object = store.get(key, record_bytes())?;
     let content = keyring.open(ObjectKind::Condemned, object, key)?;
     let record = Condemned::from_cbor(&content, ObjectKind::Condemned.name()).map_err(Error::object(key))?;
     if record.number == number {

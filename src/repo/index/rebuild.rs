@@ -2,18 +2,19 @@
 
 use super::load::{done_key, list_condemned, list_segments, load_condemned, load_condemned_at};
 use super::segments::{Origin, SegmentContents, SegmentReader, save, segment_key};
-use crate::base::{Event, Kind, Monitor, PackId, Problem, SegmentId, Stop};
-use crate::format::cbor::Cbor as _;
-use crate::format::container::{LEAD_BYTES, TRAILER_BYTES, find_directory};
-use crate::format::envelope::ObjectKind;
-use crate::format::pack::{Directory, Role};
+use crate::base::{Event, Kind, Monitor, PackId, Problem, SegmentId, Stop, side_by_side};
+use crate::format::pack::Directory;
+use crate::repo::ahead::reads_at_once;
 use crate::repo::keyring::Keyring;
+use crate::repo::pack_reader::read_directory;
 use crate::repo::{Error, Result};
 use crate::store::{Area, ObjectStore};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A segment is stored when it has this many entries.
 const ENTRIES_PER_SEGMENT: usize = 100_000;
+/// Directories that are read at once: they lie in memory, some MiB of the largest.
+const DIRECTORIES_AT_ONCE: usize = 8;
 
 /// What came of a rebuild.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,15 +57,17 @@ pub fn rebuild_from_packs(
     let origin = Origin { supersedes: old.clone(), condemned_seen: highest, ..origin.clone() };
     let mut rebuild =
         Rebuild { store, keyring, origin, contents: SegmentContents::default(), rebuilt: Rebuilt::default() };
-    for (id, size_bytes) in packs {
+    for group in packs.chunks(DIRECTORIES_AT_ONCE.min(reads_at_once(store))) {
         if stop.raised() {
             return Err(Error::Refused("the rebuild was interrupted; the old index is still there".to_owned()));
         }
-        match condemned.contains(&id) {
-            true => rebuild.rebuilt.condemned += 1,
-            false => rebuild.take(id, size_bytes, monitor)?,
+        let (void, wanted): (Vec<_>, Vec<_>) = group.iter().partition(|(id, _)| condemned.contains(id));
+        rebuild.rebuilt.condemned += void.len() as u64;
+        let loaded = side_by_side(group.len(), &wanted, |(id, size)| read_directory(store, keyring, *id, *size));
+        for ((id, size_bytes), directory) in wanted.into_iter().zip(loaded) {
+            rebuild.take(id, size_bytes, directory, monitor)?;
         }
-        monitor.event(Event::Done { items: 1, bytes: 0 });
+        monitor.event(Event::Done { items: group.len() as u64, bytes: 0 });
     }
     rebuild.flush()?;
     let mut rebuilt = rebuild.rebuilt;
@@ -132,9 +135,8 @@ struct Rebuild<'a> {
 }
 
 impl Rebuild<'_> {
-    fn take(&mut self, id: PackId, size_bytes: u64, monitor: &dyn Monitor) -> Result<()> {
-        let loaded = load_directory(self.store, self.keyring, id, size_bytes)
-            .and_then(|directory| self.contents.add_pack(id, size_bytes, &directory));
+    fn take(&mut self, id: PackId, size_bytes: u64, directory: Result<Directory>, monitor: &dyn Monitor) -> Result<()> {
+        let loaded = directory.and_then(|directory| self.contents.add_pack(id, size_bytes, &directory));
         match loaded {
             Ok(()) => self.rebuilt.packs += 1,
             Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
@@ -156,27 +158,4 @@ impl Rebuild<'_> {
         self.rebuilt.segments.push(save(self.store, self.keyring, self.origin.clone(), &mut contents)?);
         Ok(())
     }
-}
-
-/// Reads the directory of a pack, whose size a listing has told, and takes in the session keys that lie in it.
-pub fn load_directory(store: &dyn ObjectStore, keyring: &Keyring, id: PackId, size_bytes: u64) -> Result<Directory> {
-    let key = pack_key(id);
-    if size_bytes < (LEAD_BYTES + TRAILER_BYTES) as u64 {
-        return Err(Error::damaged(&key, format!("it has only {size_bytes} bytes: truncated")));
-    }
-    let trailer = store.get_range(&key, size_bytes - TRAILER_BYTES as u64, TRAILER_BYTES)?;
-    let found = find_directory(ObjectKind::Directory, size_bytes, &trailer);
-    let (offset, length) = found.map_err(Error::object(&key))?;
-    let sealed = store.get_range(&key, offset, length)?;
-    let content = keyring.open(ObjectKind::Directory, sealed, &key)?;
-    let directory = Directory::from_cbor(&content, ObjectKind::Directory.name()).map_err(Error::object(&key))?;
-    directory.check(offset).map_err(Error::object(&key))?;
-    let class = match directory.role {
-        Role::Data => ObjectKind::Data.class(),
-        Role::Metadata => ObjectKind::Metadata.class(),
-    };
-    for wrap in &directory.wraps {
-        keyring.accept(wrap, class, &key)?;
-    }
-    Ok(directory)
 }

@@ -131,6 +131,16 @@ pub fn save(
     origin: Origin,
     contents: &mut SegmentContents,
 ) -> Result<SegmentId> {
+    Ok(save_sized(store, keyring, origin, contents)?.0)
+}
+
+/// The same; gives its bytes too.
+pub fn save_sized(
+    store: &dyn ObjectStore,
+    keyring: &Keyring,
+    origin: Origin,
+    contents: &mut SegmentContents,
+) -> Result<(SegmentId, u64)> {
     contents.sort();
     let mut writer = SegmentWriter::begin(store, keyring, origin)?;
     for key in &contents.keys {
@@ -145,7 +155,7 @@ pub fn save(
     for entry in &contents.entries {
         writer.entry(entry)?;
     }
-    writer.finish()
+    writer.finish_sized()
 }
 
 /// Rows on their way into pages.
@@ -256,7 +266,12 @@ impl<'a> SegmentWriter<'a> {
     }
 
     /// Stores the segment and gives its name.
-    pub fn finish(mut self) -> Result<SegmentId> {
+    pub fn finish(self) -> Result<SegmentId> {
+        Ok(self.finish_sized()?.0)
+    }
+
+    /// The same; gives its bytes too.
+    fn finish_sized(mut self) -> Result<(SegmentId, u64)> {
         self.flush()?;
         let content = self.head.to_cbor();
         let length = directory_bytes(self.written_bytes, content.len());
@@ -268,7 +283,7 @@ impl<'a> SegmentWriter<'a> {
         self.write(&trailer(ObjectKind::Head, length))?;
         let id = SegmentId(self.hasher.finish());
         self.upload.finish(&segment_key(id))?;
-        Ok(id)
+        Ok((id, self.written_bytes))
     }
 
     fn row(&mut self, stage: Stage, row: &impl Cbor, id: Option<BlobId>) -> Result<()> {

@@ -118,33 +118,29 @@ impl ObjectStore for S3 {
 
     fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
         let place = &self.place;
-        let end = offset.checked_add(length as u64);
-        let Some(end) = end.filter(|_| length > 0) else {
+        if length == 0 {
             // HTTP knows no empty range.
             check_range(&place.subject(key), self.size(key)?, offset, length)?;
             return Ok(Vec::new());
-        };
-        let request = place.get_request(key).range(format!("bytes={offset}-{}", end - 1));
+        }
         place.runtime.block_on(async {
             let _permit = place.permits.acquire().await;
-            let answer = match place.answered(Asked::Read, 0, request.send()).await {
-                Ok(answer) => answer,
-                Err(error) if answer_of(&error).says_beyond() => {
-                    let reason = format_args!("{length} bytes at {offset} were asked for, but it is shorter");
-                    return Err(Error::new(Kind::Damaged, "read", place.subject(key), reason));
-                }
-                Err(error) => return Err(place.failed(Operation::GetRange, key, "s3:GetObject", &error)),
-            };
-            if let Some(size_bytes) = answer.content_range().and_then(whole_size) {
-                check_range(&place.subject(key), size_bytes, offset, length)?;
-            }
-            let came = place.length_of(key, &answer)?;
-            if came != length as u64 {
-                // A server without ranges sends the whole object, a damaged one something else.
-                let reason = format_args!("{length} bytes were asked for and {came} are sent");
-                return Err(Error::new(Kind::Damaged, "read", place.subject(key), reason));
-            }
-            place.body(key, answer, came).await
+            let answer = place.range(key, offset, length as u64).await?;
+            place.body(key, answer, length as u64).await
+        })
+    }
+
+    fn stream(&self, key: &Key, offset: u64, length: u64, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
+        let place = &self.place;
+        if length == 0 {
+            return Ok(());
+        }
+        place.runtime.block_on(async {
+            let permit = place.permits.acquire().await;
+            let answer = place.range(key, offset, length).await?;
+            // Whoever takes the pieces may wait for others who wait for a permit.
+            drop(permit);
+            place.pieces(key, answer, length, each).await
         })
     }
 
@@ -223,9 +219,51 @@ impl Place {
         length.ok_or_else(|| self.odd(Operation::Get, key, "the answer has no length"))
     }
 
+    /// The answer to a request for a range, which has its length.
+    async fn range(&self, key: &Key, offset: u64, length: u64) -> Result<GetObjectOutput, Error> {
+        let beyond = || {
+            let reason = format_args!("{length} bytes at {offset} were asked for, but it is shorter");
+            Error::new(Kind::Damaged, "read", self.subject(key), reason)
+        };
+        let last = offset.checked_add(length - 1).ok_or_else(beyond)?;
+        let request = self.get_request(key).range(format!("bytes={offset}-{last}"));
+        let answer = match self.answered(Asked::Read, 0, request.send()).await {
+            Ok(answer) => answer,
+            Err(error) if answer_of(&error).says_beyond() => return Err(beyond()),
+            Err(error) => return Err(self.failed(Operation::GetRange, key, "s3:GetObject", &error)),
+        };
+        if answer.content_range().and_then(whole_size).is_some_and(|size_bytes| last >= size_bytes) {
+            return Err(beyond());
+        }
+        let came = self.length_of(key, &answer)?;
+        if came != length {
+            // A server without ranges sends the whole object, a damaged one something else.
+            let reason = format_args!("{length} bytes were asked for and {came} are sent");
+            return Err(Error::new(Kind::Damaged, "read", self.subject(key), reason));
+        }
+        Ok(answer)
+    }
+
     /// The whole body of an answer, which has `size_bytes`.
     async fn body(&self, key: &Key, answer: GetObjectOutput, size_bytes: u64) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::with_capacity(size_bytes.min(FIRST_BYTES) as usize);
+        let mut take = |piece: &[u8]| {
+            bytes.extend_from_slice(piece);
+            true
+        };
+        self.pieces(key, answer, size_bytes, &mut take).await?;
+        Ok(bytes)
+    }
+
+    /// Hands on the body of an answer, which has `size_bytes`, piece by piece.
+    async fn pieces(
+        &self,
+        key: &Key,
+        answer: GetObjectOutput,
+        size_bytes: u64,
+        each: &mut (dyn FnMut(&[u8]) -> bool + '_),
+    ) -> Result<(), Error> {
+        let mut came = 0;
         let mut body = answer.body;
         loop {
             let piece = match tokio::time::timeout(ANSWER_TIMEOUT, body.next()).await {
@@ -240,16 +278,18 @@ impl Place {
             if let Some(bucket) = &self.down {
                 tokio::time::sleep(bucket.take(piece.len() as u64)).await;
             }
-            if (bytes.len() + piece.len()) as u64 > size_bytes {
+            came += piece.len() as u64;
+            if came > size_bytes {
                 return Err(self.odd(Operation::Get, key, "more came than was announced"));
             }
-            bytes.extend_from_slice(&piece);
+            if !each(&piece) {
+                return Ok(());
+            }
         }
-        if bytes.len() as u64 != size_bytes {
-            let reason = format!("{} of {size_bytes} bytes came", bytes.len());
-            return Err(self.odd(Operation::Get, key, &reason));
+        match came == size_bytes {
+            true => Ok(()),
+            false => Err(self.odd(Operation::Get, key, &format!("{came} of {size_bytes} bytes came"))),
         }
-        Ok(bytes)
     }
 
     /// One page of a listing; gives the mark of the next one.

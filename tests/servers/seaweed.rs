@@ -28,7 +28,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 
     -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
     -keyout tls.key -out tls.crt >openssl.log 2>&1 &&
     tls="-s3.port.https=${11} -s3.cert.file=$1/tls.crt -s3.key.file=$1/tls.key"
-"$2" -logtostderr=true server -ip=127.0.0.1 -ip.bind=127.0.0.1 -dir="$1" -volume.max=20 -volume.minFreeSpace=1 \
+"$2" -logtostderr=true server -ip=127.0.0.1 -ip.bind=127.0.0.1 -dir="$1" -volume.max=200 -volume.minFreeSpace=1 \
     -master.volumeSizeLimitMB=64 -master.telemetry=false -master.port=$3 -master.port.grpc=$4 -volume.port=$5 \
     -volume.port.grpc=$6 -filer -filer.port=$7 -filer.port.grpc=$8 -s3 -s3.port=$9 -s3.port.grpc=${10} \
     -s3.port.iceberg=0 -s3.port.lance=0 -s3.config="$1/s3.json" $tls >log 2>&1 &

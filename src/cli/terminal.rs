@@ -193,7 +193,7 @@ mod tests {
     fn nobody_takes_an_image_of_the_memory() {
         use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
         no_core_dumps();
-        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
         assert_eq!(getrlimit(Resource::Core).current, Some(0));
     }
 

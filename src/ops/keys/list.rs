@@ -100,11 +100,11 @@ fn known_openings(context: &Context, stored: &[StoredSlot]) -> Result<BTreeMap<S
     let mut wanted: BTreeSet<SlotId> = stored.iter().map(|stored| stored.slot.id).collect();
     wanted.remove(&context.repository.slot());
     runs::newest_first(&context.repository, MOST_RUNS, &mut |run| {
-        if let Some(slot) = run.slot.map(|slot| replaced.get(&slot).copied().unwrap_or(slot)) {
-            if wanted.remove(&slot) {
-                let by = ProvenBy::Run { operation: run.operation, host: run.host };
-                known.insert(slot, Proven { at_ns: run.begun_ns, by });
-            }
+        if let Some(slot) = run.slot.map(|slot| replaced.get(&slot).copied().unwrap_or(slot))
+            && wanted.remove(&slot)
+        {
+            let by = ProvenBy::Run { operation: run.operation, host: run.host };
+            known.insert(slot, Proven { at_ns: run.begun_ns, by });
         }
         !wanted.is_empty()
     })?;

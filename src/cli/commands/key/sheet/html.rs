@@ -18,7 +18,8 @@ th { color: #444; white-space: nowrap; width: 1% }
 code, pre { font: 9.5pt/1.45 'DejaVu Sans Mono', 'Liberation Mono', monospace; overflow-wrap: anywhere }
 pre { margin: 1.5mm 0; padding: 2mm 3mm; border: .3mm solid #999; white-space: pre-wrap }
 .secret { border: .6mm solid #000; padding: 3mm 4mm; display: flex; gap: 6mm; align-items: center }
-.secret code { font-size: 12pt; letter-spacing: .03em }
+.secret .key { font-size: 12pt; letter-spacing: .03em }
+.id { white-space: nowrap; overflow-wrap: normal }
 .code { flex: none; text-align: center; font-size: 8.5pt; color: #444 }
 svg { width: 36mm; height: 36mm; display: block }
 .two { display: flex; gap: 6mm; justify-content: space-between }
@@ -73,7 +74,8 @@ fn secret(page: &Page<'_>, html: &mut String) -> Result<()> {
     let _ = writeln!(
         html,
         "<h2>The key &mdash; whoever reads this can read all backups</h2>\n<div class=\"secret\"><div><p>An identity. Write \
-         it into a file <code>recovery.identity</code>, as one line, in capitals:</p><p><code>{}</code></p>\
+         it into a file <code>recovery.identity</code>, as one line, in capitals, without the gaps:</p><p>\
+         <code class=\"key\">{}</code></p>\
          </div><div class=\"code\">{}The key</div></div>",
         grouped(&page.identity),
         svg(&code(&page.identity)?)
@@ -84,12 +86,12 @@ fn secret(page: &Page<'_>, html: &mut String) -> Result<()> {
 fn keys(page: &Page<'_>, html: &mut String) {
     let keys = page.keys();
     let title = if page.identity.is_empty() { "What opens it: any one of these" } else { "What opens it besides" };
-    let _ = writeln!(html, "<h2>{title}</h2>\n<table><tr><th>Key<th>Kind<th>Label<td>Kept where");
+    let _ = writeln!(html, "<h2>{title}</h2>\n<table><tr><th>Key<th>Kind<th style=\"width:30%\">Label<td>Kept where");
     // More would not fit on the page; `key list` shows all.
     for [id, kind, label] in keys.iter().take(6) {
         let _ = writeln!(
             html,
-            "<tr><td><code>{id}</code><td>{kind}<td>{}<td class=\"kept\" style=\"width:50%\">",
+            "<tr><td><code class=\"id\">{id}</code><td class=\"id\">{kind}<td>{}<td class=\"kept\">",
             escape(label)
         );
     }
@@ -114,11 +116,13 @@ fn steps(page: &Page<'_>, html: &mut String) {
     );
 }
 
-/// Groups of eight characters, which the eye can hold. Gaps by style alone: what is copied is the text.
+/// Groups of eight characters behind the words at the beginning, which the eye can hold. Gaps by style alone: what is
+/// copied is the text.
 fn grouped(identity: &str) -> String {
+    const WORDS: usize = "AGE-SECRET-KEY-1".len();
     let mut text = String::with_capacity(identity.len() * 8);
     for (place, character) in identity.chars().enumerate() {
-        if place > 0 && place % 8 == 0 {
+        if place >= WORDS && place % 8 == 0 {
             text.push_str("<span style=\"margin-left:.5em\"></span><wbr>");
         }
         text.push(character);

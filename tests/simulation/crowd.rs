@@ -426,7 +426,7 @@ fn asked_for() -> Option<u64> {
 }
 
 /// Whether there is time for more than a usual run.
-pub fn is_long() -> bool {
+fn is_long() -> bool {
     std::env::var_os("KEEPSTONE_LONG").is_some()
 }
 
@@ -449,11 +449,11 @@ fn tell(wrong: Vec<(u64, String)>) {
 #[test]
 fn crowds_lose_nothing_and_leave_no_garbage() {
     let crowd = Crowd { clients: 4, actions: 3, view: &honest, hurts: true };
-    tell(run_many(seeds(60), &crowd, 1));
+    tell(run_many(seeds(1500), &crowd, 1));
 }
 
 #[test]
 fn crowds_that_nothing_happens_to_never_fail() {
     let crowd = Crowd { clients: 4, actions: 4, view: &honest, hurts: false };
-    tell(run_many(seeds(40), &crowd, 1));
+    tell(run_many(seeds(500), &crowd, 1));
 }

@@ -1,7 +1,7 @@
 //! Each rule broken, one at a time: then the simulation must find out. What breaks a rule is a store that lies to the
 //! clients in just one way; the program itself is the same.
 
-use super::crowd::{Crowd, is_long, run_many};
+use super::crowd::{Crowd, run_many};
 use keepstone::format::envelope::{self, ObjectKind};
 use keepstone::store::{Area, Error, Key, Listed, Memory, ObjectStore, Put, Upload};
 use std::collections::BTreeSet;
@@ -183,32 +183,27 @@ fn is_found(lie: Lie) {
     println!("{lie:?}: seed {seed}: {}", what.lines().next().unwrap_or_default());
 }
 
-/// For what takes more schedules than a usual run has time for.
-#[track_caller]
-fn is_found_in_time(lie: Lie) {
-    if is_long() {
-        is_found(lie);
-    }
-}
-
 #[test]
 fn a_prune_that_does_not_look_for_sessions_is_found_out() {
     is_found(Lie::NobodyElseIsThere);
 }
 
 #[test]
+#[ignore = "a measurement: in how many schedules this shows, which can take minutes"]
 fn a_writer_that_relies_on_what_it_says_it_has_seen_condemned_is_found_out() {
-    is_found_in_time(Lie::RecordsAreNotHeeded);
+    is_found(Lie::RecordsAreNotHeeded);
 }
 
 #[test]
+#[ignore = "a measurement: in how many schedules this shows, which can take minutes"]
 fn a_fenced_writer_that_commits_all_the_same_is_found_out() {
-    is_found_in_time(Lie::TombstonesDoNotHold);
+    is_found(Lie::TombstonesDoNotHold);
 }
 
 #[test]
+#[ignore = "a measurement: in how many schedules this shows, which can take minutes"]
 fn two_records_of_one_number_are_found_out() {
-    is_found_in_time(Lie::NumbersDoNotCount);
+    is_found(Lie::NumbersDoNotCount);
 }
 
 #[test]
@@ -217,8 +212,9 @@ fn a_sweep_that_does_not_look_at_new_snapshots_is_found_out() {
 }
 
 #[test]
+#[ignore = "a measurement: in how many schedules this shows, which can take minutes"]
 fn a_sweep_that_does_not_look_at_new_segments_is_found_out() {
-    is_found_in_time(Lie::NewSegmentsAreNotLookedAt);
+    is_found(Lie::NewSegmentsAreNotLookedAt);
 }
 
 #[test]

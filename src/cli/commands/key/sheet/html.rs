@@ -9,7 +9,7 @@ const STYLE: &str = "
 @page { size: A4; margin: 14mm 16mm }
 body { font: 10.5pt/1.4 Georgia, 'Liberation Serif', serif; color: #000; max-width: 178mm; margin: 0 auto }
 h1 { font-size: 20pt; margin: 0 0 1mm; font-weight: normal }
-h2 { font-size: 12pt; margin: 5.5mm 0 1.5mm; border-bottom: .3mm solid #000 }
+h2 { font-size: 12pt; margin: 4.5mm 0 1.5mm; border-bottom: .3mm solid #000 }
 p { margin: 1.2mm 0 }
 .made { color: #444; margin-bottom: 3mm }
 table { border-collapse: collapse; width: 100% }
@@ -20,11 +20,15 @@ pre { margin: 1.5mm 0; padding: 2mm 3mm; border: .3mm solid #999; white-space: p
 .secret { border: .6mm solid #000; padding: 3mm 4mm; display: flex; gap: 6mm; align-items: center }
 .secret .key { font-size: 12pt; letter-spacing: .03em }
 .id { white-space: nowrap; overflow-wrap: normal }
+.label { max-width: 60mm; white-space: nowrap; overflow: hidden; text-overflow: ellipsis }
 .code { flex: none; text-align: center; font-size: 8.5pt; color: #444 }
-svg { width: 36mm; height: 36mm; display: block }
+svg { width: 32mm; height: 32mm; display: block }
 .two { display: flex; gap: 6mm; justify-content: space-between }
 .kept { border-bottom: .2mm solid #999 }
 ";
+
+/// More keys would not fit on the page; `key list` shows all.
+const MOST_KEYS: usize = 5;
 
 /// The whole document.
 pub fn lay_out(page: &Page<'_>) -> Result<String> {
@@ -87,16 +91,15 @@ fn keys(page: &Page<'_>, html: &mut String) {
     let keys = page.keys();
     let title = if page.identity.is_empty() { "What opens it: any one of these" } else { "What opens it besides" };
     let _ = writeln!(html, "<h2>{title}</h2>\n<table><tr><th>Key<th>Kind<th style=\"width:30%\">Label<td>Kept where");
-    // More would not fit on the page; `key list` shows all.
-    for [id, kind, label] in keys.iter().take(6) {
+    for [id, kind, label] in keys.iter().take(MOST_KEYS) {
         let _ = writeln!(
             html,
-            "<tr><td><code class=\"id\">{id}</code><td class=\"id\">{kind}<td>{}<td class=\"kept\">",
+            "<tr><td><code class=\"id\">{id}</code><td class=\"id\">{kind}<td class=\"label\">{}<td class=\"kept\">",
             escape(label)
         );
     }
-    if keys.len() > 6 {
-        let _ = writeln!(html, "<tr><td colspan=\"4\">and {} more", keys.len() - 6);
+    if keys.len() > MOST_KEYS {
+        let _ = writeln!(html, "<tr><td colspan=\"4\">and {} more", keys.len() - MOST_KEYS);
     }
     html.push_str("</table>\n");
 }

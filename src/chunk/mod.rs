@@ -8,7 +8,7 @@
 //! A cut that the content asked for is recognisable: the 64 bytes before it, its [`Window`], will stand before
 //! the same cut in the next version of the data, whatever changed further away. Where the search reaches the largest
 //! size without one (rows of a table have so few different windows that this is every second chunk), the cut is made
-//! where the hash is lowest ([`lowest`]): that too is the content's choice. A *forced* cut (all of it is alike, or the
+//! where the hash is lowest (`lowest`): that too is the content's choice. A *forced* cut (all of it is alike, or the
 //! stream ended) has no such window. This room shows the window; turning it into a mark needs a key and happens
 //! elsewhere, as do hashing, naming and storing.
 

@@ -296,15 +296,7 @@ pub trait ObjectStore: Send + Sync {
     /// Reads `length` bytes from `offset` and hands them on in pieces, in order, until `each` says that it has enough. A
     /// store that is paid by the request makes one of it, and nobody holds more of it in memory than a piece.
     fn stream(&self, key: &Key, offset: u64, length: u64, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
-        let mut done = 0;
-        while done < length {
-            let step = (length - done).min(STREAM_PIECE_BYTES);
-            if !each(&self.get_range(key, offset + done, step as usize)?) {
-                break;
-            }
-            done += step;
-        }
-        Ok(())
+        stream_in_pieces(&mut |offset, length| self.get_range(key, offset, length), offset, length, each)
     }
 
     /// The size of an object in bytes.
@@ -436,6 +428,24 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
     fn peculiarities(&self) -> Vec<Check> {
         (**self).peculiarities()
     }
+}
+
+/// A stream as a row of ranges, each of which `get` reads whole.
+fn stream_in_pieces(
+    get: &mut dyn FnMut(u64, usize) -> Result<Vec<u8>, Error>,
+    offset: u64,
+    length: u64,
+    each: &mut dyn FnMut(&[u8]) -> bool,
+) -> Result<(), Error> {
+    let mut done = 0;
+    while done < length {
+        let step = (length - done).min(STREAM_PIECE_BYTES);
+        if !each(&get(offset + done, step as usize)?) {
+            break;
+        }
+        done += step;
+    }
+    Ok(())
 }
 
 /// Why an object of `size_bytes` is not brought into memory, if it is not.

@@ -130,7 +130,7 @@ fn a_limit_of_bandwidth_and_one_of_connections_are_kept() {
     let bucket = Bucket::at(server, proxy.place(&direct));
     fs::create_dir(place.path("source")).unwrap();
     fs::write(place.path("source/noise"), noise(1_500_000)).unwrap();
-    bucket.run(&place, &[&["init"], &CHEAP[..]].concat()).expect(0);
+    bucket.run(&place, &[&["init", "--s3-connections", "1"], &CHEAP[..]].concat()).expect(0);
     // It cannot be quicker than the limit allows, however slow this machine is.
     let since = std::time::Instant::now();
     bucket.run(&place, &["backup", "source", "--limit-upload", "1M", "--s3-connections", "1"]).expect(0);

@@ -13,6 +13,7 @@ use keepstone::format::session::SessionKind;
 use keepstone::ops::backup::{self, Parent};
 use keepstone::ops::{self, Context, rebuild, select};
 use keepstone::repo::Session;
+use keepstone::repo::index::load_condemned;
 use keepstone::store::{Area, Crash, Fault, Key, Memory, ObjectStore};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -109,12 +110,22 @@ fn killed_prune(vault: &Vault) {
     }
 }
 
+/// What waits for its deletion is needed by nobody: it says nothing about damage.
+fn condemned_segments(context: &Context, all: &[Key]) -> Vec<Key> {
+    let repository = &context.repository;
+    let is_record = |key: &&Key| key.area() == Area::Condemned && !key.name().contains('.');
+    let load = |key: &Key| load_condemned(&**repository.store(), repository.keyring(), key.name().parse().unwrap());
+    let records = all.iter().filter(is_record).map(|key| load(key).unwrap());
+    records.flat_map(|record| record.segments).map(|segment| Key::new(Area::Index, segment)).collect()
+}
+
 fn objects(vault: &Vault) -> Vec<Object> {
     let all = keys(&vault.store);
     let context = vault.open();
     let packs = context.index.packs().unwrap();
+    let condemned = condemned_segments(&context, &all);
     let pack = |role: Role| {
-        let of_role = packs.iter().filter(|pack| pack.role == role);
+        let of_role = packs.iter().filter(|pack| pack.role == role && !pack.void);
         of_role.map(|pack| Key::new(Area::Packs, pack.id)).filter(|key| all.contains(key)).collect::<Vec<_>>()
     };
     let named = |area: Area, ending: &str| {
@@ -134,7 +145,7 @@ fn objects(vault: &Vault) -> Vec<Object> {
         ("epoch copy", named(Area::Epochs, ".copy")),
         ("data pack", pack(Role::Data)),
         ("metadata pack", pack(Role::Metadata)),
-        ("segment", named(Area::Index, "")),
+        ("segment", named(Area::Index, "").into_iter().filter(|key| !condemned.contains(key)).collect()),
         ("snapshot", named(Area::Snapshots, "")),
         ("session", named(Area::Sessions, "")),
         ("seen", named(Area::Sessions, ".seen")),

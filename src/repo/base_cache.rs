@@ -261,4 +261,4 @@ pub fn seal_chunk(keyring: &Keyring, compressor: &mut Compressor, id: BlobId, ra
 }
 
 /// How chunks in the cache are compressed: quickly, they will be read once.
-pub const LEVEL: Level = Level::Fast;
+pub const LEVEL: Level = Level::Quick;

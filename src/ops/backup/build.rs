@@ -7,7 +7,7 @@
 use super::content::FileContent;
 use super::gather::Dumped;
 use super::imported::Imported;
-use super::read::{Message, Namer, Results, Seen, Small};
+use super::read::{Message, Namer, Results, Seen, Small, Smalls};
 use super::sources::Walked;
 use super::stream;
 use super::walk::{Step, node_of};
@@ -21,7 +21,6 @@ use crate::repo::index::{Claim, Index, Marks};
 use crate::repo::trees::{Nodes, PutBlob, TreeBuilder};
 use crate::repo::{Error as RepoError, Keyring};
 use crate::source::files::{Accounts, Entry};
-use std::collections::{VecDeque, vec_deque};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -151,10 +150,23 @@ pub struct Found {
     pub imported_dumps: Vec<ImportedDump>,
 }
 
+/// The small files of a job that are still to come, and the content of all of them.
+struct Contents {
+    files: std::vec::IntoIter<std::result::Result<Small, Problem>>,
+    data: Vec<u8>,
+    _permit: Permit,
+}
+
+impl Contents {
+    fn new(smalls: Smalls, permit: Permit) -> Contents {
+        Contents { files: smalls.files.into_iter(), data: smalls.data, _permit: permit }
+    }
+}
+
 /// The job whose results come next.
 struct Current {
     results: Results,
-    small: Option<(vec_deque::IntoIter<std::result::Result<Small, Problem>>, Permit)>,
+    small: Option<Contents>,
 }
 
 impl<'a> Builder<'a> {
@@ -316,20 +328,23 @@ impl<'a> Builder<'a> {
     fn file(&mut self, entry: &Entry, before: Option<Box<Node>>) -> Result<()> {
         let lost = || RepoError::Internal("a reader ended early".to_owned());
         let current = self.current.as_mut().ok_or_else(lost)?;
-        if current.small.is_none() {
-            match current.results.recv().map_err(|_| lost())? {
-                Message::Small(files, permit) => current.small = Some((VecDeque::from(files).into_iter(), permit)),
+        let mut contents = match current.small.take() {
+            Some(contents) => contents,
+            None => match current.results.recv().map_err(|_| lost())? {
+                Message::Small(smalls, permit) => Contents::new(smalls, permit),
                 first => return self.large(entry, first, before),
-            }
-        }
-        let small = current.small.as_mut().and_then(|(files, _)| files.next()).ok_or_else(lost)?;
+            },
+        };
+        let small = contents.files.next().ok_or_else(lost)?;
         match small {
-            Ok(mut small) => {
-                self.dump(entry, &mut small.seen);
-                self.small(entry, small, before)
-            }
-            Err(problem) => self.unreadable(problem),
+            Ok(small) => self.small(entry, small, &contents.data, before)?,
+            Err(problem) => self.unreadable(problem)?,
         }
+        match &mut self.current {
+            Some(current) if contents.files.len() > 0 => current.small = Some(contents),
+            _ => self.namer.contents.give(contents.data),
+        }
+        Ok(())
     }
 
     fn unreadable(&mut self, problem: Problem) -> Result<()> {
@@ -338,14 +353,15 @@ impl<'a> Builder<'a> {
         self.differs()
     }
 
-    fn small(&mut self, entry: &Entry, small: Small, before: Option<Box<Node>>) -> Result<()> {
+    fn small(&mut self, entry: &Entry, mut small: Small, data: &[u8], before: Option<Box<Node>>) -> Result<()> {
+        self.dump(entry, &mut small.seen);
         let mut node = self.read_node(entry, &small.seen);
         if small.chunks.is_empty() {
-            node.inline.0 = small.data;
+            node.inline.0 = data[small.content].to_vec();
         } else {
             let mut content = FileContent::begin(before.as_deref());
             for (range, named) in small.chunks {
-                content.chunk(&small.data[range], named, &mut self.sink, &mut self.reader)?;
+                content.chunk(&data[range], named, &mut self.sink, &mut self.reader)?;
             }
             content.finish(&mut node, &mut self.sink)?;
         }

@@ -28,6 +28,11 @@ pub const SMALL_BYTES: u64 = 1 << 20;
 const WAITING_CHUNKS: usize = 2;
 /// Chunks whose bytes wait to be used again.
 const KEPT_CHUNKS: usize = 8;
+/// What a job of small files takes at least: its buffer has room for more from its last use.
+pub const SMALL_PERMIT_BYTES: usize = SMALL_BYTES as usize / 2;
+/// Contents of such jobs whose bytes wait to be used again. A vector for each file, taken by one thread and dropped by
+/// another, made the allocator keep 40 MiB that nobody used.
+const KEPT_CONTENTS: usize = 16;
 /// Small files that one reader has open at a time.
 const OPEN_AHEAD: usize = 16;
 /// What a large file takes while it is read: the cutter's buffer and the chunks that wait or are in hand.
@@ -56,20 +61,28 @@ pub struct Seen {
     pub dump: Option<Box<DumpReport>>,
 }
 
-/// A small file.
+/// A small file. Its content lies among that of its job's other files.
 pub struct Small {
     /// What was found out.
     pub seen: Seen,
-    /// The content.
-    pub data: Vec<u8>,
-    /// Its chunks; none if it is so small that it lies in its node.
+    /// Where its content lies.
+    pub content: Range<usize>,
+    /// Where its chunks lie; none if it is so small that it lies in its node.
     pub chunks: Vec<(Range<usize>, Named)>,
+}
+
+/// The files of a job of small ones, in order.
+pub struct Smalls {
+    /// Each file, or why it could not be read.
+    pub files: Vec<Result<Small, Problem>>,
+    /// The content of all of them, one after the other.
+    pub data: Vec<u8>,
 }
 
 /// What comes back from a job.
 pub enum Message {
-    /// All files of a job of small ones, in order. The permit goes with the data.
-    Small(Vec<Result<Small, Problem>>, Permit),
+    /// All files of a job of small ones. The permit goes with the data.
+    Small(Smalls, Permit),
     /// The next chunk of a large file.
     Chunk(Vec<u8>, Named),
     /// So many zero bytes that were never stored.
@@ -110,6 +123,8 @@ impl Job {
 pub struct Namer {
     /// Where the bytes of large files' chunks come from and go to.
     pub chunks: Buffers,
+    /// The same for the contents of jobs of small files.
+    pub contents: Buffers,
     chunker: Chunker,
     keyring: Arc<Keyring>,
     marks: MarkKey,
@@ -120,7 +135,8 @@ impl Namer {
     /// With the repository's chunker and keys. Says whether files that are dumps are looked into on the way.
     pub fn new(chunker: Chunker, keyring: Arc<Keyring>, inspects: bool) -> Namer {
         let chunks = Buffers::new(KEPT_CHUNKS, 0);
-        Namer { chunks, chunker, marks: keyring.marks(), keyring, inspects }
+        let contents = Buffers::new(KEPT_CONTENTS, 0);
+        Namer { chunks, contents, chunker, marks: keyring.marks(), keyring, inspects }
     }
 
     fn inspector(&self, entry: &Entry) -> Option<Inspector> {
@@ -242,7 +258,9 @@ fn problem(entry: &Entry, what: &str, error: &std::io::Error) -> Problem {
 
 /// Reads small files in order, the next few open and asked for while one is read: a disk that is asked for many at
 /// once answers sooner, and the kernel waits and wakes once for several.
-fn read_all(files: &[Entry], namer: &Namer) -> Vec<Result<Small, Problem>> {
+fn read_all(files: &[Entry], namer: &Namer) -> Smalls {
+    let mut data = namer.contents.take();
+    data.reserve_exact(files.iter().map(|entry| entry.meta.size as usize).sum());
     let mut ahead = VecDeque::with_capacity(OPEN_AHEAD);
     let mut coming = files.iter();
     let mut read = Vec::with_capacity(files.len());
@@ -257,34 +275,38 @@ fn read_all(files: &[Entry], namer: &Namer) -> Vec<Result<Small, Problem>> {
             ahead.push_back(open);
         }
         let open = ahead.pop_front().expect("opened above");
-        read.push(open.map_err(|error| error.problem()).and_then(|open| read_small(entry, open, namer)));
+        let open = open.map_err(|error| error.problem());
+        read.push(open.and_then(|open| read_small(entry, open, &mut data, namer)));
     }
-    read
+    Smalls { files: read, data }
 }
 
-fn read_small(entry: &Entry, mut open: OpenFile, namer: &Namer) -> Result<Small, Problem> {
-    let mut data = Vec::with_capacity(open.meta_now.size.min(SMALL_BYTES) as usize + 1);
+/// Reads a small file behind those that `all` holds already.
+fn read_small(entry: &Entry, mut open: OpenFile, all: &mut Vec<u8>, namer: &Namer) -> Result<Small, Problem> {
+    let start_of_file = all.len();
     // A file that grew beyond a large one's size meanwhile is cut short and said to have changed.
-    (&mut open.file).take(4 * SMALL_BYTES).read_to_end(&mut data).map_err(|error| problem(entry, "read", &error))?;
+    (&mut open.file).take(4 * SMALL_BYTES).read_to_end(all).map_err(|error| problem(entry, "read", &error))?;
+    let content = start_of_file..all.len();
+    let data = &all[content.clone()];
     let xattrs = open.xattrs(entry).map_err(|error| error.problem())?;
     let after = open.stat(entry).map_err(|error| error.problem())?;
     let changed = changed_while_read(&open.meta_now, &after) || data.len() as u64 != after.size;
     let dump = namer.inspector(entry).and_then(|mut inspector| {
-        inspector.push(&data);
+        inspector.push(data);
         inspector.finish().map(Box::new)
     });
     let seen = Seen { meta: open.meta_now, xattrs, changed, bytes: data.len() as u64, dump };
     let mut chunks = Vec::new();
     if data.len() > INLINE_BYTES {
         let mut start = Some(namer.stream_start("file", entry.name()));
-        let mut offset = 0;
-        for piece in namer.chunker.cuts(&data) {
+        let mut offset = content.start;
+        for piece in namer.chunker.cuts(data) {
             let named = namer.name(&piece, &mut start);
             chunks.push((offset..offset + piece.data.len(), named));
             offset += piece.data.len();
         }
     }
-    Ok(Small { seen, data, chunks })
+    Ok(Small { seen, content, chunks })
 }
 
 fn read_large(entry: &Entry, namer: &Namer, results: &SyncSender<Message>, buffer: &mut Vec<u8>) {

@@ -6,7 +6,7 @@
 //! circle.
 
 use super::imported::Before as Imported;
-use super::read::{Job, LARGE_PERMIT_BYTES, Message, Results, SMALL_BYTES, results};
+use super::read::{Job, LARGE_PERMIT_BYTES, Message, Results, SMALL_BYTES, SMALL_PERMIT_BYTES, results};
 use super::roots::{Way, join};
 use super::sources::Walked;
 use crate::base::{Budget, Event, Kind, Monitor, Problem, Stop};
@@ -396,7 +396,7 @@ impl Walker {
     fn close_group(&mut self) -> Result<(), Gone> {
         let Some(results) = self.group_results.take() else { return Ok(()) };
         self.send()?;
-        let permit = self.walk.budget.take(self.group_bytes.max(1));
+        let permit = self.walk.budget.take(self.group_bytes.max(SMALL_PERMIT_BYTES));
         let files = std::mem::take(&mut self.group);
         self.group_bytes = 0;
         self.walk.jobs.send(Job::small(files, permit, results)).map_err(|_| Gone)

@@ -180,7 +180,11 @@ impl Gather {
         }
         if self.raw.is_empty() {
             self.raw = self.buffers.take();
-            self.raw.reserve(FRAME_BYTES.max(bytes.len()));
+        }
+        // At once as much as it may become: doubled, it would get room for a third more than that.
+        if self.raw.capacity() < self.raw.len() + bytes.len() {
+            let room = if self.raw.is_empty() { FRAME_BYTES } else { SMALL_FRAME_BYTES };
+            self.raw.reserve_exact(room.saturating_sub(self.raw.len()).max(bytes.len()));
         }
         self.blobs.push(placed(id, kind, self.raw.len(), bytes.len(), marks));
         self.raw.extend_from_slice(bytes);

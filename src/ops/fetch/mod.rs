@@ -84,6 +84,11 @@ pub trait Sink<T>: Send + Sync {
     /// names are proven. May wait.
     fn frame(&self, _raw: &[u8], _stored: &[u8], _blobs: Vec<(Place, T)>) {}
 
+    /// Whether blobs are decoded and named. Who does not look inside hears only of what cannot be read or opened.
+    fn looks_inside(&self) -> bool {
+        true
+    }
+
     /// Hears of a block or blob that is damaged, whether there is another copy or not. Must return quickly.
     fn damaged(&self, _: &BlobId, _: &Error) {}
 
@@ -227,6 +232,16 @@ impl<T: Send + 'static> Fetch<T> {
     /// The same for blobs whose places are known: just these are read.
     pub fn placed_window(&mut self, placed: Vec<(Place, Wanted<T>)>) -> Result<()> {
         self.read(Plan::of_placed(placed))
+    }
+
+    /// The same for a sink that does not look inside: the blocks of these blobs and of all their bases are read and
+    /// opened.
+    pub fn window_of_seals(&mut self, wanted: Vec<Wanted<T>>) -> Result<()>
+    where
+        T: Clone,
+    {
+        let plan = Plan::of_seals(&self.shared.index, wanted)?;
+        self.read(plan)
     }
 
     fn read(&mut self, plan: Plan<T>) -> Result<()> {

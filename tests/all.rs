@@ -13,6 +13,7 @@ mod damage;
 mod decoders;
 mod dumps;
 mod format_document;
+mod handbook;
 mod hardship;
 mod imported;
 mod keep;

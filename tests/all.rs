@@ -19,6 +19,7 @@ mod imported;
 mod keep;
 mod keys;
 mod latency;
+mod memory;
 mod postgres;
 mod probe;
 mod program;

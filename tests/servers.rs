@@ -1,6 +1,7 @@
 //! Real servers for the tests: started when the first test asks, stopped when the test program ends, however it ends;
 //! never run as root.
 
+pub mod cluster;
 pub mod postgres;
 pub mod proxy;
 pub mod seaweed;

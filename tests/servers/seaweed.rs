@@ -110,7 +110,7 @@ impl Server {
 }
 
 /// The program, where `./test` puts it or on the path.
-fn program() -> Option<PathBuf> {
+pub fn program() -> Option<PathBuf> {
     let installed = std::env::var_os("KEEPSTONE_TEST_WEED").map(PathBuf::from);
     let beside = || std::env::current_exe().ok()?.ancestors().nth(3).map(|target| target.join("seaweed/bin/weed"));
     let on_path = || {

@@ -315,8 +315,9 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
             findings = context.index.findings()?;
         } else {
             return Err(Error::Refused(
-                "this run was taken for dead by a prune, which then deleted something that it had stored; standard input \
-                 cannot be read a second time: run it again"
+                "this run was taken for dead by a prune, which then deleted something that it had stored or found; standard \
+                 input cannot be read a second time, so no snapshot was made. All earlier snapshots are whole: run the whole \
+                 command line again"
                     .to_owned(),
             ));
         }

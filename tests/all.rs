@@ -18,6 +18,7 @@ mod imported;
 mod keep;
 mod keys;
 mod latency;
+mod packaging;
 mod postgres;
 mod probe;
 mod program;

@@ -23,8 +23,10 @@ fn values<'u>(unit: &'u str, key: &str) -> Vec<&'u str> {
 fn settings() -> BTreeMap<String, String> {
     let example = read("example.env");
     let lines = example.lines().filter(|line| !line.starts_with('#'));
-    let mut settings: BTreeMap<_, _> =
-        lines.map(|line| line.split_once('=').unwrap()).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let mut settings: BTreeMap<_, _> = lines
+        .map(|line| line.split_once('=').unwrap())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
     let sources = settings.get_mut("KEEPSTONE_SOURCES").unwrap();
     *sources = sources.replace("/etc /home /srv", "source");
     let (files, _database) = sources.split_once(" --postgres ").unwrap();

@@ -7,3 +7,4 @@ mod bad_days;
 mod connection;
 mod dump;
 mod taken;
+mod versions;

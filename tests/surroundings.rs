@@ -41,14 +41,15 @@ fn a_full_repository_fails_the_run_and_hurts_nothing() {
 }
 
 /// Mounts a small file system; none where that is not allowed.
-fn small_disk(folder: &Path, bytes: u32) -> Option<SmallDisk> {
+pub fn small_disk(folder: &Path, bytes: u32) -> Option<SmallDisk> {
     fs::create_dir_all(folder).unwrap();
     let options = format!("size={bytes}");
     let done = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder).output().ok()?;
     done.status.success().then(|| SmallDisk(folder.to_owned()))
 }
 
-struct SmallDisk(PathBuf);
+/// A mount, until it is dropped.
+pub struct SmallDisk(PathBuf);
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {

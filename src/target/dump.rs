@@ -34,11 +34,30 @@ pub trait DumpTarget: Debug + Send + Sync {
     fn reads(&self, _manifest: &Manifest, _path: &str) -> bool {
         true
     }
+    /// Whether nothing of a restore is to be seen, under the target's name or anywhere else, before all that the dump
+    /// holds was read, proven and counted: what breaks off leaves everything as it was.
+    fn lands_whole(&self) -> bool {
+        false
+    }
     /// Looks whether the dump can be restored as it was asked for: versions, programs, rights, roles, what is there
     /// already. Changes nothing.
-    fn check(&self, stored: &dyn StoredDump, watch: &Watch) -> Result<Checked>;
-    /// Checks and restores. Rows are counted while they are written; another number than the manifest's is a failure. A
-    /// failure says what state the target is in.
+    fn plan<'p>(&'p self, stored: &'p dyn StoredDump, watch: &Watch) -> Result<Box<dyn PlannedRestore + 'p>>;
+    /// The look alone.
+    fn check(&self, stored: &dyn StoredDump, watch: &Watch) -> Result<Checked> {
+        Ok(self.plan(stored, watch)?.checked())
+    }
+    /// Looks and restores.
+    fn restore(&self, stored: &dyn StoredDump, watch: &Watch) -> Result<Restored> {
+        self.plan(stored, watch)?.restore(stored, watch)
+    }
+}
+
+/// A restore that nothing stood against when it was looked at.
+pub trait PlannedRestore {
+    /// What the look found.
+    fn checked(&self) -> Checked;
+    /// Does it. Rows are counted while they are written; another number than the manifest's is a failure. A failure says
+    /// what state the target is in.
     fn restore(&self, stored: &dyn StoredDump, watch: &Watch) -> Result<Restored>;
 }
 

@@ -86,3 +86,17 @@ fn a_dry_run_of_a_command_stores_nothing() {
     assert!(run.text().contains("3.8 KiB, of which 3.8 KiB had not been stored before"), "{}", run.text());
     assert!(place.run(&["snapshots"]).expect(0).text().contains("1 snapshot\n"));
 }
+
+#[test]
+fn a_source_that_takes_too_long_or_fails_for_a_moment_is_told_with_each_try() {
+    let place = Place::with_snapshot();
+    let slow = ["backup", "--command", "slow=sleep 600", "--command", "good=echo whole"];
+    let run = place.run(&[&slow[..], &["--source-timeout", "1"]].concat()).expect(3);
+    assert!(run.err.contains("@command/slow was not backed up: ") && run.err.contains("timeout"), "{}", run.err);
+    let run = place.run(&[&slow[..], &["--timeout", "1", "--max-parallel", "1"]].concat());
+    assert!(run.code == 3 || run.code == 1, "{}", run.err);
+    assert!(run.err.contains("@command/slow was not backed up: "), "{}", run.err);
+    let run = place.run(&["backup", "--attempts", "2", "--postgres", "postgres://ann@127.0.0.1:1/shop"]).expect(1);
+    let tries = run.err.lines().filter(|line| line.contains("127.0.0.1:1")).count();
+    assert!(tries >= 2 && run.err.contains("so there is no snapshot"), "{}", run.err);
+}

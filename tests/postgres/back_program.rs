@@ -1,7 +1,7 @@
 //! Ways back as people see them: `restore --to-postgres`, `drill`, `dump --as`, with a real server.
 
-use crate::program::{Place, Run};
-use crate::servers::postgres::{PASSWORD, Server, another, server};
+use crate::program::{CHEAP, Place, Run};
+use crate::servers::postgres::{PASSWORD, Server, another, pooler_of, server, standby_of};
 use keepstone::db::postgres::identifier;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -280,4 +280,51 @@ fn a_dump_is_written_as_sql_and_as_an_archive() {
     let listed = list.arg("--list").arg(&archive).output().unwrap();
     assert!(String::from_utf8_lossy(&listed.stdout).contains("TABLE DATA public orders"));
     place.run(&["dump", "latest~1", "--as", "sql"]).expect(1);
+}
+
+#[test]
+fn a_part_goes_back_by_table_schema_and_phase() {
+    let Some(server) = server() else { return };
+    let address = server.create(&format!("{SHOP} CREATE SCHEMA more; CREATE TABLE more.t AS SELECT 1 AS n"));
+    let place = Place::new();
+    let source = format!("shop={}", server.url(&address.database));
+    place.run(&[&["backup", "--init"], &CHEAP[..], &["--postgres", &source]].concat()).expect(0);
+    let busy = server.create("CREATE TABLE mine (n int)").database;
+    let url = server.url(&busy);
+    let restore = |more: &[&str]| place.run(&[&["restore", "latest", "--to-postgres", &url], more].concat());
+    says(
+        &restore(&["--table", "public.orders", "--validate-only"]).expect(0),
+        &["5000 rows into 1 table", "nothing was"],
+    );
+    says(&restore(&["--table", "public.orders"]).expect(0), &["1 table, 5,000 rows"]);
+    says(&restore(&["--table", "orders"]).expect(11), &["there is a table public.orders already", "--phase data"]);
+    says(&restore(&["--table", "nobody.has"]).expect(1), &["holds no table nobody.has"]);
+    says(&restore(&["--schema", "more"]).expect(0), &["1 table, 1 row"]);
+    assert_eq!(value(server, &busy, "SELECT count(*) FROM pg_indexes WHERE tablename = 'orders'"), "2");
+
+    let url = server.url(&server.create("").database);
+    let phase = |phase: &str| place.run(&["restore", "latest", "--to-postgres", &url, "--phase", phase]);
+    says(&phase("data").expect(1), &["it is not in the database", "--phase pre-data"]);
+    says(&phase("pre-data").expect(0), &["0 tables, 0 rows"]);
+    says(&phase("data").expect(0), &["3 tables, 5,003 rows"]);
+    says(&phase("data").expect(11), &["holds rows already"]);
+    phase("post-data").expect(0);
+}
+
+#[test]
+fn a_target_that_is_a_standby_or_a_pooler_is_refused() {
+    let Some(primary) = another(&[]) else { return };
+    let (place, _) = shop(&primary);
+    let standby = standby_of(&primary);
+    let at = format!("127.0.0.1:{}", standby.port);
+    let to = standby.url("to_standby");
+    let words = [&at[..], "the server is a standby", "its primary"];
+    says(&place.run(&["restore", "latest", "--to-postgres", &to, "--create"]).expect(1), &words);
+    let drill = ["drill", "latest", "--server", &standby.url("postgres"), "--allow-source-server"];
+    says(&place.run(&drill).expect(1), &words);
+    let Some((through, _pooler)) = pooler_of(&primary, "postgres") else { return };
+    let to = format!("postgresql://postgres@127.0.0.1:{}/to_pooler", through.port);
+    let run = place.run(&["restore", "latest", "--to-postgres", &to, "--create"]).expect(11);
+    says(&run, &["a pooler that shares sessions", "the address of the server itself"]);
+    assert!(!is_there(&primary, "to_pooler") && !is_there(&primary, "to_standby"));
 }

@@ -3,9 +3,11 @@
 
 use crate::program::{CHEAP, Place, Run};
 use crate::servers::postgres::{PASSWORD, Server, another, server};
+use crate::surroundings::small_disk;
 use keepstone::db::postgres::{Address, identifier};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 const SHOP: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text);
     INSERT INTO orders SELECT i, md5(i::text) FROM generate_series(1, 3000) i;";
@@ -121,6 +123,71 @@ fn a_night_of_a_role_that_may_not_read_everything_names_the_table() {
     shop.bad_night(&poor, &["--no-globals"], &[database, "row security", "public.guarded", "BYPASSRLS"]);
     // Reassign what the role has, so that it can go.
     server.connect(database).execute("DROP OWNED BY bad_days_poor; DROP ROLE bad_days_poor").unwrap();
+}
+
+#[test]
+fn a_night_in_which_somebody_alters_or_drops_a_table_is_named() {
+    let Some(server) = server() else { return };
+    let shop = Shop::new(server, "");
+    let mut other = server.connect(&shop.address.database);
+    other.execute("BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE").unwrap();
+    let process = other.backend().unwrap();
+    let impatient = ["--lock-timeout", "1", "--no-globals"];
+    let who = format!("process {process}");
+    shop.bad_night(&shop.source, &impatient, &[&shop.address.database, "table public.orders", &who]);
+    other.execute("ROLLBACK").unwrap();
+
+    // Once all tables are locked for reading, who wants to alter or drop one waits; who reads it later would wait behind.
+    let (psql, real) = (server.programs.join("psql"), server.programs.join("pg_dump"));
+    for statement in ["ALTER TABLE orders ADD IF NOT EXISTS m int", "DROP TABLE orders"] {
+        let script = format!(
+            "case \"$*\" in *pre-data*)
+                 {psql} -Xqc \"BEGIN; {statement}; ROLLBACK\" {database} >/dev/null 2>&1 </dev/null &
+                 for i in $(seq 600); do
+                     [ \"$({psql} -XAtc 'SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE NOT granted AND datname = current_database() LIMIT 1' {database})\" ] && break
+                     sleep 0.05
+                 done ;;
+             esac
+             exec {real} \"$@\"",
+            psql = psql.display(),
+            real = real.display(),
+            database = shop.address.database
+        );
+        let programs = shop.programs(&script);
+        let more = [&["--programs", programs.to_str().unwrap()], &impatient[..]].concat();
+        shop.bad_night(&shop.source, &more, &[&shop.address.database, "wait"]);
+    }
+}
+
+#[test]
+fn a_night_whose_repository_becomes_full_fails_and_the_next_with_room_is_whole() {
+    let Some(server) = server() else { return };
+    let shop = Shop::new(server, "");
+    let vault = shop.place.path("vault");
+    let kept = shop.place.path("kept");
+    std::fs::rename(&vault, &kept).unwrap();
+    let Some(_disk) = small_disk(&vault, 1_500_000) else {
+        println!("skipped: no file system can be mounted here");
+        return;
+    };
+    let copied = Command::new("cp").arg("-a").arg(kept.join(".")).arg(&vault).status().unwrap();
+    assert!(copied.success());
+    server
+        .connect(&shop.address.database)
+        .execute(
+            "CREATE TABLE noise (id int PRIMARY KEY, bytes bytea);
+             INSERT INTO noise SELECT i, decode(md5(random()::text) || md5(random()::text), 'hex')
+             FROM generate_series(1, 60000) i",
+        )
+        .unwrap();
+    let run = shop.place.run(&["backup", "--postgres", &shop.source, "--ignore-free-space"]).expect(1);
+    says(&run, &["space"]);
+    shop.is_whole();
+    let grown = Command::new("mount").args(["-o", "remount,size=20000000"]).arg(&vault).status().unwrap();
+    assert!(grown.success());
+    shop.place.run(&["backup", "--postgres", &shop.source]).expect(0);
+    says(&shop.place.run(&["show", "latest"]).expect(0), &["public.noise", "60,000"]);
+    shop.place.run(&["verify", "--all"]).expect(0);
 }
 
 #[test]

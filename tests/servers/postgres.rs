@@ -19,6 +19,9 @@ pub const SUPERUSER: &str = "postgres";
 /// See [`SUPERUSER`]. Odd enough that a search for it finds nothing else.
 pub const PASSWORD: &str = "Gpw:7@q/secret";
 
+/// How many ports are tried.
+const PORTS_TRIED: usize = 5;
+
 /// What the shell does: `$1` the folder, `$2` the programs, `$3` the port, `$4` the password file, `$5` and `$6`
 /// folder and port of the primary if it is to be a standby; settings follow.
 const SCRIPT: &str = r#"
@@ -83,6 +86,8 @@ pub struct Server {
     pub port: u16,
     /// The folder of its programs.
     pub programs: PathBuf,
+    /// Its major version.
+    pub major: u32,
     /// Ends the server when it closes, that is with us.
     _lifeline: ChildStdin,
 }
@@ -102,6 +107,16 @@ pub fn another(settings: &[&str]) -> Option<Server> {
     server().map(|server| start(&server.programs, None, settings))
 }
 
+/// A cluster of another version than that of [`server`], of those that are installed; none if there is only one.
+pub fn of_another_version() -> Option<Server> {
+    let ours = major(&server()?.programs);
+    let another = installed().into_iter().map(|(_, programs)| programs).find(|programs| major(programs) != ours);
+    if another.is_none() {
+        println!("skipped: only one version of PostgreSQL is installed");
+    }
+    another.map(|programs| start(&programs, None, &[]))
+}
+
 /// A standby that follows `primary`.
 pub fn standby_of(primary: &Server) -> Server {
     start(&primary.programs, Some(primary), &[])
@@ -117,7 +132,7 @@ pub fn pooler_of(server: &Server, database: &str) -> Option<(Address, impl Sized
     }
     let (folder, port) = (new_folder(), free_port());
     let arguments = [folder.to_str().unwrap(), &port, server.folder.to_str().unwrap(), &server.port.to_string()];
-    let lifeline = start_shell(&folder, POOLER, &arguments);
+    let lifeline = start_shell(&folder, POOLER, &arguments).unwrap_or_else(|said| panic!("no pooler:\n{said}"));
     let url = format!("postgresql://{SUPERUSER}@127.0.0.1:{port}/{database}");
     Some((Address::parse(&url, &surroundings()).unwrap(), lifeline))
 }
@@ -195,16 +210,41 @@ fn programs() -> Option<PathBuf> {
     if let Some(folder) = std::env::var_os("KEEPSTONE_POSTGRES") {
         return Some(folder.into());
     }
+    installed().pop().map(|(_, folder)| folder)
+}
+
+/// The folders of programs that packages have installed with a server, the newest version last.
+fn installed() -> Vec<(u32, PathBuf)> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<(u32, PathBuf)> = versions
         .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
         .filter(|(_, folder): &(u32, PathBuf)| folder.join("initdb").exists())
         .collect();
     found.sort();
-    found.pop().map(|(_, folder)| folder)
+    found
 }
 
+/// The major version of a server's programs.
+fn major(programs: &Path) -> u32 {
+    let said = Command::new(programs.join("postgres")).arg("--version").output().unwrap().stdout;
+    let version = String::from_utf8_lossy(&said).split_ascii_whitespace().nth(2).unwrap_or_default().to_owned();
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("{} is of no version: {version}", programs.display()))
+}
+
+/// A port that was free may be somebody else's a moment later: then another is tried.
 fn start(programs: &Path, primary: Option<&Server>, settings: &[&str]) -> Server {
+    for _ in 0..PORTS_TRIED {
+        match try_start(programs, primary, settings) {
+            Ok(server) => return server,
+            Err(said) if said.contains("Address already in use") => {}
+            Err(said) => panic!("the server did not start:\n{said}"),
+        }
+    }
+    panic!("the server did not start: each of {PORTS_TRIED} ports was taken by somebody else");
+}
+
+fn try_start(programs: &Path, primary: Option<&Server>, settings: &[&str]) -> Result<Server, String> {
     let (folder, port) = (new_folder(), free_port());
     let password = folder.join("password");
     std::fs::write(&password, PASSWORD).unwrap();
@@ -214,8 +254,9 @@ fn start(programs: &Path, primary: Option<&Server>, settings: &[&str]) -> Server
     arguments.push(primary.map(|primary| primary.port.to_string()).unwrap_or_default());
     arguments.extend(settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let lifeline = start_shell(&folder, SCRIPT, &arguments);
-    Server { folder, port: port.parse().unwrap(), programs: programs.to_owned(), _lifeline: lifeline }
+    let lifeline = start_shell(&folder, SCRIPT, &arguments)?;
+    let (port, major) = (port.parse().unwrap(), major(programs));
+    Ok(Server { folder, port, programs: programs.to_owned(), major, _lifeline: lifeline })
 }
 
 /// A folder for a server. Its path is short, since that of a socket has at most 107 bytes.
@@ -232,7 +273,7 @@ fn free_port() -> String {
 /// Runs a shell that stands beside a server, as nobody if we are root, until it says that it is ready. The shell
 /// outlives us and removes the folder; it ends when its input does.
 #[allow(clippy::zombie_processes)]
-fn start_shell(folder: &Path, script: &str, arguments: &[&str]) -> ChildStdin {
+fn start_shell(folder: &Path, script: &str, arguments: &[&str]) -> Result<ChildStdin, String> {
     let mut command = if rustix::process::geteuid().is_root() {
         let owned = Command::new("chown").args(["-R", "nobody:nogroup"]).arg(folder).status().unwrap();
         assert!(owned.success());
@@ -248,12 +289,12 @@ fn start_shell(folder: &Path, script: &str, arguments: &[&str]) -> ChildStdin {
     for line in BufReader::new(keeper.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
         if line == "ready" {
-            return keeper.stdin.take().unwrap();
+            return Ok(keeper.stdin.take().unwrap());
         }
         said.push_str(&line);
         said.push('\n');
     }
-    panic!("the server did not start:\n{said}");
+    Err(said)
 }
 
 fn escaped(text: &str) -> String {

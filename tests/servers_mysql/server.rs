@@ -193,6 +193,29 @@ impl Server {
         self.url_of("boss", PASSWORD, database)
     }
 
+    /// The same through another port of this machine.
+    pub fn url_through(&self, port: u16, database: &str) -> String {
+        self.url(database).replace(&format!("127.0.0.1:{}/", self.port), &format!("127.0.0.1:{port}/"))
+    }
+
+    /// The programs as a shell is to call them: the client, logged in as root, and the dump program.
+    pub fn shell_programs(&self) -> (String, PathBuf) {
+        let full = |name| path_of(name, self.programs.as_deref()).unwrap();
+        let client = full(self.word("mariadb", "mysql"));
+        let client = format!("{} --no-defaults -S {} -uroot", client.display(), self.socket().display());
+        (client, full(self.word("mariadb-dump", "mysqldump")))
+    }
+
+    /// The file that holds the number of its process.
+    pub fn pid_file(&self) -> PathBuf {
+        self.folder.join("pid")
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The certificate that the server shows to those who call it `localhost`; none if there is no openssl.
     pub fn certificate(&self) -> Option<PathBuf> {
         let path = self.folder.join("cert.pem");

@@ -24,7 +24,7 @@ import time
 
 PASSWORD = "only-for-measuring"
 
-# About 10 MB of tables and indexes on the server's disk for each unit of SCALE: wide rows, narrow rows, documents.
+# About 8 MB of tables and indexes on the server's disk for each unit of SCALE: wide rows, narrow rows, documents.
 MAKE = """
 CREATE TABLE customers (id bigint PRIMARY KEY, name text, email text, balance numeric(12,2), notes text, updated timestamp);
 CREATE TABLE orders (id bigint PRIMARY KEY, customer bigint NOT NULL, number uuid, status text, total numeric(12,2), items jsonb, updated timestamp);
@@ -32,10 +32,10 @@ CREATE TABLE events (id bigint PRIMARY KEY, session uuid, customer bigint, kind 
 CREATE TABLE accounts (id int PRIMARY KEY, branch int, balance int, filler char(84));
 INSERT INTO customers SELECT i, 'customer ' || md5(i::text), md5('m' || i) || '@example.org', (i * 7 % 100000) / 100.0,
     repeat(md5('n' || i) || ' ', 1 + i % 8), timestamp '2026-01-01' FROM generate_series(1, 1500 * SCALE) i ORDER BY md5(i::text);
-INSERT INTO orders SELECT i, 1 + i * 7919 % (1500 * SCALE), md5('o' || i)::uuid, (ARRAY['paid','packed','shipped'])[1 + i % 3], (i * 13 % 1000000) / 100.0,
+INSERT INTO orders SELECT i, 1 + i::bigint * 7919 % (1500 * SCALE), md5('o' || i)::uuid, (ARRAY['paid','packed','shipped'])[1 + i % 3], (i * 13 % 1000000) / 100.0,
     jsonb_build_array(jsonb_build_object('sku', substr(md5('s' || i), 1, 8), 'count', i % 5), jsonb_build_object('sku', substr(md5('t' || i), 1, 8), 'count', 1)),
     timestamp '2026-01-01' + i * interval '1 second' FROM generate_series(1, 10000 * SCALE) i ORDER BY md5(i::text);
-INSERT INTO events SELECT i, md5('e' || i / 20)::uuid, 1 + i * 104729 % (1500 * SCALE), (ARRAY['view','click','buy'])[1 + i % 3],
+INSERT INTO events SELECT i, md5('e' || i / 20)::uuid, 1 + i::bigint * 104729 % (1500 * SCALE), (ARRAY['view','click','buy'])[1 + i % 3],
     timestamp '2026-01-01' + i * interval '1 second', 'Mozilla/5.0 (X11; Linux x86_64) ' || i % 90,
     jsonb_build_object('path', '/' || substr(md5('p' || i), 1, 12), 'ms', i % 4000) FROM generate_series(1, 9000 * SCALE) i ORDER BY md5(i::text);
 INSERT INTO accounts SELECT i, 1 + i % 30, 0, '' FROM generate_series(1, 20000 * SCALE) i;
@@ -177,7 +177,7 @@ def line(what, name, figures, added=None):
 
 
 def make(database, megabytes):
-    scale = max(1, round(megabytes / 13.5))
+    scale = max(1, round(megabytes / 8.07))
     subprocess.run(["dropdb", "--if-exists", database], check=True, stderr=subprocess.DEVNULL)
     subprocess.run(["createdb", database], check=True)
     sql(database, MAKE.replace("SCALE", str(scale)))

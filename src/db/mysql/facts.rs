@@ -4,7 +4,7 @@
 //! questions; what a user may not see is not known, and then nothing is made up.
 
 use super::rights::Rights;
-use super::{Family, Session, literal};
+use super::{Family, Session, literal, mark};
 use crate::base::Kind;
 use crate::db::Result;
 use std::collections::BTreeMap;
@@ -144,6 +144,8 @@ pub struct Facts {
     pub charset: String,
     /// Its collation.
     pub collation: String,
+    /// Whether a restore into it was begun and not ended: see [`mark`].
+    pub is_incomplete: bool,
     /// Tables, views and sequences, sorted as the server sorts them.
     pub tables: Vec<TableFacts>,
     /// Triggers, as far as we may see them.
@@ -190,6 +192,7 @@ impl Facts {
                     is_there = true;
                     (self.charset, self.collation) = (charset.to_owned(), collation.to_owned());
                 }
+                ["table", mark::TABLE, ..] => self.is_incomplete = true,
                 ["table", name, kind, engine, bytes] => {
                     places.insert(name.to_owned(), self.tables.len());
                     self.tables.push(table(name, kind, engine, bytes));

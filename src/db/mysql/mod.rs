@@ -10,6 +10,7 @@
 //! | [`session`] | asking a server and starting the programs on it |
 //! | [`facts`] | what a server and a database are, and what we may do there |
 //! | [`feed`] | SQL into the client program |
+//! | [`mark`] | the mark of a database that is not whole yet |
 //! | [`probe`] | a look whether a backup would work |
 //! | [`run`] | the rows of tables, as one run of the dump program gives them |
 //! | [`rows`] | the rows of a dump as its bytes come |
@@ -20,6 +21,7 @@ mod explain;
 pub mod facts;
 pub mod feed;
 mod login;
+pub mod mark;
 pub mod probe;
 pub mod quote;
 pub mod rights;

@@ -1,6 +1,6 @@
 //! A look at a MySQL or MariaDB database: would a backup of it work, and what should somebody know before.
 
-use super::{Address, Facts, ServerFacts, Session};
+use super::{Address, Facts, ServerFacts, Session, identifier, mark};
 use crate::base::clock::Stopwatch;
 use crate::base::{Kind, Stop};
 use crate::db::Result;
@@ -38,6 +38,8 @@ pub fn probe(address: &Address, stop: &Stop) -> Probe {
     probe.take("encryption", encryption(&session, address));
     probe.checks.push(replica(server));
     probe.take("pooler", pooler(&session, server));
+    probe.checks.extend(wholeness(&facts));
+    probe.take("leftovers", leftovers(&session, &facts));
     probe.checks.push(rights(&facts));
     probe.take("accounts", accounts(&session, server));
     probe.checks.push(client_programs(&session, server));
@@ -92,6 +94,29 @@ fn pooler(session: &Session, server: &ServerFacts) -> Result<Check> {
             "pooler",
             format!("{name} answers, which may spread one dump over several servers"),
             "give the address of one server itself",
+        ),
+    })
+}
+
+/// A database that is not whole is no night to keep.
+fn wholeness(facts: &Facts) -> Option<Check> {
+    let (name, table) = (&facts.database, identifier(mark::TABLE));
+    let remedy = format!(
+        "restore it again with --drop-existing --confirm-destructive {name}, or DROP TABLE {table} if it is to stay as it is"
+    );
+    facts.is_incomplete.then(|| Check::failed("wholeness", mark::MEANING, remedy))
+}
+
+/// What restores that were broken off have left elsewhere on the server.
+fn leftovers(session: &Session, facts: &Facts) -> Result<Check> {
+    let left = mark::marked(&session.with_database("")?)?;
+    let left: Vec<String> = left.into_iter().filter(|name| *name != facts.database).collect();
+    Ok(match left.first() {
+        None => Check::ok("leftovers", "no restore has left an incomplete database"),
+        Some(first) => Check::warning(
+            "leftovers",
+            format!("restores that were broken off, or are still at work, have left incomplete: {}", some_of(&left)),
+            format!("DROP DATABASE {} when nobody needs it", identifier(first)),
         ),
     })
 }

@@ -39,6 +39,7 @@ pub(super) fn decode<T>(
         let start = (place.block_offset - range_offset) as usize;
         let text = start + BLOCK_OVERHEAD..start + place.block_length as usize;
         match opened {
+            Ok(()) if !shared.sink.looks_inside() => {}
             Ok(()) => decode_block(shared, &mut decompressor, (&bytes, text), blobs, permit, to_takers),
             Err(error) => give_up(shared, blobs, error, to_takers),
         }

@@ -22,12 +22,12 @@ mod plan;
 mod stream;
 mod whole;
 
+pub use plan::best_place;
 pub use whole::Whole;
 
 use super::{Context, Result};
 use crate::base::budget::Permit;
 use crate::base::{BlobId, Budget, Kind, PackId};
-use crate::repo::ahead::is_remote;
 use crate::repo::blob_reader::{BlobBytes, BlobReader};
 use crate::repo::index::{Index, Place};
 use crate::repo::pack_reader::{block_name, learn_key, pack_key};
@@ -83,6 +83,11 @@ pub trait Sink<T>: Send + Sync {
     /// Takes what is wanted of one frame: its bytes, the bytes that it is stored as, and where in it the blobs lie. Their
     /// names are proven. May wait.
     fn frame(&self, _raw: &[u8], _stored: &[u8], _blobs: Vec<(Place, T)>) {}
+
+    /// Whether blobs are decoded and named. Who does not look inside hears only of what cannot be read or opened.
+    fn looks_inside(&self) -> bool {
+        true
+    }
 
     /// Hears of a block or blob that is damaged, whether there is another copy or not. Must return quickly.
     fn damaged(&self, _: &BlobId, _: &Error) {}
@@ -168,13 +173,18 @@ pub struct Fetch<T: Send + 'static> {
 impl<T: Send + 'static> Fetch<T> {
     /// Starts the threads.
     pub fn begin(context: &Context, sink: Arc<dyn Sink<T>>) -> Result<Fetch<T>> {
-        let streaming = is_remote(&**context.repository.store());
+        Fetch::begin_sharing(context, sink, 1)
+    }
+
+    /// The same for whoever needs as much memory again for what becomes of it, `parts` - 1 times: less is in flight.
+    pub fn begin_sharing(context: &Context, sink: Arc<dyn Sink<T>>, parts: usize) -> Result<Fetch<T>> {
+        let streaming = context.repository.store().is_remote();
         let in_flight_bytes = if streaming { REMOTE_IN_FLIGHT_BYTES } else { IN_FLIGHT_BYTES };
         let shared = Arc::new(Shared {
             repository: context.repository.clone(),
             index: context.index.clone(),
             sink,
-            budget: Budget::new(in_flight_bytes),
+            budget: Budget::new(in_flight_bytes / parts),
             abandoned: AtomicBool::new(false),
             failure: Mutex::new(None),
             stored_bytes: AtomicU64::new(0),
@@ -227,6 +237,16 @@ impl<T: Send + 'static> Fetch<T> {
     /// The same for blobs whose places are known: just these are read.
     pub fn placed_window(&mut self, placed: Vec<(Place, Wanted<T>)>) -> Result<()> {
         self.read(Plan::of_placed(placed))
+    }
+
+    /// The same for a sink that does not look inside: the blocks of these blobs and of all their bases are read and
+    /// opened.
+    pub fn window_of_seals(&mut self, wanted: Vec<Wanted<T>>) -> Result<()>
+    where
+        T: Clone,
+    {
+        let plan = Plan::of_seals(&self.shared.index, wanted)?;
+        self.read(plan)
     }
 
     fn read(&mut self, plan: Plan<T>) -> Result<()> {

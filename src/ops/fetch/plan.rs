@@ -6,6 +6,7 @@ use crate::format::pack::Encoding;
 use crate::repo::index::{Index, Place};
 use crate::repo::pack_reader::needs_bases;
 use crate::repo::{Error, Result};
+use std::collections::HashSet;
 
 /// A gap that is read rather than left out: cheaper than another request.
 pub(super) const GAP_BYTES: u64 = 64 << 10;
@@ -151,6 +152,34 @@ impl<T> Plan<T> {
         Ok(plan)
     }
 
+    /// The blocks of these blobs and of all that they are built on.
+    pub fn of_seals(index: &Index, wanted: Vec<Wanted<T>>) -> Result<Plan<T>>
+    where
+        T: Clone,
+    {
+        let mut plan = Plan::default();
+        let mut seen: HashSet<BlobId> = wanted.iter().map(|wanted| wanted.id).collect();
+        let mut placed = Vec::with_capacity(wanted.len());
+        let mut waiting: Vec<(BlobId, Option<u64>, T)> =
+            wanted.into_iter().map(|wanted| (wanted.id, Some(wanted.length), wanted.uses)).collect();
+        while let Some((id, length, uses)) = waiting.pop() {
+            let Some(place) = best_place(index, &id)? else {
+                plan.failed.push((Wanted { id, length: length.unwrap_or(0), uses }, Error::Missing(id)));
+                continue;
+            };
+            let wanted = Wanted { id, length: length.unwrap_or(place.length.into()), uses };
+            if let Err(error) = fits(&wanted, place.length as usize) {
+                plan.failed.push((wanted, error));
+                continue;
+            }
+            let bases = place.chain.iter().flat_map(|chain| &chain.bases).filter(|base| seen.insert(**base));
+            waiting.extend(bases.map(|base| (*base, None, wanted.uses.clone())));
+            placed.push((place, wanted));
+        }
+        plan.put_in_runs(placed);
+        Ok(plan)
+    }
+
     /// Sorts by pack what has its place already.
     pub fn of_placed(placed: Vec<(Place, Wanted<T>)>) -> Plan<T> {
         let mut plan = Plan::default();
@@ -167,8 +196,12 @@ impl<T> Plan<T> {
                 Ok(()) => whole.push((place, wanted)),
             }
         }
-        whole.sort_by_key(|(place, _)| (place.pack, place.block_offset, place.frame_offset, place.offset));
-        for (place, wanted) in whole {
+        self.put_in_runs(whole);
+    }
+
+    fn put_in_runs(&mut self, mut placed: Blobs<T>) {
+        placed.sort_by_key(|(place, _)| (place.pack, place.block_offset, place.frame_offset, place.offset));
+        for (place, wanted) in placed {
             match self.runs.last_mut() {
                 Some(run) if run.takes(&place) => run.add(place, wanted),
                 _ => {
@@ -190,7 +223,7 @@ impl<T> Plan<T> {
 
 /// The best place of a blob; if there is none that counts, one where it may still be: in a pack that is condemned and
 /// not yet deleted, or in a block that could not be read once.
-fn best_place(index: &Index, id: &BlobId) -> Result<Option<Place>> {
+pub fn best_place(index: &Index, id: &BlobId) -> Result<Option<Place>> {
     if let Some(place) = index.places(id)?.into_iter().next() {
         return Ok(Some(place));
     }

@@ -245,7 +245,7 @@ fn to_mysql(
     let name = mysql::identifier(&address.database);
     let restore = || {
         if create {
-            session.query(&format!("CREATE DATABASE {name}"))?;
+            session.query(&format!("CREATE DATABASE {name}; {}", mysql::mark::set(&address.database)))?;
         }
         let session = session.with_database(&address.database)?;
         let mut blobs = reader(context);
@@ -256,6 +256,9 @@ fn to_mysql(
             let _ = session.with_database("")?.query(&format!("DROP DATABASE IF EXISTS {name}"));
         }
         fed?;
+        if create {
+            session.query(&mysql::mark::clear(&address.database))?;
+        }
         // Definitions cannot be taken back there.
         let note = "tables are replaced one by one: had it failed, some would be new and some as they were";
         let notes = if create { Vec::new() } else { vec![note.to_owned()] };

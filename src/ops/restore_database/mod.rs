@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! the dump is found -> the name is not protected -> the server is looked at, nothing written
-//!   -> every stream that is needed is read and proven (`prove`)
+//!   -> every stream that is needed is read and proven (`prove`): to its seals where nothing is seen of what is written
+//!      before the names of all were proven too, else to its names at once
 //!   -> the command before -> the restore -> the command after, in any case
 //! ```
 
@@ -12,6 +13,7 @@ mod protect;
 mod prove;
 
 pub use protect::{DEFAULT_PATTERNS, Protection};
+use prove::Depth;
 pub use prove::Proven;
 
 use super::dumps::{self, DumpEntry};
@@ -117,9 +119,10 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     let (path, manifest) = (entry.path.clone(), entry.manifest.clone());
     let stored = Heard::new(dumps::stored(context, snapshot, entry)?);
     let watch = Watch { stop: context.stop.clone(), monitor: context.monitor.clone() };
-    let checked = stored.judge(target.check(&stored, &watch))?;
+    let plan = stored.judge(target.plan(&stored, &watch))?;
+    let checked = plan.checked();
     let reads = |stream: &str| target.reads(&manifest, stream);
-    let proven = prove::prove(context, snapshot, &path, &manifest, &reads)?;
+    let proven = prove::prove(context, snapshot, &path, &manifest, &reads, depth(options))?;
     let mut outcome = Outcome {
         path,
         manifest: manifest.clone(),
@@ -132,8 +135,15 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     if options.validate_only {
         return Ok(outcome);
     }
-    let done = hooks::before(&options.before, target.database(), &context.stop)
-        .and_then(|()| stored.judge(target.restore(&stored, &watch)));
+    let write = |()| {
+        // Commands change what is there, and in a database that is there somebody may have while the dump was proven.
+        let plan = match options.before.is_empty() && target.lands_whole() {
+            true => plan,
+            false => stored.judge(target.plan(&stored, &watch))?,
+        };
+        stored.judge(plan.restore(&stored, &watch))
+    };
+    let done = hooks::before(&options.before, target.database(), &context.stop).and_then(write);
     let failed_hooks = hooks::after(&options.after, target.database(), done.is_ok());
     for failed in &failed_hooks {
         context.monitor.event(Event::Problem(&Problem::new("command", failed, Kind::Source)));
@@ -141,6 +151,13 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     outcome.restored = Some(done?);
     outcome.failed_hooks = failed_hooks;
     Ok(outcome)
+}
+
+/// How deep the dump is looked into beforehand. What is restored under another name is proven name by name while it is
+/// written, and put in its place behind that; for everything else the proof must come first.
+fn depth(options: &Options) -> Depth {
+    let nothing_is_seen = options.target.lands_whole() && options.before.is_empty();
+    if nothing_is_seen && !options.validate_only { Depth::Seals } else { Depth::Names }
 }
 
 /// The dump of one family that is meant.

@@ -68,7 +68,7 @@ impl DrillServer for Drill {
         };
         let name = format!("{DRILL_PREFIX}{:016x}", u64::from_le_bytes(random::bytes()));
         let plan = Plan::make(&self.address.with_database(&name), &options, stored.manifest(), watch)?;
-        let seen = restore::make(&plan, false).and_then(|()| look(&plan, stored, sums, watch));
+        let seen = restore::make(&plan).and_then(|()| look(&plan, stored, sums, watch));
         let left_behind = restore::remove(&plan.server, &name).err();
         let left_behind = left_behind.map(|error| format!("{name} could not be dropped: {error}"));
         match seen {

@@ -8,8 +8,8 @@
 //! without a server   export (plain SQL)
 //! ```
 //!
-//! These servers cannot rename a database, so a new one has its name from the beginning; a restore that fails drops what
-//! it made. Streams go through the client program, which runs no commands of its own; each table's rows are committed
+//! These servers cannot rename a database, so a new one has its name from the beginning, and a mark in it says that it is
+//! not whole yet; a restore that fails drops what it made, one that is killed leaves the mark. Streams go through the client program, which runs no commands of its own; each table's rows are committed
 //! at once, and counted by the server afterwards.
 
 mod drill;
@@ -22,7 +22,7 @@ mod users;
 pub use drill::Drill;
 pub use export::sql as export_sql;
 
-use super::dump::{Checked, DumpTarget, Restored, StoredDump};
+use super::dump::{Checked, DumpTarget, PlannedRestore, Restored, StoredDump};
 use crate::db::mysql::Address;
 use crate::db::{Result, Watch};
 use crate::format::dump::{DumpKind, Manifest, StreamRole};
@@ -137,12 +137,17 @@ impl DumpTarget for Target {
         }
     }
 
-    fn check(&self, stored: &dyn StoredDump, watch: &Watch) -> Result<Checked> {
-        Ok(Plan::make(&self.address, &self.options, stored.manifest(), watch)?.checked())
+    fn plan<'p>(&'p self, stored: &'p dyn StoredDump, watch: &Watch) -> Result<Box<dyn PlannedRestore + 'p>> {
+        Ok(Box::new(Plan::make(&self.address, &self.options, stored.manifest(), watch)?))
+    }
+}
+
+impl PlannedRestore for Plan<'_> {
+    fn checked(&self) -> Checked {
+        Plan::checked(self)
     }
 
     fn restore(&self, stored: &dyn StoredDump, watch: &Watch) -> Result<Restored> {
-        let plan = Plan::make(&self.address, &self.options, stored.manifest(), watch)?;
-        restore::restore(&plan, stored, watch)
+        restore::restore(self, stored, watch)
     }
 }

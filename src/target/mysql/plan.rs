@@ -2,7 +2,7 @@
 
 use super::{Destination, Options};
 use crate::base::Kind;
-use crate::db::mysql::{Address, Facts, ServerFacts, Session, identifier, literal};
+use crate::db::mysql::{Address, Facts, ServerFacts, Session, identifier, literal, mark};
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::{Manifest, StreamRole, Table};
 use crate::target::dump::Checked;
@@ -18,6 +18,8 @@ pub(super) struct Plan<'p> {
     pub database: String,
     /// Whether a database of that name is there.
     pub is_there: bool,
+    /// Whether it is, and a restore into it was broken off.
+    is_incomplete: bool,
     /// The tables that are meant.
     pub tables: Vec<&'p Table>,
     pub notes: Vec<String>,
@@ -34,6 +36,8 @@ impl<'p> Plan<'p> {
         let server = session.with_database("")?;
         let name = literal(&address.database);
         let found = server.column(&format!("SELECT 1 FROM information_schema.schemata WHERE schema_name = {name}"))?;
+        let (ours, left): (Vec<String>, Vec<String>) =
+            mark::marked(&server)?.into_iter().partition(|name| *name == address.database);
         let mut plan = Plan {
             options,
             manifest,
@@ -41,8 +45,9 @@ impl<'p> Plan<'p> {
             facts,
             database: address.database.clone(),
             is_there: !found.is_empty(),
+            is_incomplete: !ours.is_empty(),
             tables: manifest.tables.iter().filter(|table| options.wants(&table.name)).collect(),
-            notes: Vec::new(),
+            notes: left.iter().map(|name| left_behind(name)).collect(),
         };
         plan.check_dump()?;
         plan.check_server()?;
@@ -124,7 +129,16 @@ impl<'p> Plan<'p> {
     }
 
     fn check_destination(&self) -> Result<()> {
+        let name = &self.database;
         match (self.options.destination, self.is_there) {
+            (Destination::Create | Destination::Existing, true) if self.is_incomplete => {
+                let remedy = format!(
+                    "replace it with --drop-existing --confirm-destructive {name}, or {} if it is to stay as it is",
+                    mark::clear(name)
+                );
+                let message = format!("a database of this name is there, and {}; {remedy}", mark::MEANING);
+                Err(self.error(Kind::Refused, message))
+            }
             (Destination::Create, true) => {
                 let remedy = "choose another name, or say --drop-existing with --confirm-destructive";
                 Err(self.error(Kind::Refused, format!("a database of this name is there already; {remedy}")))
@@ -196,6 +210,12 @@ impl<'p> Plan<'p> {
         Ok(())
     }
 
+    /// Whether what is written is all that there will be in the database.
+    pub fn makes_all(&self) -> bool {
+        let options = self.options;
+        options.pre_data && options.data && options.post_data && !options.is_partial()
+    }
+
     /// What a look at it tells.
     pub fn checked(&self) -> Checked {
         let mut plan = Vec::new();
@@ -227,4 +247,10 @@ impl<'p> Plan<'p> {
     pub fn server_label(&self) -> String {
         format!("{} {}", self.facts.product, self.facts.version)
     }
+}
+
+/// What a restore that was broken off has left in another database. Nothing of it is dropped by itself.
+fn left_behind(database: &str) -> String {
+    let name = identifier(database);
+    format!("of database {database}: {}; DROP DATABASE {name} when nobody needs it", mark::MEANING)
 }

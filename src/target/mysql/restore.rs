@@ -3,18 +3,19 @@
 //! | step | how | what a failure leaves |
 //! | --- | --- | --- |
 //! | globals | users, roles and grants that the server lacks, one by one | those made so far |
-//! | database | one that is replaced is dropped, the new one is made | nothing |
+//! | database | one that is replaced is dropped, the new one is made, with a mark that it is not whole | nothing, or what is marked |
 //! | pre-data | tables and sequences | of a new database nothing; of one that was there what was made so far |
 //! | data | a transaction for each table, counted; then counters | the same, and tables that are whole |
 //! | post-data | triggers, events, routines, then views | the same |
 //! | analyze | statistics | everything; the planner knows less |
+//! | end | the mark is dropped | everything |
 
 use super::plan::Plan;
 use super::{COUNTERS, Destination, users};
 use crate::base::{Event, Kind, Stop};
 use crate::db::mysql::feed::{Ending, feed};
 use crate::db::mysql::script;
-use crate::db::mysql::{Session, identifier};
+use crate::db::mysql::{Session, identifier, mark};
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::{StreamRole, Table};
 use crate::target::dump::{Restored, StoredDump};
@@ -38,16 +39,39 @@ pub(super) fn restore(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch) -
         })?;
     }
     if plan.options.destination == Destination::Existing {
-        into(plan, stored, watch, &mut restored).map_err(|error| left_as(plan, error, &restored))?;
+        into_existing(plan, stored, watch, &mut restored)?;
         return Ok(restored);
     }
     let replaced = plan.options.destination == Destination::Replace && plan.is_there;
-    make(plan, replaced)?;
+    if replaced {
+        let dropped = plan.server.query(&format!("DROP DATABASE {}", identifier(&plan.database)));
+        dropped.map_err(|error| error.database(&plan.database))?;
+    }
+    create(plan, &[mark::set(&plan.database)])?;
     if let Err(error) = into(plan, stored, watch, &mut restored) {
         return Err(give_up(plan, error, replaced));
     }
+    clear_mark(plan)?;
     (restored.created, restored.replaced) = (true, replaced);
     Ok(restored)
+}
+
+/// Fills a database that is there; marked meanwhile, if all of it is to come from the dump.
+fn into_existing(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch, restored: &mut Restored) -> Result<()> {
+    if plan.makes_all() {
+        plan.server.query(&mark::set(&plan.database)).map_err(|error| error.database(&plan.database))?;
+    }
+    into(plan, stored, watch, restored).map_err(|error| left_as(plan, error, restored))?;
+    if plan.makes_all() { clear_mark(plan) } else { Ok(()) }
+}
+
+/// Says that the database is whole.
+fn clear_mark(plan: &Plan<'_>) -> Result<()> {
+    let statement = mark::clear(&plan.database);
+    plan.server.query(&statement).map(drop).map_err(|error| {
+        let message = format!("{}; all is restored, and only its mark is left: {statement}", error.message);
+        Error { message, ..error }.database(&plan.database)
+    })
 }
 
 /// What a restore begins with.
@@ -60,16 +84,19 @@ pub(super) fn begin(plan: &Plan<'_>) -> Restored {
     }
 }
 
-/// Makes the database, in the place of another if that is asked for.
-pub(super) fn make(plan: &Plan<'_>, replaces: bool) -> Result<()> {
+/// Makes the database.
+pub(super) fn make(plan: &Plan<'_>) -> Result<()> {
+    create(plan, &[])
+}
+
+/// Makes the database and runs what follows, in one go: who is killed meanwhile does not come between.
+fn create(plan: &Plan<'_>, and: &[String]) -> Result<()> {
     let name = identifier(&plan.database);
     let property = |name| plan.manifest.properties.get(name).map(String::as_str).filter(|value| is_word(value));
     let charset = property("charset").map(|charset| format!(" CHARACTER SET {charset}")).unwrap_or_default();
     let collation = property("collation").map(|collation| format!(" COLLATE {collation}")).unwrap_or_default();
-    if replaces {
-        plan.server.query(&format!("DROP DATABASE {name}")).map_err(|error| error.database(&plan.database))?;
-    }
-    let made = plan.server.query(&format!("CREATE DATABASE {name}{charset}{collation}"));
+    let and: String = and.iter().map(|statement| format!("; {statement}")).collect();
+    let made = plan.server.query(&format!("CREATE DATABASE {name}{charset}{collation}{and}"));
     made.map(drop).map_err(|error| {
         let message = format!("cannot make a database like the dump's: {}", error.message);
         Error { message, ..error }.database(&plan.database)

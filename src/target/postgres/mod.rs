@@ -35,7 +35,7 @@ pub use drill::Drill;
 pub use export::{archive as export_archive, sql as export_sql};
 pub use options::{Destination, Options, Phases, TableName};
 
-use super::dump::{Checked, DumpTarget, Restored, StoredDump};
+use super::dump::{Checked, DumpTarget, PlannedRestore, Restored, StoredDump};
 use crate::db::postgres::Address;
 use crate::db::{Result, Surroundings, Watch};
 use crate::format::dump::{DumpKind, Manifest, StreamRole};
@@ -91,12 +91,22 @@ impl DumpTarget for Target {
         }
     }
 
-    fn check(&self, stored: &dyn StoredDump, watch: &Watch) -> Result<Checked> {
-        Ok(Plan::make(&self.address, &self.options, &self.programs, stored, watch)?.checked())
+    fn lands_whole(&self) -> bool {
+        // Roles are made at the server as they come.
+        self.options.destination != Destination::Existing && !self.options.globals
+    }
+
+    fn plan<'p>(&'p self, stored: &'p dyn StoredDump, watch: &Watch) -> Result<Box<dyn PlannedRestore + 'p>> {
+        Ok(Box::new(Plan::make(&self.address, &self.options, &self.programs, stored, watch)?))
+    }
+}
+
+impl PlannedRestore for Plan<'_> {
+    fn checked(&self) -> Checked {
+        Plan::checked(self)
     }
 
     fn restore(&self, stored: &dyn StoredDump, watch: &Watch) -> Result<Restored> {
-        let plan = Plan::make(&self.address, &self.options, &self.programs, stored, watch)?;
-        restore::restore(&plan, stored, watch)
+        restore::restore(self, stored, watch)
     }
 }

@@ -65,7 +65,7 @@ impl<'p> Plan<'p> {
         }
         let mut connection = connect(address, options, watch)?;
         let facts = ServerFacts::read(&mut connection)?;
-        may_be_written(address, &facts, manifest, watch)?;
+        may_be_written(address, connection.address(), &facts, manifest, watch)?;
         let client = client_version(manifest).max(facts.version_number);
         let tools = Tools::find(client, programs.folder.as_deref(), &programs.surroundings, watch)
             .map_err(|error| address.lacks_tools(error))?;
@@ -404,8 +404,14 @@ fn connect(address: &Address, options: &Options, watch: &Watch) -> Result<Connec
     })
 }
 
-/// Whether a restore to this server can end well.
-fn may_be_written(address: &Address, facts: &ServerFacts, manifest: &Manifest, watch: &Watch) -> Result<()> {
+/// Whether a restore to this server can end well. `reached` leads to a database that is there.
+fn may_be_written(
+    address: &Address,
+    reached: &Address,
+    facts: &ServerFacts,
+    manifest: &Manifest,
+    watch: &Watch,
+) -> Result<()> {
     if facts.standby {
         let message = "the server is a standby: it takes no changes; give the address of its primary";
         return Err(address.error(Kind::Target, message));
@@ -419,7 +425,7 @@ fn may_be_written(address: &Address, facts: &ServerFacts, manifest: &Manifest, w
         );
         return Err(address.error(Kind::Unsupported, message));
     }
-    if facts::is_pooled(address, watch).unwrap_or(false) {
+    if facts::is_pooled(reached, watch).unwrap_or(false) {
         return Err(facts::pooled(address));
     }
     Ok(())

@@ -1,0 +1,104 @@
+//! What goes wrong with MariaDB and MySQL, in the program: each failure names server, database and object, has the exit
+//! code that is documented, and takes nothing from earlier snapshots.
+
+use super::server::{PASSWORD, Server, another, server};
+use crate::program::{CHEAP, Place};
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+const SHOP: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text); INSERT INTO orders VALUES (1, 'a'), (2, 'b'); \
+    CREATE TABLE stock (id int PRIMARY KEY); INSERT INTO stock VALUES (7)";
+
+/// A repository with one good night of a shop.
+struct Shop {
+    place: Place,
+    source: String,
+}
+
+impl Shop {
+    fn new(server: &Server, database: &str) -> Shop {
+        server.fresh(database);
+        server.sql_in(database, SHOP);
+        let (place, source) = (Place::new(), format!("shop={}", server.url(database)));
+        place.run(&[&["backup", "--init"], &CHEAP[..], &["--mysql", &source]].concat()).expect(0);
+        place.make_tree();
+        Shop { place, source }
+    }
+
+    /// A night that fails: there is no snapshot of it, and the earlier one is whole.
+    #[track_caller]
+    fn bad_night(&self, source: &str, path: Option<&OsString>, words: &[&str]) {
+        let change = |command: &mut Command| {
+            path.map(|path| command.env("PATH", path));
+        };
+        let args = ["backup", "--attempts", "1", "--mysql", source];
+        let run = self.place.run_with(&args, change, b"").expect(1);
+        let said = [words, &["so there is no snapshot", "@mysql/shop was not backed up: "]].concat();
+        said.iter().for_each(|word| assert!(run.err.contains(word), "no `{word}` in:\n{}", run.err));
+        // With a folder beside it there is a snapshot, and it says what it lacks.
+        let beside = self.place.run_with(&[&args[..], &["source"]].concat(), change, b"").expect(3);
+        words.iter().for_each(|word| assert!(beside.err.contains(word), "no `{word}` in:\n{}", beside.err));
+        assert!(!beside.err.contains(PASSWORD) && !beside.err.contains("hidden"), "a password was printed");
+        let shown = self.place.run(&["show", "latest"]).expect(0).text();
+        assert!(shown.contains("partial") && shown.contains("@mysql/shop was not backed up: "), "{shown}");
+        self.place.run(&["forget", "latest"]).expect(0);
+        let shown = self.place.run(&["show", "latest"]).expect(0).text();
+        assert!(shown.contains("orders") && !shown.contains("partial"), "{shown}");
+        self.place.run(&["verify", "--all"]).expect(0);
+    }
+
+    /// A `PATH` in which the dump program first does something else when it is to give rows.
+    fn path_with(&self, server: &Server, first: &str) -> OsString {
+        let folder = self.place.path("programs");
+        std::fs::create_dir_all(&folder).unwrap();
+        let (_, real) = server.shell_programs();
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in *--single-transaction*) {first} ;; esac\nexec {} \"$@\"\n",
+            real.display()
+        );
+        let path = folder.join(real.file_name().unwrap());
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let rest = std::env::var_os("PATH").unwrap_or_default();
+        std::env::join_paths([folder].into_iter().chain(std::env::split_paths(&rest))).unwrap()
+    }
+}
+
+#[test]
+fn a_night_with_a_wrong_host_password_database_or_user_is_named() {
+    let Some(server) = server() else { return };
+    let shop = Shop::new(server, "bad nights");
+    let at = format!("127.0.0.1:{}", server.port());
+    shop.bad_night("shop=mysql://ann@no-such-host.invalid/shop", None, &["no-such-host.invalid"]);
+    shop.bad_night(&format!("shop={}", server.url_of("boss", "hidden", "bad nights")), None, &[&at, "Access denied"]);
+    shop.bad_night(&format!("shop={}", server.url("nobody has it")), None, &[&at, "database nobody has it"]);
+    server.user("one table", "pw", &["SELECT ON `bad nights`.orders"]);
+    let poor = format!("shop={}", server.url_of("one table", "pw", "bad nights"));
+    shop.bad_night(&poor, None, &[&at, "bad nights", "GRANT SELECT"]);
+    let empty = OsString::from(shop.place.path("none"));
+    shop.bad_night(&shop.source, Some(&empty), &["bad nights", "client programs", "to be found in PATH", "install"]);
+}
+
+#[test]
+fn a_night_in_which_somebody_alters_or_drops_a_table_is_named() {
+    let Some(server) = server() else { return };
+    let shop = Shop::new(server, "bad drift");
+    let (client, _) = server.shell_programs();
+    // Each time otherwise, by the number of the shell's process.
+    for (statements, table) in [
+        ("ALTER TABLE orders COMMENT = 'night $$'", "table orders"),
+        ("DROP TABLE stock; CREATE TABLE stock (id int, night$$ int)", "table stock"),
+    ] {
+        let path = shop.path_with(server, &format!("{client} 'bad drift' -e \"{statements}\""));
+        shop.bad_night(&shop.source, Some(&path), &["database bad drift", table, "dump again"]);
+    }
+}
+
+#[test]
+fn a_server_that_is_killed_in_mid_dump_is_named() {
+    let Some(server) = another() else { return };
+    let shop = Shop::new(&server, "bad end");
+    let path = shop.path_with(&server, &format!("kill -KILL $(cat {})", server.pid_file().display()));
+    shop.bad_night(&shop.source, Some(&path), &[&format!("127.0.0.1:{}", server.port())]);
+}

@@ -1,18 +1,20 @@
 //! Copies in a second repository: equal, incremental, resumable, and nothing is copied that is not whole.
 
+use crate::simulation::hook::Hook;
 use crate::vault::{Vault, bytes, count, files_below, key, keys, noise, open, prune_all, restore, verify_all};
 use keepstone::base::monitor::Silent;
 use keepstone::base::{Clock, Kind, SnapshotId, Stop};
 use keepstone::chunk::Sizes;
 use keepstone::compress::Level;
 use keepstone::crypto::slots::GuardKind;
+use keepstone::format::session::SessionKind;
 use keepstone::format::snapshot::Snapshot;
 use keepstone::ops::copy::{self, Fate, Outcome};
 use keepstone::ops::select::{self, Filter};
 use keepstone::ops::tag::Change;
 use keepstone::ops::{Context, Result, forget, tag};
-use keepstone::repo::{Repository, SealedRepository, snapshots};
-use keepstone::store::{Area, Crash, Damage, Fault, Memory, ObjectStore};
+use keepstone::repo::{Repository, SealedRepository, Session, snapshots};
+use keepstone::store::{Area, Crash, Damage, Fault, Memory, ObjectStore, Operation};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -442,4 +444,108 @@ fn a_snapshot_that_goes_from_the_destination_takes_nothing_along_that_a_later_co
     assert_eq!(copied(&outcome).len(), 2);
     same(&vault, &site.open(), &copied(&outcome));
     Ok(())
+}
+
+/// Condemns all that the snapshots of `context`'s repository need, which are forgotten, while somebody is at work who does
+/// not know of it and commits `last` once more in the end; gives the name that it has then.
+fn condemned_and_needed(opened: &dyn Fn() -> Context, last: &Snapshot) -> SnapshotId {
+    let context = opened();
+    let session = Session::begin(&context.repository, SessionKind::Writer, "tag").unwrap();
+    for id in snapshots::names(&context.repository).unwrap() {
+        forget::remove(&opened(), id).unwrap();
+    }
+    let outcome = prune_all(&opened()).unwrap();
+    assert!(outcome.waiting.is_some_and(|waiting| waiting.packs >= 2), "a record is open");
+    let id = session.id();
+    session.commit(&Snapshot { id, ..last.clone() }).unwrap();
+    id
+}
+
+/// The newest snapshot.
+fn newest(context: &Context) -> Snapshot {
+    snapshots::list(&context.repository).unwrap().0.pop().unwrap()
+}
+
+#[test]
+fn what_lies_in_condemned_packs_of_the_source_is_copied_as_it_is_restored() {
+    for shared in [true, false] {
+        let vault = Vault::new();
+        let ids = nights(&vault, 0..4);
+        let first = Site::new(&vault, shared);
+        copy::copy(&vault.open(), &first.open(), &only(&vault.open(), &ids[..1])).unwrap();
+        // A series of differences, all of it in packs that a record names.
+        let id = condemned_and_needed(&|| vault.open(), &newest(&vault.open()));
+        let (outcome, wanted) = restore(&vault.open(), id, vault.files.path()).unwrap();
+        assert_eq!((outcome.problem_count, wanted.len()), (0, files_below(vault.files.path()).len()));
+        let site = Site::new(&vault, shared);
+        let outcome = copy_all(&vault.open(), &site.open());
+        same(&vault, &site.open(), &copied(&outcome));
+        assert!(!verify_all(&site.open()).unwrap().damage);
+        // Where the first night is, they stay differences.
+        let before = first.bytes();
+        same(&vault, &first.open(), &copied(&copy_all(&vault.open(), &first.open())));
+        let added = first.bytes() - before;
+        assert!(added < 400_000, "shared {shared}: {added} bytes added to {before}");
+    }
+}
+
+#[test]
+fn a_copy_that_slept_looks_whether_all_that_it_stored_is_there_and_commits_anew() {
+    for shared in [true, false] {
+        for gone in [false, true] {
+            let vault = Vault::new();
+            nights(&vault, 0..2);
+            let site = Site::new(&vault, shared);
+            let (store, clock) = (site.store.clone(), site.clock.clone());
+            let hook = Hook::new(
+                Arc::new(site.store.clone()),
+                |_, operation, subject| operation == Operation::Put && subject.starts_with("snapshots/"),
+                move || {
+                    // The first prune takes the copy for dead; another one finds that nobody needs what it stored.
+                    for prune in 0..if gone { 3 } else { 1 } {
+                        clock.advance(Duration::from_secs(26 * 3600));
+                        let outcome = prune_all(&open(Arc::new(store.clone()), &clock).unwrap()).unwrap();
+                        assert_eq!(outcome.sessions_fenced, u64::from(prune == 0));
+                    }
+                },
+            );
+            let destination = open(Arc::new(hook.clone()), &site.clock).unwrap();
+            let outcome = copy_all(&vault.open(), &destination);
+            assert!(hook.has_struck());
+            assert_eq!(copied(&outcome).len(), 2, "shared {shared}, gone {gone}");
+            same(&vault, &site.open(), &copied(&outcome));
+            site.clock.advance(Duration::from_secs(48 * 3600));
+            prune_all(&site.open()).unwrap();
+            same(&vault, &site.open(), &copied(&outcome));
+            assert!(!verify_all(&site.open()).unwrap().damage);
+        }
+    }
+}
+
+#[test]
+fn a_copy_does_not_count_on_what_a_snapshot_needs_that_may_be_forgotten_beside_a_prune() {
+    for shared in [true, false] {
+        let vault = Vault::new();
+        nights(&vault, 0..1);
+        let site = Site::new(&vault, shared);
+        copy_all(&vault.open(), &site.open());
+        let late = condemned_and_needed(&|| site.open(), &newest(&site.open()));
+        nights(&vault, 1..2);
+        let (store, clock) = (site.store.clone(), site.clock.clone());
+        // When the copy is about to commit, what it walked beside is forgotten and swept.
+        let hook = Hook::new(
+            Arc::new(site.store.clone()),
+            |_, operation, subject| operation == Operation::Put && subject.starts_with("snapshots/"),
+            move || {
+                let there = open(Arc::new(store.clone()), &clock).unwrap();
+                forget::remove(&there, late).unwrap();
+                assert!(prune_all(&there).unwrap().packs_deleted > 0);
+            },
+        );
+        let destination = open(Arc::new(hook.clone()), &site.clock).unwrap();
+        let outcome = copy_all(&vault.open(), &destination);
+        assert!(hook.has_struck() && copied(&outcome).len() == 1, "shared {shared}");
+        same(&vault, &site.open(), &copied(&outcome));
+        assert!(!verify_all(&site.open()).unwrap().damage);
+    }
 }

@@ -1,7 +1,7 @@
 //! `copy` and `init --from` as a user runs them, between folders and buckets of a real S3 server.
 
 use crate::program::{CHEAP, PASSWORD, Place, Run, describe};
-use crate::servers::seaweed;
+use crate::servers::{postgres, seaweed};
 use std::fs;
 
 /// Runs with the repository `to`; what is copied from has its own password.
@@ -52,6 +52,53 @@ fn snapshots_go_from_a_folder_to_a_bucket_and_from_there_to_another() {
     assert_eq!((summary["copied"].as_u64(), summary["shared_names"].as_bool()), (Some(1), Some(false)));
     assert_eq!(restored(&place, &other, &environment, "from-other"), wanted);
     run(&place, &other, &environment, &["verify", "--all"]).expect(0);
+}
+
+#[test]
+fn a_database_and_files_come_back_from_the_copy_of_a_copy() {
+    let (Some(bucket_server), Some(server)) = (seaweed::server(), postgres::server()) else { return };
+    let address = server.create(
+        "CREATE TABLE orders (id int PRIMARY KEY, note text, paid timestamptz);
+         INSERT INTO orders SELECT i, repeat(md5(i::text), 8), to_timestamp(i * 7000) FROM generate_series(1, 6000) i;
+         CREATE TABLE \"odd name\" (x bytea); INSERT INTO \"odd name\" VALUES ('\\x00ff0a'), (NULL), ('');",
+    );
+    let place = Place::with_snapshot();
+    let url = format!("shop={}", server.url(&address.database));
+    let nights = 3;
+    for night in 0..nights {
+        // A few rows change everywhere: the later nights are differences on the first.
+        let change = format!("UPDATE orders SET note = md5('{night}' || id) || note WHERE id % 500 = {night}");
+        server.connect(&address.database).execute(&change).unwrap();
+        place.run(&["backup", "--postgres", &url, "source"]).expect(0);
+    }
+    let content = |database: &str| {
+        let sql = "SELECT md5(string_agg(o::text, '|' ORDER BY id)) || (SELECT md5(string_agg(n::text, '|' ORDER BY \
+                   n::text)) FROM \"odd name\" n) FROM orders o";
+        server.connect(database).value(sql).unwrap().unwrap()
+    };
+    let wanted = content(&address.database);
+
+    // From a folder to a bucket, and from there to a folder with names of its own.
+    let bucket = bucket_server.place();
+    let mut environment = bucket_server.environment().to_vec();
+    run(&place, &bucket, &environment, &[&["init", "--from", "vault"], &CHEAP[..]].concat()).expect(0);
+    run(&place, &bucket, &environment, &["copy", "--from", "vault"]).expect(0);
+    environment.push(("KEEPSTONE_FROM_PASSWORD", "second site".to_owned()));
+    run(&place, "third", &environment, &[&["init"], &CHEAP[..]].concat()).expect(0);
+    let copied = run(&place, "third", &environment, &["copy", "--from", &bucket, "--json"]).expect(0).json();
+    assert_eq!(copied.last().unwrap()["copied"], nights + 1);
+    fs::remove_dir_all(place.path("vault")).unwrap();
+    fs::remove_dir_all(place.path("cache")).unwrap();
+
+    let files = describe(&place.path("source").canonicalize().unwrap());
+    for (number, at) in [bucket.as_str(), "third"].into_iter().enumerate() {
+        let name = format!("{}_copy_{number}", address.database);
+        let target = server.url(&name);
+        run(&place, at, &environment, &["restore", "latest", "--to-postgres", &target, "--create"]).expect(0);
+        assert_eq!(content(&name), wanted, "{at}");
+        assert_eq!(restored(&place, at, &environment, &format!("files-{number}")), files, "{at}");
+        run(&place, at, &environment, &["verify", "--all"]).expect(0);
+    }
 }
 
 #[test]

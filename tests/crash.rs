@@ -98,6 +98,60 @@ fn a_prune_that_is_killed_at_any_change_loses_nothing_and_the_next_one_finishes(
     assert!(changes >= 12, "only {changes} changes were tried");
 }
 
+/// A store that deletes what is deleted together in the other order.
+struct Backwards(Arc<dyn ObjectStore>);
+
+impl ObjectStore for Backwards {
+    fn delete_each(&self, keys: &[Key]) -> Vec<Result<(), Error>> {
+        let mut answers: Vec<_> = keys.iter().rev().map(|key| self.0.delete(key)).collect();
+        answers.reverse();
+        answers
+    }
+    fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
+        self.0.put(key, bytes)
+    }
+    fn begin(&self) -> Result<Box<dyn Upload>, Error> {
+        self.0.begin()
+    }
+    fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
+        self.0.replace(key, bytes)
+    }
+    fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, Error> {
+        self.0.get(key, limit_bytes)
+    }
+    fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
+        self.0.get_range(key, offset, length)
+    }
+    fn size(&self, key: &Key) -> Result<u64, Error> {
+        self.0.size(key)
+    }
+    fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
+        self.0.list(area, each)
+    }
+    fn delete(&self, key: &Key) -> Result<(), Error> {
+        self.0.delete(key)
+    }
+    fn location(&self) -> String {
+        self.0.location()
+    }
+    fn free_bytes(&self) -> Option<u64> {
+        self.0.free_bytes()
+    }
+}
+
+#[test]
+fn whatever_was_deleted_first_of_what_goes_together_a_killed_prune_loses_nothing() {
+    let vault = nights();
+    let backwards = |store, clock: &Clock| open(Arc::new(Backwards(store)), clock);
+    let changes = crash_everywhere(&vault, &|store, clock| prune_all(&backwards(store, clock)?).map(|_| ()));
+    assert!(changes >= 12, "only {changes} changes were tried");
+    crash_everywhere(&vault, &|store, clock| {
+        let context = backwards(store, clock)?;
+        let oldest = keepstone::repo::snapshots::names(&context.repository)?;
+        forget::remove(&context, oldest[0])
+    });
+}
+
 #[test]
 fn a_forget_that_is_killed_at_any_change_leaves_whole_snapshots() {
     let vault = nights();

@@ -5,9 +5,10 @@ pub mod far;
 use crate::vault::{Vault, back_up, key, noise, prune_all};
 use far::{Far, Rounds};
 use keepstone::base::monitor::Silent;
-use keepstone::base::{SnapshotId, Stop};
+use keepstone::base::{Secret, SnapshotId, Stop};
+use keepstone::crypto::slots::{GuardKind, Unlock};
 use keepstone::ops::rebuild::rebuild_index;
-use keepstone::ops::{Context, browse, restore, select, verify};
+use keepstone::ops::{Context, browse, keys, restore, select, verify};
 use keepstone::repo::SealedRepository;
 use keepstone::store::ObjectStore;
 use std::path::PathBuf;
@@ -122,7 +123,11 @@ fn count_rounds() {
     counting.count("rebuild-index", 90, |_| assert!(rebuild_index(&trusted).unwrap().packs >= NIGHTS));
     drop(trusted);
     let trusted = counting.open(folder("c"));
-    counting.count("prune, little to do", 420, |_| prune_all(&trusted).unwrap());
+    let spare = Unlock::KeyFile(Secret::new(b"a key file that is used by no run".to_vec()));
+    keys::add(&trusted, &spare, GuardKind::KeyFile, "spare").unwrap();
+    counting.count("key list", 8, |_| assert_eq!(keys::list(&trusted).unwrap().len(), 2));
+    let outcome = counting.count("prune, small packs", 95, |_| prune_all(&trusted).unwrap());
+    assert!(outcome.packs_repacked > NIGHTS && outcome.sessions_cleared >= NIGHTS, "{outcome:?}");
     for (what, rounds, at_most) in counting.table {
         assert!(rounds <= at_most, "{what} waits for {rounds} round trips; {at_most} are enough");
     }

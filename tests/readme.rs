@@ -27,9 +27,12 @@ const SHOP: &str = "
     INSERT INTO customers SELECT n, 'customer ' || n FROM generate_series(1, 400) n;
     INSERT INTO orders (customer, total) SELECT 1 + n % 400, n * 1.25 FROM generate_series(1, 5000) n;";
 
-struct Step {
-    command: String,
-    shown: Vec<String>,
+/// A command and what is shown beneath it.
+pub struct Step {
+    /// The command.
+    pub command: String,
+    /// What it printed.
+    pub shown: Vec<String>,
 }
 
 /// The two servers: the one whose databases are backed up and the one for drills.
@@ -107,7 +110,7 @@ fn the_readme_shows_every_state() {
 }
 
 /// The commands in `console` blocks, each with what is shown beneath it.
-fn steps(readme: &str) -> Vec<Step> {
+pub fn steps(readme: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut inside = false;
     for line in readme.lines() {
@@ -159,7 +162,7 @@ fn run(place: &Place, command: &str, servers: Option<&Servers>, bucket: Option<&
 }
 
 /// Lines without what differs from run to run; blank lines at the end do not count.
-fn normal(lines: &[String]) -> Vec<String> {
+pub fn normal(lines: &[String]) -> Vec<String> {
     let mut lines: Vec<String> =
         lines.iter().map(|line| line.split_whitespace().map(normal_word).collect::<Vec<_>>().join(" ")).collect();
     while lines.last().is_some_and(String::is_empty) {
@@ -174,12 +177,14 @@ fn normal_word(word: &str) -> String {
     let is_id = matches!(bare.len(), 8 | 32 | 64) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_number = bare.bytes().any(|byte| byte.is_ascii_digit())
         && bare.bytes().all(|byte| byte.is_ascii_digit() || b"-:.,".contains(&byte));
+    // A moment as programs write it.
+    let is_moment = bare.len() == 20 && bare.ends_with('Z') && bare.as_bytes()[10] == b'T';
     let is_version = bare.starts_with(|first: char| first.is_ascii_digit()) && bare.contains('.');
     match bare {
         "B" | "KiB" | "MiB" | "GiB" => format!("SIZE{rest}"),
         _ if bare.contains("packs/") => format!("PACK{rest}"),
         _ if is_id => format!("ID{rest}"),
-        _ if is_number || is_version => format!("N{rest}"),
+        _ if is_number || is_version || is_moment => format!("N{rest}"),
         _ => word.to_owned(),
     }
 }

@@ -1,6 +1,8 @@
 //! Repositories in buckets of a real S3 server, through the program.
 
+mod deletes;
 mod faults;
+mod locks;
 mod looks;
 mod rights;
 mod wrong;

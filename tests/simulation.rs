@@ -1,7 +1,7 @@
 //! Many at once on one repository: what `repo/session.rs` promises, tried.
 
 mod crowd;
-mod hook;
+pub mod hook;
 mod mutations;
 mod pairs;
 mod scheduler;

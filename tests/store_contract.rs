@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -113,6 +113,10 @@ macro_rules! held_to_the_contract {
                 super::deleting_nothing_is_fine(&super::$subject());
             }
             #[test]
+            fn promise_11_many_go_at_once() {
+                super::many_go_at_once(&super::$subject());
+            }
+            #[test]
             fn promise_9_replacing_is_atomic() {
                 super::replacing_is_atomic(&super::$subject());
             }
@@ -142,6 +146,8 @@ fn a_bucket_keeps_the_promises() {
         listings_are_complete,
         listings_are_complete_while_others_write,
         deleting_nothing_is_fine,
+        // More than a server deletes with one request.
+        |subject: &Subject| so_many_go_at_once(subject, 1100),
         replacing_is_atomic,
     ] {
         let place = server.place();
@@ -368,6 +374,56 @@ fn deleting_nothing_is_fine(subject: &Subject) {
 }
 
 /// Promise 9.
+fn many_go_at_once(subject: &Subject) {
+    so_many_go_at_once(subject, 40);
+}
+
+fn so_many_go_at_once(subject: &Subject, many: usize) {
+    let store = subject.open();
+    let keys: Vec<Key> = (0..many).map(|number| Key::new(Area::Runs, format!("{number:04}"))).collect();
+    let stays = Key::new(Area::Runs, "stays");
+    thread::scope(|scope| {
+        for some in keys.chunks(many.div_ceil(4)) {
+            let store = &store;
+            scope.spawn(move || {
+                // Every fifth was never there.
+                let there = some.iter().enumerate().filter(|(number, _)| number % 5 > 0);
+                there.for_each(|(_, key)| assert_eq!(store.put(key, b"x").unwrap(), Put::Stored));
+            });
+        }
+    });
+    store.put(&stays, b"x").unwrap();
+    let answers = store.delete_each(&keys);
+    assert_eq!(answers.len(), keys.len());
+    answers.into_iter().for_each(|answer| answer.unwrap());
+    assert_eq!(list(&*subject.open(), Area::Runs).into_keys().collect::<Vec<_>>(), ["stays"]);
+    assert!(store.delete_each(&[]).is_empty());
+    store.delete_each(&[stays]).remove(0).unwrap();
+    assert!(list(&*store, Area::Runs).is_empty());
+}
+
+#[test]
+fn promise_11_of_many_that_go_only_those_are_asked_for_again_that_may_yet_go() {
+    let fault = Fault::new(Memory::new());
+    let told: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let heard = told.clone();
+    let retry = Retry::new(fault.clone(), Stop::new(), move |retried| heard.lock().unwrap().push(retried.tries));
+    let (retry, record) = (retry.waiting(|_| ()), Record::logging(fault.clone()));
+    let keys: Vec<Key> = ["a", "b", "c", "d"].iter().map(|name| Key::new(Area::Keys, name)).collect();
+    keys.iter().for_each(|key| assert!(record.put(key, b"x").is_ok()));
+    let before = fault.operations();
+    fault.fail_next_of(Operation::Delete, 2, Kind::Unavailable);
+    fault.fail_next_of(Operation::Delete, 1, Kind::Denied);
+    let kinds: Vec<Option<Kind>> = retry.delete_each(&keys).into_iter().map(kind).collect();
+    assert_eq!(kinds, [None, None, Some(Kind::Denied), None]);
+    assert_eq!(fault.operations() - before, 6, "four at first, two again");
+    assert_eq!(*told.lock().unwrap(), [1]);
+    // What stays away is told of each: nothing is taken for gone.
+    fault.fail_next(1000, Kind::Unavailable);
+    assert!(retry.delete_each(&keys).into_iter().all(|answer| kind(answer) == Some(Kind::Unavailable)));
+    assert_eq!(told.lock().unwrap().len() as u32, keepstone::store::TRIES);
+}
+
 fn replacing_is_atomic(subject: &Subject) {
     let store = subject.open();
     let key = Key::new(Area::Config, "config");

@@ -3,6 +3,7 @@
 //! What only they needed is garbage from then on and stays in the store until prune. A snapshot is one object, so
 //! forgetting is one deletion each, the oldest first: wherever it stops, what is left is the newest.
 
+use super::prune::locks::lock_of;
 use super::record::Record;
 use super::retention::{self, Decision, GroupBy, GroupKey, Policy, Reason};
 use super::{Context, Error, Result};
@@ -14,8 +15,11 @@ use crate::format::run::Outcome as Ended;
 use crate::format::snapshot::Snapshot;
 use crate::repo::snapshots::Found;
 use crate::repo::{session, snapshots};
-use crate::store::Area;
+use crate::store::{self, Area, Key, ObjectStore};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Snapshots that are removed at once, at most.
+const AT_ONCE: usize = 1000;
 
 /// Which snapshots a policy looks at; all by default. The others are left alone.
 #[derive(Clone, Debug, Default)]
@@ -221,30 +225,53 @@ fn split(key: GroupKey, decisions: Vec<Decision>) -> Result<Group> {
 fn apply(context: &Context, outcome: &mut Outcome) -> Result<()> {
     context.monitor.event(Event::Phase("forgetting"));
     for group in &mut outcome.groups {
-        let mut gone = Vec::new();
-        while let Some(snapshot) = group.removed.pop() {
+        let wanted = std::mem::take(&mut group.removed);
+        for some in wanted.chunks(AT_ONCE) {
             context.check_stop()?;
-            match remove(context, snapshot.id) {
-                Ok(()) => gone.push(snapshot),
-                Err(error) => {
-                    let subject = format!("snapshot {}", snapshot.id.short());
-                    let problem = Problem::new(subject, format!("not removed: {error}"), error.kind());
-                    context.monitor.event(Event::Problem(&problem));
-                    outcome.failures.push(problem);
-                }
+            let ids: Vec<SnapshotId> = some.iter().map(|snapshot| snapshot.id).collect();
+            for (snapshot, removed) in some.iter().zip(remove_each(context, &ids)) {
+                let Err(error) = removed else {
+                    group.removed.push(snapshot.clone());
+                    continue;
+                };
+                let subject = format!("snapshot {}", snapshot.id.short());
+                let problem = Problem::new(subject, format!("not removed: {error}"), error.kind());
+                context.monitor.event(Event::Problem(&problem));
+                outcome.failures.push(problem);
             }
         }
-        gone.reverse();
-        group.removed = gone;
     }
     Ok(context.repository.store().flush(Area::Snapshots)?)
 }
 
-/// Removes a snapshot. What its session left goes first: without the snapshot, which says that it has ended, its mark
-/// would look like that of somebody at work.
+/// Removes a snapshot.
 pub fn remove(context: &Context, id: SnapshotId) -> Result<()> {
-    session::clear_session(&**context.repository.store(), id)?;
-    Ok(snapshots::remove(&context.repository, id)?)
+    remove_each(context, &[id]).into_iter().collect()
+}
+
+/// Removes snapshots, many at once where that is quicker; an answer for each. What their sessions left goes first:
+/// without the snapshot, which says that it has ended, a mark would look like that of somebody at work.
+fn remove_each(context: &Context, ids: &[SnapshotId]) -> Vec<Result<()>> {
+    let store = &**context.repository.store();
+    let mut failed = session::clear_each(store, ids.iter().copied());
+    let cleared: Vec<Key> =
+        ids.iter().filter(|id| !failed.contains_key(id)).map(|id| Key::new(Area::Snapshots, id)).collect();
+    let mut removed = cleared.iter().zip(store.delete_each(&cleared));
+    let answer = |id: &SnapshotId| match failed.remove(id) {
+        Some(error) => Err(error.into()),
+        None => match removed.next() {
+            Some((key, Err(error))) => Err(why_kept(store, key, error)),
+            _ => Ok(()),
+        },
+    };
+    ids.iter().map(answer).collect()
+}
+
+fn why_kept(store: &dyn ObjectStore, key: &Key, error: store::Error) -> Error {
+    match lock_of(store, key, error) {
+        Ok(lock) => Error::Refused(format!("{key} is {lock}: the store lets nobody delete it before")),
+        Err(error) => error.into(),
+    }
 }
 
 fn save(context: &Context, mut record: Record, outcome: &Outcome) -> Result<()> {

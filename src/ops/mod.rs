@@ -34,7 +34,6 @@ mod whole;
 use crate::base::{Event, Kind, Monitor, Problem, Stop};
 use crate::format::session::SessionKind;
 use crate::format::snapshot::Snapshot;
-use crate::repo::ahead::is_remote;
 use crate::repo::index::{Index, Opened, missing_segment};
 use crate::repo::pack_cache::PackCache;
 use crate::repo::{self, Repository, Session};
@@ -84,7 +83,7 @@ impl Context {
         if let Some(folder) = &cache_dir {
             repo::remembered::check_config(&repository, folder)?;
         }
-        if is_remote(&**repository.store()) {
+        if repository.store().is_remote() {
             let look = monitor.clone();
             let tell = move |note: &str| look.event(Event::Note(note));
             repository.keep_at_hand(match cache_dir.as_ref().filter(|_| cache_bytes > 0) {

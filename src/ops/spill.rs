@@ -14,6 +14,8 @@ use std::path::PathBuf;
 
 /// Bytes of records in memory.
 const MEMORY_BYTES: usize = 12 << 20;
+/// So few bytes may stay in memory.
+const LITTLE_BYTES: usize = 1 << 20;
 /// How much of each file is read at once when they are merged.
 const BUFFER_BYTES: usize = 64 << 10;
 /// The most files that are merged at once; when there are more, they become one first.
@@ -86,6 +88,17 @@ impl<const N: usize> Spill<N> {
             Ok(file)
         };
         make().map_err(failed("write", &path))
+    }
+
+    /// Puts what lies in memory on the disk, unless it is little: while records are handed out others need the room.
+    pub fn settle(&mut self) -> Result<()> {
+        if self.records.len() * N <= LITTLE_BYTES {
+            return Ok(());
+        }
+        self.sort();
+        self.write_out()?;
+        self.records = Vec::new();
+        Ok(())
     }
 
     /// Hands out all records in order, each once.

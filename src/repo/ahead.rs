@@ -8,32 +8,18 @@ use super::Repository;
 use super::error::{Error, Result};
 use super::pack_cache::PackCache;
 use crate::base::side_by_side;
-use crate::store::{self, Area, Key, Listed, ObjectStore, Put, Upload};
+use crate::store::{self, Area, Extended, Key, Listed, Locked, ObjectStore, Put, Upload};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Reads under way at once, for each object that the store takes at once: reads are smaller.
-const READS_PER_PUT: usize = 4;
 /// Objects that are asked for together by [`each_ahead`].
 const GROUP: usize = 64;
 /// Once so many bytes came, nothing more is asked ahead: it is asked when it is needed.
 const MOST_BYTES: usize = 16 << 20;
 
-/// How many reads are best under way at once: more than one where each waits for a network.
-pub fn reads_at_once(store: &dyn ObjectStore) -> usize {
-    match store.puts_at_once() {
-        0 | 1 => 1,
-        puts => puts * READS_PER_PUT,
-    }
-}
-
-/// Whether a store is reached through a network.
-pub fn is_remote(store: &dyn ObjectStore) -> bool {
-    reads_at_once(store) > 1
-}
-
-/// A store, and what was asked of it ahead. Each answer is given once; what was not asked ahead is asked now.
+/// A store, and what was asked of it ahead. Each answer is given once, parts of a whole object any number of times; what
+/// was not asked ahead is asked now.
 pub struct Ahead<'s> {
     store: &'s dyn ObjectStore,
     answers: Mutex<Answers>,
@@ -43,6 +29,7 @@ pub struct Ahead<'s> {
 #[derive(Default)]
 pub struct Answers {
     objects: HashMap<Key, Result<Vec<u8>, store::Error>>,
+    ranges: HashMap<(Key, u64, usize), Result<Vec<u8>, store::Error>>,
     listings: HashMap<Area, Result<Vec<Listed>, store::Error>>,
 }
 
@@ -75,7 +62,7 @@ impl<'s> Ahead<'s> {
 
     /// Asks for objects, each with the most bytes that it may have, and for listings.
     pub fn ask(&self, objects: &[(Key, u64)], listings: &[Area]) {
-        let lanes = reads_at_once(self.store);
+        let lanes = self.store.requests_at_once();
         if lanes <= 1 {
             return;
         }
@@ -98,6 +85,33 @@ impl<'s> Ahead<'s> {
                 Answer::Listing(area, listing) => drop(answers.listings.insert(area, listing)),
             }
         }
+    }
+
+    /// Asks for parts of an object, each with where it begins and its bytes. As many as may be in memory: what is asked is
+    /// all read.
+    pub fn ask_for_parts(&self, key: &Key, parts: &[(u64, usize)]) {
+        let lanes = self.store.requests_at_once();
+        if lanes <= 1 || self.has_whole(key) {
+            return;
+        }
+        let came = side_by_side(lanes, parts, |(offset, length)| self.store.get_range(key, *offset, *length));
+        let part = |(offset, length): &(u64, usize)| (key.clone(), *offset, *length);
+        self.answers().ranges.extend(parts.iter().map(part).zip(came));
+    }
+
+    fn has_whole(&self, key: &Key) -> bool {
+        matches!(self.answers().objects.get(key), Some(Ok(_)))
+    }
+
+    /// A part of an object that was asked for, whole or in parts. The whole stays at hand for other parts.
+    fn part(&self, key: &Key, offset: u64, length: usize) -> Option<Result<Vec<u8>, store::Error>> {
+        let mut answers = self.answers();
+        if let Some(part) = answers.ranges.remove(&(key.clone(), offset, length)) {
+            return Some(part);
+        }
+        let whole = answers.objects.get(key)?.as_ref().ok()?;
+        let from = usize::try_from(offset).ok()?;
+        Some(Ok(whole.get(from..from.checked_add(length)?)?.to_vec()))
     }
 
     /// Asks for the first `most` objects that the listings show which were asked for before; each listing with the most
@@ -129,12 +143,12 @@ fn list(store: &dyn ObjectStore, area: Area) -> Result<Vec<Listed>, store::Error
 
 /// Calls `each` for all `keys`, in their order, with a store where the objects, of at most `limit_bytes`, are asked for
 /// ahead.
-pub fn each_ahead(
+pub fn each_ahead<E>(
     store: &dyn ObjectStore,
     keys: &[Key],
     limit_bytes: u64,
-    mut each: impl FnMut(&dyn ObjectStore, &Key) -> Result<()>,
-) -> Result<()> {
+    mut each: impl FnMut(&dyn ObjectStore, &Key) -> Result<(), E>,
+) -> Result<(), E> {
     let ahead = Ahead::new(store);
     for group in keys.chunks(GROUP) {
         ahead.ask(&group.iter().map(|key| (key.clone(), limit_bytes)).collect::<Vec<_>>(), &[]);
@@ -146,14 +160,14 @@ pub fn each_ahead(
 /// Reads objects that never change under their names and calls `take` with what `open` makes of each, in their order.
 /// What is kept in `cache` is not read again, and what was read is kept: if `open` takes it, for nobody trusts a local
 /// file. All that is kept of their area under other names is thrown away: `keys` are all that there are.
-pub fn each_kept<T>(
+pub fn each_kept<T, E>(
     (repository, cache): (&Repository, Option<&PackCache>),
     area: Area,
     keys: &[Key],
     limit_bytes: u64,
     open: impl Fn(&Key, Vec<u8>) -> Result<T>,
-    mut take: impl FnMut(&Key, Result<T>) -> Result<()>,
-) -> Result<()> {
+    mut take: impl FnMut(&Key, Result<T>) -> Result<(), E>,
+) -> Result<(), E> {
     let store = &**repository.store();
     let Some(cache) = cache else {
         return each_ahead(store, keys, limit_bytes, |store, key| {
@@ -209,7 +223,11 @@ impl ObjectStore for Ahead<'_> {
     }
 
     fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, store::Error> {
-        self.store.get_range(key, offset, length)
+        match self.part(key, offset, length) {
+            Some(part) => part,
+            // What was asked for and does not reach so far: the store says what is wrong with it.
+            None => self.store.get_range(key, offset, length),
+        }
     }
 
     fn size(&self, key: &Key) -> Result<u64, store::Error> {
@@ -229,6 +247,18 @@ impl ObjectStore for Ahead<'_> {
         self.store.delete(key)
     }
 
+    fn delete_each(&self, keys: &[Key]) -> Vec<Result<(), store::Error>> {
+        self.store.delete_each(keys)
+    }
+
+    fn lock_on(&self, key: &Key) -> Result<Option<Locked>, store::Error> {
+        self.store.lock_on(key)
+    }
+
+    fn extend_lock(&self, key: &Key) -> Result<Extended, store::Error> {
+        self.store.extend_lock(key)
+    }
+
     fn flush(&self, area: Area) -> Result<(), store::Error> {
         self.store.flush(area)
     }
@@ -243,6 +273,10 @@ impl ObjectStore for Ahead<'_> {
 
     fn puts_are_atomic(&self) -> bool {
         self.store.puts_are_atomic()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.store.is_remote()
     }
 
     fn puts_at_once(&self) -> usize {

@@ -8,7 +8,6 @@
 //! be expected, and what comes says what is beneath it.
 
 use super::Repository;
-use super::ahead::{is_remote, reads_at_once};
 use super::error::{Error, Result};
 use super::index::{Index, Marks, Place};
 use super::pack_cache::{PackCache, PackSizes, Piece};
@@ -130,7 +129,7 @@ impl BlobReader {
     /// Reads ahead, several at once, the blocks in which these chunks and all their bases lie, as many as may be in
     /// memory; which those are the index knows. Nothing is done where a store answers at once.
     pub fn read_bases_ahead(&mut self, ids: &[BlobId]) -> Result<()> {
-        if !is_remote(&**self.repository.store()) {
+        if !self.repository.store().is_remote() {
             return Ok(());
         }
         let mut wanted = self.blocks_of(ids)?;
@@ -144,7 +143,7 @@ impl BlobReader {
             }
         }
         let store = &**self.repository.store();
-        let came = side_by_side(reads_at_once(store), &spans, |span| {
+        let came = side_by_side(store.requests_at_once(), &spans, |span| {
             store.get_range(&pack_key(span.pack), span.offset, span.length as usize)
         });
         for (span, bytes) in spans.iter().zip(came) {

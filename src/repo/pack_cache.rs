@@ -8,7 +8,6 @@
 //!
 //! Without a folder (none is wanted, none can be written) some pieces lie in memory for as long as the process works.
 
-use super::ahead::reads_at_once;
 use super::error::Result;
 use super::pack_reader::pack_key;
 use crate::base::ids::to_hex;
@@ -191,7 +190,7 @@ impl PackCache {
             let mut state = self.state();
             pieces.iter().partition(|piece| state.under_way.insert(**piece))
         };
-        let came = side_by_side(reads_at_once(store), &ours, |piece| {
+        let came = side_by_side(store.requests_at_once(), &ours, |piece| {
             let bytes = store.get_range(&pack_key(piece.pack), piece.offset(), piece.length);
             let kept = bytes.map(|bytes| self.keep(piece, bytes));
             self.state().under_way.remove(piece);

@@ -1,13 +1,16 @@
 //! Run records: each operation leaves one behind.
 
-use super::ahead::each_kept;
+use super::ahead::{each_ahead, each_kept};
 use super::error::{Error, Result};
 use super::{Readable, Repository};
 use crate::base::{Kind, RunId};
 use crate::format::cbor::Cbor;
 use crate::format::envelope::ObjectKind;
 use crate::format::run::Run;
-use crate::store::{Area, Key};
+use crate::store::{Area, Key, ObjectStore};
+
+/// Records that are read before it is known whether they are enough; four times as many come next.
+const FIRST_RUNS: usize = 8;
 
 /// Stores a run record.
 pub fn save(repository: &Repository, run: &Run) -> Result<()> {
@@ -26,28 +29,30 @@ pub fn newest_first(repository: &Repository, most: usize, each: &mut dyn FnMut(R
         }
     })?;
     listed_runs.sort();
-    for (_, id) in listed_runs.into_iter().take(most) {
-        match load(repository, id) {
-            Ok(run) => {
-                if !each(run) {
-                    return Ok(());
-                }
+    let keys: Vec<Key> = listed_runs.into_iter().take(most).map(|(_, id)| Key::new(Area::Runs, id)).collect();
+    let mut enough = false;
+    let mut left = &keys[..];
+    // What is looked for is mostly found among the first: they are not read with all others.
+    let mut at_once = FIRST_RUNS;
+    while !left.is_empty() && !enough {
+        let (group, rest) = left.split_at(at_once.min(left.len()));
+        each_ahead(&**repository.store(), group, ObjectKind::Run.max_bytes() as u64, |store, key| {
+            match load(repository, store, key) {
+                _ if enough => {}
+                Ok(run) => enough = !each(run),
+                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Damaged) => {}
+                Err(error) => return Err(error),
             }
-            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Damaged) => {}
-            Err(error) => return Err(error),
-        }
+            Ok::<(), Error>(())
+        })?;
+        (left, at_once) = (rest, at_once * 4);
     }
     Ok(())
 }
 
-fn load(repository: &Repository, id: RunId) -> Result<Run> {
-    let key = Key::new(Area::Runs, id);
-    let object = repository.store().get(&key, ObjectKind::Run.max_bytes() as u64)?;
-    let run: Run = repository.keyring().load(ObjectKind::Run, object, &key)?;
-    match run.id == id {
-        true => Ok(run),
-        false => Err(Error::damaged(&key, "it is the record of another run")),
-    }
+fn load(repository: &Repository, store: &dyn ObjectStore, key: &Key) -> Result<Run> {
+    let object = store.get(key, ObjectKind::Run.max_bytes() as u64)?;
+    open(repository, key, object)
 }
 
 /// All run records in order of their beginning, and those that could not be read.

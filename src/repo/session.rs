@@ -81,17 +81,20 @@
 //! anybody is at work. A writer needs no right to delete.
 
 use super::Repository;
+use super::ahead::{Ahead, each_ahead};
 use super::error::{Error, Result};
 use crate::base::{Kind, PackId, SegmentId, SessionId, random};
 use crate::format::cbor::{Cbor, Unknown};
 use crate::format::envelope::{self, ObjectKind};
 use crate::format::session::{Condemned, End, Seen, Session as Stored, SessionKind};
 use crate::format::snapshot::Snapshot;
-use crate::store::{Area, Key, ObjectStore, Put};
+use crate::store::{self, Area, Key, ObjectStore, Put};
 use std::collections::{BTreeMap, BTreeSet};
 
 const SEEN: &str = ".seen";
 const END: &str = ".end";
+/// Open sessions whose marks are read at once.
+const MOST_ASKED: usize = 64;
 
 /// A session in your hand: the repository knows that you are at work.
 pub struct Session<'r> {
@@ -343,14 +346,13 @@ fn put_done(repository: &Repository, roster: &Condemned) -> Result<()> {
     let (store, number) = (&**repository.store(), roster.number);
     // The roster first: were the record gone before it, its number could come again.
     put_new(repository, &done_key(number), ObjectKind::Condemned, roster)?;
-    store.delete(&condemned_key(number))?;
-    store.delete(&spared_key(number))?;
+    delete_all(store, &[condemned_key(number), spared_key(number)])?;
     clear_records(store)
 }
 
 /// Takes away what closed records left.
 pub fn clear_records(store: &dyn ObjectStore) -> Result<()> {
-    Ok(list_condemned(store)?.left.iter().try_for_each(|key| store.delete(key))?)
+    delete_all(store, &list_condemned(store)?.left)
 }
 
 /// A session that has neither committed nor ended, as the store shows it.
@@ -391,26 +393,50 @@ pub fn open_sessions(repository: &Repository) -> Result<Vec<OpenSession>> {
         }
     })?;
     store.list(Area::Snapshots, &mut |listed| closed.extend(listed.name.parse::<SessionId>().ok()))?;
+    marks.retain(|id, _| !closed.contains(id));
     let mut open = Vec::new();
-    for (id, stored_ns) in marks.into_iter().filter(|(id, _)| !closed.contains(id)) {
-        if let Some(session) = load_session(repository, id, stored_ns, with_seen.contains(&id))? {
+    let asked = Ahead::new(store);
+    ask_for_sessions(&asked, marks.keys(), &with_seen);
+    for (id, stored_ns) in marks {
+        if let Some(session) = load_session(repository, &asked, id, stored_ns, with_seen.contains(&id))? {
             open.push(session);
         }
     }
     Ok(open)
 }
 
+fn ask_for_sessions<'s>(
+    store: &Ahead<'_>,
+    sessions: impl Iterator<Item = &'s SessionId>,
+    with_seen: &BTreeSet<SessionId>,
+) {
+    let mut objects = Vec::new();
+    for id in sessions.take(MOST_ASKED) {
+        objects.push((Key::new(Area::Sessions, id), limit(ObjectKind::Session)));
+        if with_seen.contains(id) {
+            objects.push((Key::new(Area::Sessions, format!("{id}{SEEN}")), limit(ObjectKind::Seen)));
+        }
+    }
+    store.ask(&objects, &[]);
+}
+
 /// A session as its mark says it. One whose mark is damaged is open too: nobody knows who it is, so it counts as
 /// living until it is old.
-fn load_session(repository: &Repository, id: SessionId, stored_ns: i64, has_seen: bool) -> Result<Option<OpenSession>> {
+fn load_session(
+    repository: &Repository,
+    store: &dyn ObjectStore,
+    id: SessionId,
+    stored_ns: i64,
+    has_seen: bool,
+) -> Result<Option<OpenSession>> {
     let key = Key::new(Area::Sessions, id);
-    let mark = match load_mark(repository, id) {
+    let mark = match load_mark(repository, store, id) {
         Ok(mark) => mark,
         Err(error) if error.kind() == Kind::NotFound => return Ok(None),
         Err(error) if is_unreadable(&error) => unknown_session(id, &key),
         Err(error) => return Err(error),
     };
-    let seen = match has_seen.then(|| load_seen(repository, id)) {
+    let seen = match has_seen.then(|| load_seen(repository, store, id)) {
         None => None,
         Some(Ok(seen)) => Some(seen),
         // What it has seen is not known, so nothing is swept before it ends or is fenced.
@@ -425,9 +451,9 @@ fn is_unreadable(error: &Error) -> bool {
     matches!(error.kind(), Kind::Damaged | Kind::Unsupported)
 }
 
-fn load_mark(repository: &Repository, id: SessionId) -> Result<Stored> {
+fn load_mark(repository: &Repository, store: &dyn ObjectStore, id: SessionId) -> Result<Stored> {
     let key = Key::new(Area::Sessions, id);
-    let object = repository.store().get(&key, limit(ObjectKind::Session))?;
+    let object = store.get(&key, limit(ObjectKind::Session))?;
     let mark: Stored = repository.keyring().load(ObjectKind::Session, object, &key)?;
     match mark.id == id {
         true => Ok(mark),
@@ -435,9 +461,9 @@ fn load_mark(repository: &Repository, id: SessionId) -> Result<Stored> {
     }
 }
 
-fn load_seen(repository: &Repository, id: SessionId) -> Result<BTreeSet<u64>> {
+fn load_seen(repository: &Repository, store: &dyn ObjectStore, id: SessionId) -> Result<BTreeSet<u64>> {
     let key = Key::new(Area::Sessions, format!("{id}{SEEN}"));
-    let object = repository.store().get(&key, limit(ObjectKind::Seen))?;
+    let object = store.get(&key, limit(ObjectKind::Seen))?;
     let seen: Seen = repository.keyring().load(ObjectKind::Seen, object, &key)?;
     match seen.session == id {
         true => Ok(seen.records.into_iter().collect()),
@@ -481,21 +507,66 @@ pub fn closed_sessions(store: &dyn ObjectStore) -> Result<BTreeSet<SessionId>> {
 }
 
 /// Takes away what finished sessions left: prune's work, since writers may not delete.
-pub fn clear_session(store: &dyn ObjectStore, id: SessionId) -> Result<()> {
-    // The mark last: while it is there the others still say that it is closed.
-    store.delete(&Key::new(Area::Sessions, format!("{id}{SEEN}")))?;
-    store.delete(&Key::new(Area::Sessions, id))?;
-    store.delete(&Key::new(Area::Sessions, format!("{id}{END}")))?;
-    Ok(())
+pub fn clear_sessions(store: &dyn ObjectStore, sessions: &BTreeSet<SessionId>) -> Result<()> {
+    match clear_each(store, sessions.iter().copied()).pop_first() {
+        Some((_, error)) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
-/// Whether the process of a session is known to be gone. False when its mark cannot tell.
-pub fn is_gone(repository: &Repository, id: SessionId) -> Result<bool> {
-    match load_mark(repository, id) {
-        Ok(mark) => Ok(repository.machine().knows_dead(&mark.host, &mark.boot, mark.process, mark.process_began)),
-        Err(error) if is_unreadable(&error) || error.kind() == Kind::NotFound => Ok(false),
-        Err(error) => Err(error),
+/// The same; gives those that could not be cleared.
+pub fn clear_each(
+    store: &dyn ObjectStore,
+    sessions: impl Iterator<Item = SessionId>,
+) -> BTreeMap<SessionId, store::Error> {
+    let mut left: Vec<SessionId> = sessions.collect();
+    let mut failed = BTreeMap::new();
+    // The mark that it has ended last: while one of the others is there it still says that the session is closed.
+    for ending in [SEEN, "", END] {
+        let keys: Vec<Key> = left.iter().map(|id| Key::new(Area::Sessions, format!("{id}{ending}"))).collect();
+        let answers = left.iter().zip(store.delete_each(&keys));
+        failed.extend(answers.filter_map(|(id, answer)| Some((*id, answer.err()?))));
+        left.retain(|id| !failed.contains_key(id));
     }
+    failed
+}
+
+/// Deletes several objects, many at once where that is quicker; fails if one of them could not be deleted.
+pub fn delete_all(store: &dyn ObjectStore, keys: &[Key]) -> Result<()> {
+    Ok(store.delete_each(keys).into_iter().collect::<Result<(), store::Error>>()?)
+}
+
+/// Those of the sessions whose processes are known to be gone; one whose mark cannot tell is not.
+pub fn gone_among(repository: &Repository, sessions: &BTreeSet<SessionId>) -> Result<BTreeSet<SessionId>> {
+    let keys: Vec<Key> = sessions.iter().map(|id| Key::new(Area::Sessions, id)).collect();
+    let (mut ids, mut gone) = (sessions.iter(), BTreeSet::new());
+    each_ahead(&**repository.store(), &keys, limit(ObjectKind::Session), |store, _| {
+        let id = *ids.next().expect("as many keys as sessions");
+        match load_mark(repository, store, id) {
+            Ok(mark) if repository.machine().knows_dead(&mark.host, &mark.boot, mark.process, mark.process_began) => {
+                gone.insert(id);
+            }
+            Ok(_) => {}
+            Err(error) if is_unreadable(&error) || error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok::<(), Error>(())
+    })?;
+    Ok(gone)
+}
+
+/// Those of the sessions that were fenced.
+pub fn fenced_among(store: &dyn ObjectStore, sessions: &BTreeSet<SessionId>) -> Result<BTreeSet<SessionId>> {
+    let keys: Vec<Key> = sessions.iter().map(|id| Key::new(Area::Snapshots, id)).collect();
+    let (mut ids, mut fenced) = (sessions.iter(), BTreeSet::new());
+    each_ahead(store, &keys, limit(ObjectKind::Snapshot), |store, _| {
+        let id = *ids.next().expect("as many keys as sessions");
+        if late::is_fenced(store, id)? {
+            fenced.insert(id);
+        }
+        Ok::<(), Error>(())
+    })?;
+    Ok(fenced)
 }
 
 /// Whether a tombstone lies where the session's snapshot would.

@@ -1,5 +1,6 @@
 //! Key slots in the store: made, listed, opened, removed.
 
+use super::ahead::Ahead;
 use super::copies::Verdict;
 use super::error::{Error, Result};
 use super::{COPY, copy_of, write_twice};
@@ -9,6 +10,9 @@ use crate::crypto::slots::{self, Grant, GuardKind, Recipient, SlotParts, Stretch
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::keys::{Guard, GuardKind as StoredKind, MAX_LABEL_BYTES, MAX_SLOT_BYTES, Slot, StoredGrant};
 use crate::store::{Area, Key, ObjectStore};
+
+/// Slots of which both copies are read at once.
+const ASKED_SLOTS: usize = 64;
 
 /// A slot as it lies in the store, and the root key that it grants.
 pub struct StoredSlot {
@@ -44,11 +48,16 @@ pub fn list(store: &dyn ObjectStore) -> Result<Vec<StoredSlot>> {
     })?;
     names.sort();
     names.dedup();
+    let keys: Vec<Key> = names.iter().map(|name| Key::new(Area::Keys, name)).collect();
     let mut found = Vec::new();
     let mut first_error = None;
-    for name in names {
-        let key = Key::new(Area::Keys, &name);
-        match read_both(store, &key) {
+    let store = &Ahead::new(store);
+    for (number, key) in keys.iter().enumerate() {
+        if number % ASKED_SLOTS == 0 {
+            let both = keys[number..].iter().take(ASKED_SLOTS).flat_map(|key| [key.clone(), copy_of(key)]);
+            store.ask(&both.map(|key| (key, MAX_SLOT_BYTES as u64)).collect::<Vec<_>>(), &[]);
+        }
+        match read_both(store, key) {
             (Ok(first), Ok(second)) if first.bytes == second.bytes => found.push(first.says(Copies::Alike)),
             (Ok(first), Ok(second)) => found.extend([first.says(Copies::First), second.says(Copies::Second)]),
             (Ok(one), Err(_)) | (Err(_), Ok(one)) => found.push(one.says(Copies::Alone)),

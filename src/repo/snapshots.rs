@@ -71,20 +71,20 @@ fn open(repository: &Repository, key: &Key, object: Vec<u8>) -> Result<Found> {
 
 /// Calls `take` with what lies under each of these names, which are all that there are, in their order. Several are
 /// read at once, and what is kept at hand is not read again: what lies under a name is never changed.
-pub fn each(
+pub fn each<E>(
     repository: &Repository,
     names: &[SnapshotId],
-    take: impl FnMut(SnapshotId, Result<Found>) -> Result<()>,
-) -> Result<()> {
+    take: impl FnMut(SnapshotId, Result<Found>) -> Result<(), E>,
+) -> Result<(), E> {
     each_kept_in(repository, repository.at_hand().map(|cache| &**cache), names, take)
 }
 
-fn each_kept_in(
+fn each_kept_in<E>(
     repository: &Repository,
     cache: Option<&PackCache>,
     names: &[SnapshotId],
-    mut take: impl FnMut(SnapshotId, Result<Found>) -> Result<()>,
-) -> Result<()> {
+    mut take: impl FnMut(SnapshotId, Result<Found>) -> Result<(), E>,
+) -> Result<(), E> {
     let keys: Vec<Key> = names.iter().map(|id| Key::new(Area::Snapshots, id)).collect();
     let mut ids = names.iter();
     let open = |key: &Key, object| open(repository, key, object);

@@ -351,6 +351,10 @@ impl ObjectStore for Fault {
         self.inner.puts_are_atomic()
     }
 
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
     fn puts_at_once(&self) -> usize {
         self.inner.puts_at_once()
     }

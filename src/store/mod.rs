@@ -25,7 +25,7 @@ pub use s3::{
 pub use throttle::{Limits, Throttle};
 pub use traffic::Traffic;
 
-use crate::base::{Kind, RepositoryId, Timestamp};
+use crate::base::{Kind, RepositoryId, Timestamp, side_by_side};
 use probe::Check;
 use std::fmt;
 use std::io::Write;
@@ -33,6 +33,8 @@ use std::sync::Arc;
 
 /// What a stream is read in where the store has no better way.
 const STREAM_PIECE_BYTES: u64 = 4 << 20;
+/// Small requests under way at once, for each large object that a remote store takes at once.
+const REQUESTS_PER_PUT: usize = 4;
 
 /// The folders of a repository, one per kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -237,6 +239,33 @@ pub enum Put {
     Existed,
 }
 
+/// What keeps an object from being deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Locked {
+    /// A retention that ends then.
+    Until(Timestamp),
+    /// A hold that somebody has to lift.
+    OnHold,
+}
+
+impl fmt::Display for Locked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Locked::Until(until) => write!(f, "locked until {until:.0}"),
+            Locked::OnHold => f.write_str("under a legal hold that somebody has to lift"),
+        }
+    }
+}
+
+/// What became of a lock that was to last longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extended {
+    /// It lasts long enough as it is, until then.
+    Enough(Timestamp),
+    /// It lasts until then now.
+    Now(Timestamp),
+}
+
 /// One line of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
@@ -276,6 +305,8 @@ pub trait Upload: Write + Send {
 /// 9. `replace` is atomic: a reader sees the old object or the new one; after a crash one of them is there.
 /// 10. What was deleted from an area may be there again after a crash of this machine, unless `flush` of that area has
 ///     returned since.
+/// 11. `delete_each` does to each object what `delete` would and answers for each, in the order in which they were named;
+///     which of them goes first is open.
 pub trait ObjectStore: Send + Sync {
     /// Stores `bytes` under `key` unless something is there.
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error>;
@@ -315,6 +346,24 @@ pub trait ObjectStore: Send + Sync {
     /// Removes an object; it is fine if there is none.
     fn delete(&self, key: &Key) -> Result<(), Error>;
 
+    /// Removes several objects, as many at once as it can; an answer for each, in their order. It is fine if one is not
+    /// there. On a disk one goes after the other.
+    fn delete_each(&self, keys: &[Key]) -> Vec<Result<(), Error>> {
+        side_by_side(self.requests_at_once(), keys, |key| self.delete(key))
+    }
+
+    /// What keeps an object from being deleted, where the store knows such a thing and tells.
+    fn lock_on(&self, key: &Key) -> Result<Option<Locked>, Error> {
+        let _ = key;
+        Ok(None)
+    }
+
+    /// Sees to it that an object stays locked for about as long as one that is stored now; says until when it is.
+    fn extend_lock(&self, key: &Key) -> Result<Extended, Error> {
+        let reason = "nothing is locked here; name a bucket with Object Lock and --s3-object-lock MODE:DAYS";
+        Err(Error::new(Kind::Usage, "lock", key, reason))
+    }
+
     /// Makes deletions in an area last. To be called before something else is deleted or promised that relies on them.
     /// A store whose deletions last at once has nothing to do.
     fn flush(&self, area: Area) -> Result<(), Error> {
@@ -334,9 +383,19 @@ pub trait ObjectStore: Send + Sync {
         true
     }
 
+    /// Whether each answer comes through a network, so that it is better to wait for many at once.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     /// How many large objects are best stored at once: more than one where each waits for a network.
     fn puts_at_once(&self) -> usize {
         1
+    }
+
+    /// How many small requests are best under way at once.
+    fn requests_at_once(&self) -> usize {
+        if self.is_remote() { self.puts_at_once().max(1) * REQUESTS_PER_PUT } else { 1 }
     }
 
     /// Tells which repository lies here and whether puts were found to be atomic when it was made: a store may label
@@ -397,6 +456,18 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
         (**self).delete(key)
     }
 
+    fn delete_each(&self, keys: &[Key]) -> Vec<Result<(), Error>> {
+        (**self).delete_each(keys)
+    }
+
+    fn lock_on(&self, key: &Key) -> Result<Option<Locked>, Error> {
+        (**self).lock_on(key)
+    }
+
+    fn extend_lock(&self, key: &Key) -> Result<Extended, Error> {
+        (**self).extend_lock(key)
+    }
+
     fn flush(&self, area: Area) -> Result<(), Error> {
         (**self).flush(area)
     }
@@ -411,6 +482,10 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
 
     fn puts_are_atomic(&self) -> bool {
         (**self).puts_are_atomic()
+    }
+
+    fn is_remote(&self) -> bool {
+        (**self).is_remote()
     }
 
     fn puts_at_once(&self) -> usize {

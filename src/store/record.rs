@@ -1,7 +1,7 @@
 //! A store that counts and, if asked, remembers what was done to it.
 
 use super::probe::Check;
-use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Traffic, Upload};
+use super::{Area, Error, Extended, Key, Listed, Locked, ObjectStore, Operation, Put, Traffic, Upload};
 use crate::base::{Kind, RepositoryId};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -175,6 +175,24 @@ impl ObjectStore for Record {
         deleted
     }
 
+    fn delete_each(&self, keys: &[Key]) -> Vec<Result<(), Error>> {
+        let deleted = self.inner.delete_each(keys);
+        keys.iter().zip(&deleted).for_each(|(key, deleted)| self.enter(Operation::Delete, key.path(), 0, deleted));
+        deleted
+    }
+
+    fn lock_on(&self, key: &Key) -> Result<Option<Locked>, Error> {
+        let locked = self.inner.lock_on(key);
+        self.enter(Operation::Size, key.path(), 0, &locked);
+        locked
+    }
+
+    fn extend_lock(&self, key: &Key) -> Result<Extended, Error> {
+        let extended = self.inner.extend_lock(key);
+        self.enter(Operation::Size, key.path(), 0, &extended);
+        extended
+    }
+
     fn flush(&self, area: Area) -> Result<(), Error> {
         let flushed = self.inner.flush(area);
         self.enter(Operation::Flush, area.folder().to_owned(), 0, &flushed);
@@ -191,6 +209,10 @@ impl ObjectStore for Record {
 
     fn puts_are_atomic(&self) -> bool {
         self.inner.puts_are_atomic()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
     }
 
     fn puts_at_once(&self) -> usize {

@@ -11,7 +11,7 @@
 //! its own uploads.
 
 use super::probe::Check;
-use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Traffic, Upload};
+use super::{Area, Error, Extended, Key, Listed, Locked, ObjectStore, Operation, Put, Traffic, Upload};
 use crate::base::{Kind, RepositoryId, Stop, random};
 use backon::BlockingRetryable;
 use std::cell::Cell;
@@ -227,6 +227,37 @@ impl ObjectStore for Retry {
         self.again(Operation::Delete, || self.inner.delete(key))
     }
 
+    fn delete_each(&self, keys: &[Key]) -> Vec<Result<(), Error>> {
+        let mut answers: Vec<Result<(), Error>> = keys.iter().map(|_| Ok(())).collect();
+        // Only what failed for a reason that may pass is asked for again.
+        let mut open: Vec<usize> = (0..keys.len()).collect();
+        let tried = self.again(Operation::Delete, || {
+            let asked: Vec<Key> = open.iter().map(|place| keys[*place].clone()).collect();
+            let came = self.inner.delete_each(&asked);
+            let asked = std::mem::take(&mut open);
+            for (place, answer) in asked.into_iter().zip(came) {
+                open.extend(answer.as_ref().err().filter(|error| error.kind().is_transient()).map(|_| place));
+                answers[place] = answer;
+            }
+            match open.first() {
+                Some(first) => std::mem::replace(&mut answers[*first], Ok(())),
+                None => Ok(()),
+            }
+        });
+        if let (Err(error), Some(first)) = (tried, open.first()) {
+            answers[*first] = Err(error);
+        }
+        answers
+    }
+
+    fn lock_on(&self, key: &Key) -> Result<Option<Locked>, Error> {
+        self.again(Operation::Size, || self.inner.lock_on(key))
+    }
+
+    fn extend_lock(&self, key: &Key) -> Result<Extended, Error> {
+        self.again(Operation::Replace, || self.inner.extend_lock(key))
+    }
+
     fn flush(&self, area: Area) -> Result<(), Error> {
         self.again(Operation::Flush, || self.inner.flush(area))
     }
@@ -241,6 +272,10 @@ impl ObjectStore for Retry {
 
     fn puts_are_atomic(&self) -> bool {
         self.inner.puts_are_atomic()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
     }
 
     fn puts_at_once(&self) -> usize {

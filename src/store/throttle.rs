@@ -5,7 +5,7 @@
 //! of buckets in the other sense, `s3`, slows its streams down on the wire instead.
 
 use super::probe::Check;
-use super::{Area, Error, Key, Listed, ObjectStore, Put, Traffic, Upload};
+use super::{Area, Error, Extended, Key, Listed, Locked, ObjectStore, Put, Traffic, Upload};
 use crate::base::clock::Stopwatch;
 use crate::base::{RepositoryId, Stop};
 use std::io::{self, Write};
@@ -134,6 +134,18 @@ impl ObjectStore for Throttle {
         self.inner.delete(key)
     }
 
+    fn delete_each(&self, keys: &[Key]) -> Vec<Result<(), Error>> {
+        self.inner.delete_each(keys)
+    }
+
+    fn lock_on(&self, key: &Key) -> Result<Option<Locked>, Error> {
+        self.inner.lock_on(key)
+    }
+
+    fn extend_lock(&self, key: &Key) -> Result<Extended, Error> {
+        self.inner.extend_lock(key)
+    }
+
     fn flush(&self, area: Area) -> Result<(), Error> {
         self.inner.flush(area)
     }
@@ -148,6 +160,10 @@ impl ObjectStore for Throttle {
 
     fn puts_are_atomic(&self) -> bool {
         self.inner.puts_are_atomic()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
     }
 
     fn puts_at_once(&self) -> usize {

@@ -181,6 +181,10 @@ impl ObjectStore for Far {
         None
     }
 
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     fn puts_at_once(&self) -> usize {
         PUTS_AT_ONCE
     }

@@ -140,3 +140,23 @@ fn a_limit_of_bandwidth_and_one_of_connections_are_kept() {
     bucket.run(&place, &["restore", "latest", "--target", "back", "--limit-download", "1024"]).expect(0);
     assert!(since.elapsed().as_millis() > 1100, "{:?}", since.elapsed());
 }
+
+#[test]
+fn with_one_connection_trees_are_kept_at_hand_all_the_same() {
+    let Some(server) = crate::servers::seaweed::server() else { return };
+    let (place, direct) = (Place::new(), server.place());
+    let proxy = Proxy::before(server.port, |_| Fate::Pass);
+    let bucket = Bucket::at(server, proxy.place(&direct));
+    let one = ["--s3-connections", "1"];
+    place.make_tree();
+    bucket.run(&place, &[&["backup", "--init"], &CHEAP[..], &["source"], &one[..]].concat()).expect(0);
+    bucket.run(&place, &[&["verify", "--all"], &one[..]].concat()).expect(0);
+    let before = proxy.seen().len();
+    let listed = bucket.run(&place, &[&["ls", "latest", "--recursive"], &one[..]].concat()).expect(0).text();
+    assert!(listed.contains("letters/old/bob.txt"), "{listed}");
+    let seen = &proxy.seen()[before..];
+    let of_packs: Vec<_> = seen.iter().filter(|request| request.path.contains("/packs/")).collect();
+    assert!(of_packs.is_empty(), "{of_packs:?}");
+    bucket.run(&place, &[&["forget", "latest", "--prune"], &one[..]].concat()).expect(0);
+    assert_eq!(proxy.most_at_once(), 1);
+}

@@ -176,6 +176,9 @@ pub struct Prune {
     /// Write at most this much anew in one run
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_repack: Option<u64>,
+    /// Make what stays locked for as long as --s3-object-lock says, from now on
+    #[arg(long, conflicts_with = "dry_run")]
+    pub extend_lock: bool,
     /// Delete nothing; say what would be deleted
     #[arg(short = 'n', long)]
     pub dry_run: bool,

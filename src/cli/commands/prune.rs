@@ -4,9 +4,11 @@ use crate::cli::app::App;
 use crate::cli::args::Prune;
 use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
+use crate::cli::print::json::JsonTraffic;
 use crate::cli::print::{human, table};
 use crate::ops::Context;
 use crate::ops::prune::{self, MaxUnused, Options, Outcome};
+use crate::store::{Locked, ObjectStore, Traffic};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -19,6 +21,10 @@ struct JsonPrune {
     packs_kept: u64,
     packs_deleted: u64,
     packs_repacked: u64,
+    kept_bytes: u64,
+    repacked_bytes: u64,
+    /// What of rewritten packs is read and written, about.
+    copied_bytes: u64,
     /// Packs that were condemned and that somebody needs after all.
     packs_spared: u64,
     packs_written: u64,
@@ -32,6 +38,17 @@ struct JsonPrune {
     pinned_bytes: u64,
     segments_before: u64,
     segments_after: u64,
+    segments_deleted: u64,
+    segments_written: u64,
+    /// Packs that nobody needs and that the store keeps, because they are locked.
+    packs_locked: u64,
+    locked_bytes: u64,
+    /// Until when the last of them is; null if that is not known, or none is.
+    locked_until: Option<String>,
+    /// What goes before the time that its storage class is billed for at least.
+    early_bytes: u64,
+    /// Objects whose locks were looked at and made to last longer; null if that was not asked for.
+    locks: Option<JsonLocks>,
     sessions_fenced: u64,
     sessions_cleared: u64,
     /// Why deleting was left to a later prune; null if it was not.
@@ -39,13 +56,31 @@ struct JsonPrune {
     /// What was left to a later prune.
     waiting_packs: u64,
     waiting_bytes: u64,
+    location: String,
+    /// What was asked of the store; null where requests cost nothing.
+    store: Option<JsonTraffic>,
+}
+
+#[derive(Serialize)]
+struct JsonLocks {
+    objects: u64,
+    extended: u64,
+    first_end: Option<String>,
 }
 
 /// Prunes.
 pub fn run(app: &App, given: &Prune) -> Result<Exit> {
     let max_unused = given.max_unused.parse::<MaxUnused>().map_err(|error| Error::usage(error.to_string()))?;
-    let options =
-        Options { max_unused, max_repack_bytes: given.max_repack, dry_run: given.dry_run, ..Options::default() };
+    if given.extend_lock && app.global.s3.s3_object_lock.is_none() {
+        return Err(Error::usage("--extend-lock needs to know for how long: --s3-object-lock MODE:DAYS"));
+    }
+    let options = Options {
+        max_unused,
+        max_repack_bytes: given.max_repack,
+        dry_run: given.dry_run,
+        extend_locks: given.extend_lock,
+        ..Options::default()
+    };
     prune(app, &app.context()?, &options)
 }
 
@@ -53,14 +88,15 @@ pub fn run(app: &App, given: &Prune) -> Result<Exit> {
 pub fn prune(app: &App, context: &Context, options: &Options) -> Result<Exit> {
     let outcome = prune::prune(context, options)?;
     app.look.finish();
+    let store = context.repository.store();
     match app.out.is_json() {
-        true => print_json(app, &outcome),
-        false => print_text(app, &outcome),
+        true => print_json(app, &**store, &outcome),
+        false => print_text(app, &store.traffic(), &outcome),
     }
     Ok(Exit::Done)
 }
 
-fn print_json(app: &App, outcome: &Outcome) {
+fn print_json(app: &App, store: &dyn ObjectStore, outcome: &Outcome) {
     app.out.object(&JsonPrune {
         message_type: "prune",
         dry_run: outcome.dry_run,
@@ -70,6 +106,9 @@ fn print_json(app: &App, outcome: &Outcome) {
         packs_kept: outcome.packs_kept,
         packs_deleted: outcome.packs_deleted,
         packs_repacked: outcome.packs_repacked,
+        kept_bytes: outcome.kept_bytes,
+        repacked_bytes: outcome.repacked_bytes,
+        copied_bytes: outcome.copied_bytes,
         packs_spared: outcome.packs_spared,
         packs_written: outcome.packs_written,
         deleted_bytes: outcome.deleted_bytes,
@@ -81,17 +120,34 @@ fn print_json(app: &App, outcome: &Outcome) {
         pinned_bytes: outcome.pinned_bytes,
         segments_before: outcome.segments_before,
         segments_after: outcome.segments_after,
+        segments_deleted: outcome.segments_deleted,
+        segments_written: outcome.segments_written,
+        packs_locked: outcome.packs_locked,
+        locked_bytes: outcome.locked_bytes,
+        locked_until: match outcome.lock {
+            Some(Locked::Until(until)) => Some(format!("{until:.0}")),
+            Some(Locked::OnHold) | None => None,
+        },
+        early_bytes: outcome.early_bytes,
+        locks: outcome.locks.map(|locks| JsonLocks {
+            objects: locks.objects,
+            extended: locks.extended,
+            first_end: locks.first_end.map(|end| format!("{end:.0}")),
+        }),
         sessions_fenced: outcome.sessions_fenced,
         sessions_cleared: outcome.sessions_cleared,
         waiting: outcome.waiting.as_ref().map(|waiting| waiting.reason.clone()),
         waiting_packs: outcome.waiting.as_ref().map_or(0, |waiting| waiting.packs),
         waiting_bytes: outcome.waiting.as_ref().map_or(0, |waiting| waiting.bytes),
+        location: store.location(),
+        store: JsonTraffic::of(&store.traffic()),
     });
 }
 
-fn print_text(app: &App, outcome: &Outcome) {
+fn print_text(app: &App, traffic: &Traffic, outcome: &Outcome) {
     let packs = |number| human::counted(number, "pack");
     let would = if outcome.dry_run { "would be " } else { "" };
+    let about = if outcome.dry_run { "about " } else { "" };
     let mut facts = vec![
         ("looked at", format!("{}, {}", human::counted(outcome.snapshots, "snapshot"), packs(outcome.packs_before))),
         (
@@ -104,12 +160,19 @@ fn print_text(app: &App, outcome: &Outcome) {
         (
             "bytes",
             format!(
-                "{} {would}deleted, {}{} {would}written",
+                "{} kept, {} {would}deleted, {} {would}rewritten, {about}{} {would}written",
+                human::bytes(outcome.kept_bytes),
                 human::bytes(outcome.deleted_bytes),
-                if outcome.dry_run { "about " } else { "" },
+                human::bytes(outcome.repacked_bytes),
                 human::bytes(outcome.written_bytes)
             ),
         ),
+    ];
+    if !outcome.dry_run {
+        let (deleted, written) = (outcome.segments_deleted, outcome.segments_written);
+        facts.push(("index", format!("{} segments, {deleted} deleted, {written} written", outcome.segments_after)));
+    }
+    facts.extend([
         ("size", format!("{} before, {} after", human::bytes(outcome.bytes_before), human::bytes(outcome.bytes_after))),
         (
             "freed",
@@ -120,16 +183,10 @@ fn print_text(app: &App, outcome: &Outcome) {
             ),
         ),
         ("unused", format!("{} left in packs that are needed", human::bytes(outcome.unused_bytes))),
-    ];
-    if outcome.pinned_bytes > 0 {
-        facts.push(("kept for", format!("differences that nobody needs: {}", human::bytes(outcome.pinned_bytes))));
-    }
-    if outcome.packs_spared > 0 {
-        facts.push(("spared", format!("{} that a backup beside it needs after all", packs(outcome.packs_spared))));
-    }
-    if let Some(waiting) = &outcome.waiting {
-        let what = format!("{}, {}", packs(waiting.packs), human::bytes(waiting.bytes));
-        facts.push(("waiting", format!("{what} left to a later prune: {}", waiting.reason)));
+    ]);
+    facts.extend(exceptions(outcome));
+    if traffic.requests() > 0 {
+        facts.push(("store", human::traffic(traffic)));
     }
     table::facts(&app.out, &facts);
     let next = match (outcome.dry_run, &outcome.waiting) {
@@ -137,4 +194,34 @@ fn print_text(app: &App, outcome: &Outcome) {
         _ => "verify --structure",
     };
     app.close("what the snapshots hold", "what only forgotten snapshots held", next);
+}
+
+/// What is not as everybody expects it.
+fn exceptions(outcome: &Outcome) -> Vec<(&'static str, String)> {
+    let packs = |number| human::counted(number, "pack");
+    let mut facts = Vec::new();
+    if outcome.pinned_bytes > 0 {
+        facts.push(("kept for", format!("differences that nobody needs: {}", human::bytes(outcome.pinned_bytes))));
+    }
+    if outcome.packs_spared > 0 {
+        facts.push(("spared", format!("{} that a backup beside it needs after all", packs(outcome.packs_spared))));
+    }
+    if outcome.early_bytes > 0 {
+        let early = human::bytes(outcome.early_bytes);
+        facts.push(("billed on", format!("{early} that goes before the least time of its storage class")));
+    }
+    if let Some(lock) = outcome.lock {
+        let what = format!("{}, {}", packs(outcome.packs_locked), human::bytes(outcome.locked_bytes));
+        facts.push(("locked", format!("{what} that nobody needs, the last {lock}; a prune after that deletes it")));
+    }
+    if let Some(locks) = outcome.locks {
+        let end = locks.first_end.map_or(String::new(), |end| format!(", none ends before {end:.0}"));
+        let objects = human::counted(locks.objects, "object");
+        facts.push(("locks", format!("{} of {objects} made to last longer{end}", human::count(locks.extended))));
+    }
+    if let Some(waiting) = &outcome.waiting {
+        let what = format!("{}, {}", packs(waiting.packs), human::bytes(waiting.bytes));
+        facts.push(("waiting", format!("{what} left to a later prune: {}", waiting.reason)));
+    }
+    facts
 }

@@ -31,7 +31,7 @@ pub use limits::Limits;
 
 use super::record::{Record, stored_problem};
 use super::space::Space;
-use super::whole::is_whole;
+use super::whole::{BEGINNINGS, is_of_sleep, is_still_there};
 use super::{Context, Error, Result};
 use crate::base::{Budget, Event, Kind, Problem, SessionId, SnapshotId, Timestamp};
 use crate::compress::Level;
@@ -44,11 +44,10 @@ use crate::repo::Session;
 use crate::repo::base_cache::BaseCache;
 use crate::repo::blob_reader::BlobReader;
 use crate::repo::blob_writer::{BlobWriter, Counters, Settings};
-use crate::repo::index::Opened;
 use crate::repo::snapshots;
 use crate::source::dump::DumpSource;
 use crate::source::files::{Scan, ScanOptions};
-use crate::store::{Area, Traffic};
+use crate::store::Traffic;
 use build::{Builder, Dry, Found, Sink};
 use feed::Feed;
 use gather::gather;
@@ -72,8 +71,6 @@ const IN_FLIGHT_BYTES: usize = 12 << 20;
 const PARENT_FRAMES_BYTES: usize = 6 << 20;
 /// Batches of steps that may wait for the builder.
 const WAITING_STEPS: usize = 8;
-/// How often a run begins anew because it was taken for dead.
-const BEGINNINGS: u32 = 4;
 /// Deep paths are walked by recursion: room for some hundred thousand levels.
 const WALK_STACK_BYTES: usize = 512 << 20;
 
@@ -286,7 +283,7 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
         let (outcome, mut snapshot) = match made.take() {
             Some(made) => made,
             None => match make(context, options, &sources, Some(&session)) {
-                Err(error) if !last && sources.can_be_read_again() && is_of_sleep(context, &session, &error)? => {
+                Err(error) if !last && sources.can_be_read_again() && is_of_sleep(context, session.id(), &error)? => {
                     say_asleep(context, "backing up once more");
                     // What was on its way is nobody's any more.
                     context.index.finish_run()?;
@@ -331,24 +328,10 @@ fn say_asleep(context: &Context, what: &str) {
     context.monitor.event(Event::Note(&format!("this run was taken for dead by a prune: {what}")));
 }
 
-/// Whether a run failed because its session was fenced: what it had stored may be swept under its hands.
-fn is_of_sleep(context: &Context, session: &Session<'_>, error: &Error) -> Result<bool> {
-    let gone = matches!(error.kind(), Kind::NotFound | Kind::Damaged);
-    Ok(gone && crate::repo::session::is_fenced(&context.repository, session.id())?)
-}
-
 fn begin<'c>(context: &'c Context, record: &mut Record) -> Result<Session<'c>> {
     let session = Session::begin(&context.repository, SessionKind::Writer, "backup")?;
     record.session(session.id());
     Ok(session)
-}
-
-/// Whether all that a tree needs is there, for a session that has just begun.
-fn is_still_there(context: &Context, root: crate::base::BlobId) -> Result<bool> {
-    let opened = context.refresh()?;
-    check_records(&opened)?;
-    context.index.check_packs(&**context.repository.store(), opened.damaged.is_empty())?;
-    is_whole(context, root)
 }
 
 /// Stores what the sources hold and makes a snapshot of it, which is not committed yet.
@@ -362,7 +345,7 @@ fn make(
     // Snapshots before the index: all that they need is in it then.
     let (snapshots, _) = snapshots::list(repository)?;
     let opened = context.refresh()?;
-    check_records(&opened)?;
+    opened.check_records(&repository.store().location())?;
     // One that the session saw open counts even if it is closed by now.
     let seen = session.and_then(|session| session.condemned().last());
     let condemned = opened.condemned.last().or(seen).copied();
@@ -398,21 +381,6 @@ fn make(
     let id = session.map_or(SessionId([0; 16]), Session::id);
     let snapshot = snapshot_of(context, options, sources, id, root, begun_ns, &outcome);
     Ok((outcome, snapshot))
-}
-
-/// A condemned record that cannot be read may name any pack, so nothing that is stored can be counted on.
-fn check_records(opened: &Opened) -> Result<()> {
-    let condemned = Area::Condemned.folder();
-    // A roster, which ends in `.done`, names nothing that must not be used.
-    let is_record = |problem: &&Problem| problem.subject.starts_with(condemned) && !problem.subject.ends_with(".done");
-    match opened.damaged.iter().find(is_record) {
-        None => Ok(()),
-        Some(problem) => {
-            let reason = "an interrupted prune left it and it says which packs must not be used any more: run \
-                          `keepstone rebuild-index`, which takes it back, then back up again";
-            Err(crate::repo::Error::damaged(&problem.subject, reason).into())
-        }
-    }
 }
 
 /// Those of `snapshots` whose word for what is stored can be taken without a look at the index: all, if the index is

@@ -21,6 +21,8 @@ fn origin(repository: RepositoryId, snapshot: &Snapshot) -> Origin {
 /// A snapshot that both repositories have, or that the destination has and whose trees are named alike.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Beside {
+    /// Its name in the destination.
+    pub id: SnapshotId,
     /// Its root in the source's names.
     pub old: BlobId,
     /// Its root in the destination.
@@ -105,12 +107,13 @@ impl There {
             let distance = kept.time_ns.abs_diff(snapshot.time_ns);
             (kept.host != snapshot.host, kept.paths != paths, kept.origin.0 != source.repository.id(), distance)
         };
-        let usable = |kept: &&Kept| self.relied_on && (shared_names || self.roots.contains_key(&kept.origin));
-        let kept = self.snapshots.values().filter(usable).min_by_key(|kept| unlike(kept))?;
-        let in_source = self.roots.get(&kept.origin).copied();
+        let usable = |kept: &Kept| self.relied_on && (shared_names || self.roots.contains_key(&kept.origin));
+        let found = self.snapshots.iter().filter(|(_, kept)| usable(kept));
+        let (id, kept) = found.min_by_key(|(_, kept)| unlike(kept))?;
+        let (id, in_source) = (*id, self.roots.get(&kept.origin).copied());
         Some(match shared_names {
-            true => Beside { old: kept.root, new: kept.root, in_source: in_source == Some(kept.root) },
-            false => Beside { old: in_source?, new: kept.root, in_source: true },
+            true => Beside { id, old: kept.root, new: kept.root, in_source: in_source == Some(kept.root) },
+            false => Beside { id, old: in_source?, new: kept.root, in_source: true },
         })
     }
 

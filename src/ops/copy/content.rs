@@ -4,7 +4,7 @@
 //! so that it need not be compressed again. Blobs on bases come after them ([`Series`]), when all memory is free for
 //! their chains. Every blob has proven its name before it gets here.
 
-use super::super::fetch::{Fetch, Sink, Wanted};
+use super::super::fetch::{Fetch, Sink, Wanted, best_place};
 use super::super::spill::Spill;
 use super::super::{Context, Error, Result};
 use super::Copying;
@@ -22,6 +22,8 @@ use crate::repo::pack_writer::PlacedBlob;
 use crate::repo::trees::PutBlob;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// What is read and what is written share the memory.
+const PARTS: usize = 2;
 /// Blobs that are asked for at once.
 const WINDOW_BLOBS: usize = 4096;
 /// … and their bytes.
@@ -50,14 +52,9 @@ impl Record {
     }
 }
 
-/// The best place of a chunk in the source that should have `length` bytes. If there is none that counts, one where it
-/// may still be.
+/// The best place of a chunk in the source, as whoever restores would read it.
 fn place_of(index: &Index, id: &BlobId) -> repo::Result<Place> {
-    if let Some(best) = index.places(id)?.into_iter().next() {
-        return Ok(best);
-    }
-    let last = index.last_places(id)?.into_iter().find(|place| !needs_bases(place));
-    last.ok_or(repo::Error::Missing(*id))
+    best_place(index, id)?.ok_or(repo::Error::Missing(*id))
 }
 
 /// What is to be read for a chunk of `length` bytes; within, why it cannot be.
@@ -198,7 +195,8 @@ impl<'c> Content<'c> {
     }
 
     /// Reads and stores all that is wanted; says how many bytes were read for it.
-    pub fn read(&self, wanted: Spill<{ Record::BYTES }>) -> Result<u64> {
+    pub fn read(&self, mut wanted: Spill<{ Record::BYTES }>) -> Result<u64> {
+        wanted.settle()?;
         let mut reading = Reading { content: self, fetch: None, series: None, window: Vec::new(), bytes: 0, read: 0 };
         wanted.finish(&mut |record| reading.add(&Record::id(record), record[0] != 0))?;
         reading.finish()
@@ -264,7 +262,7 @@ impl Reading<'_, '_> {
         }
         let fetch = match &mut self.fetch {
             Some(fetch) => fetch,
-            None => self.fetch.insert(Fetch::begin(self.content.source, self.content.taking.clone())?),
+            None => self.fetch.insert(Fetch::begin_sharing(self.content.source, self.content.taking.clone(), PARTS)?),
         };
         fetch.placed_window(std::mem::take(&mut self.window))
     }

@@ -15,7 +15,8 @@
 //! and what is there is known by its name. If they do not, every blob is read and named anew, unless a snapshot that was
 //! copied before tells what it is called there.
 //!
-//! A crash after any step leaves packs that the next run finds in the index, or a whole snapshot more.
+//! A crash after any step leaves packs that the next run finds in the index, or a whole snapshot more. Who slept so long
+//! that a prune of the destination took it for dead looks through what it stored, as a backup does, and commits anew.
 
 mod choose;
 mod content;
@@ -28,6 +29,7 @@ mod walk;
 use super::record::Record;
 use super::select::Listing;
 use super::verify::{self, Damage};
+use super::whole::{BEGINNINGS, Trust, is_of_sleep, is_still_there};
 use super::{Context, Error, Result};
 use crate::base::{BlobId, Event, Kind, PackId, Problem, SnapshotId};
 use crate::compress::Level;
@@ -220,6 +222,8 @@ struct Copying<'c> {
     options: &'c Options,
     there: There,
     held: Held<'c>,
+    /// The condemned records of the destination that were open when what is held was found out.
+    condemned: BTreeSet<u64>,
     failures: Arc<Failures>,
     outcome: Outcome,
 }
@@ -245,7 +249,8 @@ impl<'c> Copying<'c> {
         let held = Held::new(source, destination)?;
         outcome.shared_names = held.is_shared();
         let there = if trusted { there } else { there.not_to_be_relied_on() };
-        Ok(Copying { source, destination, options, there, held, failures: Arc::new(failures), outcome })
+        let (condemned, failures) = (opened.condemned.into_iter().collect(), Arc::new(failures));
+        Ok(Copying { source, destination, options, there, held, condemned, failures, outcome })
     }
 
     /// Copies one snapshot, unless it is there.
@@ -276,51 +281,113 @@ impl<'c> Copying<'c> {
 
     /// Says what copying a snapshot would take.
     fn look(&mut self, snapshot: &Snapshot) -> Result<(Fate, Cost)> {
-        let beside = self.there.beside(self.source, snapshot, self.held.is_shared());
+        let beside = self.beside(snapshot, None)?;
         let (_, cost) = self.walk(snapshot, beside, None)?;
         Ok((Fate::WouldBe, cost))
     }
 
-    /// Stores what a snapshot needs and commits it, unless some of it could not be read.
+    /// Stores what a snapshot needs and commits it, unless some of it could not be read. Who was taken for dead meanwhile
+    /// looks whether all is still there and commits anew, or copies once more.
     fn store(&mut self, snapshot: &Snapshot, failed_before: u64) -> Result<(Fate, Cost)> {
-        let destination = self.destination;
-        let session = Session::begin(&destination.repository, SessionKind::Writer, "copy")?;
-        self.begin_session()?;
+        let mut session = self.begin_session()?;
         let packs = if self.options.verify { self.packs()? } else { BTreeSet::new() };
-        let writer = self.begin_writer(&session)?;
+        let (mut cost, mut stored) = (Cost::default(), None);
+        for beginning in 1.. {
+            let last = beginning == BEGINNINGS;
+            let root = match stored.take() {
+                Some(root) => root,
+                None => match self.put(snapshot, &session, &mut cost) {
+                    Err(error) if !last && is_of_sleep(self.destination, session.id(), &error)? => {
+                        session = self.begin_anew("copying it once more")?;
+                        continue;
+                    }
+                    root => root?,
+                },
+            };
+            if self.failures.count() > failed_before {
+                session.end()?;
+                return Ok((Fate::Damaged, cost));
+            }
+            self.read_back(&packs)?;
+            let committed = self.there.as_copied(self.source, self.destination, snapshot, session.id(), root)?;
+            match session.commit(&committed) {
+                Err(crate::repo::Error::Fenced(_)) if !last => {}
+                done => {
+                    done?;
+                    let id = committed.id;
+                    self.there.add(committed);
+                    return Ok((Fate::Copied(id), cost));
+                }
+            }
+            // This machine slept, or the destination was away, for longer than a prune waits.
+            session = self.begin_session()?;
+            if is_still_there(self.destination, root)? {
+                self.say_asleep("all that it stored is still there");
+                stored = Some(root);
+            } else {
+                self.say_asleep("something that it stored is gone, so it is copied once more");
+                self.held = Held::new(self.source, self.destination)?;
+            }
+        }
+        unreachable!("the last beginning returns")
+    }
+
+    fn say_asleep(&self, what: &str) {
+        let note = format!("this copy was taken for dead by a prune of the destination: {what}");
+        self.destination.monitor.event(Event::Note(&note));
+    }
+
+    /// Begins as if nothing had been stored or learnt for this snapshot.
+    fn begin_anew(&mut self, what: &str) -> Result<Session<'c>> {
+        self.say_asleep(what);
+        // What was on its way is nobody's any more.
+        self.destination.index.finish_run()?;
+        let session = self.begin_session()?;
+        self.held = Held::new(self.source, self.destination)?;
+        Ok(session)
+    }
+
+    /// Stores what a snapshot needs, whatever becomes of it; gives its root in the destination.
+    fn put(&mut self, snapshot: &Snapshot, session: &Session<'_>, cost: &mut Cost) -> Result<BlobId> {
+        let writer = self.begin_writer(session)?;
         let counters = writer.counters().clone();
         let content = Content::new(self, writer);
-        let filled = self.fill(snapshot, &content);
+        let filled = self.fill(snapshot, session, &content);
         // Interrupted or not: what is on its way is stored, and the next run finds it.
         let finished = content.finish();
-        let (root, mut cost) = match (filled, finished) {
+        let (root, mut this_time) = match (filled, finished) {
             (Err(error), Err(_)) if error.kind() != Kind::Interrupted => return Err(error),
             (filled, finished) => finished.and(filled)?,
         };
-        take_counters(&mut cost, &counters);
-        if self.failures.count() > failed_before {
-            session.end()?;
-            return Ok((Fate::Damaged, cost));
-        }
-        self.read_back(&packs)?;
-        let committed = self.there.as_copied(self.source, destination, snapshot, session.id(), root)?;
-        session.commit(&committed)?;
-        let id = committed.id;
-        self.there.add(committed);
-        Ok((Fate::Copied(id), cost))
+        take_counters(&mut this_time, &counters);
+        cost.add(&this_time);
+        Ok(root)
     }
 
-    /// Brings the index up to date after the session's mark, as every writer does before it relies on anything.
-    fn begin_session(&mut self) -> Result<()> {
+    /// Begins a session and brings the index up to date after its mark, as every writer does before it relies on anything.
+    fn begin_session(&mut self) -> Result<Session<'c>> {
         let repository = &self.destination.repository;
+        let session = Session::begin(repository, SessionKind::Writer, "copy")?;
         let opened = self.destination.index.refresh(&**repository.store(), repository.keyring())?;
-        check_records(&opened.damaged)?;
+        opened.check_records(&repository.store().location())?;
         let names = snapshots::names(repository)?;
-        if self.there.forget_gone(&names.into_iter().collect()) {
-            // What a snapshot reached that is gone may be gone too.
+        let gone = self.there.forget_gone(&names.into_iter().collect());
+        // What a snapshot reached that is gone may be gone too; and one of before a record may hang on what that names.
+        if gone || self.condemned != *session.condemned() {
             self.held = Held::new(self.source, self.destination)?;
+            self.condemned = session.condemned().clone();
         }
-        Ok(())
+        Ok(session)
+    }
+
+    /// The snapshot of the destination beside which to walk, if it can be counted on.
+    fn beside(&self, snapshot: &Snapshot, session: Option<&Session<'_>>) -> Result<Option<Beside>> {
+        let beside = self.there.beside(self.source, snapshot, self.held.is_shared());
+        let (Some(found), Some(number)) = (beside, session.and_then(|session| session.condemned().last())) else {
+            return Ok(beside);
+        };
+        let mut trust = Trust::beside(self.destination, *number)?;
+        Ok(if trust.takes(Some(found.id), found.new)? { beside } else { None })
     }
 
     fn begin_writer(&self, session: &Session<'_>) -> Result<BlobWriter> {
@@ -338,8 +405,8 @@ impl<'c> Copying<'c> {
     }
 
     /// Trees and content; gives the name of the root in the destination.
-    fn fill(&mut self, snapshot: &Snapshot, content: &Content<'c>) -> Result<(BlobId, Cost)> {
-        let beside = self.there.beside(self.source, snapshot, self.held.is_shared());
+    fn fill(&mut self, snapshot: &Snapshot, session: &Session<'_>, content: &Content<'c>) -> Result<(BlobId, Cost)> {
+        let beside = self.beside(snapshot, Some(session))?;
         let failed_before = self.failures.count();
         let (wanted, mut cost) = self.walk(snapshot, beside, Some(content))?;
         let monitor = &self.source.monitor;
@@ -392,19 +459,4 @@ fn missing_pack(pack: &PackId) -> Problem {
     let message = "it is gone from the destination or has another size than it should: what is copied now does not rely \
                    on it; run `keepstone verify --all` there, then `keepstone rebuild-index`";
     Problem::new(format!("packs/{pack}"), message, Kind::Damaged)
-}
-
-/// A condemned record that cannot be read may name any pack, so nothing that is stored can be counted on.
-fn check_records(damaged: &[Problem]) -> Result<()> {
-    let condemned = crate::store::Area::Condemned.folder();
-    // A roster, which ends in `.done`, names nothing that must not be used.
-    let is_record = |problem: &&Problem| problem.subject.starts_with(condemned) && !problem.subject.ends_with(".done");
-    match damaged.iter().find(is_record) {
-        None => Ok(()),
-        Some(problem) => {
-            let reason = "an interrupted prune left it in the destination and it says which packs must not be used any \
-                          more: run `keepstone rebuild-index` there, which takes it back, then copy again";
-            Err(crate::repo::Error::damaged(&problem.subject, reason).into())
-        }
-    }
 }

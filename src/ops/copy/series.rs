@@ -3,7 +3,7 @@
 //! A base that is not there is replaced by the nearest one beneath it that is: when only every seventh night is copied,
 //! a night is stored as the difference to the one a week before. If there is none, the blob is stored whole.
 
-use super::super::fetch::is_damage;
+use super::super::fetch::{best_place, is_damage};
 use super::super::{Context, Error, Result};
 use super::content::{Base, Piece, Taking};
 use crate::base::{BlobId, Stop};
@@ -125,8 +125,8 @@ impl Work {
     }
 
     fn try_copy(&self, reader: &mut BlobReader, piece: &Piece) -> Result<(), Failed> {
-        let stored =
-            self.index.places(&piece.id).map_err(Failed::Source)?.first().map_or(0, |place| place.frame_length);
+        let place = best_place(&self.index, &piece.id).map_err(Failed::Source)?;
+        let stored = place.map_or(0, |place| place.frame_length);
         let bytes = reader.read(&piece.id).map_err(Failed::Source)?;
         self.read.fetch_add(u64::from(stored), Ordering::Relaxed);
         let id = self.taking.naming.name(&piece.id, &bytes).map_err(Failed::Destination)?;
@@ -160,7 +160,7 @@ impl Work {
     }
 
     fn bases_of(&self, id: &BlobId) -> Result<Vec<BlobId>, Failed> {
-        let place = self.index.places(id).map_err(Failed::Source)?.into_iter().next();
+        let place = best_place(&self.index, id).map_err(Failed::Source)?;
         Ok(place.and_then(|place| place.chain).map_or_else(Vec::new, |chain| chain.bases))
     }
 

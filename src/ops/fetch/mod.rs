@@ -22,12 +22,12 @@ mod plan;
 mod stream;
 mod whole;
 
+pub use plan::best_place;
 pub use whole::Whole;
 
 use super::{Context, Result};
 use crate::base::budget::Permit;
 use crate::base::{BlobId, Budget, Kind, PackId};
-use crate::repo::ahead::is_remote;
 use crate::repo::blob_reader::{BlobBytes, BlobReader};
 use crate::repo::index::{Index, Place};
 use crate::repo::pack_reader::{block_name, learn_key, pack_key};
@@ -173,13 +173,18 @@ pub struct Fetch<T: Send + 'static> {
 impl<T: Send + 'static> Fetch<T> {
     /// Starts the threads.
     pub fn begin(context: &Context, sink: Arc<dyn Sink<T>>) -> Result<Fetch<T>> {
-        let streaming = is_remote(&**context.repository.store());
+        Fetch::begin_sharing(context, sink, 1)
+    }
+
+    /// The same for whoever needs as much memory again for what becomes of it, `parts` - 1 times: less is in flight.
+    pub fn begin_sharing(context: &Context, sink: Arc<dyn Sink<T>>, parts: usize) -> Result<Fetch<T>> {
+        let streaming = context.repository.store().is_remote();
         let in_flight_bytes = if streaming { REMOTE_IN_FLIGHT_BYTES } else { IN_FLIGHT_BYTES };
         let shared = Arc::new(Shared {
             repository: context.repository.clone(),
             index: context.index.clone(),
             sink,
-            budget: Budget::new(in_flight_bytes),
+            budget: Budget::new(in_flight_bytes / parts),
             abandoned: AtomicBool::new(false),
             failure: Mutex::new(None),
             stored_bytes: AtomicU64::new(0),

@@ -223,7 +223,7 @@ impl<T> Plan<T> {
 
 /// The best place of a blob; if there is none that counts, one where it may still be: in a pack that is condemned and
 /// not yet deleted, or in a block that could not be read once.
-fn best_place(index: &Index, id: &BlobId) -> Result<Option<Place>> {
+pub fn best_place(index: &Index, id: &BlobId) -> Result<Option<Place>> {
     if let Some(place) = index.places(id)?.into_iter().next() {
         return Ok(Some(place));
     }

@@ -10,7 +10,6 @@ use super::{Fetch, Job, Message, Shared, Wanted, fits, give_back, is_damage, lea
 use crate::base::PackId;
 use crate::crypto::names::PackHasher;
 use crate::repo::Error;
-use crate::repo::ahead::is_remote;
 use crate::repo::index::Place;
 use crate::repo::pack_reader::{needs_bases, pack_key};
 use crate::store::Key;
@@ -104,7 +103,7 @@ impl<T> Run<T> {
 /// Reads a pack, on the thread of a reader.
 pub(super) fn read<T: Send + 'static>(shared: &Arc<Shared<T>>, scan: Scan<T>, to_takers: &Sender<Message<T>>) {
     let pack = scan.pack;
-    let read = match is_remote(&**shared.repository.store()) {
+    let read = match shared.repository.store().is_remote() {
         true => stream_all(shared, scan, to_takers),
         false => read_all(shared, scan, to_takers),
     };

@@ -4,12 +4,12 @@
 //! entry is written anew once per level and there are never many segments, however many nights there were. A segment
 //! that names packs which go is written anew without them, at its own level, together with the others of that level.
 
-use super::super::{Context, Result};
+use super::super::{Context, Error, Result};
 use super::plan::Plan;
 use crate::base::monitor::Event;
 use crate::base::{SegmentId, SessionId};
 use crate::format::segment::MAX_LEVEL;
-use crate::repo::index::{Origin, SegmentReader, list_segments, merge_segments};
+use crate::repo::index::{Origin, each_segment, list_segments, merge_segments};
 
 /// More segments of one level than this become one of the next.
 const MOST_OF_A_LEVEL: usize = 16;
@@ -21,11 +21,14 @@ pub struct Merge {
     pub replaced: Vec<SegmentId>,
     /// Segments that stay, new ones included.
     pub kept: Vec<SegmentId>,
+    /// How many are new.
+    pub written: u64,
 }
 
 /// What a segment says of itself, as far as merging needs it.
 struct Member {
     id: SegmentId,
+    bytes: u64,
     level: u32,
     /// It names packs that go.
     going: bool,
@@ -43,15 +46,16 @@ struct Group {
 /// Stores segments in the place of those that name packs that go, and of those of levels that are too full.
 pub fn merge(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_seen: u64) -> Result<Merge> {
     let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
-    let present = list_segments(store)?.into_keys();
-    let members: Vec<Member> = present.map(|id| look_at(context, plan, id)).collect::<Result<_>>()?;
+    let members = look_at(context, plan)?;
     let mut merge = Merge::default();
     let levels: Vec<(u32, bool)> = members.iter().map(|member| (member.level, member.going)).collect();
     let groups = group(&levels);
     for group in &groups {
         context.check_stop()?;
         context.monitor.event(Event::Phase("merging the index"));
-        let replaced: Vec<SegmentId> = group.members.iter().map(|place| members[*place].id).collect();
+        let sized: Vec<(SegmentId, u64)> =
+            group.members.iter().map(|place| (members[*place].id, members[*place].bytes)).collect();
+        let replaced: Vec<SegmentId> = sized.iter().map(|(id, _)| *id).collect();
         if group.members.iter().any(|place| members[*place].staying) {
             let origin = Origin {
                 session,
@@ -61,9 +65,10 @@ pub fn merge(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_s
                 condemned_seen,
                 written_ns: context.repository.now_ns(),
             };
-            merge.kept.push(merge_segments(store, keyring, origin, &replaced, &|pack| !plan.goes(pack))?);
+            merge.kept.push(merge_segments(store, keyring, origin, &sized, &|pack| !plan.goes(pack))?);
         }
         merge.replaced.extend(replaced);
+        merge.written = merge.kept.len() as u64;
     }
     let replaced = |id: &SegmentId| merge.replaced.contains(id);
     let untouched: Vec<SegmentId> = members.iter().map(|member| member.id).filter(|id| !replaced(id)).collect();
@@ -71,17 +76,25 @@ pub fn merge(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_s
     Ok(merge)
 }
 
-fn look_at(context: &Context, plan: &Plan<'_>, id: SegmentId) -> Result<Member> {
-    let store = &**context.repository.store();
-    let mut reader = SegmentReader::open(store, context.repository.keyring(), id)?;
-    let mut member = Member { id, level: reader.head.level, going: false, staying: false };
-    while let Some(pack) = reader.next_pack()? {
-        match plan.goes(&pack.id) {
-            true => member.going = true,
-            false => member.staying = true,
+/// What all segments in the store say of themselves.
+fn look_at(context: &Context, plan: &Plan<'_>) -> Result<Vec<Member>> {
+    let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
+    let present: Vec<(SegmentId, u64)> = list_segments(store)?.into_iter().collect();
+    let mut sizes = present.iter().map(|(_, bytes)| *bytes);
+    let mut members = Vec::with_capacity(present.len());
+    each_segment(store, keyring, &present, |id, mut reader| {
+        let bytes = sizes.next().expect("as many readers as segments");
+        let mut member = Member { id, bytes, level: reader.head.level, going: false, staying: false };
+        while let Some(pack) = reader.next_pack()? {
+            match plan.goes(&pack.id) {
+                true => member.going = true,
+                false => member.staying = true,
+            }
         }
-    }
-    Ok(member)
+        members.push(member);
+        Ok::<_, Error>(())
+    })?;
+    Ok(members)
 }
 
 /// Which segments, given by level and by whether they name packs that go, are written anew, and together with which.

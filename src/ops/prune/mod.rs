@@ -17,6 +17,7 @@
 //! In a store that only looks before it puts, prune refuses while others are at work.
 
 pub mod alone;
+pub mod locks;
 mod merge;
 mod plan;
 pub mod presence;
@@ -24,6 +25,7 @@ mod repack;
 mod spare;
 pub mod sweep;
 
+pub use locks::Locks;
 pub use plan::{mark_tree, missing};
 
 use super::record::Record;
@@ -33,9 +35,9 @@ use crate::base::{PackId, Problem, SegmentId, SessionId};
 use crate::format::run::Outcome as Ended;
 use crate::format::session::Condemned;
 use crate::repo;
-use crate::repo::index::SegmentReader;
+use crate::repo::index::{each_segment, list_segments, segments};
 use crate::repo::{session, snapshots};
-use crate::store::Area;
+use crate::store::{self, Area, Locked};
 use plan::{Plan, Seen};
 use presence::Presence;
 use std::collections::BTreeSet;
@@ -107,6 +109,8 @@ pub struct Options {
     pub max_repack_bytes: Option<u64>,
     /// Packs that are rewritten even if all of them is needed: whatever is written is sealed under the newest keys.
     pub rewrite: BTreeSet<PackId>,
+    /// See to it that what stays stays locked, in a bucket with Object Lock.
+    pub extend_locks: bool,
     /// Only say what would go.
     pub dry_run: bool,
 }
@@ -137,16 +141,30 @@ pub struct Outcome {
     pub packs_before: u64,
     /// Packs that stay as they are.
     pub packs_kept: u64,
+    /// Their bytes.
+    pub kept_bytes: u64,
     /// Packs that went, rewritten ones and those that an earlier prune had condemned included.
     pub packs_deleted: u64,
     /// Their bytes, and those of the segments that went.
     pub deleted_bytes: u64,
     /// Packs whose living blobs were copied.
     pub packs_repacked: u64,
+    /// Their bytes.
+    pub repacked_bytes: u64,
+    /// What of them has to be read and written, about.
+    pub copied_bytes: u64,
     /// Packs that a run which died had left without a segment.
     pub packs_orphaned: u64,
     /// Packs that were condemned and that somebody needs after all.
     pub packs_spared: u64,
+    /// Packs that nobody needs and that the store keeps, because they are locked. A later prune tries again.
+    pub packs_locked: u64,
+    /// Their bytes.
+    pub locked_bytes: u64,
+    /// What keeps the one of them that is kept longest.
+    pub lock: Option<Locked>,
+    /// Bytes of packs that go before the time that their storage class is billed for at least.
+    pub early_bytes: u64,
     /// New packs.
     pub packs_written: u64,
     /// Their bytes, and those of new segments; in a dry run about what copying would write.
@@ -166,10 +184,16 @@ pub struct Outcome {
     pub segments_before: u64,
     /// Segments after.
     pub segments_after: u64,
+    /// Segments that went: merged into others, or replaced because they named packs that go.
+    pub segments_deleted: u64,
+    /// New segments.
+    pub segments_written: u64,
     /// Dead sessions that can no longer commit.
     pub sessions_fenced: u64,
     /// Ended sessions whose marks were taken away.
     pub sessions_cleared: u64,
+    /// What became of the locks of what stays, if they were to last longer.
+    pub locks: Option<Locks>,
     /// Deleting was left to a later prune.
     pub waiting: Option<Waiting>,
 }
@@ -199,6 +223,13 @@ fn save(context: &Context, mut record: Record, outcome: &Outcome) -> Result<()> 
         ("packs_repacked", outcome.packs_repacked),
         ("packs_spared", outcome.packs_spared),
         ("packs_written", outcome.packs_written),
+        ("packs_kept", outcome.packs_kept),
+        ("packs_locked", outcome.packs_locked),
+        ("kept_bytes", outcome.kept_bytes),
+        ("repacked_bytes", outcome.repacked_bytes),
+        ("locked_bytes", outcome.locked_bytes),
+        ("segments_deleted", outcome.segments_deleted),
+        ("segments_written", outcome.segments_written),
         ("deleted_bytes", outcome.deleted_bytes),
         ("written_bytes", outcome.written_bytes),
         ("waiting_bytes", outcome.waiting.as_ref().map_or(0, |waiting| waiting.bytes)),
@@ -288,6 +319,9 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     let after = measure(context)?;
     outcome.bytes_after = after.bytes;
     outcome.segments_after = after.segments;
+    if options.extend_locks {
+        outcome.locks = Some(locks::extend(context)?);
+    }
     outcome.freed_bytes = outcome.bytes_before.saturating_sub(after.bytes);
     outcome.written_bytes = (after.bytes + outcome.deleted_bytes).saturating_sub(outcome.bytes_before);
     Ok(outcome)
@@ -317,11 +351,13 @@ fn attempt<'i>(
     let own = presence.session.id();
     let repacked = repack::repack(context, &plan, own, seen.condemned_seen)?;
     outcome.packs_written += repacked.packs;
+    outcome.segments_written += repacked.segments.len() as u64;
     if repacked.damaged {
         // The plan counted on what cannot be read. The index knows now: the next plan does not.
         return Ok(Step::Again);
     }
     let merge = merge::merge(context, &plan, own, seen.condemned_seen)?;
+    outcome.segments_written += merge.written;
     if plan.going().next().is_none() && merge.replaced.is_empty() {
         return Ok(Step::Done);
     }
@@ -369,7 +405,15 @@ fn sweep_record(
         Swept::Done(gone) => {
             outcome.packs_deleted += gone.packs;
             outcome.packs_spared += gone.spared;
-            outcome.deleted_bytes += gone.bytes;
+            outcome.segments_deleted += gone.segments;
+            outcome.deleted_bytes += gone.pack_bytes + gone.segment_bytes;
+            outcome.packs_locked += gone.locked;
+            outcome.locked_bytes += gone.locked_bytes;
+            outcome.lock = outcome.lock.max(gone.lock);
+            if let Some(lock) = gone.lock {
+                let note = format!("{} packs that nobody needs stay for now: {lock} (the last)", gone.locked);
+                context.monitor.event(Event::Note(&note));
+            }
             Ok(true)
         }
         Swept::Waits(who) => {
@@ -410,18 +454,26 @@ fn look(context: &Context, presence: Option<&mut Presence<'_>>) -> Result<Option
 }
 
 /// The packs that segments of these sessions name.
-fn held(context: &Context, segments: &[SegmentId], sessions: &BTreeSet<SessionId>) -> Result<BTreeSet<PackId>> {
+fn held(context: &Context, present: &[SegmentId], sessions: &BTreeSet<SessionId>) -> Result<BTreeSet<PackId>> {
     let mut held = BTreeSet::new();
     if sessions.is_empty() {
         return Ok(held);
     }
-    for segment in segments {
-        let mut reader = SegmentReader::open(&**context.repository.store(), context.repository.keyring(), *segment)?;
+    let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
+    let sizes = list_segments(store)?;
+    let sized = |id: &SegmentId| match sizes.get(id) {
+        Some(bytes) => Ok((*id, *bytes)),
+        // Taken away since the index was brought up to date: the store says so.
+        None => store.size(&segments::segment_key(*id)).map(|bytes| (*id, bytes)),
+    };
+    let sized: Vec<(SegmentId, u64)> = present.iter().map(sized).collect::<Result<_, store::Error>>()?;
+    each_segment(store, keyring, &sized, |_, mut reader| {
         while sessions.contains(&reader.head.session) {
             let Some(pack) = reader.next_pack()? else { break };
             held.insert(pack.id);
         }
-    }
+        Ok::<_, Error>(())
+    })?;
     // What is void is of no use to them either.
     for pack in context.index.packs()?.iter().filter(|pack| pack.void) {
         held.remove(&pack.id);
@@ -433,7 +485,11 @@ fn describe(plan: &Plan<'_>, outcome: &mut Outcome) {
     outcome.snapshots = plan.snapshot_count;
     outcome.live_blobs = plan.live.count();
     outcome.packs_kept = plan.kept.len() as u64;
+    outcome.kept_bytes = plan.kept_bytes;
     outcome.packs_repacked = plan.repacked.len() as u64;
+    outcome.repacked_bytes = plan.repacked.values().sum();
+    outcome.copied_bytes = plan.copied_bytes;
+    outcome.early_bytes = plan.early_bytes;
     outcome.packs_orphaned = plan.orphaned.len() as u64;
     outcome.unused_bytes = plan.unused_bytes;
     outcome.pinned_bytes = plan.pinned_bytes;
@@ -473,12 +529,14 @@ fn preview(context: &Context, options: &Options) -> Result<Outcome> {
 fn clear_closed(repository: &repo::Repository) -> Result<u64> {
     let store = &**repository.store();
     let closed = session::closed_sessions(store)?;
-    for id in &closed {
-        let gone = session::is_gone(repository, *id)?;
-        session::clear_session(store, *id)?;
-        if gone && session::is_fenced(repository, *id)? {
-            store.delete(&crate::store::Key::new(Area::Snapshots, id))?;
-        }
+    // Asked before the marks go, which say whose they are.
+    let gone = session::gone_among(repository, &closed)?;
+    session::clear_sessions(store, &closed)?;
+    let tombstones = session::fenced_among(store, &gone)?;
+    let keys: Vec<store::Key> = tombstones.iter().map(|id| store::Key::new(Area::Snapshots, id)).collect();
+    for (key, deleted) in keys.iter().zip(store.delete_each(&keys)) {
+        // One that is locked says of a session that is over that it is over.
+        deleted.or_else(|error| locks::lock_of(store, key, error).map(drop))?;
     }
     Ok(closed.len() as u64)
 }

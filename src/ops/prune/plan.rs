@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const FRAMES_BYTES: usize = 16 << 20;
 /// How often packs are looked for that keep what nobody needs; after that all that are left are rewritten.
 const PINNING_ROUNDS: u32 = 4;
+const DAY_NS: i64 = 24 * 3600 * 1_000_000_000;
 /// So many small packs of one role are worth merging.
 const SMALL_PACKS: usize = 8;
 /// A pack is small below this part of what packs grow to.
@@ -66,6 +67,10 @@ pub struct Plan<'i> {
     pub pinned_bytes: u64,
     /// Bytes of what is to be copied, about.
     pub copied_bytes: u64,
+    /// Bytes of packs that stay.
+    pub kept_bytes: u64,
+    /// Bytes of packs that go before the time that their storage class is billed for at least.
+    pub early_bytes: u64,
 }
 
 impl Plan<'_> {
@@ -87,6 +92,18 @@ pub struct StoredPack {
     pub size_bytes: u64,
     /// When the store received it, nanoseconds since 1970 by the store's clock.
     pub stored_ns: i64,
+    /// Until when it is billed in any case, nanoseconds since 1970.
+    pub billed_until_ns: i64,
+}
+
+/// How long objects of a class are billed at least, in days (Amazon S3: "Storage classes"); nothing for others.
+fn least_days(class: Option<&str>) -> i64 {
+    match class {
+        Some("STANDARD_IA" | "ONEZONE_IA") => 30,
+        Some("GLACIER_IR" | "GLACIER") => 90,
+        Some("DEEP_ARCHIVE") => 180,
+        _ => 0,
+    }
 }
 
 /// All packs in the store.
@@ -95,7 +112,8 @@ pub fn stored_packs(context: &Context) -> Result<BTreeMap<PackId, StoredPack>> {
     context.repository.store().list(Area::Packs, &mut |listed| {
         if let Ok(id) = listed.name.parse::<PackId>() {
             let stored_ns = listed.stored_at.as_nanosecond() as i64;
-            packs.insert(id, StoredPack { size_bytes: listed.size_bytes, stored_ns });
+            let billed_until_ns = stored_ns.saturating_add(least_days(listed.class.as_deref()) * DAY_NS);
+            packs.insert(id, StoredPack { size_bytes: listed.size_bytes, stored_ns, billed_until_ns });
         }
     })?;
     Ok(packs)
@@ -123,12 +141,15 @@ pub fn make<'i>(context: &'i Context, options: &Options, seen: &Seen) -> Result<
         unused_bytes: 0,
         pinned_bytes: 0,
         copied_bytes: 0,
+        kept_bytes: 0,
+        early_bytes: 0,
     };
     for Decided { usage, fate } in &usages {
         let size_bytes = stored.get(&usage.pack.id).map_or(0, |pack| pack.size_bytes);
         match fate {
             Fate::Keep => {
                 plan.kept.insert(usage.pack.id, usage.pack.written_ns);
+                plan.kept_bytes += size_bytes;
                 plan.unused_bytes += unused_bytes(usage);
                 let needed = pinning.needed_bytes.get(&usage.pack.id).copied().unwrap_or(0);
                 plan.pinned_bytes += usage.live_bytes.saturating_sub(needed);
@@ -144,6 +165,9 @@ pub fn make<'i>(context: &'i Context, options: &Options, seen: &Seen) -> Result<
     }
     let orphaned = stored.iter().filter(|(id, pack)| !known.contains(*id) && pack.stored_ns < seen.since_ns);
     plan.orphaned = orphaned.map(|(id, pack)| (*id, pack.size_bytes)).collect();
+    let now_ns = context.repository.now_ns();
+    let billed_on = |pack: &&PackId| stored.get(pack).is_some_and(|pack| pack.billed_until_ns > now_ns);
+    plan.early_bytes = plan.going().filter(|(pack, _)| billed_on(pack)).map(|(_, bytes)| bytes).sum();
     Ok(plan)
 }
 
@@ -158,10 +182,10 @@ fn mark_snapshots(
     let mut reader = reader.walking();
     let mut seen = BTreeSet::new();
     let mut count = 0;
-    for id in names {
-        match snapshots::load(&context.repository, *id)? {
+    snapshots::each(&context.repository, names, |id, found| {
+        match found? {
             Found::Snapshot(snapshot) => {
-                seen.insert(*id);
+                seen.insert(id);
                 count += 1;
                 if let Some(missing) = context.missing_segments([&*snapshot])?.first() {
                     return Err(super::index_damaged(missing));
@@ -172,11 +196,12 @@ fn mark_snapshots(
                 })?;
             }
             Found::Tombstone => {
-                seen.insert(*id);
+                seen.insert(id);
             }
             Found::Gone => {}
         }
-    }
+        Ok::<_, Error>(())
+    })?;
     Ok((seen, count))
 }
 

@@ -11,17 +11,24 @@ use super::plan::Plan;
 use crate::base::monitor::Event;
 use crate::base::{BlobId, Mark, PackId, SegmentId, SessionId};
 use crate::compress::{Compressor, Decompressor, Level};
-use crate::format::pack::{Blob, Directory, Frame, Role};
+use crate::format::pack::{Blob, Block, Directory, Frame, Role};
 use crate::repo;
+use crate::repo::ahead::Ahead;
 use crate::repo::index::{LiveSet, Origin, SegmentContents, segments};
 use crate::repo::pack_reader::{block_kind, block_name, open_block, pack_key, read_directory};
 use crate::repo::pack_writer::{self, PackWriter, PlacedBlob, PlacedFrame, SealedBlock, seal_block};
+use crate::store::ObjectStore as _;
 use std::collections::BTreeSet;
 
 /// Raw bytes that a frame gathers.
 const FRAME_BYTES: usize = 1 << 20;
 /// A block takes frames until it has this many bytes.
 const BLOCK_BYTES: usize = 256 << 10;
+/// From a remote store packs of up to so many bytes are read whole, several at once, up to so many bytes and packs in all;
+/// of larger ones, so many bytes of blocks at once.
+const SMALL_BYTES: u64 = 2 << 20;
+const AHEAD_BYTES: u64 = 12 << 20;
+const AHEAD_PACKS: usize = 64;
 /// A segment is stored once this many packs wait for one.
 const SEGMENT_PACKS: usize = 8;
 
@@ -43,13 +50,37 @@ pub fn repack(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_
         return Ok(Repacked::default());
     }
     context.monitor.event(Event::Phase("copying what is needed"));
+    let packs: Vec<(PackId, u64)> = plan.repacked.iter().map(|(pack, size_bytes)| (*pack, *size_bytes)).collect();
+    context.monitor.event(Event::Total {
+        items: packs.len() as u64,
+        bytes: packs.iter().map(|(_, size_bytes)| size_bytes).sum(),
+        complete: true,
+    });
     let mut copied = context.index.begin_live()?;
-    for (pack, size_bytes) in &plan.repacked {
-        context.check_stop()?;
-        copier.copy_pack(plan, &mut copied, *pack, *size_bytes)?;
-        context.monitor.event(Event::Done { items: 1, bytes: *size_bytes });
+    let mut left = &packs[..];
+    while !left.is_empty() {
+        let (group, rest) = left.split_at(many_enough(left));
+        let store = Ahead::new(&**context.repository.store());
+        let small = group.iter().filter(|(_, size_bytes)| *size_bytes <= SMALL_BYTES);
+        store.ask(&small.map(|(pack, size_bytes)| (pack_key(*pack), *size_bytes)).collect::<Vec<_>>(), &[]);
+        for (pack, size_bytes) in group {
+            context.check_stop()?;
+            copier.copy_pack(&store, plan, &mut copied, *pack, *size_bytes)?;
+            context.monitor.event(Event::Done { items: 1, bytes: *size_bytes });
+        }
+        left = rest;
     }
     copier.finish()
+}
+
+/// How many packs from the first on are taken together: as many as there is room for the small ones among them.
+fn many_enough(packs: &[(PackId, u64)]) -> usize {
+    let mut bytes = 0;
+    let fit = packs.iter().take(AHEAD_PACKS).take_while(|(_, size_bytes)| {
+        bytes += if *size_bytes <= SMALL_BYTES { *size_bytes } else { 0 };
+        bytes <= AHEAD_BYTES
+    });
+    fit.count().max(1)
 }
 
 struct Copier<'c> {
@@ -88,7 +119,22 @@ struct OldBlock<'d> {
     frames: Vec<(&'d Frame, Vec<(&'d Blob, bool)>)>,
 }
 
+/// How many blocks from the first on are read together.
+fn blocks_at_once(blocks: &[OldBlock<'_>]) -> usize {
+    let mut bytes = 0;
+    let fit = blocks.iter().take_while(|block| {
+        bytes += u64::from(block.place().length);
+        bytes <= AHEAD_BYTES
+    });
+    fit.count().max(1)
+}
+
 impl OldBlock<'_> {
+    /// Where it lies.
+    fn place(&self) -> &Block {
+        &self.directory.blocks[self.number]
+    }
+
     fn is_wanted(&self) -> bool {
         self.frames.iter().any(|(_, blobs)| blobs.iter().any(|(_, wanted)| *wanted))
     }
@@ -125,28 +171,48 @@ impl<'c> Copier<'c> {
         })
     }
 
-    fn copy_pack(&mut self, plan: &Plan<'_>, copied: &mut LiveSet<'_>, pack: PackId, size_bytes: u64) -> Result<()> {
-        let repository = &self.context.repository;
-        let directory = read_directory(&**repository.store(), repository.keyring(), pack, size_bytes)?;
-        for block in self.blocks(plan, copied, &directory)? {
-            if !block.is_wanted() {
-                continue;
-            }
-            match self.copy_block(pack, &block) {
-                Err(error) if is_damage(&error) => self.do_without(pack, &block, error)?,
-                other => {
-                    other?;
-                    block.wanted().try_for_each(|blob| copied.mark(&blob.id).map(drop))?;
-                }
-            }
+    fn copy_pack(
+        &mut self,
+        store: &Ahead<'_>,
+        plan: &Plan<'_>,
+        copied: &mut LiveSet<'_>,
+        pack: PackId,
+        size_bytes: u64,
+    ) -> Result<()> {
+        let directory = read_directory(store, self.context.repository.keyring(), pack, size_bytes)?;
+        let mut blocks = self.blocks(plan, copied, &directory)?;
+        blocks.retain(OldBlock::is_wanted);
+        let mut left = &blocks[..];
+        while !left.is_empty() {
+            let (group, rest) = left.split_at(blocks_at_once(left));
+            let part = |block: &OldBlock<'_>| (block.place().offset, block.place().length as usize);
+            store.ask_for_parts(&pack_key(pack), &group.iter().map(part).collect::<Vec<_>>());
+            group.iter().try_for_each(|block| self.take_block(store, copied, pack, block))?;
+            left = rest;
         }
         Ok(())
+    }
+
+    fn take_block(
+        &mut self,
+        store: &Ahead<'_>,
+        copied: &mut LiveSet<'_>,
+        pack: PackId,
+        block: &OldBlock<'_>,
+    ) -> Result<()> {
+        match self.copy_block(store, pack, block) {
+            Err(error) if is_damage(&error) => self.do_without(pack, block, error),
+            other => {
+                other?;
+                Ok(block.wanted().try_for_each(|blob| copied.mark(&blob.id).map(drop))?)
+            }
+        }
     }
 
     /// A block that cannot be read may be done without if all that is wanted of it can be had elsewhere.
     fn do_without(&mut self, pack: PackId, block: &OldBlock<'_>, error: Error) -> Result<()> {
         let index = &self.context.index;
-        index.mark_damaged(&pack, block.directory.blocks[block.number].offset)?;
+        index.mark_damaged(&pack, block.place().offset)?;
         for blob in block.wanted() {
             if index.places(&blob.id)?.is_empty() {
                 return Err(error);
@@ -184,12 +250,12 @@ impl<'c> Copier<'c> {
         Ok(places.iter().any(|place| plan.kept.get(&place.pack).is_some_and(|kept_ns| *kept_ns >= written_ns)))
     }
 
-    fn copy_block(&mut self, pack: PackId, block: &OldBlock<'_>) -> Result<()> {
+    fn copy_block(&mut self, store: &Ahead<'_>, pack: PackId, block: &OldBlock<'_>) -> Result<()> {
         let repository = &self.context.repository;
-        let (directory, place) = (block.directory, &block.directory.blocks[block.number]);
+        let (directory, place) = (block.directory, block.place());
         let key = directory.keys[place.key as usize];
         let name = block_name(pack, place.offset);
-        let sealed = repository.store().get_range(&pack_key(pack), place.offset, place.length as usize)?;
+        let sealed = store.get_range(&pack_key(pack), place.offset, place.length as usize)?;
         let plain = open_block(repository.keyring(), block_kind(directory.role), key, sealed.clone(), &name)?;
         // A session key lies in the old directory only: what is sealed under one is sealed anew, and so is what lies under
         // the keys of an older epoch.

@@ -21,11 +21,13 @@
 //! | some old segments deleted | the merged segments and that one say what they said of packs that stay |
 //! | all of them, flushed | the same; without the flush a crash of the machine could bring segments back whose packs are gone |
 //! | some packs deleted | no segment names them any more; the rest still stand in the record |
+//! | all packs deleted but some that are locked | these are orphans, which the next prune condemns again |
 //! | the roster | the record counts as closed; what it leaves is cleared by the next prune |
 
 use super::super::{Context, Error, Result};
+use super::locks::lock_of;
 use super::merge::Merge;
-use super::plan::{Plan, stored_packs};
+use super::plan::{Plan, StoredPack, stored_packs};
 use super::presence::Presence;
 use super::spare;
 use crate::base::monitor::Event;
@@ -36,8 +38,11 @@ use crate::repo;
 use crate::repo::index::{Origin, list_segments, segments};
 use crate::repo::pack_reader::pack_key;
 use crate::repo::session;
-use crate::store::Area;
-use std::collections::BTreeSet;
+use crate::store::{Area, Key, Locked};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Objects that are deleted at once, at most.
+const AT_ONCE: usize = 1000;
 
 /// What became of an attempt to sweep.
 pub enum Swept {
@@ -52,10 +57,36 @@ pub enum Swept {
 pub struct Gone {
     /// Packs.
     pub packs: u64,
-    /// Bytes of packs and segments.
-    pub bytes: u64,
+    /// Their bytes.
+    pub pack_bytes: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Their bytes.
+    pub segment_bytes: u64,
     /// Packs that somebody needs after all.
     pub spared: u64,
+    /// Packs that the store keeps, because they are locked: no segment names them any more, so the next prune finds them
+    /// as orphans and tries again.
+    pub locked: u64,
+    /// Their bytes.
+    pub locked_bytes: u64,
+    /// What keeps the one of them that is kept longest.
+    pub lock: Option<Locked>,
+}
+
+impl Gone {
+    fn add_pack(&mut self, there: Option<&StoredPack>) {
+        if let Some(there) = there {
+            self.packs += 1;
+            self.pack_bytes += there.size_bytes;
+        }
+    }
+
+    fn add_locked(&mut self, lock: Locked, there: Option<&StoredPack>) {
+        self.locked += 1;
+        self.locked_bytes += there.map_or(0, |there| there.size_bytes);
+        self.lock = self.lock.max(Some(lock));
+    }
 }
 
 /// Proves that everything alive in packs that go has a place in a pack that stays and is there.
@@ -118,9 +149,12 @@ pub fn sweep(context: &Context, presence: &mut Presence<'_>, record: &Condemned)
         spare::prove(context, &spared)?;
     }
     // Asked before the segments go that may name such packs.
-    let tombstones = context.index.tombstones()?;
+    let mut tombstones = context.index.tombstones()?;
+    let stored = stored_packs(context)?;
+    // What was swept once and is there all the same is locked. No rebuild of the index may find it: its bases are gone.
+    tombstones.extend(context.index.swept()?.into_iter().filter(|pack| stored.contains_key(pack)));
     context.check_stop()?;
-    let gone = delete(context, record, &spared)?;
+    let gone = delete(context, &stored, record, &spared)?;
     session::close_condemned(&context.repository, record, &spared, own, &brought_back, &tombstones)?;
     Ok(Swept::Done(gone))
 }
@@ -172,29 +206,40 @@ fn still_void(context: &Context, spare: &BTreeSet<PackId>) -> Result<BTreeSet<Pa
     Ok(void.filter(|pack| spare.contains(pack) && !swept.contains(pack)).collect())
 }
 
-/// Segments before packs: a segment that names a deleted pack would let the next backup believe it has the blob.
-fn delete(context: &Context, record: &Condemned, spared: &Condemned) -> Result<Gone> {
+/// Segments before packs: a segment that names a deleted pack would let the next backup believe it has the blob. Within
+/// each of the two the order is all one, so many go at once.
+fn delete(
+    context: &Context,
+    stored: &BTreeMap<PackId, StoredPack>,
+    record: &Condemned,
+    spared: &Condemned,
+) -> Result<Gone> {
     context.monitor.event(Event::Phase("deleting"));
     let store = &**context.repository.store();
-    let (packs, listed) = (stored_packs(context)?, list_segments(store)?);
+    let listed = list_segments(store)?;
     let mut gone = Gone::default();
-    for segment in &record.segments {
-        store.delete(&segments::segment_key(*segment))?;
-        gone.bytes += listed.get(segment).copied().unwrap_or(0);
+    for segments in record.segments.chunks(AT_ONCE) {
+        let keys: Vec<Key> = segments.iter().map(|segment| segments::segment_key(*segment)).collect();
+        session::delete_all(store, &keys)?;
+        let there: Vec<&u64> = segments.iter().filter_map(|segment| listed.get(segment)).collect();
+        gone.segments += there.len() as u64;
+        gone.segment_bytes += there.into_iter().sum::<u64>();
     }
     store.flush(Area::Index)?;
     let spare: BTreeSet<&PackId> = spared.packs.iter().collect();
-    for pack in &record.packs {
-        if spare.contains(pack) {
-            gone.spared += 1;
-            continue;
+    let packs: Vec<PackId> = record.packs.iter().filter(|pack| !spare.contains(pack)).copied().collect();
+    gone.spared = (record.packs.len() - packs.len()) as u64;
+    context.monitor.event(Event::Total { items: packs.len() as u64, bytes: 0, complete: true });
+    for packs in packs.chunks(AT_ONCE) {
+        let keys: Vec<Key> = packs.iter().map(|pack| pack_key(*pack)).collect();
+        for ((pack, key), deleted) in packs.iter().zip(&keys).zip(store.delete_each(&keys)) {
+            let there = stored.get(pack);
+            match deleted {
+                Ok(()) => gone.add_pack(there),
+                Err(error) => gone.add_locked(lock_of(store, key, error)?, there),
+            }
         }
-        store.delete(&pack_key(*pack))?;
-        if let Some(there) = packs.get(pack) {
-            gone.packs += 1;
-            gone.bytes += there.size_bytes;
-        }
-        context.monitor.event(Event::Done { items: 1, bytes: 0 });
+        context.monitor.event(Event::Done { items: packs.len() as u64, bytes: 0 });
     }
     store.flush(Area::Packs)?;
     Ok(gone)

@@ -10,7 +10,6 @@ use super::{Depth, packs};
 use crate::base::{BlobId, Event, PackId, side_by_side};
 use crate::format::pack::{Blob, Directory};
 use crate::repo;
-use crate::repo::ahead::reads_at_once;
 use crate::repo::index::Located;
 use crate::repo::pack_reader::{pack_key, read_directory};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -150,7 +149,7 @@ impl Reading<'_> {
     fn read_directories(&mut self, id: PackId, size_bytes: u64) {
         let (store, keyring) = (&**self.context.repository.store(), self.context.repository.keyring());
         let mut packs = vec![(id, size_bytes)];
-        while packs.len() < reads_at_once(store).min(DIRECTORIES_AT_ONCE)
+        while packs.len() < store.requests_at_once().min(DIRECTORIES_AT_ONCE)
             && let Some(next) = self.order.pop_front()
         {
             packs.extend(self.left.get(&next).map(|size_bytes| (next, *size_bytes)));

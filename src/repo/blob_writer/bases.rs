@@ -4,7 +4,6 @@
 //! in the middle of a chunk leave its ends alone. Where begin and end point to different blobs, the old data was
 //! cut elsewhere and the two are joined. A base that cannot be read is told to the index and forgotten.
 
-use super::super::ahead::is_remote;
 use super::super::blob_reader::BlobBytes;
 use super::super::error::Result;
 use super::super::index::{Alike, Marks, Place};
@@ -159,7 +158,7 @@ impl BlobWriter {
         if let Some(bytes) = self.base_cache.as_mut().and_then(|cache| cache.get(id)) {
             return Ok(Tried::Fit(place, bytes));
         }
-        if is_remote(&**self.repository.store()) {
+        if self.repository.store().is_remote() {
             if !is_worth_a_download(&place) {
                 return Ok(Tried::Exhausted);
             }

@@ -51,6 +51,26 @@ pub struct Opened {
     pub condemned: Vec<u64>,
 }
 
+impl Opened {
+    /// Fails if a condemned record cannot be read: it may name any pack, so nothing that is stored can be counted on.
+    /// `location` is where the repository lies.
+    pub fn check_records(&self, location: &str) -> Result<()> {
+        let condemned = Area::Condemned.folder();
+        // A roster names nothing that must not be used.
+        let is_record = |problem: &&Problem| problem.subject.starts_with(condemned) && !problem.subject.ends_with(DONE);
+        match self.damaged.iter().find(is_record) {
+            None => Ok(()),
+            Some(problem) => {
+                let reason = format!(
+                    "an interrupted prune left it and it says which packs must not be used any more: run `keepstone -r \
+                     {location} rebuild-index`, which takes it back, then run this again"
+                );
+                Err(Error::damaged(&problem.subject, reason))
+            }
+        }
+    }
+}
+
 /// The name of condemned record `number`: ten digits.
 pub fn condemned_key(number: u64) -> Key {
     Key::new(Area::Condemned, format!("{number:010}"))

@@ -5,7 +5,7 @@
 
 use super::cache::Cache;
 use super::levels::{Blobs, Family as _};
-use super::segments::{Origin, SegmentReader, SegmentWriter};
+use super::segments::{Origin, SegmentWriter, each_segment};
 use super::{Index, add};
 use crate::base::{KeyId, PackId, SegmentId};
 use crate::format::pack::{BlobKind, Chain, Encoding, Role};
@@ -17,19 +17,16 @@ use rusqlite::Row;
 use std::collections::HashMap;
 
 /// Stores one segment that says what `segments` say of the packs that `keep` picks. Its level and what it supersedes
-/// are in `origin`; the sources are left where they are.
+/// are in `origin`; the sources, each with its size, are left where they are.
 pub fn merge_segments(
     store: &dyn ObjectStore,
     keyring: &Keyring,
     origin: Origin,
-    segments: &[SegmentId],
+    segments: &[(SegmentId, u64)],
     keep: &dyn Fn(&PackId) -> bool,
 ) -> Result<SegmentId> {
     let mut cache = Cache::temporary(keyring.repository())?;
-    for segment in segments {
-        let reader = SegmentReader::open(store, keyring, *segment)?;
-        add::add(&mut cache, *segment, reader)?;
-    }
+    each_segment(store, keyring, segments, |segment, reader| add::add(&mut cache, segment, reader))?;
     write_segment(&mut cache, store, keyring, origin, keep)
 }
 

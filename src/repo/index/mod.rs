@@ -36,7 +36,7 @@ pub use merge::merge_segments;
 pub use names::Names;
 pub use rebuild::{Rebuilt, delete_replaced, rebuild_from_packs};
 pub use sealed::SealedPart;
-pub use segments::{Origin, SegmentContents, SegmentReader, SegmentWriter, save};
+pub use segments::{Origin, SegmentContents, SegmentReader, SegmentWriter, each_segment, save};
 
 use crate::base::{BlobId, KeyId, Mark, PackId, SegmentId};
 use crate::format::pack::{BlobKind, Chain, Encoding};

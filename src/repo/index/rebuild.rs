@@ -4,7 +4,6 @@ use super::load::{done_key, list_condemned, list_segments, load_condemned, load_
 use super::segments::{Origin, SegmentContents, SegmentReader, save, segment_key};
 use crate::base::{Event, Kind, Monitor, PackId, Problem, SegmentId, Stop, side_by_side};
 use crate::format::pack::Directory;
-use crate::repo::ahead::reads_at_once;
 use crate::repo::keyring::Keyring;
 use crate::repo::pack_reader::read_directory;
 use crate::repo::{Error, Result};
@@ -57,7 +56,7 @@ pub fn rebuild_from_packs(
     let origin = Origin { supersedes: old.clone(), condemned_seen: highest, ..origin.clone() };
     let mut rebuild =
         Rebuild { store, keyring, origin, contents: SegmentContents::default(), rebuilt: Rebuilt::default() };
-    for group in packs.chunks(DIRECTORIES_AT_ONCE.min(reads_at_once(store))) {
+    for group in packs.chunks(DIRECTORIES_AT_ONCE.min(store.requests_at_once())) {
         if stop.raised() {
             return Err(Error::Refused("the rebuild was interrupted; the old index is still there".to_owned()));
         }

@@ -20,7 +20,7 @@ use super::Index;
 use super::cache::Cache;
 use super::load::{done_key, load_condemned_at, update_void};
 use super::segments::segment_key;
-use crate::base::{Kind, PackId, SegmentId, SnapshotId};
+use crate::base::{Kind, PackId, SegmentId, SnapshotId, side_by_side};
 use crate::format::session::Condemned;
 use crate::repo::Result;
 use crate::repo::keyring::Keyring;
@@ -100,7 +100,12 @@ pub fn missing(
         )?;
         found.query_map([], |row| Ok(SegmentId(row.get(0)?)))?.collect()
     })?;
-    unseen.into_iter().filter(|id| !listed.contains_key(id)).filter_map(|id| if_gone(store, id)).collect()
+    gone_of(store, &unseen.into_iter().filter(|id| !listed.contains_key(id)).collect::<Vec<_>>())
+}
+
+/// Those of the segments that are not in the store; several are asked for at once.
+fn gone_of(store: &dyn ObjectStore, segments: &[SegmentId]) -> Result<Vec<SegmentId>> {
+    side_by_side(store.requests_at_once(), segments, |id| if_gone(store, *id)).into_iter().flatten().collect()
 }
 
 /// The segment if it is not in the store. One that was stored after the listing is.
@@ -130,6 +135,14 @@ impl Index {
     pub fn tombstones(&self) -> Result<BTreeSet<PackId>> {
         self.state().cache.read(|cache| {
             let mut found = cache.connection.prepare_cached("SELECT id FROM roster_packs JOIN packs USING (id)")?;
+            found.query_map([], |row| Ok(PackId(row.get(0)?)))?.collect()
+        })
+    }
+
+    /// All packs that the last roster says were swept.
+    pub fn swept(&self) -> Result<BTreeSet<PackId>> {
+        self.state().cache.read(|cache| {
+            let mut found = cache.connection.prepare_cached("SELECT id FROM roster_packs")?;
             found.query_map([], |row| Ok(PackId(row.get(0)?)))?.collect()
         })
     }
@@ -164,6 +177,6 @@ impl Index {
             }
             Ok(unseen)
         })?;
-        unseen.into_iter().filter_map(|id| if_gone(store, id)).collect()
+        gone_of(store, &unseen)
     }
 }

@@ -12,6 +12,7 @@ use crate::format::container::{LEAD_BYTES, TRAILER_BYTES, directory_bytes, find_
 use crate::format::envelope::{BLOCK_OVERHEAD, IV_BYTES, NONCE_BYTES, ObjectKind, seal_padded};
 use crate::format::pack::Directory;
 use crate::format::segment::{Entry, FrameRow, Head, MAX_LEVEL, MAX_PAGE_BYTES, PackRow, PageRef, page_associated};
+use crate::repo::ahead::Ahead;
 use crate::repo::keyring::Keyring;
 use crate::repo::{Error, Result};
 use crate::store::{self, Area, Key, ObjectStore, Upload};
@@ -20,6 +21,11 @@ use std::sync::Arc;
 
 /// How much of a segment is read at once; smaller ones are read whole.
 const WINDOW_BYTES: usize = 4 << 20;
+/// Segments of up to so many bytes are read whole when many are read one after the other, so many bytes and so many of
+/// them at once.
+const SMALL_BYTES: u64 = 1 << 20;
+const ASKED_BYTES: u64 = 12 << 20;
+const ASKED_SEGMENTS: usize = 64;
 /// The head of a page's array, at most.
 const ARRAY_HEAD_BYTES: usize = 5;
 
@@ -156,6 +162,38 @@ pub fn save_sized(
         writer.entry(entry)?;
     }
     writer.finish_sized()
+}
+
+/// Opens segments one after the other, in this order; each comes with its size as a listing has told it. From a remote
+/// store small ones are read several at once.
+pub fn each_segment<E: From<Error>>(
+    store: &dyn ObjectStore,
+    keyring: &Keyring,
+    segments: &[(SegmentId, u64)],
+    mut each: impl FnMut(SegmentId, SegmentReader<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut left = segments;
+    while !left.is_empty() {
+        let (group, rest) = left.split_at(many_enough(left));
+        let ahead = Ahead::new(store);
+        let small = group.iter().filter(|(_, size)| *size <= SMALL_BYTES);
+        ahead.ask(&small.map(|(id, size)| (segment_key(*id), *size)).collect::<Vec<_>>(), &[]);
+        for (id, size) in group {
+            each(*id, SegmentReader::open_with(&ahead, keyring, *id, *size, SMALL_BYTES as usize)?)?;
+        }
+        left = rest;
+    }
+    Ok(())
+}
+
+/// How many segments from the first on are read at once.
+fn many_enough(segments: &[(SegmentId, u64)]) -> usize {
+    let mut bytes = 0;
+    let fit = segments.iter().take_while(|(_, size)| {
+        bytes += if *size <= SMALL_BYTES { *size } else { 0 };
+        bytes <= ASKED_BYTES
+    });
+    fit.count().clamp(1, ASKED_SEGMENTS)
 }
 
 /// Rows on their way into pages.

@@ -49,6 +49,16 @@ impl Labels {
         let _ = self.repository.set(repository);
     }
 
+    /// How objects are to be locked.
+    pub fn lock(&self) -> Option<Lock> {
+        self.settings.lock
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Whether objects are to be locked.
     pub fn wants_lock(&self) -> bool {
         self.settings.lock.is_some()
@@ -99,14 +109,14 @@ impl Labels {
     }
 }
 
-fn mode(mode: LockMode) -> ObjectLockMode {
+pub(super) fn mode(mode: LockMode) -> ObjectLockMode {
     match mode {
         LockMode::Governance => ObjectLockMode::Governance,
         LockMode::Compliance => ObjectLockMode::Compliance,
     }
 }
 
-fn until(now: Timestamp, days: u32) -> DateTime {
+pub(super) fn until(now: Timestamp, days: u32) -> DateTime {
     DateTime::from_secs(now.as_second().saturating_add(i64::from(days) * 86_400))
 }
 

@@ -10,8 +10,10 @@
 
 mod address;
 mod client;
+mod delete;
 mod failure;
 mod label;
+mod lock;
 mod pace;
 mod peculiar;
 mod place;
@@ -25,7 +27,8 @@ use super::probe::Check;
 use super::retry::Patience;
 use super::throttle::Bucket;
 use super::{
-    Area, Error, Key, Listed, ObjectStore, Operation, Put, Retried, TRIES, Traffic, Upload, check_limit, check_range,
+    Area, Error, Extended, Key, Listed, Locked, ObjectStore, Operation, Put, Retried, TRIES, Traffic, Upload,
+    check_limit, check_range,
 };
 use crate::base::{Kind, RepositoryId, Stop, Timestamp};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
@@ -80,6 +83,7 @@ impl S3 {
             permits: place::permits(settings.connections),
             connections: settings.connections,
             looks_first: AtomicBool::new(false),
+            deletes_singly: AtomicBool::new(false),
             book: Book::default(),
         };
         Ok(S3 { place: Arc::new(place) })
@@ -171,13 +175,19 @@ impl ObjectStore for S3 {
     }
 
     fn delete(&self, key: &Key) -> Result<(), Error> {
-        let place = &self.place;
-        let request = place.client.delete_object().bucket(&place.address.bucket).key(place.name_of(key));
-        match place.ask(Asked::Delete, 0, request.send()) {
-            Ok(_) => Ok(()),
-            Err(error) if answer_of(&error).kind() == Kind::NotFound => Ok(()),
-            Err(error) => Err(place.failed(Operation::Delete, key, "s3:DeleteObject", &error)),
-        }
+        self.place.delete(key)
+    }
+
+    fn delete_each(&self, keys: &[Key]) -> Vec<Result<(), Error>> {
+        self.place.delete_each(keys, self.requests_at_once())
+    }
+
+    fn lock_on(&self, key: &Key) -> Result<Option<Locked>, Error> {
+        self.place.lock_on(key)
+    }
+
+    fn extend_lock(&self, key: &Key) -> Result<Extended, Error> {
+        self.place.extend_lock(key)
     }
 
     fn location(&self) -> String {
@@ -186,6 +196,10 @@ impl ObjectStore for S3 {
 
     fn free_bytes(&self) -> Option<u64> {
         None
+    }
+
+    fn is_remote(&self) -> bool {
+        true
     }
 
     fn puts_at_once(&self) -> usize {

@@ -38,6 +38,8 @@ pub(super) struct Place {
     pub connections: Option<usize>,
     /// Set once it is known that the server does not honour `If-None-Match`.
     pub looks_first: AtomicBool,
+    /// Set once it is known that the server does not delete many objects with one request.
+    pub deletes_singly: AtomicBool,
     pub book: Book,
 }
 

@@ -94,7 +94,9 @@ impl History {
         let kept: BTreeSet<PackId> = named.into_iter().filter(|pack| !self.is_void(pack)).collect();
         let seen = self.next_record - 1;
         let (store, keyring) = (&self.world.store, &self.world.keyring);
-        let merged = merge_segments(store, keyring, origin(seen), &sources, &|pack| kept.contains(pack)).unwrap();
+        let sizes = list_segments(store).unwrap();
+        let sized: Vec<_> = sources.iter().map(|segment| (*segment, sizes[segment])).collect();
+        let merged = merge_segments(store, keyring, origin(seen), &sized, &|pack| kept.contains(pack)).unwrap();
         self.segments.insert(merged, (kept, seen));
         // A pruner that dies in between leaves sources and merge side by side.
         if self.dice.below(3) > 0 {

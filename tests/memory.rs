@@ -1,0 +1,85 @@
+//! Memory of whole runs: what prune and copy take of a repository of many blobs, and of four times as many.
+
+use crate::program::{CHEAP, PASSWORD, Place};
+use std::fs;
+
+/// What one blob more may take: bits in filters and sets, not its name or its place.
+const BYTES_PER_BLOB: u64 = 48;
+/// What may differ for other reasons: buffers that are not full yet in a small repository.
+const SLACK_KIB: u64 = 24 << 10;
+/// The most that a prune may take; and a copy, which has two repositories open and reads and packs at once.
+const MOST_OF_PRUNE_KIB: u64 = 128 << 10;
+const MOST_OF_COPY_KIB: u64 = 192 << 10;
+/// Runs a program and writes down the most memory that it had, in KiB.
+const MEASURE: &str = "import resource, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+open(sys.argv[1], 'w').write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(code)";
+
+/// A repository with two nights of so many files, each a blob of its own, of which a half changed.
+fn nights(files: u64) -> Place {
+    let place = Place::new();
+    for night in 0..2 {
+        for file in 0..files {
+            let folder = place.path(&format!("source/{}", file / 500));
+            if file % 500 == 0 {
+                fs::create_dir_all(&folder).unwrap();
+            }
+            if night == 0 || file % 2 == 0 {
+                // Longer than what lies in its node.
+                let line =
+                    format!("{file:08} {night} {:016x}\n", (file + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 + night));
+                fs::write(folder.join(format!("{file}")), line.repeat(24)).unwrap();
+            }
+        }
+        let init = if night == 0 { &["--init"][..] } else { &[] };
+        let cheap = if night == 0 { &CHEAP[..] } else { &[] };
+        place.run(&[&["backup", "source"], init, cheap].concat()).expect(0);
+    }
+    place
+}
+
+/// The most memory of a run, in KiB.
+fn peak_kib(place: &Place, args: &[&str]) -> u64 {
+    let program = env!("CARGO_BIN_EXE_keepstone");
+    let plain = place.command(&[] as &[&str]);
+    let mut measured = std::process::Command::new("python3");
+    measured.args(["-c", MEASURE, "peak", program]).args(args).current_dir(place.path(""));
+    measured.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))));
+    measured.env("KEEPSTONE_FROM_PASSWORD", PASSWORD);
+    let done = measured.output().unwrap();
+    assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    fs::read_to_string(place.path("peak")).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn prune_and_copy_take_hardly_more_memory_for_many_more_blobs() {
+    let long = std::env::var_os("KEEPSTONE_LONG").is_some();
+    let few: u64 = if long { 100_000 } else { 4_000 };
+    let mut peaks: Vec<Vec<(&str, u64)>> = Vec::new();
+    for files in [few, 4 * few] {
+        let place = nights(files);
+        place.run(&[&["-r", "site", "init"], &CHEAP[..]].concat()).expect(0);
+        let from = |command: &mut std::process::Command| {
+            command.env("KEEPSTONE_FROM_PASSWORD", PASSWORD);
+        };
+        let twin = [&["-r", "twin", "init", "--from", "vault"], &CHEAP[..]].concat();
+        place.run_with(&twin, from, b"").expect(0);
+        let copy = peak_kib(&place, &["-r", "site", "copy", "--from", "vault", "-q"]);
+        let shared = peak_kib(&place, &["-r", "twin", "copy", "--from", "vault", "-q"]);
+        place.run(&["forget", "--keep-last", "1"]).expect(0);
+        let prune = peak_kib(&place, &["prune", "--max-unused", "0", "-q"]);
+        let blobs = place.run(&["prune", "--dry-run", "--json"]).expect(0).json().remove(0);
+        assert!(blobs["live_blobs"].as_u64().unwrap() > files, "{blobs}");
+        peaks.push(vec![("copy with names of its own", copy), ("copy", shared), ("prune", prune)]);
+    }
+    println!("KiB with {few} and {} files: {peaks:?}", 4 * few);
+    let more_kib = 3 * few * 3 / 2 * BYTES_PER_BLOB / 1024;
+    for ((what, small), (_, large)) in peaks[0].iter().zip(&peaks[1]) {
+        let most_kib = if *what == "prune" { MOST_OF_PRUNE_KIB } else { MOST_OF_COPY_KIB };
+        assert!(*large <= most_kib, "{what} takes {large} KiB");
+        // With few files what copy writes and reads does not even fill its buffers.
+        let full = long || *what == "prune";
+        assert!(!full || *large <= small + more_kib + SLACK_KIB, "{what}: {small} KiB, then {large} KiB");
+    }
+}

@@ -20,6 +20,7 @@ mod keep;
 mod keys;
 mod latency;
 mod memory;
+mod packaging;
 mod postgres;
 mod probe;
 mod program;

@@ -130,7 +130,8 @@ pub fn drill(context: &Context, snapshot: &Snapshot, options: &Options) -> Resul
         record.session(session.id());
     }
     let since = Stopwatch::start();
-    let done = run(context, snapshot, options).map(|outcome| Outcome { duration_ms: since.elapsed_ms(), ..outcome });
+    let done = run(context, snapshot, options).map_err(dumps::lost);
+    let done = done.map(|outcome| Outcome { duration_ms: since.elapsed_ms(), ..outcome });
     match &done {
         Err(error) => record.save_failure(context, error),
         Ok(outcome) => {

@@ -19,6 +19,8 @@ mod imported;
 mod keep;
 mod keys;
 mod latency;
+mod ledger;
+mod log;
 mod memory;
 mod packaging;
 mod postgres;

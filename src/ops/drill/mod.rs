@@ -141,6 +141,11 @@ pub fn drill(context: &Context, snapshot: &Snapshot, options: &Options) -> Resul
                 Some(Kind::Damaged) => RunOutcome::Damage,
                 Some(_) => RunOutcome::Failed,
             };
+            if ended == RunOutcome::Done
+                && let Err(error) = record.drilled(context, snapshot.id)
+            {
+                context.monitor.event(Event::Note(&format!("that it came back could not be noted down: {error}")));
+            }
             if let Err(error) = record.save(context, ended) {
                 context.monitor.event(Event::Note(&format!("no record of this drill could be stored: {error}")));
             }

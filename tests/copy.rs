@@ -118,6 +118,7 @@ fn same(vault: &Vault, site: &Context, pairs: &[(Snapshot, SnapshotId)]) {
             panic!("{id} is no snapshot");
         };
         let origin = copy.copied.as_ref().unwrap();
+        assert!(copy.log.is_empty());
         assert_eq!((origin.repository, origin.snapshot), (vault.open().repository.id(), original.id));
         let alike = Snapshot {
             id: original.id,
@@ -126,6 +127,8 @@ fn same(vault: &Vault, site: &Context, pairs: &[(Snapshot, SnapshotId)]) {
             received_ns: original.received_ns,
             segments: original.segments.clone(),
             copied: None,
+            // Records stay where they were stored.
+            log: original.log.clone(),
             ..*copy
         };
         assert_eq!(alike, *original);

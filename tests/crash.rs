@@ -373,28 +373,12 @@ impl Forgetful {
 }
 
 impl ObjectStore for Forgetful {
+    keepstone::store::forward!(inner: begin, replace, get, get_range, size, list);
+
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
         // Naming an object flushes its folder.
         self.deleted.lock().unwrap().retain(|(deleted, _)| deleted.area() != key.area());
         self.inner.put(key, bytes)
-    }
-    fn begin(&self) -> Result<Box<dyn Upload>, Error> {
-        self.inner.begin()
-    }
-    fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
-        self.inner.replace(key, bytes)
-    }
-    fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, Error> {
-        self.inner.get(key, limit_bytes)
-    }
-    fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
-        self.inner.get_range(key, offset, length)
-    }
-    fn size(&self, key: &Key) -> Result<u64, Error> {
-        self.inner.size(key)
-    }
-    fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
-        self.inner.list(area, each)
     }
     fn delete(&self, key: &Key) -> Result<(), Error> {
         if let Ok(bytes) = self.inner.get(key, u64::MAX) {

@@ -4,6 +4,7 @@ mod fake;
 mod mysql;
 mod postgres;
 mod program;
+mod proof;
 
 use crate::vault::{
     Vault, backup_of, bytes, files_below, noise, open, prune_all, read_everything, restore, verify_all,

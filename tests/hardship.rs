@@ -263,3 +263,75 @@ fn a_backup_that_is_killed_again_and_again_is_made_good_in_the_end() {
     let left = fs::read_dir(place.path("vault/sessions")).unwrap().count();
     assert!(left <= 3, "{left} marks of sessions are left");
 }
+
+/// A backup of standard input that has read most of it and waits for the rest, and is then taken for dead: the store
+/// received its mark two days ago, as it seems.
+struct Asleep {
+    child: Child,
+    input: std::process::ChildStdin,
+}
+
+impl Asleep {
+    fn new(place: &Place, stream: &[u8]) -> Asleep {
+        let mut child = place.command(&STREAM).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        // When this has been taken, all but what the pipe holds has been read.
+        input.write_all(stream).unwrap();
+        let sessions: Vec<_> =
+            fs::read_dir(place.path("vault/sessions")).unwrap().map(|one| one.unwrap().path()).collect();
+        let long_ago = SystemTime::now() - Duration::from_secs(2 * 86_400);
+        for mark in sessions {
+            fs::File::options().write(true).open(mark).unwrap().set_modified(long_ago).unwrap();
+        }
+        Asleep { child, input }
+    }
+
+    fn wakes_up(self) -> Run {
+        drop(self.input);
+        Run::of(self.child)
+    }
+}
+
+const STREAM: [&str; 5] = ["backup", "--json", "--stdin", "--stdin-filename", "dump"];
+
+fn identity(run: &Run) -> String {
+    last(run)["snapshot"]["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_stream_whose_run_was_taken_for_dead_is_committed_anew_if_all_is_there() {
+    let place = Place::with_snapshot();
+    let stream = vault::noise(6, 3 << 20);
+    let asleep = Asleep::new(&place, &stream);
+    let fenced = last(&place.run(&["prune", "--json"]).expect(0));
+    assert_eq!(fenced["sessions_fenced"], 1, "{fenced}");
+    let run = asleep.wakes_up().expect(0);
+    assert!(run.err.contains("taken for dead by a prune: all that it stored is still there"), "{}", run.err);
+    assert!(place.run(&["dump", &identity(&run), "/dump"]).expect(0).out == stream);
+    place.run(&["verify", "--all"]).expect(0);
+}
+
+#[test]
+fn a_stream_that_cannot_be_read_again_and_has_lost_what_it_found_says_so_and_harms_nobody() {
+    let place = Place::with_snapshot();
+    let stream = vault::noise(6, 3 << 20);
+    // It finds all of its stream known; then that is forgotten and deleted.
+    let first = place.run_with(&STREAM, |_| {}, &stream).expect(0);
+    let asleep = Asleep::new(&place, &stream);
+    place.run(&["forget", &identity(&first)]).expect(0);
+    let pruned = last(&place.run(&["prune", "--max-unused", "0", "--json"]).expect(0));
+    assert!(pruned["sessions_fenced"] == 1 && pruned["deleted_bytes"].as_u64().unwrap() > 3 << 20, "{pruned}");
+    let run = asleep.wakes_up().expect(11);
+    for words in ["taken for dead by a prune", "cannot be read a second time", "no snapshot was made", "run the whole"]
+    {
+        assert!(run.err.contains(words), "no `{words}` in {}", run.err);
+    }
+    let listed = last(&place.run(&["snapshots", "--json"]).expect(0));
+    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 1);
+    place.run(&["verify", "--all"]).expect(0);
+    // The command line once more, as it was told.
+    let again = place.run_with(&STREAM, |_| {}, &stream).expect(0);
+    assert!(place.run(&["dump", &identity(&again), "/dump"]).expect(0).out == stream);
+    place.run(&["prune"]).expect(0);
+    place.run(&["verify", "--all"]).expect(0);
+}

@@ -56,7 +56,12 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 impl Vault {
     /// An empty repository with small chunks.
     pub fn new() -> Vault {
-        let clock = Clock::manual("2025-03-01T12:00:00Z".parse().unwrap());
+        Vault::at("2025-03-01T12:00:00Z")
+    }
+
+    /// The same, made at a time that is given.
+    pub fn at(time: &str) -> Vault {
+        let clock = Clock::manual(time.parse().unwrap());
         let store = Memory::with_clock(clock.clone());
         let sizes = Sizes::new(4 << 10, 16 << 10, 64 << 10).unwrap();
         let shared: Arc<dyn ObjectStore> = Arc::new(store.clone());

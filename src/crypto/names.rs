@@ -86,6 +86,11 @@ impl PackHasher {
     }
 }
 
+/// The plain hash of what a record says: what the records after it name it by.
+pub fn hash(content: &[u8]) -> [u8; 32] {
+    *blake3::hash(content).as_bytes()
+}
+
 fn derive(dedup: &ClassKey, context: &str) -> Secret<[u8; 32]> {
     assert_eq!(dedup.class(), Class::Dedup, "names and marks come from the dedup key");
     dedup.derive(context)

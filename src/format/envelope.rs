@@ -72,6 +72,10 @@ numbered! {
         Catalogue = 18,
         /// Reserved: damage found.
         Damage = 19,
+        /// What a run has read back and proven.
+        Ledger = 20,
+        /// Older records of operations.
+        History = 21,
     }
 }
 
@@ -81,7 +85,12 @@ impl ObjectKind {
     pub fn class(self) -> Class {
         match self {
             ObjectKind::Data | ObjectKind::Cached | ObjectKind::Parity => Class::Data,
-            ObjectKind::Metadata | ObjectKind::Snapshot | ObjectKind::Run | ObjectKind::Catalogue => Class::Metadata,
+            ObjectKind::Metadata
+            | ObjectKind::Snapshot
+            | ObjectKind::Run
+            | ObjectKind::Ledger
+            | ObjectKind::History
+            | ObjectKind::Catalogue => Class::Metadata,
             _ => Class::Index,
         }
     }
@@ -99,7 +108,8 @@ impl ObjectKind {
             ObjectKind::Session | ObjectKind::End | ObjectKind::Tombstone => 64 << 10,
             ObjectKind::Seen => 1 << 20,
             ObjectKind::Run => 4 << 20,
-            ObjectKind::Snapshot | ObjectKind::Damage => 16 << 20,
+            ObjectKind::Snapshot | ObjectKind::History | ObjectKind::Damage => 16 << 20,
+            ObjectKind::Ledger => 32 << 20,
             ObjectKind::Cached => super::pack::MAX_BLOCK_BYTES,
             ObjectKind::Condemned | ObjectKind::Parity | ObjectKind::Catalogue => 64 << 20,
         }
@@ -127,6 +137,8 @@ impl ObjectKind {
             ObjectKind::Parity => "parity sidecar",
             ObjectKind::Catalogue => "catalogue",
             ObjectKind::Damage => "damage record",
+            ObjectKind::Ledger => "ledger of verification",
+            ObjectKind::History => "history of runs",
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod container;
 pub mod dump;
 pub mod envelope;
 pub mod keys;
+pub mod ledger;
 pub mod meta;
 pub mod pack;
 pub mod run;

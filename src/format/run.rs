@@ -1,8 +1,9 @@
 //! Run records: what was done, by whom, with what result.
 
-use super::cbor::{numbered, record};
+use super::cbor::{Cbor, Unknown, numbered, record};
 use super::snapshot::StoredProblem;
 use crate::base::{RunId, SessionId, SlotId, SnapshotId};
+use crate::crypto::names::hash;
 
 /// The most problems that a record carries.
 pub const MAX_PROBLEMS: usize = 100;
@@ -25,6 +26,20 @@ numbered! {
     }
 }
 
+impl Outcome {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Failed => "failed",
+            Outcome::Partial => "partial",
+            Outcome::Damage => "damage",
+            Outcome::Refused => "refused",
+            Outcome::Interrupted => "interrupted",
+        }
+    }
+}
+
 record! {
     /// A figure with its name.
     Figure {
@@ -32,6 +47,16 @@ record! {
         1 => name: String,
         /// How much.
         2 => value: u64,
+    }
+}
+
+record! {
+    /// Names a run record by its hash, so that it can neither be taken away nor exchanged unnoticed.
+    RunRef {
+        /// Its name.
+        1 => id: RunId,
+        /// The plain hash of its CBOR.
+        2 => hash: [u8; 32],
     }
 }
 
@@ -60,10 +85,44 @@ record! {
         10 => figures: Vec<Figure>,
         /// What went wrong, at most [`MAX_PROBLEMS`].
         11 => problems: Vec<StoredProblem>,
-        /// The hash of the record before it on this machine, once records are chained.
-        12 => previous: Option<[u8; 32]>,
+        /// The newest records of the same machine that it knew; several where runs went side by side.
+        12 => previous: Vec<RunRef>,
         /// The key slot that the repository was opened with.
         13 => slot: Option<SlotId>,
+        /// Its place in the order of its machine's records: one more than the highest of those before it.
+        14 => sequence: u64,
+        /// The plain hash of the CBOR of its ledger, if it left one.
+        15 => ledger: Option<[u8; 32]>,
+    } checked by Run::check
+}
+
+record! {
+    /// Older run records, whole, in one object: `runs/ID.history`. They need not lie there by themselves any more.
+    History {
+        /// Its name.
+        1 => id: RunId,
+        /// When it was stored, nanoseconds since 1970.
+        2 => made_ns: i64,
+        /// The records, in the order of their beginning.
+        3 => runs: Vec<Run>,
+        /// Records that ended before this were dropped on purpose.
+        4 => dropped_before_ns: Option<i64>,
+        /// Of the dropped ones, those that records or snapshots still name.
+        5 => dropped: Vec<RunRef>,
+    }
+}
+
+/// The most records that one names as previous.
+pub const MAX_PREVIOUS: usize = 16;
+
+impl Run {
+    fn check(&self) -> Result<(), String> {
+        if self.previous.len() <= MAX_PREVIOUS { Ok(()) } else { Err("too many records before it".to_owned()) }
+    }
+
+    /// What the records after it name it by.
+    pub fn reference(&self) -> RunRef {
+        RunRef { id: self.id, hash: hash(&self.to_cbor()), unknown: Unknown::none() }
     }
 }
 
@@ -71,7 +130,6 @@ record! {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::format::cbor::{Cbor, Unknown};
 
     #[test]
     fn a_run_comes_back_however_it_ended() {
@@ -88,12 +146,42 @@ mod tests {
                 snapshots: Vec::new(),
                 figures: vec![Figure { name: "read_bytes".into(), value: u64::MAX, unknown: Unknown::none() }],
                 problems: Vec::new(),
-                previous: Some([4; 32]),
+                previous: vec![RunRef { id: RunId([3; 16]), hash: [4; 32], unknown: Unknown::none() }],
                 slot: Some(SlotId([5; 16])),
+                sequence: 7,
+                ledger: Some([6; 32]),
                 unknown: Unknown::none(),
             };
             assert_eq!(Run::from_cbor(&run.to_cbor(), "run").unwrap(), run);
         }
         assert!(Outcome::from_cbor(&[2], "outcome").is_err());
+    }
+
+    #[test]
+    fn a_record_is_named_by_what_it_says_and_names_only_so_many() {
+        let run = |previous| Run {
+            id: RunId([1; 16]),
+            operation: "verify".into(),
+            begun_ns: 1,
+            ended_ns: 2,
+            host: "tower".into(),
+            program: "keepstone".into(),
+            outcome: Outcome::Done,
+            session: None,
+            snapshots: Vec::new(),
+            figures: Vec::new(),
+            problems: Vec::new(),
+            previous,
+            slot: None,
+            sequence: 1,
+            ledger: None,
+            unknown: Unknown::none(),
+        };
+        let first = run(Vec::new()).reference();
+        assert_ne!(first.hash, run(vec![first.clone()]).reference().hash);
+        for (count, fits) in [(MAX_PREVIOUS, true), (MAX_PREVIOUS + 1, false)] {
+            let read = Run::from_cbor(&run(vec![first.clone(); count]).to_cbor(), "run");
+            assert_eq!(read.is_ok(), fits, "{count}");
+        }
     }
 }

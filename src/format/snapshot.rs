@@ -1,6 +1,7 @@
 //! Snapshots: one point in time, and the object that takes the place of one that must not come.
 
 use super::cbor::{Bytes, record};
+use super::run::RunRef;
 use crate::base::{BlobId, RepositoryId, SegmentId, SessionId, SnapshotId};
 
 /// The most problems that a snapshot carries; `problem_count` counts them all.
@@ -209,6 +210,9 @@ record! {
         25 => validated: bool,
         /// Where it was made, if that was in another repository.
         26 => copied: Option<Copied>,
+        /// The newest run records of its machine that were there when it was committed: they cannot be taken away
+        /// unnoticed.
+        27 => log: Vec<RunRef>,
     }
 }
 

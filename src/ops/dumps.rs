@@ -7,7 +7,7 @@ use super::browse::{self, normal, reader, repo_error};
 use super::content::Content;
 use super::walk::show;
 use super::{Context, Error, Result};
-use crate::base::BlobId;
+use crate::base::{BlobId, Kind};
 use crate::format::dump::{MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, Table};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Node, NodeKind};
@@ -43,6 +43,15 @@ pub fn dumps_of(context: &Context, snapshot: &Snapshot) -> Result<Vec<DumpEntry>
     paths.sort();
     let load = |path: Vec<u8>| Ok(DumpEntry { manifest: manifest_of(context, snapshot, &path)?, path });
     paths.into_iter().map(load).collect()
+}
+
+/// What a failure means to who brings a dump back: a tree or a chunk that the snapshot counts on and that is in no pack, or
+/// whose pack is gone, is damage.
+pub fn lost(error: Error) -> Error {
+    match error {
+        Error::Repo(error) if error.kind() == Kind::NotFound => repo::Error::damaged("the dump", error).into(),
+        other => other,
+    }
 }
 
 /// The manifest of the dump in the directory `path`.

@@ -6,7 +6,7 @@
 use super::{Context, Result};
 use crate::base::clock::{TimeZone, Timestamp, Zoned};
 use crate::base::{Kind, Problem};
-use crate::format::run::{Outcome as Ended, Run};
+use crate::format::run::Outcome as Ended;
 use crate::format::snapshot::Snapshot;
 use crate::repo::{runs, snapshots};
 use crate::store::Area;
@@ -83,7 +83,14 @@ pub struct Outcome {
 /// Sums up.
 pub fn info(context: &Context, options: &Options) -> Result<Outcome> {
     let (snapshots, damaged_snapshots) = snapshots::list(&context.repository)?;
-    let (runs, damaged_runs) = runs::list(&context.repository)?;
+    let (mut runs, mut damaged_runs) = (Vec::new(), Vec::new());
+    runs::each(&context.repository, &mut |run| {
+        match run {
+            Ok(run) => runs.push((run.begun_ns, run.outcome)),
+            Err(unreadable) => damaged_runs.push(unreadable),
+        }
+        Ok(())
+    })?;
     let mut outcome = totals(&snapshots);
     outcome.areas = areas(context)?;
     outcome.total_bytes = outcome.areas.iter().fold(0, |sum, area| sum.saturating_add(area.bytes));
@@ -143,7 +150,7 @@ fn month(time: &Zoned) -> String {
     format!("{:04}-{:02}", time.year(), time.month())
 }
 
-fn sum_up(snapshots: &[Snapshot], runs: &[Run], zone: &TimeZone, label: Label) -> Vec<Sum> {
+fn sum_up(snapshots: &[Snapshot], runs: &[(i64, Ended)], zone: &TimeZone, label: Label) -> Vec<Sum> {
     let label = |time_ns: i64| {
         let time = Timestamp::from_nanosecond(i128::from(time_ns)).unwrap_or(Timestamp::MIN);
         label(&time.to_zoned(zone.clone()))
@@ -156,10 +163,10 @@ fn sum_up(snapshots: &[Snapshot], runs: &[Run], zone: &TimeZone, label: Label) -
         sum.bytes_read = sum.bytes_read.saturating_add(snapshot.totals.bytes_read);
         sum.added_bytes = sum.added_bytes.saturating_add(snapshot.totals.added);
     }
-    for run in runs {
-        let sum = sums.entry(label(run.begun_ns)).or_default();
+    for (begun_ns, outcome) in runs {
+        let sum = sums.entry(label(*begun_ns)).or_default();
         sum.runs += 1;
-        let name = outcome_name(run.outcome);
+        let name = outcome.name();
         match sum.outcomes.iter_mut().find(|(known, _)| known == name) {
             Some((_, count)) => *count += 1,
             None => sum.outcomes.push((name.to_owned(), 1)),
@@ -170,15 +177,4 @@ fn sum_up(snapshots: &[Snapshot], runs: &[Run], zone: &TimeZone, label: Label) -
         Sum { label, ..sum }
     });
     labelled.collect()
-}
-
-fn outcome_name(outcome: Ended) -> &'static str {
-    match outcome {
-        Ended::Done => "done",
-        Ended::Failed => "failed",
-        Ended::Partial => "partial",
-        Ended::Damage => "damage",
-        Ended::Refused => "refused",
-        Ended::Interrupted => "interrupted",
-    }
 }

@@ -14,6 +14,7 @@ mod fetch;
 pub mod forget;
 pub mod info;
 pub mod keys;
+pub mod log;
 pub mod probe;
 pub mod prune;
 pub mod rebuild;
@@ -82,6 +83,7 @@ impl Context {
     ) -> Result<(Context, Opened), Error> {
         if let Some(folder) = &cache_dir {
             repo::remembered::check_config(&repository, folder)?;
+            repository.remember_runs(folder);
         }
         if repository.store().is_remote() {
             let look = monitor.clone();

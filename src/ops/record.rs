@@ -3,9 +3,12 @@
 use super::{Context, Error};
 use crate::base::{Kind, Problem, RunId, SessionId, SnapshotId, random};
 use crate::format::cbor::{Bytes, Unknown};
+use crate::format::ledger::{PackPrefix, prefix};
 use crate::format::run::{Figure, MAX_PROBLEMS, Outcome, Run};
 use crate::format::snapshot::StoredProblem;
-use crate::repo::runs;
+use crate::repo::ledger::{self, Known, News};
+use crate::repo::{runs, snapshots};
+use std::collections::BTreeSet;
 
 /// A record in the making: begun when the verb begins.
 pub struct Record {
@@ -29,8 +32,10 @@ impl Record {
                 snapshots: Vec::new(),
                 figures: Vec::new(),
                 problems: Vec::new(),
-                previous: None,
+                previous: Vec::new(),
                 slot: Some(context.repository.slot()),
+                sequence: 0,
+                ledger: None,
                 unknown: Unknown::none(),
             },
         }
@@ -57,11 +62,29 @@ impl Record {
         self.run.problems.extend(problems.iter().take(room).map(stored_problem));
     }
 
+    /// Stores what the run has proven, beside its record.
+    pub fn ledger(&mut self, context: &Context, known: &mut Known, news: &News) -> Result<(), Error> {
+        let repository = &context.repository;
+        let packs: BTreeSet<PackPrefix> = context.index.packs()?.iter().map(|pack| prefix(&pack.id)).collect();
+        let snapshots: BTreeSet<SnapshotId> = snapshots::names(repository)?.into_iter().collect();
+        let at_ns = repository.now_ns();
+        let is_there = |pack: &PackPrefix| packs.contains(pack);
+        let hash = ledger::save(repository, self.run.id, at_ns, news, known, &is_there, &snapshots)?;
+        self.run.ledger = Some(hash);
+        Ok(())
+    }
+
+    /// Stores beside the record that a snapshot came back.
+    pub fn drilled(&mut self, context: &Context, snapshot: SnapshotId) -> Result<(), Error> {
+        let mut known = ledger::load(&context.repository)?;
+        self.ledger(context, &mut known, &News { drilled: vec![snapshot], ..News::default() })
+    }
+
     /// Stores the record.
     pub fn save(mut self, context: &Context, outcome: Outcome) -> Result<(), Error> {
         self.run.outcome = outcome;
         self.run.ended_ns = context.repository.now_ns();
-        Ok(runs::save(&context.repository, &self.run)?)
+        Ok(runs::save(&context.repository, &mut self.run)?)
     }
 
     /// Stores the record of a verb that failed. That it failed matters more than whether this can be stored.

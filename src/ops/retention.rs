@@ -512,6 +512,7 @@ pub(super) mod samples {
             imported: Vec::new(),
             validated: false,
             copied: None,
+            log: Vec::new(),
             unknown: Unknown::none(),
         }
     }

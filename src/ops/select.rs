@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `latest` | the newest that the filter lets through |
 //! | `latest~2` | the second before it |
-//! | `latest-verified` | the newest that a `verify` without damage has read |
+//! | `latest-verified` | the newest of which all was read back by `verify`, without damage since |
 //! | 32 digits | that one |
 //! | at least 4 digits | the only one whose id begins so |
 //! | `SNAP:/path` | the path in any of these |
@@ -12,11 +12,11 @@
 //! The filter counts for `latest`, `latest-verified` and for lists; an id means what it says.
 
 use super::{Context, Error, Result};
-use crate::base::{Problem, SnapshotId};
-use crate::format::run::Outcome as RunOutcome;
+use crate::base::{Event, Problem, SnapshotId};
 use crate::format::snapshot::Snapshot;
+use crate::repo::ledger::{self, Known};
 use crate::repo::snapshots::Found;
-use crate::repo::{Readable, runs, snapshots};
+use crate::repo::{Readable, snapshots};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -220,7 +220,7 @@ pub fn select(context: &Context, text: &OsStr, filter: &Filter) -> Result<Select
         Name::LatestVerified(back) => {
             let verified = verified(context)?;
             let mut snapshots = list(context, filter)?.snapshots;
-            snapshots.retain(|snapshot| verified.contains_key(&snapshot.id));
+            snapshots.retain(|snapshot| verified.whole_ns(&snapshot.id).is_some());
             nth_newest(snapshots, back, "no snapshot that was verified without damage", filter)?
         }
         Name::Id(digits) => load(context, by_prefix(context, &digits)?)?,
@@ -305,15 +305,12 @@ fn load(context: &Context, id: SnapshotId) -> Result<Snapshot> {
     }
 }
 
-/// The snapshots that a `verify` has read without finding damage, with the time of the newest such run (nanoseconds
-/// since 1970).
-pub fn verified(context: &Context) -> Result<BTreeMap<SnapshotId, i64>> {
-    let mut verified = BTreeMap::new();
-    let (runs, _) = runs::list(&context.repository)?;
-    for run in runs.into_iter().filter(|run| run.operation == "verify" && run.outcome == RunOutcome::Done) {
-        verified.extend(run.snapshots.iter().map(|id| (*id, run.ended_ns)));
-    }
-    Ok(verified)
+/// What is known of snapshots from what was read back, as the ledger of verification has it; tells what of it is not
+/// believed.
+pub fn verified(context: &Context) -> Result<Known> {
+    let known = ledger::load(&context.repository)?;
+    known.doubts.iter().for_each(|doubt| context.monitor.event(Event::Note(doubt)));
+    Ok(known)
 }
 
 #[cfg(test)]

@@ -40,6 +40,11 @@ impl Depot {
         Depot { context, store, seen, clock, secret }
     }
 
+    /// Lets hours pass.
+    pub fn hours(&self, hours: u64) {
+        self.clock.advance(std::time::Duration::from_secs(hours * 3600));
+    }
+
     /// Backs up `path`, a minute after whatever was before.
     pub fn backup(&self, path: &Path) -> Snapshot {
         self.backup_beside(path, backup::Parent::Newest)
@@ -145,6 +150,7 @@ pub fn save_snapshot(depot: &Depot, time_ns: i64, change: impl FnOnce(&mut Snaps
         imported: Vec::new(),
         validated: false,
         copied: None,
+        log: Vec::new(),
         unknown: Unknown::none(),
     };
     change(&mut snapshot);

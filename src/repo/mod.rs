@@ -10,8 +10,10 @@ pub mod blob_writer;
 pub mod copies;
 pub mod epochs;
 pub mod error;
+pub mod history;
 pub mod index;
 pub mod keyring;
+pub mod ledger;
 pub mod pack_cache;
 pub mod pack_reader;
 pub mod pack_writer;
@@ -75,6 +77,8 @@ pub struct Repository {
     vouched: bool,
     /// What is kept at hand of a remote store.
     metadata: Option<Arc<PackCache>>,
+    /// The newest run records of this machine.
+    newest_runs: runs::Remembered,
 }
 
 fn config_key() -> Key {
@@ -230,6 +234,7 @@ impl SealedRepository {
             slot,
             vouched,
             metadata: None,
+            newest_runs: runs::Remembered::default(),
         })
     }
 
@@ -399,6 +404,16 @@ impl Repository {
         self.metadata = Some(Arc::new(cache));
     }
 
+    /// Remembers in `folder` which run records of this machine are the newest.
+    pub fn remember_runs(&mut self, folder: &std::path::Path) {
+        self.newest_runs = runs::Remembered::in_folder(folder);
+    }
+
+    /// What is known of the newest run records of this machine.
+    pub fn remembered(&self) -> &runs::Remembered {
+        &self.newest_runs
+    }
+
     /// What is kept at hand; none for a store that needs no such thing.
     pub fn at_hand(&self) -> Option<&Arc<PackCache>> {
         self.metadata.as_ref()
@@ -461,7 +476,17 @@ fn found(
         other => other?,
     }
     let keyring = Arc::new(Keyring::new(id, root, &[epoch])?.with_store(store.clone()));
-    Ok(Repository { store, config, keyring, clock, machine: Machine::this(), slot, vouched: true, metadata: None })
+    Ok(Repository {
+        store,
+        config,
+        keyring,
+        clock,
+        machine: Machine::this(),
+        slot,
+        vouched: true,
+        metadata: None,
+        newest_runs: runs::Remembered::default(),
+    })
 }
 
 fn new_config(repository: RepositoryId, created_ns: i64, sizes: Sizes, store: StoreConfig) -> Config {

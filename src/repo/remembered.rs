@@ -81,12 +81,22 @@ fn read_number(path: &Path) -> Option<u64> {
 
 /// What was remembered; none if there is nothing that makes sense.
 fn read(path: &Path, most: u64) -> Option<String> {
+    read_text(path, most)
+}
+
+/// The text of a file of at most `most` bytes; none if there is nothing that makes sense.
+pub(super) fn read_text(path: &Path, most: u64) -> Option<String> {
     let mut text = String::new();
     File::open(path).ok()?.take(most).read_to_string(&mut text).ok()?;
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
+    write_text(path, text)
+}
+
+/// Puts a text in the place of what a file says.
+pub(super) fn write_text(path: &Path, text: &str) -> io::Result<()> {
     let aside = path.with_extension(to_hex(&random::bytes::<8>()));
     let written = File::create_new(&aside).and_then(|mut file| writeln!(file, "{text}"));
     let placed = written.and_then(|()| fs::rename(&aside, path));

@@ -48,6 +48,7 @@
 //! | writer, prune | what the writer found known is condemned | the record waits for the writer, then spares what the snapshot needs (4) |
 //! | writer, prune | a condemned blob is found known | it is void (1) and stored again, in a pack of another name: packs hold random bytes |
 //! | writer, prune | a pack without segment is taken for an orphan | times are only a guess to save work: the record waits, the snapshot's needs are spared (4) |
+//! | writer, prune | a blob is stored again as a difference on what hangs on it, and only that copy is kept | of each blob the shallowest place stays (`ops/prune/plan.rs`) |
 //! | writer, prune | the base of a difference goes | bases of all that new segments hold are spared, needed or not (4) |
 //! | sleeping writer, prune | it commits what is gone | its name is taken by a tombstone (3) |
 //! | sleeping writer, writer | late segments are believed | they are void (3); packs are compared with the store before each backup |
@@ -64,9 +65,53 @@
 //! | rebuild, prune | what is being swept is found in packs again | an open record is decided first: all is spared, or what is not is left out |
 //! | rebuild, rebuild | both replace the segments | each refuses while somebody else is at work, and numbers decide |
 //!
+//! # Each rule broken
+//!
+//! Each is a test in `tests/simulation/mutations.rs`: a store lies to one client in such a way that it breaks just this
+//! rule, in a plan of a few clients that is tried with one change of turn at every step; then a snapshot cannot be read,
+//! garbage stays, or somebody fails whom nothing happened to. With the rule kept the same plan goes well. What is killed
+//! at any step beside others is in `killed.rs`, and whole crowds, by seeds, in `crowd.rs`.
+//!
+//! | rule | what is broken | test |
+//! | --- | --- | --- |
+//! | 1 | the mark comes after the look | `a_writer_that_looks_before_it_leaves_its_mark_is_found_out` |
+//! | 1 | what the record names is not void | `a_writer_that_relies_on_what_it_says_it_has_seen_condemned_is_found_out` |
+//! | 1 | a parent that the record did not see is not looked through | `a_parent_that_is_taken_at_its_word_beside_a_record_that_did_not_see_it_is_found_out` |
+//! | 1 | a tag says what it has seen | `a_tag_that_says_what_it_has_seen_is_found_out` |
+//! | 2 | the plan lists segments before snapshots | `a_plan_that_lists_segments_before_snapshots_is_found_out` |
+//! | 2 | a snapshot is stored before its segments | `a_snapshot_before_its_segments_is_found_out` |
+//! | 2 | a segment is stored before its packs | `a_segment_before_its_packs_is_found_out` |
+//! | 2 | the record is stored before the copies | `a_record_before_the_copies_is_found_out` |
+//! | 2 | what open sessions hold is condemned: no harm | `what_is_held_and_how_old_a_pack_is_only_saves_work` |
+//! | 3 | who was fenced commits | `a_fenced_writer_that_commits_all_the_same_is_found_out` |
+//! | 3 | who was fenced commits anew without a look | `a_fenced_writer_that_does_not_look_what_is_left_is_found_out` |
+//! | 3 | tombstones of who may wake up are taken away | `a_prune_that_clears_the_tombstones_of_those_who_may_wake_up_is_found_out` |
+//! | 3 | late segments count, the record being closed | `a_late_segment_that_is_believed_after_the_record_was_closed_is_found_out` |
+//! | 3 | late segments count, the record being open | `a_late_segment_that_is_believed_while_the_record_is_open_is_found_out` |
+//! | 3 | the living are fenced | `a_prune_that_fences_the_living_is_found_out`; data it costs nobody: `fencing_the_living_costs_nobody_his_data` |
+//! | 3 | clocks that differ are trusted | `a_prune_that_does_not_compare_the_clocks_is_found_out` |
+//! | 3 | nobody is ever fenced | `a_prune_for_which_nobody_grows_old_is_found_out` |
+//! | 4 | sessions are not listed | `a_prune_that_does_not_look_for_sessions_is_found_out` |
+//! | 4 | snapshots are listed before sessions | `a_sweep_that_lists_snapshots_before_sessions_is_found_out` |
+//! | 4 | new snapshots are not looked at | `a_sweep_that_does_not_look_at_new_snapshots_is_found_out` |
+//! | 4 | new segments are not looked at | `a_sweep_that_does_not_look_at_new_segments_is_found_out` |
+//! | 4 | their bases are not spared | `a_sweep_that_does_not_spare_what_new_segments_hang_on_is_found_out` |
+//! | 4 | it is decided twice what is spared | `a_decision_in_the_place_of_an_earlier_one_is_found_out` |
+//! | 4 | what is spared is brought back too late | `a_sweep_that_brings_back_what_is_spared_after_segments_have_gone_is_found_out` |
+//! | 4 | packs go before segments: the record stands behind it | `segments_go_before_packs_for_those_who_do_not_heed_the_record` |
+//! | 4 | tombstones of packs are not heeded | `a_writer_that_takes_no_notice_of_what_was_swept_is_found_out` |
+//! | one record | two records have one number | `two_records_of_one_number_are_found_out` |
+//! | one record | a late record stays: its decision comes late too | `a_record_that_comes_too_late_is_withdrawn_and_if_it_is_not_its_decision_is` |
+//! | one record | a late decision stays | `a_decision_that_comes_too_late_and_is_not_withdrawn_is_found_out` |
+//! | 5 | the index is not compared | `a_writer_that_does_not_compare_its_index_with_the_store_is_found_out` |
+//! | 6 | a reader leaves no mark | `a_reader_that_leaves_no_mark_is_found_out` |
+//!
+//! The proofs before a record is put and before the first deletion are no rules but checks of this program's own sums: with
+//! all rules kept they never fail.
+//!
 //! # The known killers
 //!
-//! Each is a test in `tests/simulation/pairs.rs`; `tests/simulation/` also tries whole crowds, by seeds.
+//! Each is a test in `tests/simulation/pairs.rs`.
 //!
 //! | what | test |
 //! | --- | --- |
@@ -76,6 +121,7 @@
 //! | two prunes each keeping the other's copy | `two_prunes_at_any_moment_of_each_other_never_take_each_others_copies` |
 //! | an orphan delta whose base is swept | `an_orphan_delta_whose_base_would_be_swept_keeps_it_or_is_not_counted_on` |
 //! | a merge that brings dead entries back | `a_merge_that_brings_dead_entries_back_is_not_believed` |
+//! | a blob that comes to hang on itself | `a_blob_that_is_stored_again_on_what_hangs_on_it_keeps_its_whole_copy` |
 //!
 //! All this needs a store that puts only what is absent and lists what was just put. In another, prune refuses while
 //! anybody is at work. A writer needs no right to delete.

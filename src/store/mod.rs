@@ -4,6 +4,7 @@
 //! holds every implementation to them.
 
 mod fault;
+mod forward;
 mod local;
 mod memory;
 pub mod probe;
@@ -14,6 +15,7 @@ mod throttle;
 mod traffic;
 
 pub use fault::{Crash, Damage, Fault};
+pub use forward::forward;
 pub use local::Local;
 pub use memory::Memory;
 pub use record::{Count, Entry, Record};

@@ -8,8 +8,9 @@ use keepstone::format::cbor::Cbor;
 use keepstone::format::container::{TRAILER_BYTES, find_directory};
 use keepstone::format::envelope::{self, ObjectKind};
 use keepstone::format::keys::{Epoch, Slot};
+use keepstone::format::ledger::Ledger;
 use keepstone::format::pack::Directory;
-use keepstone::format::run::Run;
+use keepstone::format::run::{History, Run};
 use keepstone::format::segment::{Entry, FrameRow, Head, PackRow};
 use keepstone::format::session::{Condemned, End, Seen, Session};
 use keepstone::format::snapshot::{Snapshot, Tombstone};
@@ -32,7 +33,7 @@ pub enum Outcome {
 pub type Decoder = fn(&[u8]) -> Outcome;
 
 /// The structures of the format.
-pub const RECORDS: [(&str, Decoder); 11] = [
+pub const RECORDS: [(&str, Decoder); 13] = [
     ("config structure", structure::<config::Config>),
     ("slot structure", structure::<Slot>),
     ("epoch", structure::<Epoch>),
@@ -43,6 +44,8 @@ pub const RECORDS: [(&str, Decoder); 11] = [
     ("end", structure::<End>),
     ("condemned", structure::<Condemned>),
     ("run", structure::<Run>),
+    ("ledger", structure::<Ledger>),
+    ("history", structure::<History>),
     ("key wrap", structure::<envelope::KeyWrap>),
 ];
 

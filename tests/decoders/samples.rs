@@ -8,8 +8,9 @@ use keepstone::format::config::{ChunkerConfig, Config, StoreConfig};
 use keepstone::format::container::trailer;
 use keepstone::format::envelope::{self, KeyWrap, ObjectKind};
 use keepstone::format::keys::{ClassEntry, Epoch, Guard, GuardKind, Slot, StoredGrant};
+use keepstone::format::ledger::{Finding, Ledger, PacksRead, SnapshotsFound};
 use keepstone::format::pack::{Blob, BlobKind, Block, Chain, Directory, Encoding, Frame, Role};
-use keepstone::format::run::{Figure, Outcome, Run};
+use keepstone::format::run::{Figure, History, Outcome, Run, RunRef};
 use keepstone::format::segment::{Entry, FrameRow, Head, PackRow, PageRef};
 use keepstone::format::session::{Condemned, End, Seen, Session, SessionKind};
 use keepstone::format::snapshot::{
@@ -44,6 +45,8 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "end" => vec![End { session: SessionId([1; 16]), at_ns: -5, unknown: unknown() }.to_cbor()],
         "condemned" => vec![condemned().to_cbor()],
         "run" => vec![run().to_cbor()],
+        "ledger" => vec![ledger().to_cbor()],
+        "history" => vec![history().to_cbor()],
         "key wrap" => vec![wrap().to_cbor()],
         "tree piece" => pieces(),
         "list piece" => lists(),
@@ -213,6 +216,7 @@ fn snapshot() -> Snapshot {
         segments: vec![SegmentId([7; 32])],
         imported: vec![imported()],
         validated: true,
+        log: vec![RunRef { id: RunId([8; 16]), hash: [9; 32], unknown: none() }],
         copied: Some(Copied { repository: RepositoryId([3; 32]), snapshot: SessionId([4; 16]), unknown: none() }),
         unknown: unknown(),
     }
@@ -250,6 +254,36 @@ fn condemned() -> Condemned {
     }
 }
 
+fn history() -> History {
+    History {
+        id: RunId([7; 16]),
+        made_ns: 5,
+        runs: vec![run(), run()],
+        dropped_before_ns: Some(-4),
+        dropped: vec![RunRef { id: RunId([3; 16]), hash: [4; 32], unknown: none() }],
+        unknown: unknown(),
+    }
+}
+
+fn ledger() -> Ledger {
+    let packs =
+        |at_ns, packs: &[u8], damaged| PacksRead { at_ns, packs: Bytes(packs.into()), damaged, unknown: none() };
+    let found = |finding| SnapshotsFound {
+        at_ns: 1_700_000_000_000_000_000,
+        finding,
+        snapshots: vec![SessionId([1; 16]), SessionId([2; 16])],
+        unknown: none(),
+    };
+    Ledger {
+        run: RunId([3; 16]),
+        at_ns: 1_700_000_000_000_000_000,
+        covers: vec![RunId([4; 16])],
+        packs: vec![packs(-5, &[&[1; 8], &[2u8; 8][..]].concat(), false), packs(7, &[9; 8], true)],
+        snapshots: vec![found(Finding::Whole), found(Finding::Hurt), found(Finding::Drilled)],
+        unknown: unknown(),
+    }
+}
+
 fn run() -> Run {
     Run {
         id: RunId([1; 16]),
@@ -263,8 +297,10 @@ fn run() -> Run {
         snapshots: vec![SessionId([2; 16])],
         figures: vec![Figure { name: "files".into(), value: 3, unknown: none() }],
         problems: vec![problem()],
-        previous: Some([4; 32]),
+        previous: vec![RunRef { id: RunId([3; 16]), hash: [4; 32], unknown: none() }],
         slot: Some(SlotId([5; 16])),
+        sequence: 7,
+        ledger: Some([6; 32]),
         unknown: unknown(),
     }
 }

@@ -1,60 +1,45 @@
 //! Crowds: writers, readers, those who forget and those who prune, all at once, in an order that a seed decides, with
 //! faults, lost answers, crashes, sleep and clocks that differ.
 //!
-//! What must hold: whoever was not hurt succeeds; every snapshot that was committed and not forgotten can be read bit for
-//! bit, by a client that knows nothing, whenever somebody has ended something and in the end; and two prunes after the
-//! last session leave nothing that is not needed.
+//! What must hold: whoever was not hurt succeeds, and what [`judge`](super::judge) says, whenever somebody has ended
+//! something and in the end.
 //!
 //! A seed decides the order of requests and all that happens to them. Names of objects are random as ever: where the code
 //! goes by them, a second run of a seed may differ from the first.
 
-use super::scheduler::{Dice, Fortune, Gate, Scheduler};
-use crate::vault::{backup_of, count, key, noise, open, prune_all, read_index, restore_all_of};
-use keepstone::base::{Clock, SnapshotId, Stop};
+use super::gate::Gate;
+use super::judge::{self, Content, Known, copy_of};
+use super::scheduler::{Dice, Fortune, Scheduler};
+use crate::vault::{backup_of, key, noise, open};
+use keepstone::base::clock::Stopwatch;
+use keepstone::base::{Clock, Stop};
 use keepstone::chunk::Sizes;
 use keepstone::crypto::slots::GuardKind;
 use keepstone::ops::backup::{self, Parent};
 use keepstone::ops::{Context, forget, prune, restore};
-use keepstone::repo::{Repository, session, snapshots};
-use keepstone::store::{Area, Memory, ObjectStore, Retry};
-use std::collections::{BTreeMap, BTreeSet};
+use keepstone::repo::{Repository, snapshots};
+use keepstone::store::{Memory, ObjectStore, Retry};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-/// What lies in a snapshot, by name.
-pub type Content = BTreeMap<String, Vec<u8>>;
-
 /// What a client's view of the store makes of it; the plain store if nothing is wrong with it.
 pub type View = dyn Fn(usize, Memory) -> Arc<dyn ObjectStore> + Sync;
-
-/// What is known of a world beyond what its store says.
-#[derive(Default)]
-struct Model {
-    /// What the runs that were begun would hold, by their tags.
-    runs: BTreeMap<String, Content>,
-    /// Snapshots whose backups ended well.
-    committed: BTreeMap<SnapshotId, String>,
-    /// Snapshots that somebody has set out to forget.
-    forgotten: BTreeSet<SnapshotId>,
-    /// What went wrong.
-    wrong: Vec<String>,
-}
 
 struct World<'v> {
     store: Memory,
     clock: Clock,
     scheduler: Arc<Scheduler>,
-    model: Mutex<Model>,
+    known: Mutex<Known>,
+    wrong: Mutex<Vec<String>>,
     view: &'v View,
 }
 
 /// A repository with three nights, the first of which is forgotten: made once, then copied.
 struct Past {
     store: Memory,
-    runs: BTreeMap<String, Content>,
-    committed: BTreeMap<SnapshotId, String>,
+    known: Known,
 }
 
 fn start() -> Clock {
@@ -105,7 +90,7 @@ fn past() -> &'static Past {
         let shared: Arc<dyn ObjectStore> = Arc::new(store.clone());
         let sizes = Sizes::new(4 << 10, 16 << 10, 64 << 10).unwrap();
         Repository::create(shared.clone(), sizes, &key(), GuardKind::KeyFile, "first", clock.clone()).unwrap();
-        let (mut runs, mut committed) = (BTreeMap::new(), BTreeMap::new());
+        let mut known = Known::default();
         let folder = tempfile::tempdir().unwrap();
         let mut dice = Dice::new(7);
         for night in 0..3 {
@@ -119,20 +104,12 @@ fn past() -> &'static Past {
             if night == 0 {
                 forget::remove(&context, id).unwrap();
             } else {
-                committed.insert(id, tag.clone());
+                known.committed.insert(id, tag.clone());
             }
-            runs.insert(tag, content);
+            known.runs.insert(tag, content);
         }
-        Past { store, runs, committed }
+        Past { store, known }
     })
-}
-
-fn copy_of(from: &Memory, clock: Clock) -> Memory {
-    let copy = Memory::with_clock(clock);
-    for key in crate::vault::keys(from) {
-        copy.put(&key, &from.get(&key, u64::MAX).unwrap()).unwrap();
-    }
-    copy
 }
 
 /// How a schedule is drawn up.
@@ -158,8 +135,8 @@ pub fn run(seed: u64, crowd: &Crowd<'_>) -> Result<(), String> {
     let clients = 2 + dice.below(crowd.clients - 1);
     let fortunes: Vec<(Fortune, Clock)> = (0..clients).map(|_| fortune(&mut dice, crowd.hurts, &clock)).collect();
     let scheduler = Scheduler::new(dice.below(u64::MAX), clock.clone(), &fortunes);
-    let model = Model { runs: past().runs.clone(), committed: past().committed.clone(), ..Model::default() };
-    let world = World { store, clock, scheduler: scheduler.clone(), model: Mutex::new(model), view: crowd.view };
+    let known = Mutex::new(past().known.clone());
+    let world = World { store, clock, scheduler: scheduler.clone(), known, wrong: Mutex::default(), view: crowd.view };
     std::thread::scope(|scope| {
         for (client, (_, clock)) in fortunes.iter().enumerate() {
             let dice = Dice::new(dice.below(u64::MAX));
@@ -169,7 +146,7 @@ pub fn run(seed: u64, crowd: &Crowd<'_>) -> Result<(), String> {
     });
     world.clock.advance(Duration::from_secs(26 * 3600));
     world.end();
-    let wrong = std::mem::take(&mut world.model().wrong);
+    let wrong = world.wrong.into_inner().unwrap();
     match wrong.is_empty() {
         true => Ok(()),
         false => Err(format!("{}\n{}", wrong.join("\n"), scheduler.trace().join("\n"))),
@@ -194,74 +171,28 @@ fn fortune(dice: &mut Dice, hurts: bool, clock: &Clock) -> (Fortune, Clock) {
 }
 
 impl World<'_> {
-    fn model(&self) -> MutexGuard<'_, Model> {
-        self.model.lock().unwrap()
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap()
     }
 
     fn wrong(&self, what: String) {
         self.scheduler.note(format!("WRONG: {what}"));
-        self.model().wrong.push(what);
+        self.wrong.lock().unwrap().push(what);
     }
 
-    /// Reads all that is there as somebody who knows nothing.
     fn look(&self, when: &str) {
-        let context = match open(Arc::new(self.store.clone()), &self.clock) {
-            Ok(context) => context,
-            Err(error) => return self.wrong(format!("{when}: {error}")),
-        };
-        let opened = context.index.refresh(&self.store, context.repository.keyring()).unwrap();
-        for problem in &opened.damaged {
-            self.wrong(format!("{when}: {}: {}", problem.subject, problem.message));
-        }
-        let (listed, damaged) = snapshots::list(&context.repository).unwrap();
-        if !damaged.is_empty() {
-            self.wrong(format!("{when}: damaged snapshots"));
-        }
-        let model = self.model();
-        let there: BTreeSet<SnapshotId> = listed.iter().map(|snapshot| snapshot.id).collect();
-        let lost: Vec<_> =
-            model.committed.keys().filter(|id| !there.contains(id) && !model.forgotten.contains(id)).copied().collect();
-        let runs = model.runs.clone();
-        drop(model);
-        if !lost.is_empty() {
-            self.wrong(format!("{when}: snapshots that are gone: {lost:?}"));
-        }
-        for snapshot in &listed {
-            match restore_all_of(&context, snapshot.root) {
-                Ok(content) if Some(&content) == runs.get(&snapshot.tags[0]) => {}
-                Ok(_) => self.wrong(format!("{when}: {} ({}) holds something else", snapshot.id, snapshot.tags[0])),
-                Err(error) => self.wrong(format!("{when}: {} ({}): {error}", snapshot.id, snapshot.tags[0])),
-            }
-        }
+        let known = self.known().clone();
+        judge::look(&self.store, &self.clock, &known).iter().for_each(|what| self.wrong(format!("{when}: {what}")));
     }
 
-    /// Everybody is gone: two prunes leave what is needed and nothing else.
     fn end(&self) {
         self.look("in the end");
-        if !self.model().wrong.is_empty() {
+        if !self.wrong.lock().unwrap().is_empty() {
             return;
         }
-        let again = || open(Arc::new(self.store.clone()), &self.clock).unwrap();
-        for _ in 0..2 {
-            if let Err(error) = prune_all(&again()) {
-                return self.wrong(format!("the last prunes: {error}"));
-            }
-        }
-        self.look("after the last prunes");
-        let context = again();
-        if let Err(error) = read_index(&context) {
-            self.wrong(format!("something in the index cannot be read: {error}"));
-        }
-        let left =
-            prune::Options { dry_run: true, max_unused: prune::MaxUnused::Bytes(0), ..prune::Options::default() };
-        let left = match prune::prune(&context, &left) {
-            Ok(left) => left,
-            Err(error) => return self.wrong(format!("the last look: {error}")),
-        };
-        let open = session::condemned_numbers(&self.store).unwrap();
-        let marks = (count(&self.store, Area::Sessions), count(&self.store, Area::Condemned));
-        if (left.packs_deleted, left.unused_bytes) != (0, 0) || !open.is_empty() || marks.0 > 0 || marks.1 > 1 {
-            self.wrong(format!("garbage is left: {left:?}, records {open:?}, marks {marks:?}"));
+        let known = self.known().clone();
+        for what in judge::settle(&self.store, &self.clock, &known, &|store| Arc::new(store)) {
+            self.wrong(format!("after the last prunes: {what}"));
         }
     }
 }
@@ -292,7 +223,7 @@ impl Actor<'_> {
                 let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
                 world.wrong(format!("{client} panicked: {}", text.unwrap_or_default()));
             }
-            if self.dice.chance(150) {
+            if self.dice.chance(60) {
                 world.look(&format!("after action {action} of {client}"));
             }
         }
@@ -301,7 +232,7 @@ impl Actor<'_> {
 
     fn context(&self) -> Result<Context, keepstone::ops::Error> {
         let inner = (self.world.view)(self.client, self.world.store.clone());
-        let gate = Gate { scheduler: self.world.scheduler.clone(), client: self.client, inner };
+        let gate = Gate { order: self.world.scheduler.clone(), client: self.client, inner };
         let store: Arc<dyn ObjectStore> = match self.retries {
             true => Arc::new(Retry::new(gate, Stop::new(), |_| ()).waiting(|_| ())),
             false => Arc::new(gate),
@@ -331,13 +262,13 @@ impl Actor<'_> {
         write(folder, &content);
         let tag = format!("{}-{action}", self.client);
         self.world.scheduler.note(format!("{} backs up {tag}: {:?}", self.client, content.keys()));
-        self.world.model().runs.insert(tag.clone(), content);
+        self.world.known().runs.insert(tag.clone(), content);
         let host = if self.dice.chance(500) { "alpha".to_owned() } else { format!("host-{}", self.client) };
         let parent = if self.dice.chance(300) { Parent::None } else { Parent::Newest };
         let outcome = backup::backup(&self.context()?, &options(folder, &tag, &host, parent))?;
         let id = outcome.snapshot.unwrap().id;
         self.world.scheduler.note(format!("{} has committed {tag} as {id}", self.client));
-        self.world.model().committed.insert(id, tag);
+        self.world.known().committed.insert(id, tag);
         match outcome.damages.first() {
             None => Ok(()),
             Some(damage) => {
@@ -373,7 +304,7 @@ impl Actor<'_> {
     fn forget(&mut self) -> Result<(), keepstone::ops::Error> {
         let context = self.context()?;
         let Some(snapshot) = self.some_snapshot(&context)? else { return Ok(()) };
-        self.world.model().forgotten.insert(snapshot.id);
+        self.world.known().forgotten.insert(snapshot.id);
         self.world.scheduler.note(format!("{} forgets {} ({})", self.client, snapshot.id, snapshot.tags[0]));
         forget::remove(&context, snapshot.id)
     }
@@ -384,7 +315,7 @@ impl Actor<'_> {
         self.world.scheduler.note(format!("{} restores {} ({})", self.client, snapshot.id, snapshot.tags[0]));
         let target = tempfile::tempdir().unwrap();
         let outcome = restore::restore(&context, &snapshot, &restore::Options::new(target.path().to_owned()))?;
-        if outcome.problem_count > 0 && !self.world.model().forgotten.contains(&snapshot.id) {
+        if outcome.problem_count > 0 && !self.world.known().forgotten.contains(&snapshot.id) {
             let text = format!("{}: {:?}", snapshot.tags[0], outcome.problems);
             return Err(keepstone::ops::Error::Refused(text));
         }
@@ -395,16 +326,26 @@ impl Actor<'_> {
 /// So many schedules run at once: in each only one thread is at work, and most of the time is spent on handing over.
 const AT_ONCE: usize = 12;
 
-/// Runs many schedules; gives the seeds that went wrong, with what happened.
-pub fn run_many(seeds: std::ops::Range<u64>, crowd: &Crowd<'_>, most: usize) -> Vec<(u64, String)> {
+/// Runs many schedules, until so much time has passed if it is bounded; gives the seeds that went wrong, with what
+/// happened.
+pub fn run_many(
+    seeds: std::ops::Range<u64>,
+    crowd: &Crowd<'_>,
+    most: usize,
+    time: Option<Duration>,
+) -> Vec<(u64, String)> {
+    let watch = Stopwatch::start();
     let next = Mutex::new(seeds);
     let found = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 loop {
+                    if time.is_some_and(|time| watch.elapsed() > time) {
+                        return;
+                    }
                     let Some(seed) = next.lock().unwrap().next() else { return };
-                    if is_long() && seed % 100 == 0 {
+                    if time.is_some() && seed % 100 == 0 {
                         println!("seed {seed}");
                     }
                     if let Err(wrong) = run(seed, crowd) {
@@ -417,28 +358,35 @@ pub fn run_many(seeds: std::ops::Range<u64>, crowd: &Crowd<'_>, most: usize) -> 
             });
         }
     });
+    if time.is_some() {
+        println!("up to seed {}, {} s", next.lock().unwrap().start, watch.elapsed().as_secs());
+    }
     found.into_inner().unwrap()
 }
 
-/// The seed to be run alone, if one was asked for.
-fn asked_for() -> Option<u64> {
-    std::env::var("KEEPSTONE_SEED").ok().map(|seed| seed.parse().expect("KEEPSTONE_SEED is a number"))
+/// How long each test of crowds goes on in a long run that says no more.
+const LONG: Duration = Duration::from_secs(3600);
+
+fn number_in(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
-/// Whether there is time for more than a usual run.
-fn is_long() -> bool {
-    std::env::var_os("KEEPSTONE_LONG").is_some()
+/// How long to go on if it is to be longer than usual: with KEEPSTONE_LONG_SECONDS so long, with KEEPSTONE_LONG alone
+/// [`LONG`].
+fn long() -> Option<Duration> {
+    let asked = number_in("KEEPSTONE_LONG_SECONDS").map(Duration::from_secs);
+    asked.or_else(|| std::env::var_os("KEEPSTONE_LONG").map(|_| LONG))
 }
 
-fn seeds(usual: u64) -> std::ops::Range<u64> {
-    match asked_for() {
-        Some(seed) => seed..seed + 1,
-        None => 1..usual * if is_long() { 100 } else { 1 } + 1,
-    }
-}
-
-fn tell(wrong: Vec<(u64, String)>) {
-    if let Some((seed, what)) = wrong.first() {
+/// Tries a crowd by so many seeds, or for as long as was asked for. KEEPSTONE_SEED names one seed; of a long run it is the
+/// first, so that a second one does not try the same.
+fn go_well(usual: u64, crowd: &Crowd<'_>) {
+    let seeds = match (number_in("KEEPSTONE_SEED"), long()) {
+        (Some(seed), None) => seed..seed + 1,
+        (first, Some(_)) => first.unwrap_or(1)..u64::MAX,
+        (None, None) => 1..usual + 1,
+    };
+    if let Some((seed, what)) = run_many(seeds, crowd, 1, long()).first() {
         let folder = std::env::temp_dir().join(format!("keepstone-schedule-{seed}"));
         let _ = std::fs::write(&folder, what);
         let lines: Vec<&str> = what.lines().take(40).collect();
@@ -448,12 +396,10 @@ fn tell(wrong: Vec<(u64, String)>) {
 
 #[test]
 fn crowds_lose_nothing_and_leave_no_garbage() {
-    let crowd = Crowd { clients: 4, actions: 3, view: &honest, hurts: true };
-    tell(run_many(seeds(1500), &crowd, 1));
+    go_well(1500, &Crowd { clients: 4, actions: 3, view: &honest, hurts: true });
 }
 
 #[test]
 fn crowds_that_nothing_happens_to_never_fail() {
-    let crowd = Crowd { clients: 4, actions: 4, view: &honest, hurts: false };
-    tell(run_many(seeds(500), &crowd, 1));
+    go_well(500, &Crowd { clients: 4, actions: 4, view: &honest, hurts: false });
 }

@@ -55,6 +55,8 @@ impl Hook {
 }
 
 impl ObjectStore for Hook {
+    keepstone::store::forward!(inner: location, free_bytes);
+
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
         self.before(Operation::Put, &key.path());
         self.inner.put(key, bytes)
@@ -85,12 +87,6 @@ impl ObjectStore for Hook {
     fn delete(&self, key: &Key) -> Result<(), Error> {
         self.before(Operation::Delete, &key.path());
         self.inner.delete(key)
-    }
-    fn location(&self) -> String {
-        "hook".to_owned()
-    }
-    fn free_bytes(&self) -> Option<u64> {
-        None
     }
 }
 

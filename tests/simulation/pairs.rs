@@ -2,6 +2,9 @@
 //! interleavings that are known to have killed others.
 
 use super::hook::Hook;
+use super::plans::{Act as Do, Files as Folder, HONEST, Plan, does, dump};
+use super::turns::Moment::Lists;
+use super::turns::Turn::{End, Until};
 use crate::vault::{
     Files, Vault, back_up, backup_of, count, files_below, keys, noise, open, prune_all, read_index, restore, verify_all,
 };
@@ -10,7 +13,7 @@ use keepstone::format::session::SessionKind;
 use keepstone::ops::backup::{self, Parent};
 use keepstone::ops::{Context, forget, prune};
 use keepstone::repo::session::{self, Session};
-use keepstone::repo::snapshots::{self, Found};
+use keepstone::repo::snapshots;
 use keepstone::store::{Area, Crash, Fault, Memory, ObjectStore, Operation};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,9 +23,14 @@ use std::time::Duration;
 /// A repository with a past, and what its snapshots hold, by the tag that each carries.
 struct Story {
     vault: Vault,
-    holds: BTreeMap<String, Files>,
+    holds: Holds,
     first: SnapshotId,
+    /// What the forgotten night held, in another folder: whoever backs that up finds all of it among the garbage.
+    old: tempfile::TempDir,
 }
+
+/// What the snapshot of a tag holds, and the folder that it is of.
+type Holds = BTreeMap<String, (PathBuf, Files)>;
 
 fn hours(clock: &Clock, hours: u64) {
     clock.advance(Duration::from_secs(hours * 3600));
@@ -36,21 +44,11 @@ fn tagged(folder: &Path, tag: &str) -> backup::Options {
     backup::Options { tags: vec![tag.to_owned()], ..backup_of(folder) }
 }
 
-/// A dump that changes a little each night, so that nights hang on one another.
-fn dump(night: u64) -> Vec<u8> {
-    let mut dump = noise(1, 120_000);
-    for place in 0..3 {
-        dump[place * 40_000 + 2_000 + night as usize * 900..][..40]
-            .copy_from_slice(&noise(night * 10 + place as u64, 40));
-    }
-    dump
-}
-
 impl Story {
-    /// Three nights; the first holds what no other does, and is about to be forgotten.
+    /// Three nights; the first holds what no other does, and is about to be forgotten. `old` is going to hold it again.
     fn new() -> Story {
-        let vault = Vault::new();
-        let mut holds = BTreeMap::new();
+        let (vault, old) = (Vault::new(), tempfile::tempdir().unwrap());
+        let mut holds = Holds::new();
         vault.write("rare", &noise(50, 50_000));
         for night in 0..3 {
             vault.write("dump.sql", &dump(night));
@@ -58,26 +56,33 @@ impl Story {
             vault.hours(1);
             let tag = format!("night-{night}");
             backup::backup(&vault.open(), &tagged(vault.files.path(), &tag)).unwrap();
-            holds.insert(tag, files_below(vault.files.path()));
+            holds.insert(tag, held_by(vault.files.path()));
             let _ = std::fs::remove_file(vault.files.path().join("rare"));
         }
         vault.hours(1);
-        let listed = snapshots::list(&vault.open().repository).unwrap().0;
-        let first = listed[0].id;
-        Story { vault, holds, first }
+        let first = snapshots::list(&vault.open().repository).unwrap().0[0].id;
+        std::fs::write(old.path().join("rare"), noise(50, 50_000)).unwrap();
+        std::fs::write(old.path().join("dump.sql"), dump(0)).unwrap();
+        holds.insert("old".to_owned(), held_by(old.path()));
+        Story { vault, holds, first, old }
     }
 
-    /// What the forgotten night held, under another name: whoever backs that up finds all of it among the garbage.
-    fn old_files(&self) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("rare"), noise(50, 50_000)).unwrap();
-        std::fs::write(folder.path().join("dump.sql"), dump(0)).unwrap();
-        folder
+    /// Backs the old files up without a look at any parent.
+    fn back_up_old(&self, store: Arc<dyn ObjectStore>, clock: &Clock) -> backup::Outcome {
+        let options = backup::Options { parent: Parent::None, ..tagged(self.old.path(), "old") };
+        backup::backup(&open(store, clock).unwrap(), &options).unwrap()
     }
 }
 
+fn held_by(folder: &Path) -> (PathBuf, Files) {
+    (folder.to_path_buf(), files_below(folder))
+}
+
+/// The nights that stay, and the old files.
+const ALL: [&str; 3] = ["night-1", "night-2", "old"];
+
 /// Everything that the store holds is what it should be; then prune leaves nothing that is not needed.
-fn check(store: &Memory, clock: &Clock, holds: &BTreeMap<String, (PathBuf, Files)>, tags: &[&str], what: &str) {
+fn check(store: &Memory, clock: &Clock, holds: &Holds, tags: &[&str], what: &str) {
     look(store, clock, holds, tags, what);
     hours(clock, 26);
     for _ in 0..2 {
@@ -93,7 +98,7 @@ fn check(store: &Memory, clock: &Clock, holds: &BTreeMap<String, (PathBuf, Files
     assert_eq!((left.packs_deleted, left.unused_bytes), (0, 0), "{what}: {left:?}");
 }
 
-fn look(store: &Memory, clock: &Clock, holds: &BTreeMap<String, (PathBuf, Files)>, tags: &[&str], what: &str) {
+fn look(store: &Memory, clock: &Clock, holds: &Holds, tags: &[&str], what: &str) {
     let context = open(shared(store), clock).unwrap();
     let found = verify_all(&context).unwrap();
     assert!(!found.damage, "{what}: {:?}", found.damages);
@@ -111,26 +116,26 @@ fn look(store: &Memory, clock: &Clock, holds: &BTreeMap<String, (PathBuf, Files)
 
 type Act<'a> = &'a dyn Fn(Arc<dyn ObjectStore>, &Clock);
 
-/// Runs `first`, and at each of its requests in turn all of `second`; `after` is said to be there in the end.
+/// Runs `first`, and at its requests in turn all of `second`; then there is what `holds` says of `tags`.
 fn at_every_moment(
     story: &Story,
-    holds: &BTreeMap<String, (PathBuf, Files)>,
+    holds: &Holds,
     first: Act<'_>,
-    second: &(dyn Fn(Memory, Clock) + Send + Sync),
+    second: &(dyn Fn(Arc<dyn ObjectStore>, &Clock) + Send + Sync),
     tags: &[&str],
 ) -> u64 {
     let every = if std::env::var_os("KEEPSTONE_LONG").is_some() { 1 } else { EVERY };
     let mut moment = 1;
     loop {
         let (store, clock) = story.vault.copy();
-        let (inner, time) = (store.clone(), clock.clone());
+        let (inner, time) = (shared(&store), clock.clone());
         let struck = std::thread::scope(|scope| {
             // What is done is done by somebody else: on another thread.
             let (tell, told) = std::sync::mpsc::channel::<()>();
             let (done, finished) = std::sync::mpsc::channel::<()>();
             scope.spawn(move || {
                 if told.recv().is_ok() {
-                    second(inner, time);
+                    second(inner, &time);
                     let _ = done.send(());
                 }
             });
@@ -153,13 +158,8 @@ fn at_every_moment(
     }
 }
 
-/// Not every moment in a usual run: every fifth.
+/// Not every moment in a usual run: every fifth. Plans try every step.
 const EVERY: u64 = 5;
-
-fn with_folder(story: &Story) -> BTreeMap<String, (PathBuf, Files)> {
-    let folder = story.vault.files.path().to_path_buf();
-    story.holds.iter().map(|(tag, files)| (tag.clone(), (folder.clone(), files.clone()))).collect()
-}
 
 fn forget_and_prune(store: Arc<dyn ObjectStore>, clock: &Clock, id: SnapshotId) -> prune::Outcome {
     let context = open(store, clock).unwrap();
@@ -170,19 +170,12 @@ fn forget_and_prune(store: Arc<dyn ObjectStore>, clock: &Clock, id: SnapshotId) 
 #[test]
 fn a_prune_at_any_moment_of_a_backup_takes_nothing_that_it_counts_on() {
     let story = Story::new();
-    let (old, first) = (story.old_files(), story.first);
-    let folder = old.path().to_path_buf();
-    let mut holds = with_folder(&story);
-    holds.insert("old".to_owned(), (folder.clone(), files_below(&folder)));
     let moments = at_every_moment(
         &story,
-        &holds,
-        &|store, clock| {
-            let options = backup::Options { parent: Parent::None, ..tagged(&folder, "old") };
-            backup::backup(&open(store, clock).unwrap(), &options).unwrap();
-        },
-        &move |store, clock| drop(forget_and_prune(shared(&store), &clock, first)),
-        &["night-1", "night-2", "old"],
+        &story.holds,
+        &|store, clock| drop(story.back_up_old(store, clock)),
+        &|store, clock| drop(forget_and_prune(store, clock, story.first)),
+        &ALL,
     );
     assert!(moments > 20, "{moments}");
 }
@@ -190,18 +183,12 @@ fn a_prune_at_any_moment_of_a_backup_takes_nothing_that_it_counts_on() {
 #[test]
 fn a_backup_at_any_moment_of_a_prune_is_whole() {
     let story = Story::new();
-    let (old, first) = (story.old_files(), story.first);
-    let folder = old.path().to_path_buf();
-    let mut holds = with_folder(&story);
-    holds.insert("old".to_owned(), (folder.clone(), files_below(&folder)));
     let moments = at_every_moment(
         &story,
-        &holds,
-        &|store, clock| drop(forget_and_prune(store, clock, first)),
-        &move |store, clock| {
-            backup::backup(&open(shared(&store), &clock).unwrap(), &tagged(&folder, "old")).unwrap();
-        },
-        &["night-1", "night-2", "old"],
+        &story.holds,
+        &|store, clock| drop(forget_and_prune(store, clock, story.first)),
+        &|store, clock| drop(backup::backup(&open(store, clock).unwrap(), &tagged(story.old.path(), "old")).unwrap()),
+        &ALL,
     );
     assert!(moments > 40, "{moments}");
 }
@@ -209,46 +196,35 @@ fn a_backup_at_any_moment_of_a_prune_is_whole() {
 #[test]
 fn a_writer_that_sleeps_for_a_day_at_any_moment_commits_what_is_whole() {
     let story = Story::new();
-    let (old, first) = (story.old_files(), story.first);
-    let folder = old.path().to_path_buf();
-    let mut holds = with_folder(&story);
-    holds.insert("old".to_owned(), (folder.clone(), files_below(&folder)));
     at_every_moment(
         &story,
-        &holds,
+        &story.holds,
+        &|store, clock| drop(story.back_up_old(store, clock)),
         &|store, clock| {
-            let options = backup::Options { parent: Parent::None, ..tagged(&folder, "old") };
-            backup::backup(&open(store, clock).unwrap(), &options).unwrap();
+            drop(forget_and_prune(store.clone(), clock, story.first));
+            hours(clock, 26);
+            prune_all(&open(store, clock).unwrap()).unwrap();
         },
-        &move |store, clock| {
-            drop(forget_and_prune(shared(&store), &clock, first));
-            hours(&clock, 26);
-            prune_all(&open(shared(&store), &clock).unwrap()).unwrap();
-        },
-        &["night-1", "night-2", "old"],
+        &ALL,
     );
 }
 
 #[test]
 fn two_prunes_at_any_moment_of_each_other_never_take_each_others_copies() {
-    let story = Story::new();
+    let mut story = Story::new();
     // The same content twice: two writers at once.
     let (one, two) = (story.vault.open(), story.vault.open());
     let twins = tempfile::tempdir().unwrap();
     std::fs::write(twins.path().join("twin"), noise(90, 60_000)).unwrap();
     for (context, tag) in [(&one, "one"), (&two, "two")] {
         backup::backup(context, &backup::Options { parent: Parent::None, ..tagged(twins.path(), tag) }).unwrap();
+        story.holds.insert(tag.to_owned(), held_by(twins.path()));
     }
-    let first = story.first;
-    let folder = twins.path().to_path_buf();
-    let mut holds = with_folder(&story);
-    holds.insert("one".to_owned(), (folder.clone(), files_below(&folder)));
-    holds.insert("two".to_owned(), (folder.clone(), files_below(&folder)));
     at_every_moment(
         &story,
-        &holds,
-        &|store, clock| drop(forget_and_prune(store, clock, first)),
-        &move |store, clock| drop(forget_and_prune(shared(&store), &clock, first)),
+        &story.holds,
+        &|store, clock| drop(forget_and_prune(store, clock, story.first)),
+        &|store, clock| drop(forget_and_prune(store, clock, story.first)),
         &["night-1", "night-2", "one", "two"],
     );
 }
@@ -256,18 +232,16 @@ fn two_prunes_at_any_moment_of_each_other_never_take_each_others_copies() {
 #[test]
 fn a_restore_at_any_moment_beside_a_prune_gets_every_byte() {
     let story = Story::new();
-    let first = story.first;
     let second = snapshots::list(&story.vault.open().repository).unwrap().0[1].id;
-    let folder = story.vault.files.path();
-    let holds = with_folder(&story);
+    let (folder, files) = &story.holds["night-1"];
     at_every_moment(
         &story,
-        &holds,
+        &story.holds,
         &|store, clock| {
-            let (outcome, files) = restore(&open(store, clock).unwrap(), second, folder).unwrap();
-            assert!(files == story.holds["night-1"], "{:?}", outcome.problems);
+            let (outcome, restored) = restore(&open(store, clock).unwrap(), second, folder).unwrap();
+            assert!(restored == *files, "{:?}", outcome.problems);
         },
-        &move |store, clock| drop(forget_and_prune(shared(&store), &clock, first)),
+        &|store, clock| drop(forget_and_prune(store, clock, story.first)),
         &["night-1", "night-2"],
     );
 }
@@ -275,28 +249,24 @@ fn a_restore_at_any_moment_beside_a_prune_gets_every_byte() {
 #[test]
 fn a_prune_that_slept_for_a_day_does_no_harm_when_it_wakes_up() {
     let story = Story::new();
-    let (old, first) = (story.old_files(), story.first);
-    let folder = old.path().to_path_buf();
-    let mut holds = with_folder(&story);
-    holds.insert("old".to_owned(), (folder.clone(), files_below(&folder)));
     at_every_moment(
         &story,
-        &holds,
+        &story.holds,
         // Woken up, it may find that all has changed, and fail.
         &|store, clock| {
             let context = open(store, clock).unwrap();
-            let _ = forget::remove(&context, first);
+            let _ = forget::remove(&context, story.first);
             let _ = prune_all(&context);
         },
-        &move |store, clock| {
-            hours(&clock, 26);
-            let again = || open(shared(&store), &clock).unwrap();
-            backup::backup(&again(), &tagged(&folder, "old")).unwrap();
+        &|store, clock| {
+            hours(clock, 26);
+            let again = || open(store.clone(), clock).unwrap();
+            backup::backup(&again(), &tagged(story.old.path(), "old")).unwrap();
             prune_all(&again()).unwrap();
-            hours(&clock, 1);
+            hours(clock, 1);
             prune_all(&again()).unwrap();
         },
-        &["night-1", "night-2", "old"],
+        &ALL,
     );
 }
 
@@ -311,7 +281,7 @@ fn leave_open(story: &Story) -> (Context, prune::Waiting) {
 #[test]
 fn a_pack_rebuilt_with_equal_content_while_condemned_stays() {
     let story = Story::new();
-    let old = story.old_files();
+    let old = &story.old;
     let (_context, waiting) = leave_open(&story);
     let before = keys(&story.vault.store);
     let id = back_up(&story.vault.open(), old.path()).unwrap();
@@ -331,8 +301,7 @@ fn a_session_and_a_record_put_in_the_same_second_see_each_other_whichever_came_f
     // matter, the mark and the look at the records.
     for path in ["sessions/", "condemned", ".seen"] {
         let story = Story::new();
-        let (old, first) = (story.old_files(), story.first);
-        let (store, clock) = story.vault.copy();
+        let (first, (store, clock)) = (story.first, story.vault.copy());
         let (inner, time) = (store.clone(), clock.clone());
         let mut marked = false;
         let hook = Hook::new(
@@ -348,12 +317,9 @@ fn a_session_and_a_record_put_in_the_same_second_see_each_other_whichever_came_f
                 assert_eq!(outcome.waiting.is_none(), path == "sessions/", "{path}: {outcome:?}");
             },
         );
-        let options = backup::Options { parent: Parent::None, ..tagged(old.path(), "old") };
-        backup::backup(&open(Arc::new(hook.clone()), &clock).unwrap(), &options).unwrap();
+        story.back_up_old(Arc::new(hook.clone()), &clock);
         assert!(hook.has_struck());
-        let mut holds = with_folder(&story);
-        holds.insert("old".to_owned(), (old.path().to_path_buf(), files_below(old.path())));
-        check(&store, &clock, &holds, &["night-1", "night-2", "old"], path);
+        check(&store, &clock, &story.holds, &ALL, path);
     }
 }
 
@@ -361,8 +327,7 @@ fn a_session_and_a_record_put_in_the_same_second_see_each_other_whichever_came_f
 fn a_writer_asleep_between_check_and_commit_commits_anew() {
     for again in [false, true] {
         let story = Story::new();
-        let (old, first) = (story.old_files(), story.first);
-        let (store, clock) = story.vault.copy();
+        let (first, (store, clock)) = (story.first, story.vault.copy());
         let (inner, time) = (store.clone(), clock.clone());
         let hook = Hook::new(
             shared(&store),
@@ -377,13 +342,10 @@ fn a_writer_asleep_between_check_and_commit_commits_anew() {
                 }
             },
         );
-        let options = backup::Options { parent: Parent::None, ..tagged(old.path(), "old") };
-        let outcome = backup::backup(&open(Arc::new(hook), &clock).unwrap(), &options).unwrap();
-        let id = outcome.snapshot.unwrap().id;
-        assert!(matches!(snapshots::load(&story.vault.open().repository, id), Ok(Found::Gone)));
-        let mut holds = with_folder(&story);
-        holds.insert("old".to_owned(), (old.path().to_path_buf(), files_below(old.path())));
-        check(&store, &clock, &holds, &["night-1", "night-2", "old"], &format!("{again}"));
+        story.back_up_old(Arc::new(hook), &clock);
+        let tombstones = snapshots::names(&open(shared(&store), &clock).unwrap().repository).unwrap();
+        assert_eq!(tombstones.len(), 4, "the tombstone is still there, and two nights and the old files are");
+        check(&store, &clock, &story.holds, &ALL, &format!("{again}"));
     }
 }
 
@@ -456,8 +418,7 @@ fn a_merge_that_brings_dead_entries_back_is_not_believed() {
     // Of two prunes one merges segments and dies, or comes too late, after the other has condemned what they name.
     for change in 2..10 {
         let story = Story::new();
-        let (old, first) = (story.old_files(), story.first);
-        let (store, clock) = story.vault.copy();
+        let (first, (store, clock)) = (story.first, story.vault.copy());
         let again = || open(shared(&store), &clock).unwrap();
         forget::remove(&again(), first).unwrap();
         let fault = Fault::new(store.clone());
@@ -472,6 +433,7 @@ fn a_merge_that_brings_dead_entries_back_is_not_believed() {
         let _ = prune_all(&context);
         hours(&clock, 26);
         prune_all(&again()).unwrap();
+        let old = &story.old;
         let id = back_up(&again(), old.path()).unwrap();
         let (outcome, files) = restore(&again(), id, old.path()).unwrap();
         assert!(files == files_below(old.path()), "{change}: {:?}", outcome.problems);
@@ -482,23 +444,32 @@ fn a_merge_that_brings_dead_entries_back_is_not_believed() {
 }
 
 #[test]
+fn a_blob_that_is_stored_again_on_what_hangs_on_it_keeps_its_whole_copy() {
+    // The record is put between the writer's looks at segments and at records: it knows nothing of the copies, and that
+    // what they were copied from is void. The later nights hang on the first, which it stores again: on a later one.
+    let plan = Plan {
+        clients: vec![does([Do::BackUp("old", Folder::Old)]), does([Do::Forget("night-0"), Do::Prune])],
+        turns: vec![Until(0, Lists("snapshots")), Until(0, Lists("condemned")), End(1), End(0)],
+    };
+    let tried = plan.try_out(HONEST);
+    assert!(tried.last.trace.iter().filter(|line| line.starts_with("0 Finish packs/")).count() > 1, "it stores again");
+    assert_eq!(tried.story(), None);
+}
+
+#[test]
 fn a_tag_beside_a_prune_keeps_what_the_old_snapshot_held() {
-    let story = Story::new();
+    let mut story = Story::new();
     let second = snapshots::list(&story.vault.open().repository).unwrap().0[1].id;
-    let first = story.first;
-    let holds: BTreeMap<_, _> = with_folder(&story)
-        .into_iter()
-        .flat_map(|(tag, held)| [(tag, held.clone())])
-        .chain([("gold".to_owned(), with_folder(&story)["night-1"].clone())])
-        .collect();
+    let night = story.holds["night-1"].clone();
+    story.holds.insert("gold".to_owned(), night);
     at_every_moment(
         &story,
-        &holds,
+        &story.holds,
         &|store, clock| {
             let change = keepstone::ops::tag::Change::Set(vec!["gold".to_owned()]);
             keepstone::ops::tag::tag(&open(store, clock).unwrap(), &[second], &change).unwrap();
         },
-        &move |store, clock| drop(forget_and_prune(shared(&store), &clock, first)),
+        &|store, clock| drop(forget_and_prune(store, clock, story.first)),
         &["gold", "night-2"],
     );
 }

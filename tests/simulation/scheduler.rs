@@ -3,10 +3,10 @@
 //! Each client runs on a thread of its own with the program's real code, and waits at each request until it is its turn.
 //! Between two requests only one client runs. When all sleep, the clock jumps to whoever wakes up first.
 
-use keepstone::base::{Clock, Kind};
-use keepstone::store::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Upload};
+use super::gate::{Fate, Order, matters, unavailable};
+use keepstone::base::Clock;
+use keepstone::store::{Error, Operation};
 use std::cell::Cell;
-use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -52,14 +52,6 @@ pub struct Fortune {
     pub crashes: u64,
     /// The client sleeps for more than a day before it.
     pub sleeps: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Goes,
-    Fails,
-    Loses,
-    Crashes { after: bool },
 }
 
 struct Client {
@@ -211,55 +203,33 @@ impl Scheduler {
     pub fn trace(&self) -> Vec<String> {
         self.state().trace.clone()
     }
+}
 
-    /// One request.
-    fn request<T>(
-        &self,
-        client: usize,
-        operation: Operation,
-        subject: &str,
-        act: impl FnOnce() -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let unavailable = |reason| Err(Error::new(Kind::Unavailable, operation.verb(), subject, reason));
+impl Order for Scheduler {
+    fn enter(&self, client: usize, operation: Operation, subject: &str) -> Result<Fate, Error> {
         if self.has_crashed(client) {
-            return unavailable("it has crashed");
+            return Err(unavailable(operation, subject, "it has crashed"));
         }
         // Threads that a client has started read beside it; only what changes something has its turn.
         let alone = MAIN.get() || operation.changes();
-        // What never changes is no matter of order.
-        let still = ["config", "keys", "epochs", "runs"].iter().any(|folder| subject.starts_with(folder));
-        if !alone || still {
-            return act();
+        if !alone || !matters(subject) {
+            return Ok(Fate::Goes);
         }
-        let fate = {
-            let mut state = self.turn(client, 0);
-            let fate = fate(&mut state, client, operation);
-            let word = match fate {
-                Fate::Goes => "",
-                Fate::Fails => " (fails)",
-                Fate::Loses => " (answer lost)",
-                Fate::Crashes { .. } => " (crashes)",
-            };
-            state.trace.push(format!("{client} {operation:?} {subject}{word}"));
-            state.clients[client].hurt |= fate != Fate::Goes;
-            state.clients[client].crashed |= matches!(fate, Fate::Crashes { .. });
-            fate
+        let mut state = self.turn(client, 0);
+        let fate = fate(&mut state, client, operation);
+        let word = match fate {
+            Fate::Goes => "",
+            Fate::Fails => " (fails)",
+            Fate::Loses => " (answer lost)",
+            Fate::Crashes { .. } => " (crashes)",
         };
-        match fate {
-            Fate::Goes => act(),
-            Fate::Fails => unavailable("it was told to fail"),
-            Fate::Loses => {
-                act()?;
-                unavailable("the answer was lost")
-            }
-            Fate::Crashes { after } => {
-                if after {
-                    let _ = act();
-                }
-                unavailable("it crashed")
-            }
-        }
+        state.trace.push(format!("{client} {operation:?} {subject}{word}"));
+        state.clients[client].hurt |= fate != Fate::Goes;
+        state.clients[client].crashed |= matches!(fate, Fate::Crashes { .. });
+        Ok(fate)
     }
+
+    fn leave(&self, _: usize, _: Operation, _: &str) {}
 }
 
 fn fate(state: &mut State, client: usize, operation: Operation) -> Fate {
@@ -275,73 +245,4 @@ fn fate(state: &mut State, client: usize, operation: Operation) -> Fate {
         return Fate::Loses;
     }
     Fate::Goes
-}
-
-/// The store as one client sees it.
-#[derive(Clone)]
-pub struct Gate {
-    pub scheduler: Arc<Scheduler>,
-    pub client: usize,
-    pub inner: Arc<dyn ObjectStore>,
-}
-
-impl ObjectStore for Gate {
-    fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
-        self.scheduler.request(self.client, Operation::Put, &key.path(), || self.inner.put(key, bytes))
-    }
-    fn begin(&self) -> Result<Box<dyn Upload>, Error> {
-        Ok(Box::new(GateUpload { gate: self.clone(), inner: self.inner.begin()? }))
-    }
-    fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
-        self.scheduler.request(self.client, Operation::Replace, &key.path(), || self.inner.replace(key, bytes))
-    }
-    fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, Error> {
-        self.scheduler.request(self.client, Operation::Get, &key.path(), || self.inner.get(key, limit_bytes))
-    }
-    fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
-        let read = || self.inner.get_range(key, offset, length);
-        self.scheduler.request(self.client, Operation::GetRange, &key.path(), read)
-    }
-    fn size(&self, key: &Key) -> Result<u64, Error> {
-        self.scheduler.request(self.client, Operation::Size, &key.path(), || self.inner.size(key))
-    }
-    fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
-        let mut listed = Vec::new();
-        let folder = if area == Area::Config { "config" } else { area.folder() };
-        self.scheduler
-            .request(self.client, Operation::List, folder, || self.inner.list(area, &mut |entry| listed.push(entry)))?;
-        listed.into_iter().for_each(each);
-        Ok(())
-    }
-    fn delete(&self, key: &Key) -> Result<(), Error> {
-        self.scheduler.request(self.client, Operation::Delete, &key.path(), || self.inner.delete(key))
-    }
-    fn location(&self) -> String {
-        "simulation".to_owned()
-    }
-    fn free_bytes(&self) -> Option<u64> {
-        None
-    }
-}
-
-struct GateUpload {
-    gate: Gate,
-    inner: Box<dyn Upload>,
-}
-
-impl Write for GateUpload {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.inner.write(bytes)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-impl Upload for GateUpload {
-    fn finish(self: Box<Self>, key: &Key) -> Result<Put, Error> {
-        let inner = self.inner;
-        let finish = || inner.finish(key);
-        self.gate.scheduler.request(self.gate.client, Operation::Finish, &key.path(), finish)
-    }
 }

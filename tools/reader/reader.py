@@ -201,7 +201,7 @@ Snapshot: 1 id bytes 16, 2 time_ns int, 3 begun_ns int, 4 ended_ns int, 5 host t
     13 problem_count uint, 14 totals Totals, 15 program text, 16 excludes [bytes]?, 17 streams [Stream]?,
     18 kinds [text]?, 19 original bytes 16?, 20 description text, 21 received_ns int, 22 dumps [Dump]?,
     23 segments [bytes 32]?, 24 imported [ImportedDump]?, 25 validated bool?,
-    26 copied [Copied]?
+    26 copied [Copied]?, 27 log [RunRef]?
 Copied: 1 repository bytes 32, 2 snapshot bytes 16
 Dump: 1 path bytes, 2 kind text, 3 database text, 4 server text, 5 identity text, 6 tables uint, 7 rows uint,
     8 bytes uint, 9 taken_ns int
@@ -222,7 +222,12 @@ Condemned: 1 number uint, 2 session bytes 16, 3 at_ns int, 4 packs [bytes 32]?, 
     6 snapshots [bytes 16]?, 7 kept_segments [bytes 32]?
 Run: 1 id bytes 16, 2 operation text, 3 begun_ns int, 4 ended_ns int, 5 host text, 6 program text, 7 outcome Outcome,
     8 session bytes 16?, 9 snapshots [bytes 16]?, 10 figures [Figure]?, 11 problems [StoredProblem]?,
-    12 previous bytes 32?, 13 slot bytes 16?
+    12 previous [RunRef]?, 13 slot bytes 16?, 14 sequence uint, 15 ledger bytes 32?
+RunRef: 1 id bytes 16, 2 hash bytes 32
+History: 1 id bytes 16, 2 made_ns int, 3 runs [Run]?, 4 dropped_before_ns int?, 5 dropped [RunRef]?
+Ledger: 1 run bytes 16, 2 at_ns int, 3 covers [bytes 16]?, 4 packs [PacksRead]?, 5 snapshots [SnapshotsFound]?
+PacksRead: 1 at_ns int, 2 packs bytes?, 3 damaged bool?
+SnapshotsFound: 1 at_ns int, 2 finding Finding, 3 snapshots [bytes 16]?
 Figure: 1 name text, 2 value uint
 """
 
@@ -248,6 +253,7 @@ ENUMERATIONS = {
     "NodeKind": (0, 1, 2, 3, 4, 5, 6),
     "SessionKind": (1, 2, 3),
     "Outcome": (0, 1, 3, 4, 11, 130),
+    "Finding": (1, 2, 3),
 }
 PASSPHRASE, KEY_FILE, COMMAND, RECIPIENT = ENUMERATIONS["GuardKind"]
 DATA_ROLE, METADATA_ROLE = ENUMERATIONS["Role"]
@@ -385,13 +391,14 @@ TRAILER = struct.Struct("<4sHBBII")  # magic, version, kind, 0, length of the en
 KINDS = {
     "Config": 1, "Slot": 2, "Epoch": 3, "Data": 4, "Metadata": 5, "Directory": 6, "Page": 7, "Head": 8, "Snapshot": 9,
     "Session": 10, "Seen": 11, "End": 12, "Condemned": 13, "Tombstone": 14, "Run": 15,
+    "Ledger": 20, "History": 21,
 }  # fmt: skip
 DEDUP, INDEX, METADATA_CLASS, DATA_CLASS = 1, 2, 3, 4
 CLASS_NAMES = {DEDUP: "dedup", INDEX: "index", METADATA_CLASS: "metadata", DATA_CLASS: "data"}
 CLASS_OF = {
     "Data": DATA_CLASS, "Metadata": METADATA_CLASS, "Snapshot": METADATA_CLASS, "Run": METADATA_CLASS,
     "Directory": INDEX, "Page": INDEX, "Head": INDEX, "Session": INDEX, "Seen": INDEX, "End": INDEX,
-    "Condemned": INDEX, "Tombstone": INDEX,
+    "Condemned": INDEX, "Tombstone": INDEX, "Ledger": METADATA_CLASS, "History": METADATA_CLASS,
 }  # fmt: skip
 
 
@@ -1501,6 +1508,8 @@ class Verify:
         ("sessions", ID16 + r"\.seen", ["Seen"], 1 << 20),
         ("sessions", ID16 + r"\.end", ["End"], 64 << 10),
         ("runs", ID16, ["Run"], 4 << 20),
+        ("runs", ID16 + r"\.ledger", ["Ledger"], 32 << 20),
+        ("runs", ID16 + r"\.history", ["History"], 16 << 20),
     ]
 
     def __init__(self, repository):
@@ -1564,7 +1573,7 @@ class Verify:
 
     def object(self, area, name, kinds, limit):
         opened = self.repository.decode_object(self.store.read(f"{area}/{name}", limit), *kinds)
-        own = opened.id if hasattr(opened, "id") else opened.session
+        own = next(getattr(opened, label) for label in ("id", "session", "run") if hasattr(opened, label))
         require(own.hex() == name[:32], "it has another name inside")
 
     def hashed(self, name):

@@ -166,6 +166,7 @@ fn count(text: &str) -> Result<u32, String> {
 Examples:
   keepstone prune --dry-run
   keepstone prune --max-unused 10% --max-repack 5G
+  keepstone prune --keep-log 5y
 
 Runs beside backups and other prunes. What a backup that began before may count on is deleted by the first prune \
 after its end.")]
@@ -176,6 +177,9 @@ pub struct Prune {
     /// Write at most this much anew in one run
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_repack: Option<u64>,
+    /// Drop records of operations that are older than this, a year at least [default: keep all]
+    #[arg(long, value_name = "AGE")]
+    pub keep_log: Option<String>,
     /// Make what stays locked for as long as --s3-object-lock says, from now on
     #[arg(long, conflicts_with = "dry_run")]
     pub extend_lock: bool,

@@ -8,6 +8,7 @@ mod copy;
 mod databases;
 mod keep;
 mod key;
+mod log;
 mod probe;
 mod restore;
 mod s3;
@@ -21,10 +22,11 @@ pub use copy::{Copy, Opened};
 pub use databases::{Databases, Named, Parts};
 pub use keep::{Completions, Forget, Init, KdfCost, NewRepository, Prune, RebuildIndex, Tag};
 pub use key::{Key, KeyCommand, NewSecret, SheetFormat};
+pub use log::{Log, LogCommand, RunOutcome};
 pub use probe::Probe;
-pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify};
+pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify, VerifyPacks};
 pub use s3::{S3, Switch};
-pub use see::{Cat, Diff, Filters, Find, Info, Ls, Show, SnapshotKind, Snapshots, Stats};
+pub use see::{Cat, Diff, Filters, Find, Info, Ls, Show, SnapshotKind, SnapshotState, Snapshots, Stats};
 pub use store::{ObjectKind, Store, StoreCommand, StoreLs};
 pub use ways_back::{Drill, Phase, ToDatabase};
 
@@ -159,10 +161,14 @@ pub enum Command {
     /// Check that what is stored is whole and can be restored
     #[command(visible_alias = "check")]
     Verify(Verify),
+    /// Check that packs are what was written: no password is needed
+    VerifyPacks(VerifyPacks),
     /// Say what the repository holds and what it takes
     Stats(Stats),
     /// Totals, and counts per day, week and month
     Info(Info),
+    /// Show what was done, by whom and how it ended; prove that nothing of it was taken away
+    Log(Log),
     /// List, add, change, remove and rotate the passwords and keys that open the repository
     Key(Key),
     /// Look at the place where the repository lies
@@ -202,8 +208,10 @@ impl Command {
             Command::Restore(_) => "restore",
             Command::Drill(_) => "drill",
             Command::Verify(_) => "verify",
+            Command::VerifyPacks(_) => "verify-packs",
             Command::Stats(_) => "stats",
             Command::Info(_) => "info",
+            Command::Log(_) => "log",
             Command::Key(_) => "key",
             Command::Store(_) => "store",
             Command::RebuildIndex(_) => "rebuild-index",
@@ -221,7 +229,10 @@ impl Command {
 impl Cli {
     /// Reads the command line. A malformed one is answered here, with exit code 2; `--help` and `--version` with 0.
     pub fn read() -> (Global, Command) {
-        let Cli { global, command } = Cli::parse();
+        let Cli { mut global, command } = Cli::parse();
+        if let Some(Command::VerifyPacks(VerifyPacks { place: Some(place), .. })) = &command {
+            global.repository = Some(place.clone());
+        }
         match command {
             Some(command) => (global, command),
             None => {

@@ -1,6 +1,6 @@
 //! The arguments of `dump`, `restore` and `verify`.
 
-use super::values::percent;
+use super::values::{percent, share, size};
 use super::{Filters, ToDatabase};
 use clap::{ArgGroup, Args, ValueEnum};
 use std::ffi::OsString;
@@ -137,29 +137,71 @@ pub struct Restore {
     pub filters: Filters,
 }
 
-/// Check that what is stored is whole and can be restored.
+/// Check that packs are what was written: no password is needed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  keepstone verify-packs /srv/vaults/team
+  keepstone verify-packs s3:https://s3.example.org/vault/team --json
+  keepstone verify-packs --jobs 2
+
+Packs and segments are named by the hash of their bytes, and config and keys lie there twice: the host of a storage can \
+check them with no password, no key and no right to write. What is missing altogether shows only to `keepstone verify`. \
+Exit code 4 says that damage was found.")]
+pub struct VerifyPacks {
+    /// The repository [default: that of -r]
+    #[arg(value_name = "PLACE")]
+    pub place: Option<PathBuf>,
+    /// So many objects are read at once [default: one for each processor; more from a bucket]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: Option<u16>,
+}
+
+/// Check that what is stored is whole and can be restored.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("part").multiple(true)), after_help = "\
+Examples:
   keepstone verify                    read all that the newest snapshot needs
+  keepstone verify --newer-than 7d    the same of all snapshots of the last seven days
   keepstone verify --all              read everything that is stored
+  keepstone verify --share 1/30       a thirtieth of the packs, those that were read longest ago
+  keepstone verify --budget 20G       the same, so many bytes
+  keepstone verify --max-time 2h      the same, for so long
   keepstone verify --structure        trees and index only, no content
+  keepstone verify --presence         small objects, and whether every pack is there
   keepstone verify --sample 5%        a random twentieth of the packs
 
-Exit code 4 says that damage was found; the report names what it touches.")]
+With a part each night all packs are read in a number of nights that is printed. What was read is noted down in \
+the repository: `keepstone snapshots` says of each snapshot whether and when all of it was read.
+Exit code 4 says that damage was found; the report names the snapshots and files that it touches.")]
 pub struct Verify {
-    /// The snapshots to check [default: latest]
+    /// The snapshots to check [default: latest; with a part of the packs or less: all]
     #[arg(value_name = "SNAP", conflicts_with = "all")]
     pub snapshots: Vec<OsString>,
+    /// All snapshots younger than this: 12h, 7d, 1y6m
+    #[arg(long, value_name = "AGE", conflicts_with_all = ["all", "snapshots"])]
+    pub newer_than: Option<String>,
     /// Read and check everything that is stored
-    #[arg(long, conflicts_with_all = ["structure", "sample"])]
+    #[arg(long, group = "how", conflicts_with = "part")]
     pub all: bool,
     /// Check that all that snapshots refer to is there, without reading content
-    #[arg(long, conflicts_with = "sample")]
+    #[arg(long, group = "how", conflicts_with = "part")]
     pub structure: bool,
+    /// Check that every pack is there and has the right size, without reading trees
+    #[arg(long, group = "how", conflicts_with = "part")]
+    pub presence: bool,
     /// Read a random share of what is stored
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", value_parser = percent, group = "how", conflicts_with = "part")]
     pub sample: Option<f64>,
+    /// Read so many bytes of packs at most, those first that were read longest ago; one pack in any case
+    #[arg(long, value_name = "SIZE", value_parser = size, group = "part")]
+    pub budget: Option<u64>,
+    /// Read such a share of the packs, those first that were read longest ago: 1/30 for all of them in 30 nights
+    #[arg(long, value_name = "N/M", value_parser = share, group = "part")]
+    pub share: Option<(u32, u32)>,
+    /// Read packs for so long, those first that were read longest ago: 30min, 2h
+    #[arg(long, value_name = "TIME", group = "part")]
+    pub max_time: Option<String>,
     /// Among which snapshots they are looked for.
     #[command(flatten)]
     pub filters: Filters,

@@ -30,13 +30,30 @@ pub enum SnapshotKind {
     Command,
 }
 
+/// What is known of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SnapshotState {
+    /// It was never read whole
+    Unverified,
+    /// All that it needs was read and is whole
+    Verified,
+    /// Something that it needs is damaged
+    Damaged,
+    /// It came back in a drill after it was read last
+    Drilled,
+}
+
 /// List snapshots.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   keepstone snapshots
   keepstone snapshots --host web1 --tag nightly --newer-than 30d
-  keepstone snapshots --latest 1 --json")]
+  keepstone snapshots --state unverified --state damaged
+  keepstone snapshots --latest 1 --json
+
+Verified says when the first of all that a snapshot needs was read, counted from now: unverified, verified 3d, damaged 2h, \
+drilled 1d (it came back in a drill after that).")]
 pub struct Snapshots {
     /// Only these
     #[arg(value_name = "SNAP")]
@@ -50,6 +67,9 @@ pub struct Snapshots {
     /// Only snapshots younger than this: 12h, 30d, 1y6m
     #[arg(long, value_name = "AGE", help_heading = "Which snapshots")]
     pub newer_than: Option<String>,
+    /// Only snapshots of which this is known
+    #[arg(long, value_name = "STATE", help_heading = "Which snapshots")]
+    pub state: Vec<SnapshotState>,
     /// Only the newest N of each host and paths
     #[arg(long, value_name = "N", help_heading = "Which snapshots")]
     pub latest: Option<usize>,

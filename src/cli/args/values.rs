@@ -75,6 +75,14 @@ pub fn percent(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("`{text}` is not a share: write 5%, up to 100%"))
 }
 
+/// A share of a whole: `1/30`.
+pub fn share(text: &str) -> Result<(u32, u32), String> {
+    let parts = text.split_once('/').and_then(|(parts, of)| Some((parts.parse().ok()?, of.parse().ok()?)));
+    parts
+        .filter(|(parts, of)| (1..=*of).contains(parts))
+        .ok_or_else(|| format!("`{text}` is not a share: write 1/30, up to 1/1"))
+}
+
 /// A moment: `2025-03-10T14:00:00Z`, `2025-03-10 14:00:00+01:00`, or `2025-03-10 14:00` in local time.
 pub fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(moment) = text.parse::<Timestamp>() {
@@ -136,6 +144,14 @@ mod tests {
         }
         for wrong in ["", "K", "-1", "1X", "1e400M", "NaN", "99999999999999999999", "20000000T", "1 K x"] {
             assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn shares_are_parts_of_one() {
+        assert_eq!((share("1/30"), share("30/30")), (Ok((1, 30)), Ok((30, 30))));
+        for wrong in ["", "1", "0/3", "4/3", "1/0", "-1/3", "1/3/5", "a/b", "1/99999999999"] {
+            assert!(share(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -11,6 +11,7 @@ mod forget;
 mod info;
 mod init;
 mod key;
+mod log;
 mod ls;
 mod plain;
 mod probe;
@@ -27,6 +28,7 @@ mod store;
 mod tables;
 mod tag;
 mod verify;
+mod verify_packs;
 
 use super::app::App;
 use super::args::{Command, Filters};
@@ -52,9 +54,11 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Restore(given) => restore::run(app, given),
         Command::Drill(given) => drill::run(app, given),
         Command::Verify(given) => verify::run(app, given),
+        Command::VerifyPacks(given) => verify_packs::run(app, given),
         Command::Stats(given) => stats::run(app, given),
         Command::Cat(given) => cat::run(app, given),
         Command::Info(_) => info::run(app),
+        Command::Log(given) => log::run(app, given),
         Command::Key(given) => key::run(app, given),
         Command::RebuildIndex(_) => rebuild_index::run(app),
         Command::Store(given) => store::run(app, given),

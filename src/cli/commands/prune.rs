@@ -8,6 +8,7 @@ use crate::cli::print::json::JsonTraffic;
 use crate::cli::print::{human, table};
 use crate::ops::Context;
 use crate::ops::prune::{self, MaxUnused, Options, Outcome};
+use crate::ops::select::{self, Age};
 use crate::store::{Locked, ObjectStore, Traffic};
 use serde::Serialize;
 
@@ -51,6 +52,9 @@ struct JsonPrune {
     locks: Option<JsonLocks>,
     sessions_fenced: u64,
     sessions_cleared: u64,
+    /// Older records of operations that were put together, and dropped.
+    records_merged: u64,
+    records_dropped: u64,
     /// Why deleting was left to a later prune; null if it was not.
     waiting: Option<String>,
     /// What was left to a later prune.
@@ -77,11 +81,23 @@ pub fn run(app: &App, given: &Prune) -> Result<Exit> {
     let options = Options {
         max_unused,
         max_repack_bytes: given.max_repack,
+        keep_log: given.keep_log.as_deref().map(keep_log).transpose()?,
         dry_run: given.dry_run,
         extend_locks: given.extend_lock,
         ..Options::default()
     };
     prune(app, &app.context()?, &options)
+}
+
+/// For how long records of operations are kept: what somebody did last year is asked for this year.
+fn keep_log(text: &str) -> Result<Age> {
+    let age = select::parse_age(text)?;
+    match age.months >= 12 || age.seconds >= 365 * 86_400 {
+        true => Ok(age),
+        false => {
+            Err(Error::usage(format!("`{text}` is too short: records of operations are kept for a year at least (1y)")))
+        }
+    }
 }
 
 /// The same in a context that is open.
@@ -136,6 +152,8 @@ fn print_json(app: &App, store: &dyn ObjectStore, outcome: &Outcome) {
         }),
         sessions_fenced: outcome.sessions_fenced,
         sessions_cleared: outcome.sessions_cleared,
+        records_merged: outcome.records_merged,
+        records_dropped: outcome.records_dropped,
         waiting: outcome.waiting.as_ref().map(|waiting| waiting.reason.clone()),
         waiting_packs: outcome.waiting.as_ref().map_or(0, |waiting| waiting.packs),
         waiting_bytes: outcome.waiting.as_ref().map_or(0, |waiting| waiting.bytes),

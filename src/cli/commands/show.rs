@@ -6,13 +6,14 @@ use crate::cli::args::Show;
 use crate::cli::error::Result;
 use crate::cli::exit::Exit;
 use crate::cli::print::imported::{self, JsonImported};
-use crate::cli::print::json::{JsonProblem, JsonSnapshot, JsonStream, Saved, path_pair};
+use crate::cli::print::json::{JsonProblem, JsonSnapshot, JsonStream, JsonVerification, Saved, path_pair};
 use crate::cli::print::{human, table};
 use crate::format::cbor::Bytes;
 use crate::format::dump::Manifest;
 use crate::format::snapshot::Snapshot;
 use crate::ops::dumps::DumpEntry;
 use crate::ops::select;
+use crate::repo::ledger::{Known, State};
 use serde::Serialize;
 
 /// Problems that are shown to people; JSON has all that were kept.
@@ -27,6 +28,7 @@ struct JsonShow {
     snapshot: JsonSnapshot,
     /// When a `verify` last read it without finding damage; null for never.
     verified: Option<String>,
+    verification: JsonVerification,
     /// What could not be read, at most a thousand.
     problems: Vec<JsonProblem>,
     streams: Vec<JsonStream>,
@@ -46,7 +48,8 @@ struct JsonManifest {
 pub fn run(app: &App, given: &Show) -> Result<Exit> {
     let context = app.context()?;
     let snapshot = select::select(&context, &given.snapshot, &filter(&given.filters))?.snapshot;
-    let verified = select::verified(&context)?.get(&snapshot.id).copied();
+    let known = select::verified(&context)?;
+    let verified = known.whole_ns(&snapshot.id);
     let (dumps, damaged) = tables::dumps(&context, &snapshot)?;
     app.look.finish();
     if app.out.is_json() {
@@ -54,6 +57,7 @@ pub fn run(app: &App, given: &Show) -> Result<Exit> {
         app.out.object(&JsonShow {
             message_type: "snapshot",
             verified: verified.map(human::rfc3339),
+            verification: JsonVerification::of(&known, &snapshot.id),
             problems: snapshot.problems.iter().map(JsonProblem::from).collect(),
             streams: snapshot.streams.iter().map(JsonStream::from).collect(),
             dumps: dumps.into_iter().map(manifest).collect(),
@@ -61,13 +65,13 @@ pub fn run(app: &App, given: &Show) -> Result<Exit> {
             snapshot: (&snapshot).into(),
         });
     } else {
-        print(app, &snapshot, verified, &dumps);
+        print(app, &snapshot, &known, &dumps);
     }
     Ok(tell(app, &damaged))
 }
 
-fn print(app: &App, snapshot: &Snapshot, verified: Option<i64>, dumps: &[DumpEntry]) {
-    table::facts(&app.out, &facts(snapshot, verified));
+fn print(app: &App, snapshot: &Snapshot, known: &Known, dumps: &[DumpEntry]) {
+    table::facts(&app.out, &facts(snapshot, known));
     dumps.iter().for_each(|entry| tables::print(app, entry));
     print_imported(app, snapshot);
     for problem in snapshot.problems.iter().take(SHOWN_PROBLEMS) {
@@ -82,12 +86,22 @@ fn print(app: &App, snapshot: &Snapshot, verified: Option<i64>, dumps: &[DumpEnt
         0 => "what changed since then".to_owned(),
         count => format!("{} that could not be read", human::counted(count, "source")),
     };
-    match verified {
-        Some(ns) => {
-            let safe = format!("what it holds; read and found whole at {}", human::time(ns));
+    match known.state(&snapshot.id) {
+        State::Verified(ns) => {
+            let safe = format!("what it holds; read and found whole since {}", human::time(ns));
             app.close(&safe, &not_safe, &format!("restore {id} --target DIR"));
         }
-        None => app.close("what it holds, as far as known: it was never verified", &not_safe, &format!("verify {id}")),
+        State::Drilled(ns) => {
+            let safe = format!("what it holds; it came back in a drill at {}", human::time(ns));
+            app.close(&safe, &not_safe, &format!("restore {id} --target DIR"));
+        }
+        State::Damaged(ns) => {
+            let not_safe = format!("what was found damaged at {}; {not_safe}", human::time(ns));
+            app.close("what is not damaged", &not_safe, &format!("verify {id}"));
+        }
+        State::Unverified => {
+            app.close("what it holds, as far as known: it was never verified", &not_safe, &format!("verify {id}"))
+        }
     }
 }
 
@@ -110,7 +124,14 @@ fn print_imported(app: &App, snapshot: &Snapshot) {
     }
 }
 
-fn facts(snapshot: &Snapshot, verified: Option<i64>) -> Vec<(&'static str, String)> {
+fn verification(known: &Known, snapshot: &Snapshot) -> String {
+    match known.state(&snapshot.id) {
+        State::Damaged(ns) => format!("damaged, found at {}", human::time(ns)),
+        _ => known.whole_ns(&snapshot.id).map_or("never".to_owned(), human::time),
+    }
+}
+
+fn facts(snapshot: &Snapshot, known: &Known) -> Vec<(&'static str, String)> {
     let totals = &snapshot.totals;
     let saved = Saved::of(totals);
     let bytes = human::bytes;
@@ -124,7 +145,8 @@ fn facts(snapshot: &Snapshot, verified: Option<i64>) -> Vec<(&'static str, Strin
         ("paths", paths.join(" ")),
         ("tags", text(&snapshot.tags.join(","))),
         ("state", if snapshot.partial { "partial" } else { "complete" }.to_owned()),
-        ("verified", verified.map_or("never".to_owned(), human::time)),
+        ("verified", verification(known, snapshot)),
+        ("drilled", known.drilled_ns(&snapshot.id).map_or("never".to_owned(), human::time)),
         ("parent", snapshot.parent.map_or("none".to_owned(), |id| id.short())),
         (
             "found",

@@ -2,23 +2,45 @@
 
 use super::{filter, tell};
 use crate::cli::app::App;
-use crate::cli::args::{SnapshotKind, Snapshots};
+use crate::cli::args::{SnapshotKind, SnapshotState, Snapshots};
 use crate::cli::error::Result;
 use crate::cli::exit::Exit;
 use crate::cli::print::human;
-use crate::cli::print::json::{JsonProblem, JsonSnapshot, problems};
+use crate::cli::print::json::{JsonProblem, JsonSnapshot, JsonVerification, problems};
 use crate::cli::print::table::Table;
 use crate::format::snapshot::Snapshot;
 use crate::ops::select;
+use crate::repo::ledger::{Known, State};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 #[derive(Serialize)]
 struct JsonSnapshots {
     message_type: &'static str,
-    snapshots: Vec<JsonSnapshot>,
+    snapshots: Vec<JsonListed>,
     /// Snapshots that could not be read.
     damaged: Vec<JsonProblem>,
+}
+
+#[derive(Serialize)]
+struct JsonListed {
+    #[serde(flatten)]
+    snapshot: JsonSnapshot,
+    verification: JsonVerification,
+}
+
+fn json(snapshot: &Snapshot, known: &Known) -> JsonListed {
+    JsonListed { snapshot: snapshot.into(), verification: JsonVerification::of(known, &snapshot.id) }
+}
+
+fn is_in(wanted: SnapshotState, state: State) -> bool {
+    matches!(
+        (wanted, state),
+        (SnapshotState::Unverified, State::Unverified)
+            | (SnapshotState::Verified, State::Verified(_))
+            | (SnapshotState::Damaged, State::Damaged(_))
+            | (SnapshotState::Drilled, State::Drilled(_))
+    )
 }
 
 /// Lists snapshots, the oldest first.
@@ -28,6 +50,11 @@ pub fn run(app: &App, given: &Snapshots) -> Result<Exit> {
     wanted.kinds = given.kind.iter().map(|kind| kind_name(*kind).to_owned()).collect();
     wanted.newer_than = given.newer_than.as_deref().map(select::parse_age).transpose()?;
     let mut listing = select::select_all(&context, &given.snapshots, &wanted)?;
+    let known = select::verified(&context)?;
+    if !given.state.is_empty() {
+        let is_wanted = |snapshot: &Snapshot| given.state.iter().any(|state| is_in(*state, known.state(&snapshot.id)));
+        listing.snapshots.retain(is_wanted);
+    }
     if let Some(most) = given.latest {
         listing.snapshots = latest(listing.snapshots, most);
     }
@@ -35,11 +62,11 @@ pub fn run(app: &App, given: &Snapshots) -> Result<Exit> {
     if app.out.is_json() {
         app.out.object(&JsonSnapshots {
             message_type: "snapshots",
-            snapshots: listing.snapshots.iter().map(JsonSnapshot::from).collect(),
+            snapshots: listing.snapshots.iter().map(|snapshot| json(snapshot, &known)).collect(),
             damaged: problems(&listing.damaged),
         });
     } else {
-        print(app, &listing.snapshots);
+        print(app, &listing.snapshots, &known, context.repository.now_ns());
     }
     Ok(tell(app, &listing.damaged))
 }
@@ -71,8 +98,9 @@ fn latest(snapshots: Vec<Snapshot>, most: usize) -> Vec<Snapshot> {
     kept
 }
 
-fn print(app: &App, snapshots: &[Snapshot]) {
-    let mut table = Table::new(&["ID", "Time", "Host", "Tags", "Kind", ">Files", ">Size", ">Added", "State", "Paths"]);
+fn print(app: &App, snapshots: &[Snapshot], known: &Known, now_ns: i64) {
+    let titles = ["ID", "Time", "Host", "Tags", "Kind", ">Files", ">Size", ">Added", "State", "Verified", "Paths"];
+    let mut table = Table::new(&titles);
     for snapshot in snapshots {
         let paths: Vec<String> = snapshot.paths.iter().map(|path| human::name(&path.0)).collect();
         table.row(vec![
@@ -85,6 +113,7 @@ fn print(app: &App, snapshots: &[Snapshot]) {
             human::bytes(snapshot.totals.bytes),
             human::bytes(snapshot.totals.added),
             if snapshot.partial { "partial" } else { "complete" }.to_owned(),
+            human::state(known.state(&snapshot.id), now_ns),
             paths.join(" "),
         ]);
     }
@@ -93,16 +122,27 @@ fn print(app: &App, snapshots: &[Snapshot]) {
         app.out.line("");
     }
     app.out.line(human::counted(snapshots.len() as u64, "snapshot"));
-    match snapshots.iter().rev().find(|snapshot| !snapshot.partial) {
+    let is_damaged = |snapshot: &&Snapshot| matches!(known.state(&snapshot.id), State::Damaged(_));
+    let damaged = snapshots.iter().filter(is_damaged).count();
+    match snapshots.iter().rev().find(|snapshot| !snapshot.partial && !is_damaged(snapshot)) {
         Some(snapshot) => {
             let id = snapshot.id.short();
             let time = human::time(snapshot.time_ns);
+            let hurt = match damaged {
+                0 => String::new(),
+                count => format!("what is damaged in {}, and ", human::counted(count as u64, "snapshot")),
+            };
             app.close(
                 &format!("what these snapshots hold; the newest complete one is {id} of {time}"),
-                "what changed since then",
+                &format!("{hurt}what changed since then"),
                 &format!("ls {id}"),
             );
         }
+        None if damaged > 0 => app.close(
+            "what of these snapshots can be read",
+            &format!("what is damaged in {}", human::counted(damaged as u64, "snapshot")),
+            "verify --all",
+        ),
         None if snapshots.is_empty() => app.close("nothing that was asked for", "everything", "backup PATH"),
         None => app.close("what could be read", "what the partial snapshots lack", "show latest"),
     }

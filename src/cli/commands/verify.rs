@@ -2,6 +2,7 @@
 
 use super::{filter, tell};
 use crate::base::Kind;
+use crate::base::SnapshotId;
 use crate::cli::app::App;
 use crate::cli::args::Verify;
 use crate::cli::error::{Error, Result};
@@ -9,7 +10,7 @@ use crate::cli::exit::Exit;
 use crate::cli::print::json::path_pair;
 use crate::cli::print::{human, table};
 use crate::ops::select;
-use crate::ops::verify::{self, Damage, Depth, HurtFile, Options, Outcome};
+use crate::ops::verify::{self, Coverage, Damage, Depth, HurtFile, Options, Outcome, Part, Tally};
 use serde::Serialize;
 use std::ffi::OsString;
 
@@ -20,7 +21,7 @@ const SHOWN_FILES: usize = 5;
 #[derive(Serialize)]
 struct JsonVerify {
     message_type: &'static str,
-    /// `structure`, `content`, `sample`, `all`.
+    /// `presence`, `structure`, `content`, `sample`, `all`, `part`.
     depth: &'static str,
     snapshots: u64,
     trees: u64,
@@ -37,7 +38,39 @@ struct JsonVerify {
     damage: bool,
     damage_count: u64,
     damages: Vec<JsonDamage>,
+    /// Objects of the store that were looked at, and how many of them are damaged.
+    objects: u64,
+    objects_damaged: u64,
+    /// Trees, lists and chunks that were looked at.
+    blobs: u64,
+    blobs_damaged: u64,
+    /// Snapshots that something is hurt of, whether they were asked for or not.
+    hurt_snapshots: Vec<JsonHurtSnapshot>,
+    /// Snapshots of which all is proven now.
+    proven_snapshots: u64,
+    /// How far all packs are read; null if no whole packs were.
+    coverage: Option<JsonCoverage>,
     notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct JsonHurtSnapshot {
+    snapshot: String,
+    /// Files and directories, once for each damage.
+    file_count: u64,
+}
+
+#[derive(Serialize)]
+struct JsonCoverage {
+    packs: u64,
+    bytes: u64,
+    /// Never read to their last byte, or not since they were damaged.
+    unread_packs: u64,
+    unread_bytes: u64,
+    /// When the pack was read whose turn comes next, of those that were read at all.
+    oldest_read: Option<String>,
+    /// In how many runs like this all packs are read; null if all were.
+    nights: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -47,6 +80,8 @@ struct JsonDamage {
     /// How many files it touches.
     file_count: u64,
     files: Vec<JsonHurt>,
+    /// How many in each snapshot.
+    snapshots: Vec<JsonHurtSnapshot>,
 }
 
 #[derive(Serialize)]
@@ -60,16 +95,12 @@ struct JsonHurt {
 /// Verifies.
 pub fn run(app: &App, given: &Verify) -> Result<Exit> {
     let context = app.context()?;
-    let depth = match (given.all, given.structure, given.sample) {
-        (true, _, _) => Depth::All,
-        (_, true, _) => Depth::Structure,
-        (_, _, Some(percent)) => Depth::Sample(percent),
-        _ => Depth::Content,
-    };
-    let all = !matches!(depth, Depth::Content) && given.snapshots.is_empty();
-    let named =
-        if all || !given.snapshots.is_empty() { given.snapshots.clone() } else { vec![OsString::from("latest")] };
-    let listing = select::select_all(&context, &named, &filter(&given.filters))?;
+    let depth = depth(given)?;
+    let mut wanted = filter(&given.filters);
+    wanted.newer_than = given.newer_than.as_deref().map(select::parse_age).transpose()?;
+    let one = depth == Depth::Content && given.snapshots.is_empty() && wanted.newer_than.is_none();
+    let named = if one { vec![OsString::from("latest")] } else { given.snapshots.clone() };
+    let listing = select::select_all(&context, &named, &wanted)?;
     if listing.snapshots.is_empty() && listing.damaged.is_empty() && !given.all {
         return Err(Error::Said(Kind::NotFound, "there is no such snapshot: see `keepstone snapshots`".to_owned()));
     }
@@ -77,18 +108,41 @@ pub fn run(app: &App, given: &Verify) -> Result<Exit> {
     app.look.finish();
     match app.out.is_json() {
         true => print_json(app, depth, &outcome),
-        false => print_text(app, depth, &outcome),
+        false => print_text(app, depth, &outcome, context.repository.now_ns()),
     }
     let listed = tell(app, &listing.damaged);
     Ok(if outcome.damage { Exit::Damage } else { listed })
 }
 
+fn depth(given: &Verify) -> Result<Depth> {
+    let part = Part { most_bytes: given.budget, share: given.share, most_seconds: seconds(given)? };
+    Ok(match (given.all, given.structure, given.presence, given.sample) {
+        (true, ..) => Depth::All,
+        (_, true, ..) => Depth::Structure,
+        (_, _, true, _) => Depth::Presence,
+        (.., Some(percent)) => Depth::Sample(percent),
+        _ if part != Part::default() => Depth::Part(part),
+        _ => Depth::Content,
+    })
+}
+
+fn seconds(given: &Verify) -> Result<Option<u64>> {
+    let Some(text) = &given.max_time else { return Ok(None) };
+    let time = select::parse_age(text)?;
+    match time.months {
+        0 => Ok(Some(time.seconds)),
+        _ => Err(Error::usage(format!("`{text}` is too long for a run: write for example 30min or 2h"))),
+    }
+}
+
 fn depth_name(depth: Depth) -> &'static str {
     match depth {
+        Depth::Presence => "presence",
         Depth::Structure => "structure",
         Depth::Content => "content",
         Depth::Sample(_) => "sample",
         Depth::All => "all",
+        Depth::Part(_) => "part",
     }
 }
 
@@ -106,8 +160,30 @@ fn print_json(app: &App, depth: Depth, outcome: &Outcome) {
         damage: outcome.damage,
         damage_count: outcome.damage_count,
         damages: outcome.damages.iter().map(json_damage).collect(),
+        objects: outcome.tally.objects,
+        objects_damaged: outcome.tally.objects_damaged,
+        blobs: outcome.tally.blobs,
+        blobs_damaged: outcome.tally.blobs_damaged,
+        hurt_snapshots: outcome.hurt.iter().map(|hurt| json_hurt(&hurt.id, hurt.files)).collect(),
+        proven_snapshots: outcome.proven,
+        coverage: outcome.coverage.as_ref().map(json_coverage),
         notes: outcome.notes.clone(),
     });
+}
+
+fn json_hurt(snapshot: &SnapshotId, file_count: u64) -> JsonHurtSnapshot {
+    JsonHurtSnapshot { snapshot: snapshot.to_string(), file_count }
+}
+
+fn json_coverage(coverage: &Coverage) -> JsonCoverage {
+    JsonCoverage {
+        packs: coverage.packs,
+        bytes: coverage.bytes,
+        unread_packs: coverage.unread_packs,
+        unread_bytes: coverage.unread_bytes,
+        oldest_read: coverage.oldest_ns.map(human::rfc3339),
+        nights: coverage.nights,
+    }
 }
 
 fn json_damage(damage: &Damage) -> JsonDamage {
@@ -120,10 +196,42 @@ fn json_damage(damage: &Damage) -> JsonDamage {
         message: damage.message.clone(),
         file_count: damage.file_count,
         files: damage.files.iter().map(hurt).collect(),
+        snapshots: damage.snapshots.iter().map(|(id, files)| json_hurt(id, *files)).collect(),
     }
 }
 
-fn print_text(app: &App, depth: Depth, outcome: &Outcome) {
+/// How much of what was looked at is whole.
+fn passed(tally: &Tally) -> String {
+    let sound = |of: u64, damaged: u64| (of.saturating_sub(damaged), of);
+    let (objects, of_objects) = sound(tally.objects, tally.objects_damaged);
+    let (blobs, of_blobs) = sound(tally.blobs, tally.blobs_damaged);
+    let share = human::share(objects + blobs, of_objects + of_blobs);
+    let (objects, blobs) = (human::count(objects), human::count(blobs));
+    format!(
+        "{share}: {objects} of {}, {blobs} of {}",
+        human::counted(of_objects, "object"),
+        human::counted(of_blobs, "blob")
+    )
+}
+
+/// In how many nights all is read, and what was read longest ago.
+fn turn(coverage: &Coverage, now_ns: i64) -> String {
+    let oldest = match (coverage.unread_packs, coverage.oldest_ns) {
+        (0, Some(oldest_ns)) => format!("oldest read: {} ago", human::age(oldest_ns, now_ns)),
+        (0, None) => "there are none".to_owned(),
+        (packs, _) => {
+            format!("not read yet: {}, {}", human::counted(packs, "pack"), human::bytes(coverage.unread_bytes))
+        }
+    };
+    match coverage.nights {
+        Some(nights) => {
+            format!("all packs read within {} at this budget; {oldest}", human::counted(nights, "night"))
+        }
+        None => format!("{} of them; {oldest}", human::counted(coverage.packs, "pack")),
+    }
+}
+
+fn print_text(app: &App, depth: Depth, outcome: &Outcome, now_ns: i64) {
     let mut facts = vec![
         (
             "checked",
@@ -140,6 +248,14 @@ fn print_text(app: &App, depth: Depth, outcome: &Outcome) {
             ),
         ),
     ];
+    facts.push(("passed", passed(&outcome.tally)));
+    if let (Depth::Part(_), Some(coverage)) = (depth, &outcome.coverage) {
+        facts.push(("turn", turn(coverage, now_ns)));
+        facts.push((
+            "proven",
+            format!("{} of {}", human::count(outcome.proven), human::counted(outcome.snapshots, "snapshot")),
+        ));
+    }
     facts.push((
         "damage",
         if outcome.damage { human::counted(outcome.damage_count, "object") } else { "none".to_owned() },
@@ -152,6 +268,7 @@ fn print_text(app: &App, depth: Depth, outcome: &Outcome) {
     if rest > 0 {
         app.out.line(format!("  and files for {} more: see --json", human::counted(rest as u64, "object")));
     }
+    print_hurt(app, outcome);
     outcome.notes.iter().for_each(|note| app.look.note(note));
     if outcome.damage {
         return app.close(
@@ -161,6 +278,14 @@ fn print_text(app: &App, depth: Depth, outcome: &Outcome) {
         );
     }
     match depth {
+        Depth::Presence => {
+            app.close("every pack is there and has its size", "trees and content were not read", "verify --all")
+        }
+        Depth::Part(_) => app.close(
+            "what was read, and the snapshots that are proven",
+            "packs whose turn has not come yet",
+            "snapshots",
+        ),
         Depth::Structure => {
             app.close("trees and index fit together, and every pack is there", "content was not read", "verify --all")
         }
@@ -173,6 +298,17 @@ fn print_text(app: &App, depth: Depth, outcome: &Outcome) {
         Depth::All => {
             app.close("everything stored was read and is whole", "what changed since the newest", "snapshots")
         }
+    }
+}
+
+/// Which snapshots are hurt, and how much of each.
+fn print_hurt(app: &App, outcome: &Outcome) {
+    for hurt in outcome.hurt.iter().take(SHOWN_DAMAGES) {
+        app.out.line(format!("  snapshot {}: {} hurt", hurt.id.short(), human::counted(hurt.files, "path")));
+    }
+    let rest = outcome.hurt.len().saturating_sub(SHOWN_DAMAGES);
+    if rest > 0 {
+        app.out.line(format!("  and {} more", human::counted(rest as u64, "snapshot")));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sizes, counts, times and names as people read them.
 
+use crate::repo::ledger::State;
 use crate::store::Traffic;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -79,6 +80,24 @@ pub fn time(ns: i64) -> String {
     match Timestamp::from_nanosecond(i128::from(ns)) {
         Ok(time) => time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
         Err(_) => "?".to_owned(),
+    }
+}
+
+/// How long ago a moment was, in its largest unit: `<1h`, `5h`, `12d`. What has not come yet is not long ago.
+pub fn age(at_ns: i64, now_ns: i64) -> String {
+    let hours = now_ns.saturating_sub(at_ns).max(0) / 3_600_000_000_000;
+    match hours {
+        0 => "<1h".to_owned(),
+        1..48 => format!("{hours}h"),
+        _ => format!("{}d", hours / 24),
+    }
+}
+
+/// What is known of a snapshot, with its age: `verified 3d`.
+pub fn state(state: State, now_ns: i64) -> String {
+    match state.at_ns() {
+        Some(at_ns) => format!("{} {}", state.name(), age(at_ns, now_ns)),
+        None => state.name().to_owned(),
     }
 }
 
@@ -188,6 +207,16 @@ mod tests {
         assert_eq!(counted(2, "directory"), "2 directories");
         assert_eq!(counted(2, "key"), "2 keys");
         assert_eq!(share(1, 0), "0 %");
+    }
+
+    #[test]
+    fn ages_have_one_unit() {
+        const HOUR_NS: i64 = 3_600_000_000_000;
+        for (hours, text) in [(-5, "<1h"), (0, "<1h"), (1, "1h"), (47, "47h"), (48, "2d"), (24 * 400, "400d")] {
+            assert_eq!(age(0, hours * HOUR_NS + 1), text);
+        }
+        assert_eq!(state(State::Verified(0), 72 * HOUR_NS), "verified 3d");
+        assert_eq!(state(State::Unverified, 0), "unverified");
     }
 
     #[test]

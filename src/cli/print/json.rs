@@ -8,9 +8,10 @@
 //! does not belong, and a field of the same name with `_hex` holds all bytes in hexadecimal digits.
 
 use super::human::rfc3339;
-use crate::base::{Problem, ids::to_hex};
+use crate::base::{Problem, SnapshotId, ids::to_hex};
 use crate::format::cbor::Bytes;
 use crate::format::snapshot::{Dump, Snapshot, StoredProblem, Stream, Totals};
+use crate::repo::ledger::Known;
 use crate::store::Traffic;
 use serde::Serialize;
 
@@ -94,6 +95,32 @@ impl JsonTraffic {
             sent_bytes: traffic.sent_bytes,
             received_bytes: traffic.received_bytes,
         })
+    }
+}
+
+/// What is known of a snapshot from what was read back.
+#[derive(Debug, Serialize)]
+pub struct JsonVerification {
+    /// `unverified`, `verified`, `damaged` or `drilled`.
+    pub state: &'static str,
+    /// Since when it is in this state; of a verified one, when the first of what it needs was read.
+    pub since: Option<String>,
+    /// When all that it needs had been read and was whole; null if it never was, or is damaged.
+    pub verified: Option<String>,
+    /// When it last came back in a drill.
+    pub drilled: Option<String>,
+}
+
+impl JsonVerification {
+    /// What `known` says of a snapshot.
+    pub fn of(known: &Known, snapshot: &SnapshotId) -> JsonVerification {
+        let state = known.state(snapshot);
+        JsonVerification {
+            state: state.name(),
+            since: state.at_ns().map(rfc3339),
+            verified: known.whole_ns(snapshot).map(rfc3339),
+            drilled: known.drilled_ns(snapshot).map(rfc3339),
+        }
     }
 }
 

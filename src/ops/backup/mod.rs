@@ -44,7 +44,7 @@ use crate::repo::Session;
 use crate::repo::base_cache::BaseCache;
 use crate::repo::blob_reader::BlobReader;
 use crate::repo::blob_writer::{BlobWriter, Counters, Settings};
-use crate::repo::snapshots;
+use crate::repo::{runs, snapshots};
 use crate::source::dump::DumpSource;
 use crate::source::files::{Scan, ScanOptions};
 use crate::store::Traffic;
@@ -295,6 +295,8 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
         };
         snapshot.id = session.id();
         snapshot.segments = context.index.newest_segments()?;
+        // What cannot be found out now is found by who verifies the log: the snapshot is worth more.
+        snapshot.log = runs::heads(&context.repository).map(|heads| heads.references()).unwrap_or_default();
         match session.commit(&snapshot) {
             Err(crate::repo::Error::Fenced(_)) if !last => {}
             committed => {
@@ -315,8 +317,9 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
             findings = context.index.findings()?;
         } else {
             return Err(Error::Refused(
-                "this run was taken for dead by a prune, which then deleted something that it had stored; standard input \
-                 cannot be read a second time: run it again"
+                "this run was taken for dead by a prune, which then deleted something that it had stored or found; standard \
+                 input cannot be read a second time, so no snapshot was made. All earlier snapshots are whole: run the whole \
+                 command line again"
                     .to_owned(),
             ));
         }
@@ -663,6 +666,7 @@ fn snapshot_of(
         imported: outcome.imported.clone(),
         validated: options.validate_dumps,
         copied: None,
+        log: Vec::new(),
         unknown: Unknown::none(),
     }
 }

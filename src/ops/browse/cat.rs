@@ -284,9 +284,8 @@ fn open_session(context: &Context, id: SessionId) -> Result<Value> {
 }
 
 fn run(context: &Context, id: RunId) -> Result<Value> {
-    let (all, _) = runs::list(&context.repository)?;
-    let run: Run =
-        all.into_iter().find(|run| run.id == id).ok_or_else(|| Error::NotFound(format!("there is no run {id}")))?;
+    let run: Option<Run> = runs::find(&context.repository, id)?;
+    let run = run.ok_or_else(|| Error::NotFound(format!("there is no run {id}")))?;
     let figures = run.figures.iter().map(|figure| (figure.name.clone(), json!(figure.value)));
     Ok(json!({
         "id": run.id.to_string(),
@@ -296,6 +295,8 @@ fn run(context: &Context, id: RunId) -> Result<Value> {
         "host": run.host,
         "program": run.program,
         "outcome": format!("{:?}", run.outcome).to_lowercase(),
+        "sequence": run.sequence,
+        "previous": run.previous.iter().map(|previous| previous.id.to_string()).collect::<Vec<_>>(),
         "session": maybe(run.session.as_ref()),
         "snapshots": shown(&run.snapshots),
         "figures": figures.collect::<serde_json::Map<_, _>>(),

@@ -136,6 +136,7 @@ impl There {
             parent,
             original: None,
             copied: Some(copied),
+            log: Vec::new(),
             received_ns: destination.repository.now_ns(),
             // It is as old as its session, not as what it holds.
             segments: destination.index.newest_segments()?,

@@ -130,7 +130,8 @@ pub fn drill(context: &Context, snapshot: &Snapshot, options: &Options) -> Resul
         record.session(session.id());
     }
     let since = Stopwatch::start();
-    let done = run(context, snapshot, options).map(|outcome| Outcome { duration_ms: since.elapsed_ms(), ..outcome });
+    let done = run(context, snapshot, options).map_err(dumps::lost);
+    let done = done.map(|outcome| Outcome { duration_ms: since.elapsed_ms(), ..outcome });
     match &done {
         Err(error) => record.save_failure(context, error),
         Ok(outcome) => {
@@ -140,6 +141,11 @@ pub fn drill(context: &Context, snapshot: &Snapshot, options: &Options) -> Resul
                 Some(Kind::Damaged) => RunOutcome::Damage,
                 Some(_) => RunOutcome::Failed,
             };
+            if ended == RunOutcome::Done
+                && let Err(error) = record.drilled(context, snapshot.id)
+            {
+                context.monitor.event(Event::Note(&format!("that it came back could not be noted down: {error}")));
+            }
             if let Err(error) = record.save(context, ended) {
                 context.monitor.event(Event::Note(&format!("no record of this drill could be stored: {error}")));
             }

@@ -109,6 +109,8 @@ pub(super) fn read<T: Send + 'static>(shared: &Arc<Shared<T>>, scan: Scan<T>, to
     };
     match read {
         Err(error) if !is_damage(&error) => shared.fail(error),
+        // Given up on the way: a part of a pack says nothing.
+        _ if shared.is_abandoned() => {}
         outcome => shared.sink.whole(pack, outcome),
     }
 }

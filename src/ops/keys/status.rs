@@ -5,7 +5,7 @@ use crate::base::{EpochId, KeyId, Kind, PackId};
 use crate::format::envelope;
 use crate::format::keys::Epoch;
 use crate::repo::epochs;
-use crate::store::{Area, Key};
+use crate::store::{Area, Key, Listed};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of an object's head that are read, more than any head without a key wrap has.
@@ -69,7 +69,9 @@ pub fn status(context: &Context) -> Result<Vec<EpochInfo>> {
 fn heads(context: &Context, area: Area) -> Result<BTreeMap<KeyId, u64>> {
     let store = context.repository.store();
     let mut names = Vec::new();
-    store.list(area, &mut |listed| names.extend((listed.size_bytes >= HEAD_BYTES as u64).then_some(listed.name)))?;
+    // What lies beside run records is part of them.
+    let counts = |listed: &Listed| listed.size_bytes >= HEAD_BYTES as u64 && !listed.name.contains('.');
+    store.list(area, &mut |listed| names.extend(counts(&listed).then_some(listed.name)))?;
     let mut counts = BTreeMap::new();
     for name in names {
         context.check_stop()?;

@@ -29,6 +29,7 @@ pub use locks::Locks;
 pub use plan::{mark_tree, missing};
 
 use super::record::Record;
+use super::select::Age;
 use super::{Context, Error, Result};
 use crate::base::monitor::Event;
 use crate::base::{PackId, Problem, SegmentId, SessionId};
@@ -36,7 +37,7 @@ use crate::format::run::Outcome as Ended;
 use crate::format::session::Condemned;
 use crate::repo;
 use crate::repo::index::{each_segment, list_segments, segments};
-use crate::repo::{session, snapshots};
+use crate::repo::{history, ledger, session, snapshots};
 use crate::store::{self, Area, Locked};
 use plan::{Plan, Seen};
 use presence::Presence;
@@ -109,6 +110,8 @@ pub struct Options {
     pub max_repack_bytes: Option<u64>,
     /// Packs that are rewritten even if all of them is needed: whatever is written is sealed under the newest keys.
     pub rewrite: BTreeSet<PackId>,
+    /// Run records of this age are dropped; none for no age.
+    pub keep_log: Option<Age>,
     /// See to it that what stays stays locked, in a bucket with Object Lock.
     pub extend_locks: bool,
     /// Only say what would go.
@@ -192,6 +195,10 @@ pub struct Outcome {
     pub sessions_fenced: u64,
     /// Ended sessions whose marks were taken away.
     pub sessions_cleared: u64,
+    /// Older run records that were put together.
+    pub records_merged: u64,
+    /// Run records that were dropped because they are old.
+    pub records_dropped: u64,
     /// What became of the locks of what stays, if they were to last longer.
     pub locks: Option<Locks>,
     /// Deleting was left to a later prune.
@@ -237,6 +244,8 @@ fn save(context: &Context, mut record: Record, outcome: &Outcome) -> Result<()> 
         ("unused_bytes", outcome.unused_bytes),
         ("pinned_bytes", outcome.pinned_bytes),
         ("sessions_fenced", outcome.sessions_fenced),
+        ("records_merged", outcome.records_merged),
+        ("records_dropped", outcome.records_dropped),
     ] {
         record.figure(name, value);
     }
@@ -315,6 +324,7 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     outcome.sessions_fenced = presence.fenced;
     presence.session.end()?;
     outcome.sessions_cleared = clear_closed(&context.repository)?;
+    tidy_records(context, options, &mut outcome)?;
     refresh(context)?;
     let after = measure(context)?;
     outcome.bytes_after = after.bytes;
@@ -325,6 +335,16 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     outcome.freed_bytes = outcome.bytes_before.saturating_sub(after.bytes);
     outcome.written_bytes = (after.bytes + outcome.deleted_bytes).saturating_sub(outcome.bytes_before);
     Ok(outcome)
+}
+
+/// Puts older run records together, and takes away what newer ledgers cover.
+fn tidy_records(context: &Context, options: &Options, outcome: &mut Outcome) -> Result<()> {
+    let drop_before_ns = options.keep_log.map(|age| age.before(context.repository.now_ns()));
+    let merged = history::merge(&context.repository, &history::Options { delete: true, drop_before_ns })?;
+    outcome.records_merged = merged.runs;
+    outcome.records_dropped = merged.dropped;
+    ledger::clear_covered(&context.repository)?;
+    Ok(())
 }
 
 /// What an attempt came to.

@@ -18,6 +18,7 @@ use crate::repo::pack_writer;
 use crate::repo::snapshots::{self, Found};
 use crate::repo::trees::{GetBlob, named};
 use crate::store::Area;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Decoded frames of trees that the walk keeps.
@@ -59,6 +60,8 @@ pub struct Plan<'i> {
     pub dropped: BTreeMap<PackId, u64>,
     /// Packs whose living blobs are copied before they go, with their sizes.
     pub repacked: BTreeMap<PackId, u64>,
+    /// When these were written, nanoseconds since 1970.
+    pub repacked_ns: BTreeMap<PackId, i64>,
     /// Packs that no segment names and, as far as times tell, no open session is about to name, with their sizes.
     pub orphaned: BTreeMap<PackId, u64>,
     /// Bytes in kept packs that nobody needs.
@@ -137,6 +140,7 @@ pub fn make<'i>(context: &'i Context, options: &Options, seen: &Seen) -> Result<
         kept: BTreeMap::new(),
         dropped: BTreeMap::new(),
         repacked: BTreeMap::new(),
+        repacked_ns: BTreeMap::new(),
         orphaned: BTreeMap::new(),
         unused_bytes: 0,
         pinned_bytes: 0,
@@ -159,6 +163,7 @@ pub fn make<'i>(context: &'i Context, options: &Options, seen: &Seen) -> Result<
             }
             Fate::Repack => {
                 plan.repacked.insert(usage.pack.id, size_bytes);
+                plan.repacked_ns.insert(usage.pack.id, usage.pack.written_ns);
                 plan.copied_bytes += usage.pack.size_bytes - unused_bytes(usage);
             }
         }
@@ -415,23 +420,28 @@ fn decide(
     Ok(decided)
 }
 
-/// Where a blob has several places only one counts: the newest. What is stored a second time was often lost or damaged
-/// where it lay first, which nobody may know here.
+/// Where a blob has several places only the newest counts, and the shallowest. What is stored a second time was often lost
+/// or damaged where it lay first, which nobody may know here. But a newer difference may hang, over others, on this very
+/// blob: who stored it did not know what it hung on before. Where of each blob the shallowest place stays, what any
+/// difference hangs on has a shallower place than itself, and nothing can ever hang on itself.
 fn count_once(context: &Context, live: &LiveSet<'_>, usages: &mut [PackUsage]) -> Result<()> {
     let order: BTreeMap<PackId, usize> = usages.iter().enumerate().map(|(place, one)| (one.pack.id, place)).collect();
     let written: Vec<i64> = usages.iter().map(|usage| usage.pack.written_ns).collect();
-    let mut copies: Vec<(usize, u64)> = Vec::new();
+    let mut copies: Vec<Lying> = Vec::new();
     let mut last = None;
-    let mut settle = |copies: &mut Vec<(usize, u64)>| {
-        let owner = copies.iter().max_by_key(|(place, _)| (written[*place], *place)).map(|(place, _)| *place);
-        let mut counted = false;
-        for (place, bytes) in copies.drain(..) {
-            if Some(place) == owner && !std::mem::replace(&mut counted, true) {
+    let mut settle = |copies: &mut Vec<Lying>| {
+        let age = |copy: &Lying| (written[copy.pack], copy.pack);
+        let newest = copies.iter().copied().max_by_key(|copy| (age(copy), Reverse(copy.depth)));
+        let shallowest = copies.iter().copied().min_by_key(|copy| (copy.depth, Reverse(age(copy))));
+        let mut counted = Vec::new();
+        for copy in copies.drain(..) {
+            if (Some(copy) == newest || Some(copy) == shallowest) && !counted.contains(&copy) {
+                counted.push(copy);
                 continue;
             }
-            let usage = &mut usages[place];
+            let usage = &mut usages[copy.pack];
             usage.live_blobs = usage.live_blobs.saturating_sub(1);
-            usage.live_bytes = usage.live_bytes.saturating_sub(bytes);
+            usage.live_bytes = usage.live_bytes.saturating_sub(copy.bytes);
         }
     };
     context.index.each_entry(&mut |located| {
@@ -442,12 +452,20 @@ fn count_once(context: &Context, live: &LiveSet<'_>, usages: &mut [PackUsage]) -
         let place = &located.place;
         if let (Some(number), true) = (order.get(&place.pack), live.contains(&located.id)?) {
             let share = u64::from(place.frame_length) * u64::from(place.length) / u64::from(place.raw_length.max(1));
-            copies.push((*number, share));
+            copies.push(Lying { pack: *number, bytes: share, depth: place.depth() });
         }
         Ok(())
     })?;
     settle(&mut copies);
     Ok(())
+}
+
+/// One of the places of a blob: the number of its pack, its share of the frame there, and how deep it lies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Lying {
+    pack: usize,
+    bytes: u64,
+    depth: u32,
 }
 
 /// Bytes of a pack that nobody needs, about.
@@ -482,7 +500,7 @@ fn choose_wasteful(
         .filter(|one| one.usage.live_bytes < one.usage.total_bytes)
         .collect();
     let share = |usage: &PackUsage| unused_bytes(usage).saturating_mul(1 << 20) / usage.pack.size_bytes.max(1);
-    candidates.sort_by_key(|one| (std::cmp::Reverse(share(&one.usage)), one.usage.pack.id));
+    candidates.sort_by_key(|one| (Reverse(share(&one.usage)), one.usage.pack.id));
     for one in candidates {
         if unused <= limit_bytes {
             return;

@@ -14,10 +14,11 @@ use crate::compress::{Compressor, Decompressor, Level};
 use crate::format::pack::{Blob, Block, Directory, Frame, Role};
 use crate::repo;
 use crate::repo::ahead::Ahead;
-use crate::repo::index::{LiveSet, Origin, SegmentContents, segments};
+use crate::repo::index::{Origin, Place, SegmentContents, segments};
 use crate::repo::pack_reader::{block_kind, block_name, open_block, pack_key, read_directory};
 use crate::repo::pack_writer::{self, PackWriter, PlacedBlob, PlacedFrame, SealedBlock, seal_block};
 use crate::store::ObjectStore as _;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 /// Raw bytes that a frame gathers.
@@ -56,7 +57,6 @@ pub fn repack(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_
         bytes: packs.iter().map(|(_, size_bytes)| size_bytes).sum(),
         complete: true,
     });
-    let mut copied = context.index.begin_live()?;
     let mut left = &packs[..];
     while !left.is_empty() {
         let (group, rest) = left.split_at(many_enough(left));
@@ -65,7 +65,7 @@ pub fn repack(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_
         store.ask(&small.map(|(pack, size_bytes)| (pack_key(*pack), *size_bytes)).collect::<Vec<_>>(), &[]);
         for (pack, size_bytes) in group {
             context.check_stop()?;
-            copier.copy_pack(&store, plan, &mut copied, *pack, *size_bytes)?;
+            copier.copy_pack(&store, plan, *pack, *size_bytes)?;
             context.monitor.event(Event::Done { items: 1, bytes: *size_bytes });
         }
         left = rest;
@@ -148,6 +148,14 @@ impl OldBlock<'_> {
     }
 }
 
+/// A place of a blob in a pack that is copied.
+#[derive(PartialEq, Eq)]
+struct Going {
+    pack: PackId,
+    depth: u32,
+    written_ns: i64,
+}
+
 impl<'c> Copier<'c> {
     fn begin(context: &'c Context, session: SessionId, condemned_seen: u64) -> Result<Copier<'c>> {
         let written_ns = context.repository.now_ns();
@@ -171,41 +179,25 @@ impl<'c> Copier<'c> {
         })
     }
 
-    fn copy_pack(
-        &mut self,
-        store: &Ahead<'_>,
-        plan: &Plan<'_>,
-        copied: &mut LiveSet<'_>,
-        pack: PackId,
-        size_bytes: u64,
-    ) -> Result<()> {
+    fn copy_pack(&mut self, store: &Ahead<'_>, plan: &Plan<'_>, pack: PackId, size_bytes: u64) -> Result<()> {
         let directory = read_directory(store, self.context.repository.keyring(), pack, size_bytes)?;
-        let mut blocks = self.blocks(plan, copied, &directory)?;
+        let mut blocks = self.blocks(plan, pack, &directory)?;
         blocks.retain(OldBlock::is_wanted);
         let mut left = &blocks[..];
         while !left.is_empty() {
             let (group, rest) = left.split_at(blocks_at_once(left));
             let part = |block: &OldBlock<'_>| (block.place().offset, block.place().length as usize);
             store.ask_for_parts(&pack_key(pack), &group.iter().map(part).collect::<Vec<_>>());
-            group.iter().try_for_each(|block| self.take_block(store, copied, pack, block))?;
+            group.iter().try_for_each(|block| self.take_block(store, pack, block))?;
             left = rest;
         }
         Ok(())
     }
 
-    fn take_block(
-        &mut self,
-        store: &Ahead<'_>,
-        copied: &mut LiveSet<'_>,
-        pack: PackId,
-        block: &OldBlock<'_>,
-    ) -> Result<()> {
+    fn take_block(&mut self, store: &Ahead<'_>, pack: PackId, block: &OldBlock<'_>) -> Result<()> {
         match self.copy_block(store, pack, block) {
             Err(error) if is_damage(&error) => self.do_without(pack, block, error),
-            other => {
-                other?;
-                Ok(block.wanted().try_for_each(|blob| copied.mark(&blob.id).map(drop))?)
-            }
+            other => other,
         }
     }
 
@@ -222,9 +214,8 @@ impl<'c> Copier<'c> {
         Ok(())
     }
 
-    /// The blocks of a pack. A blob is wanted if it lives, was not copied yet, and has no place in a pack that stays and
-    /// is not older: of two copies the newer is the one to trust.
-    fn blocks<'d>(&self, plan: &Plan<'_>, copied: &LiveSet<'_>, directory: &'d Directory) -> Result<Vec<OldBlock<'d>>> {
+    /// The blocks of a pack. A blob is wanted if it lives and this is the place to copy it from.
+    fn blocks<'d>(&self, plan: &Plan<'_>, pack: PackId, directory: &'d Directory) -> Result<Vec<OldBlock<'d>>> {
         let new = |number| OldBlock { directory, number, frames: Vec::new() };
         let mut blocks: Vec<OldBlock<'d>> = (0..directory.blocks.len()).map(new).collect();
         let mut places = Vec::with_capacity(directory.frames.len());
@@ -235,19 +226,42 @@ impl<'c> Copier<'c> {
         }
         let mut here = BTreeSet::new();
         for blob in &directory.blobs {
-            let wanted = plan.live.contains(&blob.id)?
-                && !self.stays_elsewhere(plan, directory.written_ns, &blob.id)?
-                && !copied.contains(&blob.id)?
-                && here.insert(blob.id);
+            let depth = directory.frames[blob.frame as usize].chain.as_ref().map_or(0, |chain| chain.depth);
+            let wanted =
+                plan.live.contains(&blob.id)? && self.is_to_copy(plan, pack, depth, &blob.id)? && here.insert(blob.id);
             let (block, frame) = places[blob.frame as usize];
             blocks[block].frames[frame].1.push((blob, wanted));
         }
         Ok(blocks)
     }
 
-    fn stays_elsewhere(&self, plan: &Plan<'_>, written_ns: i64, id: &BlobId) -> Result<bool> {
+    /// Whether a blob is to be copied out of this pack, where it lies at this depth. Of all its places in packs that are
+    /// copied it is the shallowest, since others may hang on that (`count_once` in the plan). It is done without where as
+    /// shallow a place stays that is not older: of two copies the newer is the one to trust. So then the newest is copied,
+    /// if it is newer than what stays.
+    fn is_to_copy(&self, plan: &Plan<'_>, pack: PackId, depth: u32, id: &BlobId) -> Result<bool> {
         let places = self.context.index.places(id)?;
-        Ok(places.iter().any(|place| plan.kept.get(&place.pack).is_some_and(|kept_ns| *kept_ns >= written_ns)))
+        let going: Vec<Going> = places
+            .iter()
+            .filter_map(|place| {
+                let written_ns = *plan.repacked_ns.get(&place.pack)?;
+                Some(Going { pack: place.pack, depth: place.depth(), written_ns })
+            })
+            .collect();
+        let Some(here) = going.iter().find(|going| going.pack == pack && going.depth == depth) else {
+            // It cannot be read here, as the index knows: tried only if there is nothing else.
+            return Ok(places.is_empty());
+        };
+        let stays = |going: &Going| {
+            let as_new = |place: &Place| plan.kept.get(&place.pack).is_some_and(|kept_ns| *kept_ns >= going.written_ns);
+            places.iter().any(|place| place.depth() <= going.depth && as_new(place))
+        };
+        let shallowest = going.iter().min_by_key(|going| (going.depth, Reverse(going.written_ns), going.pack));
+        let newest = going.iter().max_by_key(|going| (going.written_ns, Reverse(going.depth), going.pack));
+        Ok(match shallowest.filter(|shallowest| !stays(shallowest)) {
+            Some(shallowest) => here == shallowest,
+            None => Some(here) == newest && !stays(here),
+        })
     }
 
     fn copy_block(&mut self, store: &Ahead<'_>, pack: PackId, block: &OldBlock<'_>) -> Result<()> {

@@ -97,7 +97,9 @@ impl Search<'_> {
         let mut places = self.context.index.places(id)?;
         places.extend(self.context.index.void_places(id)?);
         places.retain(|place| self.stored.contains_key(&place.pack));
-        if places.iter().any(|place| self.stays(place)) {
+        // The shallowest: what hangs on it may be what a deeper one hangs on.
+        let least = places.iter().map(Place::depth).min().unwrap_or(0);
+        if places.iter().any(|place| place.depth() == least && self.stays(place)) {
             return Ok(true);
         }
         // A whole copy first: it needs no other pack.

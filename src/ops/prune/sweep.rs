@@ -35,7 +35,7 @@ use crate::base::{PackId, SegmentId, SessionId};
 use crate::format::cbor::Unknown;
 use crate::format::session::Condemned;
 use crate::repo;
-use crate::repo::index::{Origin, list_segments, segments};
+use crate::repo::index::{Origin, Place, list_segments, segments};
 use crate::repo::pack_reader::pack_key;
 use crate::repo::session;
 use crate::store::{Area, Key, Locked};
@@ -89,14 +89,17 @@ impl Gone {
     }
 }
 
-/// Proves that everything alive in packs that go has a place in a pack that stays and is there.
+/// Proves that everything alive in packs that go has a place in a pack that stays and is there, as shallow as any: so what
+/// hangs on it can be decoded as before, and never comes to hang on itself.
 pub fn prove(context: &Context, plan: &Plan<'_>) -> Result<()> {
     context.monitor.event(Event::Phase("proving that nothing needed goes"));
     let stored = stored_packs(context)?;
     let stays = |pack: &PackId| !plan.goes(pack) && stored.contains_key(pack);
     let going = |pack: &repo::index::PackSummary| plan.goes(&pack.id);
     plan.live.each_live_by_pack(&going, &mut |_, located| {
-        if context.index.places(&located.id)?.iter().any(|place| stays(&place.pack)) {
+        let places = context.index.places(&located.id)?;
+        let least = places.iter().map(Place::depth).min();
+        if places.iter().any(|place| stays(&place.pack) && Some(place.depth()) == least) {
             return Ok(());
         }
         Err(repo::Error::Internal(format!(

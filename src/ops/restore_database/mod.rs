@@ -76,7 +76,8 @@ pub fn restore_database(context: &Context, snapshot: &Snapshot, options: &Option
         record.session(session.id());
     }
     let since = Stopwatch::start();
-    let done = run(context, snapshot, options).map(|outcome| Outcome { duration_ms: since.elapsed_ms(), ..outcome });
+    let done = run(context, snapshot, options).map_err(dumps::lost);
+    let done = done.map(|outcome| Outcome { duration_ms: since.elapsed_ms(), ..outcome });
     match &done {
         _ if options.validate_only => {}
         Err(error) => record.save_failure(context, error),

@@ -4,7 +4,7 @@ use super::super::fetch::{Fetch, Figures, Wanted};
 use super::super::{Context, Error, Result};
 use super::Depth;
 use super::found::Found;
-use super::packs::Listed;
+use super::packs::{Listed, packs_there};
 use crate::base::{BlobId, Event, PackId, random};
 use crate::format::pack::Role;
 use crate::repo;
@@ -47,11 +47,9 @@ pub(super) fn read(
 }
 
 /// The packs whose content is read. Trees and lists were read already, but not those that nobody needs.
-pub(super) fn choose(context: &Context, depth: Depth, listed: &Listed) -> Result<BTreeSet<PackId>> {
-    let there = |pack: &&PackSummary| !pack.void && listed.get(&pack.id) == Some(&pack.size_bytes);
-    let known = context.index.packs()?;
-    let packs = known.iter().filter(there).filter(|pack| depth == Depth::All || pack.role == Role::Data);
-    let mut packs: Vec<PackId> = packs.map(|pack| pack.id).collect();
+fn choose(context: &Context, depth: Depth, listed: &Listed) -> Result<BTreeSet<PackId>> {
+    let known = packs_there(context, listed)?;
+    let mut packs: Vec<PackId> = known.iter().filter(|pack| pack.role == Role::Data).map(|pack| pack.id).collect();
     if let Depth::Sample(percent) = depth {
         let count = (packs.len() as f64 * percent / 100.0).ceil() as usize;
         packs.sort_by_cached_key(|_| random::bytes::<8>());

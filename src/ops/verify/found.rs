@@ -2,10 +2,11 @@
 
 use super::super::Context;
 use super::super::fetch::Sink;
-use super::{Damage, HurtFile, Outcome};
-use crate::base::{BlobId, Event, Kind, Monitor, Problem, SnapshotId};
+use super::{Damage, HurtFile, HurtSnapshot, Outcome, Tally};
+use crate::base::{BlobId, Event, Kind, Monitor, PackId, Problem, SnapshotId};
 use crate::repo::Error;
-use std::collections::HashMap;
+use crate::repo::ledger::News;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,6 +34,13 @@ struct State {
     blobs: HashMap<BlobId, usize>,
     blobs_left_out: bool,
     notes: Vec<String>,
+    tally: Tally,
+    /// Files that are hurt, by snapshot, each counted once for each of its damages.
+    hurt: BTreeMap<SnapshotId, u64>,
+    /// Packs that were read to their last byte.
+    packs: Vec<PackId>,
+    /// Packs whose bytes or directories are damaged.
+    altered: Vec<PackId>,
 }
 
 impl Found {
@@ -46,7 +54,43 @@ impl Found {
 
     /// An object is damaged. Told once for each message.
     pub fn object(&self, object: &str, message: &str) {
-        self.place(&mut self.state(), object, message);
+        let mut state = self.state();
+        let before = state.count;
+        self.place(&mut state, object, message);
+        state.tally.objects_damaged += state.count - before;
+    }
+
+    /// So many objects were looked at.
+    pub fn looked_at(&self, objects: u64) {
+        self.state().tally.objects += objects;
+    }
+
+    /// So many trees and lists were read.
+    pub fn walked(&self, blobs: u64) {
+        self.state().tally.blobs += blobs;
+    }
+
+    /// A pack was read to its last byte, and has its name or not.
+    pub fn pack(&self, id: PackId, is_whole: bool) {
+        let state = &mut *self.state();
+        if is_whole { &mut state.packs } else { &mut state.altered }.push(id);
+    }
+
+    /// What was read of packs, and which snapshots are hurt.
+    pub fn news(&self) -> News {
+        let state = self.state();
+        News {
+            packs: state.packs.clone(),
+            damaged: state.altered.clone(),
+            hurt: state.hurt.keys().copied().collect(),
+            ..News::default()
+        }
+    }
+
+    /// Whether all that is hurt is known: neither damages nor blobs were left out.
+    pub fn is_complete(&self) -> bool {
+        let state = self.state();
+        !state.blobs_left_out && state.count <= MAX_DAMAGES as u64
     }
 
     fn place(&self, state: &mut State, object: &str, message: &str) -> Option<usize> {
@@ -69,11 +113,16 @@ impl Found {
     pub fn blob(&self, id: &BlobId, error: &Error) {
         let mut state = self.state();
         let message = error.to_string();
-        let Some(place) = self.place(&mut state, &format!("blob {id}"), &message) else { return };
+        let Some(place) = self.place(&mut state, &format!("blob {id}"), &message) else {
+            state.tally.blobs_damaged += 1;
+            return;
+        };
         if state.blobs.len() < MAX_BLOBS {
-            state.blobs.insert(*id, place);
+            let is_new = state.blobs.insert(*id, place).is_none();
+            state.tally.blobs_damaged += u64::from(is_new);
         } else {
             state.blobs_left_out = true;
+            state.tally.blobs_damaged += 1;
         }
     }
 
@@ -89,8 +138,10 @@ impl Found {
 
     /// A file that a damage hurts.
     pub fn hurt(&self, damage: usize, snapshot: SnapshotId, path: &[u8]) {
-        let mut state = self.state();
+        let state = &mut *self.state();
         let Some(damage) = state.damages.get_mut(damage) else { return };
+        *state.hurt.entry(snapshot).or_default() += 1;
+        *damage.snapshots.entry(snapshot).or_default() += 1;
         damage.file_count += 1;
         if damage.files.len() < MAX_FILES {
             damage.files.push(HurtFile { snapshot, path: path.to_vec() });
@@ -113,7 +164,11 @@ impl Found {
         outcome.damage_count = state.count;
         outcome.damage = state.count > 0;
         outcome.damages = state.damages;
-        outcome.notes = state.notes;
+        outcome.notes.extend(state.notes);
+        outcome.tally = state.tally;
+        let read = self.blobs_read();
+        outcome.tally.blobs += read + state.tally.blobs_damaged;
+        outcome.hurt = state.hurt.into_iter().map(|(id, files)| HurtSnapshot { id, files }).collect();
         if state.blobs_left_out {
             let note = "so many blobs are damaged that not every file that is hurt was looked for";
             outcome.notes.push(note.to_owned());
@@ -135,6 +190,6 @@ impl Sink<BlobId> for Found {
 
     /// Another copy may do, but this one is damaged all the same.
     fn damaged(&self, id: &BlobId, error: &Error) {
-        self.object(&format!("blob {id}"), &error.to_string());
+        self.place(&mut self.state(), &format!("blob {id}"), &error.to_string());
     }
 }

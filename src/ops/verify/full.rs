@@ -1,12 +1,11 @@
 //! Every pack from its first byte to its last: its own name, its directory against the index, and all that lies in it.
 //! Each byte is read once.
 
-use super::super::fetch::{Fetch, Sink, Wanted, Whole};
+use super::super::fetch::{Fetch, Sink, Wanted, Whole, is_damage};
 use super::super::{Context, Error, Result};
-use super::content::{Read, choose};
+use super::content::Read;
 use super::found::Found;
-use super::packs::Listed;
-use super::{Depth, packs};
+use super::packs::{self, Listed, packs_there};
 use crate::base::{BlobId, Event, PackId, side_by_side};
 use crate::format::pack::{Blob, Directory};
 use crate::repo;
@@ -18,9 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Directories that are read at once: they lie in memory, some MiB of the largest.
 const DIRECTORIES_AT_ONCE: usize = 8;
 
-/// Reads every pack in full.
-pub(super) fn read(context: &Context, listed: &Listed, found: &Arc<Found>) -> Result<Read> {
-    let chosen = choose(context, Depth::All, listed)?;
+/// Reads these packs in full, for as long as it is not `enough`; one is read in any case.
+pub(super) fn read(context: &Context, listed: &Listed, found: &Arc<Found>, enough: &dyn Fn() -> bool) -> Result<Read> {
+    let chosen: HashSet<PackId> = packs_there(context, listed)?.into_iter().map(|pack| pack.id).collect();
     let bytes = listed.values().sum();
     context.monitor.event(Event::Total { items: listed.len() as u64, bytes, complete: true });
     let names = Arc::new(Names { found: found.clone(), wrong: Mutex::default() });
@@ -35,6 +34,8 @@ pub(super) fn read(context: &Context, listed: &Listed, found: &Arc<Found>) -> Re
         open: None,
         wrong: BTreeMap::new(),
         failure: None,
+        begun: 0,
+        enough,
     };
     let walked = context.index.each_by_pack(&|pack| chosen.contains(&pack.id), &mut |id, located| {
         reading.add(id, located).map_err(|error| {
@@ -47,15 +48,16 @@ pub(super) fn read(context: &Context, listed: &Listed, found: &Arc<Found>) -> Re
     walked?;
     reading.close()?;
     reading.rest()?;
-    let Reading { fetch, wrong, .. } = reading;
+    let Reading { fetch, wrong, begun, .. } = reading;
     let figures = fetch.finish()?;
     let mut damages = names.wrong();
     for (id, error) in wrong {
         // A directory in a pack that was altered says nothing.
         damages.entry(id).or_insert(error);
     }
+    damages.iter().filter(|(_, error)| is_damage(error)).for_each(|(id, _)| found.pack(*id, false));
     packs::tell(damages, found)?;
-    Ok(Read { packs: chosen.len() as u64, figures })
+    Ok(Read { packs: begun, figures })
 }
 
 /// Takes what was read, and which packs do not have their names.
@@ -80,8 +82,9 @@ impl Sink<BlobId> for Names {
     }
 
     fn whole(&self, pack: PackId, outcome: Result<(), repo::Error>) {
-        if let Err(error) = outcome {
-            self.wrong.lock().unwrap_or_else(PoisonError::into_inner).insert(pack, error);
+        match outcome {
+            Ok(()) => self.found.pack(pack, true),
+            Err(error) => drop(self.wrong.lock().unwrap_or_else(PoisonError::into_inner).insert(pack, error)),
         }
     }
 }
@@ -99,6 +102,9 @@ struct Reading<'c> {
     /// What is wrong with directories.
     wrong: BTreeMap<PackId, repo::Error>,
     failure: Option<Error>,
+    /// Packs that were begun.
+    begun: u64,
+    enough: &'c dyn Fn() -> bool,
 }
 
 /// The pack that is being read.
@@ -129,6 +135,10 @@ impl Reading<'_> {
     fn begin(&mut self, id: PackId) -> Result<()> {
         self.context.check_stop()?;
         let Some(size_bytes) = self.left.remove(&id) else { return Ok(()) };
+        if self.begun > 0 && (self.enough)() {
+            return Ok(());
+        }
+        self.begun += 1;
         if !self.directories.contains_key(&id) {
             self.read_directories(id, size_bytes);
         }

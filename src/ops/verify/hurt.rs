@@ -13,11 +13,16 @@ use crate::repo::blob_reader::BlobReader;
 use crate::repo::trees::Chunks;
 use std::collections::BTreeSet;
 
-/// Walks the trees of all snapshots and tells for each damage which files and directories need what is damaged.
+/// Walks the trees of all snapshots and tells for each damage which files and directories need what is damaged. What was
+/// found sound beneath one snapshot is not walked again beneath the next.
 pub(in super::super) fn find(context: &Context, snapshots: &[Snapshot], found: &Found) -> Result<()> {
     let mut trees = reader(context).walking();
     let mut lists = reader(context);
+    let mut sound = context.index.begin_live()?;
     for snapshot in snapshots {
+        if sound.contains(&snapshot.root)? {
+            continue;
+        }
         let mut walk = match Walk::begin(snapshot.root, b"", &mut trees) {
             Ok(walk) => walk,
             Err(error) => {
@@ -25,28 +30,39 @@ pub(in super::super) fn find(context: &Context, snapshots: &[Snapshot], found: &
                 continue;
             }
         };
-        let mut above = vec![snapshot.root];
-        while let Some(tree) = above.last().copied() {
+        // Each directory on the way down, with what had been told when it was entered.
+        let (mut told, mut above) = (0u64, vec![(snapshot.root, 0)]);
+        while let Some((tree, before)) = above.last().copied() {
             context.check_stop()?;
             let node = match walk.next(&mut trees) {
                 Ok(Some(Step::Entry(node))) => node,
                 Ok(Some(Step::Leave)) => {
                     above.pop();
+                    if told == before {
+                        sound.mark(&tree)?;
+                    }
                     continue;
                 }
                 Ok(None) => break,
                 Err(error) => {
                     hurt_tree(found, snapshot, tree, walk.directory(), error)?;
+                    told += 1;
                     continue;
                 }
             };
             for damage in damages_of(&node, &mut lists, found)? {
                 found.hurt(damage, snapshot.id, walk.path());
+                told += 1;
             }
-            if let Some(tree) = node.tree {
+            if let Some(tree) = node.tree
+                && !sound.contains(&tree)?
+            {
                 match walk.enter(tree, &mut trees) {
-                    Ok(()) => above.push(tree),
-                    Err(error) => hurt_tree(found, snapshot, tree, walk.path(), error)?,
+                    Ok(()) => above.push((tree, told)),
+                    Err(error) => {
+                        hurt_tree(found, snapshot, tree, walk.path(), error)?;
+                        told += 1;
+                    }
                 }
             }
         }
@@ -57,6 +73,10 @@ pub(in super::super) fn find(context: &Context, snapshots: &[Snapshot], found: &
 fn hurt_tree(found: &Found, snapshot: &Snapshot, tree: BlobId, path: &[u8], error: Error) -> Result<()> {
     if !is_damage(&error) {
         return Err(error.into());
+    }
+    // In a snapshot that nobody asked for it may be met here for the first time.
+    if found.damage_of(&tree).is_none() {
+        found.blob(&tree, &error);
     }
     if let Some(damage) = found.damage_of(&tree) {
         found.hurt(damage, snapshot.id, path);

@@ -2,10 +2,12 @@
 //!
 //! | depth | what is read |
 //! | --- | --- |
-//! | structure | config, slots, epochs, records, segments, snapshots; every tree and list; every chunk is in the index, its pack there and of the right size |
+//! | presence | config, slots, epochs, records, segments, snapshots; each pack is there and has the right size |
+//! | structure | also every tree and list; every chunk is in the index |
 //! | content | also every chunk that the snapshots need: opened, decoded, named |
 //! | sample | the same in some packs, chosen by lot |
 //! | all | also every pack in full: its own name, its directory against the index, blobs that nobody needs |
+//! | part | the same in a part of the packs, those that were read longest ago |
 //!
 //! Ids lie on disk, packs are read in the order of their blocks: memory follows neither the number of blobs nor that of
 //! files. What is found damaged is unknown to the index from then on, so that the next backup stores it again. At the end
@@ -17,23 +19,31 @@ mod full;
 mod hurt;
 mod objects;
 mod packs;
+mod proven;
+pub mod sealed;
 #[cfg(test)]
 mod tests;
 mod trees;
+mod turn;
 
 use super::record::Record;
 use super::{Context, Error, Result, select};
+use crate::base::clock::Stopwatch;
 use crate::base::{Event, Kind, PackId, Problem, SnapshotId};
 use crate::format::run::Outcome as RunOutcome;
 use crate::format::snapshot::Snapshot;
+use crate::repo::ledger::{self, Known, News};
 pub(super) use found::Found;
 pub(super) use hurt::find as find_hurt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+pub use turn::Part;
 
 /// How much is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Depth {
+    /// Small objects, and whether every pack is there in its full length.
+    Presence,
     /// Everything but the content of files.
     Structure,
     /// All content that the snapshots need.
@@ -43,6 +53,8 @@ pub enum Depth {
     Sample(f64),
     /// Every byte of every pack.
     All,
+    /// Every byte of those packs whose turn it is.
+    Part(Part),
 }
 
 /// What to verify.
@@ -77,6 +89,14 @@ pub struct Outcome {
     pub damage_count: u64,
     /// Whether anything is damaged.
     pub damage: bool,
+    /// What was looked at, and how much of it is damaged.
+    pub tally: Tally,
+    /// Snapshots that something is hurt of.
+    pub hurt: Vec<HurtSnapshot>,
+    /// How far the packs are read by now, if whole packs were read.
+    pub coverage: Option<Coverage>,
+    /// Snapshots of which all is proven now, by this run or by this and earlier ones.
+    pub proven: u64,
     /// What is worth knowing and not wrong.
     pub notes: Vec<String>,
 }
@@ -92,6 +112,47 @@ pub struct Damage {
     pub files: Vec<HurtFile>,
     /// How many files there are, counted once per snapshot.
     pub file_count: u64,
+    /// How many there are in each snapshot.
+    pub snapshots: BTreeMap<SnapshotId, u64>,
+}
+
+/// What was looked at, and how much of it is damaged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Objects of the store.
+    pub objects: u64,
+    /// Of those, damaged ones.
+    pub objects_damaged: u64,
+    /// Trees, lists and chunks.
+    pub blobs: u64,
+    /// Of those, damaged ones.
+    pub blobs_damaged: u64,
+}
+
+/// A snapshot that something is hurt of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HurtSnapshot {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// Files and directories, once for each damage that hurts them.
+    pub files: u64,
+}
+
+/// How far packs are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Packs that there are.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Packs that were never read to their last byte, or not since they were damaged.
+    pub unread_packs: u64,
+    /// Their bytes.
+    pub unread_bytes: u64,
+    /// When that was read whose turn comes next, nanoseconds since 1970; of what was read at all.
+    pub oldest_ns: Option<i64>,
+    /// In how many runs like this one all packs are read, if a part was read.
+    pub nights: Option<u64>,
 }
 
 /// A file that cannot be restored.
@@ -105,26 +166,54 @@ pub struct HurtFile {
 
 /// Verifies.
 pub fn verify(context: &Context, options: &Options) -> Result<Outcome> {
-    if let Depth::Sample(percent) = options.depth
-        && !(percent > 0.0 && percent <= 100.0)
-    {
-        return Err(Error::Usage(format!("cannot verify {percent} % of the packs: give more than 0 and at most 100")));
-    }
+    check(options)?;
     let mut record = Record::begin(context, "verify");
-    let done = run(context, options, &mut record);
+    let found = Arc::new(Found::new(context));
+    let mut known = ledger::load(&context.repository)?;
+    let done = run(context, options, &mut record, &found, &mut known);
     match &done {
-        Err(error) => record.save_failure(context, error),
-        Ok(outcome) => {
+        Err(error) => {
+            // What was read until then counts.
+            let read = found.news();
+            note_down(context, &mut record, &mut known, &News { hurt: Vec::new(), ..read });
+            record.save_failure(context, error);
+        }
+        Ok((outcome, news)) => {
             figures(&mut record, outcome);
             let problem = |damage: &Damage| Problem::new(&damage.object, &damage.message, Kind::Damaged);
             record.problems(&outcome.damages.iter().map(problem).collect::<Vec<_>>());
+            note_down(context, &mut record, &mut known, news);
             let ended = if outcome.damage { RunOutcome::Damage } else { RunOutcome::Done };
             if let Err(error) = record.save(context, ended) {
                 context.monitor.event(Event::Note(&format!("no record of this verify could be stored: {error}")));
             }
         }
     }
-    done
+    done.map(|(outcome, _)| outcome)
+}
+
+fn check(options: &Options) -> Result<()> {
+    match options.depth {
+        Depth::Sample(percent) if !(percent > 0.0 && percent <= 100.0) => {
+            Err(Error::Usage(format!("cannot verify {percent} % of the packs: give more than 0 and at most 100")))
+        }
+        Depth::Part(Part { share: Some((parts, of)), .. }) if parts == 0 || parts > of => {
+            Err(Error::Usage(format!("{parts}/{of} is no share of the packs: give 1/30 for all of them in 30 nights")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Stores what was proven.
+fn note_down(context: &Context, record: &mut Record, known: &mut Known, news: &News) {
+    if news.is_empty() {
+        return;
+    }
+    let stored = record.ledger(context, known, news);
+    if let Err(error) = stored {
+        let note = format!("what was read could not be noted down, so it counts as not read: {error}");
+        context.monitor.event(Event::Note(&note));
+    }
 }
 
 fn figures(record: &mut Record, outcome: &Outcome) {
@@ -142,44 +231,59 @@ fn figures(record: &mut Record, outcome: &Outcome) {
     }
 }
 
-fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outcome> {
+fn run(
+    context: &Context,
+    options: &Options,
+    record: &mut Record,
+    found: &Arc<Found>,
+    known: &mut Known,
+) -> Result<(Outcome, News)> {
+    let since = Stopwatch::start();
     let (session, opened) = context.read_session("verify")?;
     if let Some(session) = &session {
         record.session(session.id());
     }
-    let found = Arc::new(Found::new(context));
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome { notes: known.doubts.clone(), ..Outcome::default() };
+    outcome.notes.iter().for_each(|doubt| context.monitor.event(Event::Note(doubt)));
     context.monitor.event(Event::Phase("checking objects"));
     opened.damaged.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
-    objects::check(context, &found)?;
-    objects::records(context, &found)?;
-    let snapshots = selected(context, options, &found)?;
+    objects::check(context, found)?;
+    objects::records(context, found)?;
+    let snapshots = selected(context, options, found)?;
+    found.looked_at(snapshots.len() as u64);
     // Some of them may have been committed since the index was brought up to date.
     context.index.refresh(&**context.repository.store(), context.repository.keyring())?;
     let missing = context.missing_segments(&snapshots)?;
     missing.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
     outcome.snapshots = snapshots.len() as u64;
 
-    context.monitor.event(Event::Phase("reading trees"));
     let mut live = context.index.begin_live()?;
-    let walked = trees::read(context, &snapshots, &mut live, &found)?;
-    (outcome.trees, outcome.chunks) = (walked.trees, walked.chunks);
+    if options.depth != Depth::Presence {
+        context.monitor.event(Event::Phase("reading trees"));
+        let walked = trees::read(context, &snapshots, &mut live, found)?;
+        (outcome.trees, outcome.chunks) = (walked.trees, walked.chunks);
+        found.walked(walked.trees);
+    }
 
     context.monitor.event(Event::Phase("checking packs"));
     let listed = packs::list(context)?;
-    packs::compare(context, &listed, &live, &found)?;
-    let read = match options.depth {
-        Depth::Structure => None,
+    packs::compare(context, &listed, &live, found)?;
+    let read = match &options.depth {
+        Depth::Presence | Depth::Structure => None,
         Depth::All => {
             context.monitor.event(Event::Phase("reading packs in full"));
-            Some(full::read(context, &listed, &found)?)
+            Some(full::read(context, &listed, found, &|| false)?)
+        }
+        Depth::Part(part) => {
+            context.monitor.event(Event::Phase("reading packs in their turn"));
+            Some(turn::read(context, part, &since, &listed, known, found)?)
         }
         depth => {
             context.monitor.event(Event::Phase("reading content"));
-            Some(content::read(context, depth, &listed, &live, &found)?)
+            Some(content::read(context, *depth, &listed, &live, found)?)
         }
     };
-    if let Some(read) = read {
+    if let Some(read) = &read {
         outcome.packs = read.packs;
         outcome.bytes_read = read.figures.stored_bytes;
         outcome.bytes_raw = read.figures.raw_bytes;
@@ -188,20 +292,62 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     drop(live);
     if found.any_blob() {
         context.monitor.event(Event::Phase("looking for the files that are hurt"));
-        hurt::find(context, &snapshots, &found)?;
+        hurt::find(context, &everywhere(context, options, &snapshots)?, found)?;
     }
+    let news = conclude(context, options, &snapshots, found, known)?;
+    outcome.proven = news.whole.len() as u64;
     if matches!(options.depth, Depth::Content | Depth::All) {
         // A snapshot of which only parts were read must not count as verified.
-        snapshots.iter().for_each(|snapshot| record.snapshot(snapshot.id));
+        news.whole.iter().for_each(|(id, _)| record.snapshot(*id));
     }
+    outcome.coverage = match &options.depth {
+        Depth::All => Some(turn::coverage(context, None, &listed, known)?),
+        Depth::Part(part) => Some(turn::coverage(context, Some((part, outcome.bytes_read)), &listed, known)?),
+        _ => None,
+    };
     found.hand_over(&mut outcome);
-    Ok(outcome)
+    Ok((outcome, news))
+}
+
+/// What hurts one snapshot may hurt others that nobody asked for.
+fn everywhere(context: &Context, options: &Options, snapshots: &[Snapshot]) -> Result<Vec<Snapshot>> {
+    match options.snapshots.is_empty() {
+        true => Ok(snapshots.to_vec()),
+        false => Ok(select::list_stored(context)?.snapshots),
+    }
+}
+
+/// What this run has proven, with all that was known before.
+fn conclude(
+    context: &Context,
+    options: &Options,
+    snapshots: &[Snapshot],
+    found: &Found,
+    known: &mut Known,
+) -> Result<News> {
+    let now_ns = context.repository.now_ns();
+    let mut news = found.news();
+    known.read_now(&news, now_ns);
+    // Where not all was told that is damaged, nobody knows what is whole.
+    if !found.is_complete() {
+        return Ok(news);
+    }
+    news.whole = match options.depth {
+        Depth::Content | Depth::All => snapshots.iter().map(|snapshot| (snapshot.id, now_ns)).collect(),
+        Depth::Part(_) => {
+            context.monitor.event(Event::Phase("seeing which snapshots are proven"));
+            proven::since(context, snapshots, known)?
+        }
+        _ => Vec::new(),
+    };
+    news.whole.retain(|(id, _)| !news.hurt.contains(id));
+    Ok(news)
 }
 
 /// Reads these packs from their first byte to their last, all that lies in them included; gives what is damaged.
 pub(super) fn read_back(context: &Context, packs: BTreeMap<PackId, u64>) -> Result<Vec<Damage>> {
     let found = Arc::new(Found::new(context));
-    full::read(context, &packs, &found)?;
+    full::read(context, &packs, &found, &|| false)?;
     let mut outcome = Outcome::default();
     found.hand_over(&mut outcome);
     Ok(outcome.damages)

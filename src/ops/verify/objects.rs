@@ -10,14 +10,16 @@ use crate::format::envelope::{self, ObjectKind};
 use crate::format::keys::{Epoch, MAX_EPOCH_BYTES, MAX_SLOT_BYTES, Slot};
 use crate::format::run::Run;
 use crate::format::session::{Condemned, End, Seen, Session};
-use crate::repo::Error;
 use crate::repo::ahead::{Ahead, each_ahead};
+use crate::repo::{Error, history, ledger};
 use crate::store::{Area, Key, ObjectStore};
 
 /// What the second copy of an object is called besides.
 const COPY: &str = ".copy";
 /// What mends one copy with the other.
 const REPAIR: &str = ": run `keepstone key repair`";
+/// The most records of one area that are looked at.
+const MOST_RECORDS: usize = 5000;
 /// The most bytes that any record has.
 const RECORD_BYTES: u64 = 64 << 20;
 
@@ -45,12 +47,28 @@ pub(super) fn records(context: &Context, found: &Found) -> Result<()> {
             "it marks a session; nothing is lost with it, and the first prune a day after it was stored clears it",
         ),
         (Area::Condemned, "run `keepstone rebuild-index`, which takes it back"),
-        (Area::Runs, "it records what was done once; no snapshot needs it, and it can be deleted from the store"),
+        (
+            Area::Runs,
+            "it records what was done or read back once; no snapshot needs it, and it can be deleted from the store",
+        ),
     ];
     for (area, remedy) in remedies {
-        let mut keys = Vec::new();
+        let mut listed_keys = Vec::new();
         let store = &**context.repository.store();
-        store.list(area, &mut |listed| keys.push(Key::new(area, listed.name)))?;
+        store.list(area, &mut |listed| {
+            listed_keys.push((std::cmp::Reverse(listed.stored_at), Key::new(area, listed.name)));
+        })?;
+        // The newest: where nobody prunes, run records pile up.
+        listed_keys.sort();
+        let rest = listed_keys.len().saturating_sub(MOST_RECORDS);
+        if rest > 0 {
+            found.note(format!(
+                "{rest} older records in {} were not looked at: the next prune puts older runs together",
+                area.name()
+            ));
+        }
+        let keys: Vec<Key> = listed_keys.into_iter().take(MOST_RECORDS).map(|(_, key)| key).collect();
+        found.looked_at(keys.len() as u64);
         let mut stopped = Ok(());
         each_ahead(store, &keys, RECORD_BYTES, |store, key| {
             stopped = context.check_stop();
@@ -83,6 +101,14 @@ fn read_record(context: &Context, store: &dyn ObjectStore, key: &Key) -> crate::
             record(context, store, key, ObjectKind::Condemned, name, |record: Condemned| {
                 format!("{:010}", record.number)
             })
+        }
+        (Area::Runs, "ledger") => {
+            let object = store.get(key, ObjectKind::Ledger.max_bytes() as u64)?;
+            ledger::open(&context.repository, key, object).map(drop)
+        }
+        (Area::Runs, "history") => {
+            let object = store.get(key, ObjectKind::History.max_bytes() as u64)?;
+            history::open(&context.repository, key, object).map(drop)
         }
         (Area::Runs, "") => record(context, store, key, ObjectKind::Run, name, |run: Run| run.id),
         _ => Ok(()),
@@ -160,6 +186,7 @@ fn check_one(
         Ok(bytes) => check(context, &bytes).map_err(Error::object(key)),
         Err(error) => Err(error.into()),
     };
+    found.looked_at(1);
     match checked {
         Ok(()) => Ok(()),
         // A newer version is what a damaged header looks like: those who wrote it would have raised the config's.

@@ -4,7 +4,7 @@ use super::super::{Context, Result};
 use super::found::Found;
 use crate::base::PackId;
 use crate::repo::Error;
-use crate::repo::index::LiveSet;
+use crate::repo::index::{LiveSet, PackSummary};
 use crate::repo::pack_reader::pack_key;
 use crate::store::Area;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,10 +23,18 @@ pub(super) fn list(context: &Context) -> Result<Listed> {
     Ok(listed)
 }
 
+/// The packs that the index counts on and that are there in their full length.
+pub(super) fn packs_there(context: &Context, listed: &Listed) -> Result<Vec<PackSummary>> {
+    let mut packs = context.index.packs()?;
+    packs.retain(|pack| !pack.void && listed.get(&pack.id) == Some(&pack.size_bytes));
+    Ok(packs)
+}
+
 /// Compares the packs that the index knows with those that are there. What lives in one that is gone or cut off is
 /// lost, as far as there is no other copy.
 pub(super) fn compare(context: &Context, listed: &Listed, live: &LiveSet<'_>, found: &Found) -> Result<()> {
     let known = context.index.packs()?;
+    found.looked_at(known.iter().filter(|pack| !pack.void).count() as u64);
     let mut gone = BTreeMap::new();
     for pack in known.iter().filter(|pack| !pack.void) {
         let key = pack_key(pack.id);

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::base::{Monitor, Stop};
 use crate::ops::select::{Filter, select};
 use crate::ops::tests::{Depot, noise};
+use crate::repo::ledger::State;
 use crate::store::{Area, Key, ObjectStore};
 use std::ffi::OsStr;
 use std::fs;
@@ -176,4 +178,189 @@ fn a_share_that_makes_no_sense_is_refused() {
     for percent in [0.0, -1.0, 101.0, f64::NAN] {
         assert_eq!(verify(&depot.context, &with(Depth::Sample(percent))).unwrap_err().kind(), Kind::Usage);
     }
+}
+
+const HOUR_NS: i64 = 3_600_000_000_000;
+
+fn part(depot: &Depot, part: Part) -> Outcome {
+    verify(&depot.context, &with(Depth::Part(part))).unwrap()
+}
+
+/// One pack a night.
+fn night(depot: &Depot) -> Outcome {
+    depot.hours(24);
+    part(depot, Part { most_bytes: Some(1), ..Part::default() })
+}
+
+fn state(depot: &Depot, snapshot: &Snapshot) -> State {
+    ledger::load(&depot.context.repository).unwrap().state(&snapshot.id)
+}
+
+/// Several nights of backups, each of which fills packs of its own.
+fn nights(depot: &Depot, top: &std::path::Path, count: u32) -> Vec<Snapshot> {
+    let one = |night| {
+        fs::write(top.join(format!("a/new{night}")), noise(200_000, 100 + night)).unwrap();
+        depot.backup(top)
+    };
+    (0..count).map(one).collect()
+}
+
+#[test]
+fn one_pack_a_night_is_all_of_them_in_the_promised_number_of_nights() {
+    let (_holder, top) = folder();
+    let depot = Depot::new();
+    let snapshots = nights(&depot, &top, 4);
+    let count = packs(&depot).len() as u64;
+    for done in 1..=count {
+        let outcome = night(&depot);
+        let coverage = outcome.coverage.unwrap();
+        assert_eq!((outcome.packs, coverage.unread_packs, coverage.nights), (1, count - done, Some(count)));
+    }
+    assert!(snapshots.iter().all(|snapshot| matches!(state(&depot, snapshot), State::Verified(_))));
+    // The next one reads what was read longest ago.
+    let before = ledger::load(&depot.context.repository).unwrap();
+    let oldest = before.read_ns(&packs(&depot).iter().map(id_of).min_by_key(|id| before.read_ns(id)).unwrap()).unwrap();
+    let outcome = night(&depot);
+    assert!(outcome.coverage.unwrap().oldest_ns.unwrap() > oldest);
+    let share = part(&depot, Part { share: Some((1, 2)), ..Part::default() });
+    assert!(share.coverage.unwrap().nights.unwrap() <= 2, "{share:?}");
+}
+
+fn id_of(key: &Key) -> PackId {
+    key.name().parse().unwrap()
+}
+
+#[test]
+fn a_snapshot_is_verified_since_the_first_of_its_packs_was_read_and_not_before_all_were() {
+    let (_holder, top) = folder();
+    let depot = Depot::new();
+    let first = nights(&depot, &top, 1).remove(0);
+    assert_eq!(state(&depot, &first), State::Unverified);
+    let count = packs(&depot).len();
+    let began = depot.context.repository.now_ns() + 24 * HOUR_NS;
+    for read in 0..count {
+        // Trees are read every night, but not the pack that they lie in.
+        let proven = matches!(state(&depot, &first), State::Verified(_));
+        assert!(!proven || read + 1 == count, "after {read} of {count} packs");
+        night(&depot);
+    }
+    let State::Verified(since) = state(&depot, &first) else { panic!("{:?}", state(&depot, &first)) };
+    assert!(since >= began, "{since} {began}");
+    let second = nights(&depot, &top, 1).remove(0);
+    assert_eq!(state(&depot, &second), State::Unverified);
+    let outcome = night(&depot);
+    assert!(outcome.coverage.unwrap().unread_packs < 3);
+    depot.hours(1);
+    let wanted = Options { snapshots: vec![second.clone()], depth: Depth::Content };
+    verify(&depot.context, &wanted).unwrap();
+    assert_eq!(state(&depot, &second), State::Verified(depot.context.repository.now_ns()));
+}
+
+#[test]
+fn time_that_is_over_stops_behind_the_first_pack() {
+    let (_holder, top) = folder();
+    let depot = Depot::new();
+    nights(&depot, &top, 3);
+    let outcome = part(&depot, Part { most_seconds: Some(0), ..Part::default() });
+    assert_eq!(outcome.packs, 1);
+    assert!(outcome.coverage.unwrap().nights.unwrap() >= 2);
+    let all = part(&depot, Part { most_seconds: Some(3600), ..Part::default() });
+    let coverage = all.coverage.unwrap();
+    assert_eq!((coverage.unread_packs, coverage.nights), (0, Some(1)));
+}
+
+#[test]
+fn damage_hurts_every_snapshot_that_needs_it_and_is_over_when_all_is_read_whole() {
+    let (_holder, top) = folder();
+    let depot = Depot::new();
+    let snapshots = nights(&depot, &top, 3);
+    clean(&depot, Depth::All);
+    // What only the last night brought.
+    let last = packs(&depot).into_iter().filter(|key| depot.store.size(key).unwrap() > 150_000).max_by_key(|key| {
+        depot.context.index.packs().unwrap().iter().find(|pack| pack.id == id_of(key)).unwrap().written_ns
+    });
+    let last = last.unwrap();
+    depot.damage(&last, |bytes| bytes[3000] ^= 1);
+    depot.hours(1);
+    let outcome = verify(&depot.context, &with(Depth::All)).unwrap();
+    assert_eq!(outcome.hurt.iter().map(|hurt| hurt.id).collect::<Vec<_>>(), [snapshots[2].id], "{outcome:?}");
+    assert_eq!(outcome.damages.iter().map(|damage| damage.snapshots.len()).max(), Some(1));
+    assert!(outcome.tally.objects_damaged > 0 && outcome.tally.objects > 8, "{:?}", outcome.tally);
+    assert!(outcome.tally.blobs_damaged > 0 && outcome.tally.blobs > 20, "{:?}", outcome.tally);
+    assert!(matches!(state(&depot, &snapshots[2]), State::Damaged(_)));
+    assert!(matches!(state(&depot, &snapshots[1]), State::Verified(_)));
+    let verified = select(&depot.context, OsStr::new("latest-verified"), &Filter::default()).unwrap();
+    assert_eq!(verified.snapshot.id, snapshots[1].id);
+    assert_eq!(ledger::load(&depot.context.repository).unwrap().read_ns(&id_of(&last)), None, "it counts as not read");
+    // The next backup stores what is damaged once more; then it is whole.
+    depot.hours(1);
+    depot.backup_all(&top);
+    let wanted = Options { snapshots: vec![snapshots[2].clone()], depth: Depth::Content };
+    depot.hours(1);
+    let outcome = verify(&depot.context, &wanted).unwrap();
+    assert!(outcome.hurt.is_empty(), "{outcome:?}");
+    assert!(matches!(state(&depot, &snapshots[2]), State::Verified(_)));
+}
+
+#[test]
+fn damage_found_for_one_snapshot_is_told_of_all_that_it_hurts() {
+    let (_holder, top) = folder();
+    let depot = Depot::new();
+    let snapshots = nights(&depot, &top, 3);
+    let first = packs(&depot).pop().unwrap();
+    depot.damage(&first, |bytes| bytes[9000] ^= 1);
+    let wanted = Options { snapshots: vec![snapshots[1].clone()], depth: Depth::Content };
+    let outcome = verify(&depot.context, &wanted).unwrap();
+    let hurt: Vec<_> = outcome.hurt.iter().map(|hurt| hurt.id).collect();
+    assert!(snapshots.iter().all(|snapshot| hurt.contains(&snapshot.id)), "{outcome:?}");
+    assert!(snapshots.iter().all(|snapshot| matches!(state(&depot, snapshot), State::Damaged(_))));
+}
+
+#[test]
+fn what_was_read_before_somebody_stopped_it_counts() {
+    let (_holder, top) = folder();
+    let depot = Depot::new();
+    nights(&depot, &top, 4);
+    let stop = Stop::new();
+    let watched = depot.watched(Arc::new(StopAfterReading(stop.clone())), stop);
+    let one = Part { most_bytes: Some(1), ..Part::default() };
+    let error = verify(&watched, &with(Depth::Part(one))).unwrap_err();
+    assert_eq!(error.kind(), Kind::Interrupted);
+    let known = ledger::load(&depot.context.repository).unwrap();
+    assert_eq!(packs(&depot).iter().filter(|key| known.read_ns(&id_of(key)).is_some()).count(), 1);
+    let (runs, _) = crate::repo::runs::list(&depot.context.repository).unwrap();
+    assert_eq!(runs.last().unwrap().outcome, RunOutcome::Interrupted);
+}
+
+/// Asks to stop once packs were read.
+struct StopAfterReading(Stop);
+
+impl Monitor for StopAfterReading {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Phase("seeing which snapshots are proven") = event {
+            self.0.raise();
+        }
+    }
+}
+
+#[test]
+fn a_share_or_a_time_that_makes_no_sense_is_refused() {
+    let depot = Depot::new();
+    for share in [(0, 3), (4, 3)] {
+        let error = verify(&depot.context, &with(Depth::Part(Part { share: Some(share), ..Part::default() })));
+        assert_eq!(error.unwrap_err().kind(), Kind::Usage);
+    }
+}
+
+#[test]
+fn presence_sees_what_is_gone_without_reading_a_tree() {
+    let (_holder, top) = folder();
+    let depot = Depot::new();
+    depot.backup(&top);
+    let outcome = clean(&depot, Depth::Presence);
+    assert_eq!((outcome.trees, outcome.bytes_read), (0, 0));
+    let pack = packs(&depot).pop().unwrap();
+    depot.damage(&pack, |bytes| bytes.truncate(4096));
+    let outcome = verify(&depot.context, &with(Depth::Presence)).unwrap();
+    assert_eq!(outcome.damage_count, 1, "{:?}", outcome.damages);
 }

@@ -1,0 +1,308 @@
+//! Whether stored bytes are those that were written, without any key.
+//!
+//! Packs and segments are named by the hash of their bytes, and what opens a repository lies there twice. So whoever has
+//! the store can tell which objects are altered, cut off or unreadable: the host of a storage, with no password and no
+//! right to write. What is gone altogether shows only to somebody with a key. Each byte is read once, several objects at
+//! a time, and no more of one is in memory than a piece.
+
+use super::super::{Error, Result};
+use crate::base::{Event, Kind, Monitor, PackId, Problem, SegmentId, Stop, side_by_side};
+use crate::crypto::names::PackHasher;
+use crate::repo::{self, pack_reader::pack_key};
+use crate::store::{self, Area, Key, ObjectStore};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The most damages that are kept; all are counted and told to the onlooker.
+pub const MAX_DAMAGES: usize = 1000;
+/// Objects read at once at most: each has a piece of 4 MiB in memory.
+const MOST_LANES: usize = 12;
+/// The most bytes of an object that lies there twice.
+const TWICE_BYTES: u64 = 64 << 10;
+/// What the second copy of an object is called besides.
+const COPY: &str = ".copy";
+
+/// An object that is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Altered {
+    /// The object's name in the store.
+    pub object: String,
+    /// What was tried and what came back.
+    pub message: String,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Packs that were read.
+    pub packs: u64,
+    /// Segments that were read.
+    pub segments: u64,
+    /// Config, key slots and epochs, each with its copy.
+    pub pairs: u64,
+    /// Bytes that were read.
+    pub bytes_read: u64,
+    /// Objects that are not what was written; the first thousand.
+    pub damages: Vec<Altered>,
+    /// How many there are.
+    pub damage_count: u64,
+    /// Names in these areas that no object has.
+    pub strangers: u64,
+    /// Objects that went away while they were about to be read: a prune was at work.
+    pub gone: u64,
+}
+
+impl Outcome {
+    /// Objects that were looked at, pairs as one.
+    pub fn objects(&self) -> u64 {
+        self.packs + self.segments + self.pairs
+    }
+}
+
+/// How many objects are best read at once, if nobody says.
+pub fn lanes(store: &dyn ObjectStore) -> usize {
+    let lanes = match store.is_remote() {
+        true => store.requests_at_once(),
+        false => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    };
+    lanes.clamp(1, MOST_LANES)
+}
+
+/// Reads every pack and every segment in `store`, on so many lanes, and compares what lies there twice.
+pub fn verify_sealed(store: &dyn ObjectStore, lanes: usize, monitor: &dyn Monitor, stop: &Stop) -> Result<Outcome> {
+    let check = Check { store, monitor, stop, state: Mutex::default() };
+    monitor.event(Event::Phase("comparing keys and their copies"));
+    check.pairs()?;
+    let segments = check.list::<SegmentId>(Area::Index)?;
+    let packs = check.list::<PackId>(Area::Packs)?;
+    monitor.event(Event::Phase("reading packs"));
+    let bytes = packs.iter().chain(&segments).map(|(_, size_bytes)| size_bytes).sum();
+    monitor.event(Event::Total { items: (packs.len() + segments.len()) as u64, bytes, complete: true });
+    side_by_side(lanes, &segments, |(id, size)| check.object(&Key::new(Area::Index, SegmentId(*id)), id, *size));
+    side_by_side(lanes, &packs, |(id, size)| check.object(&pack_key(PackId(*id)), id, *size));
+    check.finish()
+}
+
+#[derive(Default)]
+struct State {
+    outcome: Outcome,
+    /// What ended the verb.
+    failure: Option<Error>,
+}
+
+struct Check<'c> {
+    store: &'c dyn ObjectStore,
+    monitor: &'c dyn Monitor,
+    stop: &'c Stop,
+    state: Mutex<State>,
+}
+
+/// A name that is a hash.
+trait Hash: std::str::FromStr {
+    fn bytes(self) -> [u8; 32];
+}
+
+impl Hash for PackId {
+    fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+}
+
+impl Hash for SegmentId {
+    fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+}
+
+impl Check<'_> {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn list<H: Hash>(&self, area: Area) -> Result<Vec<([u8; 32], u64)>> {
+        let mut listed = Vec::new();
+        let mut strangers = 0;
+        self.store.list(area, &mut |entry| match entry.name.parse::<H>() {
+            Ok(id) => listed.push((id.bytes(), entry.size_bytes)),
+            Err(_) => strangers += 1,
+        })?;
+        self.state().outcome.strangers += strangers;
+        Ok(listed)
+    }
+
+    fn damaged(&self, object: String, message: String) {
+        self.monitor.event(Event::Problem(&Problem::new(&object, &message, Kind::Damaged)));
+        let outcome = &mut self.state().outcome;
+        outcome.damage_count += 1;
+        if outcome.damages.len() < MAX_DAMAGES {
+            outcome.damages.push(Altered { object, message });
+        }
+    }
+
+    /// Reads a pack or a segment.
+    fn object(&self, key: &Key, id: &[u8; 32], size_bytes: u64) {
+        if self.stop.raised() || self.state().failure.is_some() {
+            return;
+        }
+        let mut hasher = PackHasher::new();
+        let mut read = 0;
+        let streamed = self.store.stream(key, 0, size_bytes, &mut |bytes| {
+            hasher.update(bytes);
+            read += bytes.len() as u64;
+            self.monitor.event(Event::Done { items: 0, bytes: bytes.len() as u64 });
+            !self.stop.raised()
+        });
+        self.state().outcome.bytes_read += read;
+        if self.stop.raised() {
+            return;
+        }
+        match streamed {
+            Ok(()) if hasher.finish() == *id => {}
+            Ok(()) => {
+                let reason = "its bytes do not have its name: some of them were altered";
+                self.damaged(key.to_string(), repo::Error::damaged(key, reason).to_string());
+            }
+            Err(error) => return self.failed(key, error),
+        }
+        self.monitor.event(Event::Done { items: 1, bytes: 0 });
+        let outcome = &mut self.state().outcome;
+        match key.area() {
+            Area::Index => outcome.segments += 1,
+            _ => outcome.packs += 1,
+        }
+    }
+
+    /// A disk that cannot read one object may still read the others; a store far away that answers nobody does not.
+    fn failed(&self, key: &Key, error: store::Error) {
+        if error.kind() == Kind::NotFound {
+            self.state().outcome.gone += 1;
+        } else if error.kind() == Kind::Damaged || !self.store.is_remote() {
+            self.damaged(key.to_string(), repo::Error::damaged(key, &error).to_string());
+            let outcome = &mut self.state().outcome;
+            match key.area() {
+                Area::Index => outcome.segments += 1,
+                _ => outcome.packs += 1,
+            }
+        } else {
+            self.state().failure.get_or_insert(error.into());
+        }
+    }
+
+    /// Compares config, slots and epochs with their copies.
+    fn pairs(&self) -> Result<()> {
+        for area in [Area::Config, Area::Keys, Area::Epochs] {
+            let mut names = BTreeSet::new();
+            self.store.list(area, &mut |entry| {
+                names.insert(entry.name);
+            })?;
+            // Configs of an exchange of the root key lie there once.
+            names.retain(|name| area != Area::Config || ["config", "config.copy"].contains(&name.as_str()));
+            let firsts: BTreeSet<String> =
+                names.iter().map(|name| name.strip_suffix(COPY).unwrap_or(name).to_owned()).collect();
+            for first in firsts {
+                self.pair(&Key::new(area, &first), &Key::new(area, format!("{first}{COPY}")))?;
+            }
+        }
+        if self.state().outcome.pairs == 0 {
+            return Err(repo::Error::NoRepository(self.store.location()).into());
+        }
+        Ok(())
+    }
+
+    fn pair(&self, first: &Key, copy: &Key) -> Result<()> {
+        let mut read = Vec::new();
+        for key in [first, copy] {
+            match self.store.get(key, TWICE_BYTES) {
+                Ok(bytes) => read.push(bytes),
+                Err(error) if error.kind() == Kind::NotFound => {
+                    self.damaged(key.to_string(), format!("{key} is not there: only the other copy is left"));
+                }
+                Err(error) if error.kind() == Kind::Damaged || !self.store.is_remote() => {
+                    self.damaged(key.to_string(), error.to_string());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if let [one, other] = &read[..]
+            && one != other
+        {
+            self.damaged(first.to_string(), format!("{first} and {copy} differ: one of them is damaged"));
+        }
+        let outcome = &mut self.state().outcome;
+        outcome.pairs += 1;
+        outcome.bytes_read += read.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Outcome> {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match state.failure {
+            _ if self.stop.raised() => Err(Error::Interrupted),
+            Some(error) => Err(error),
+            None => Ok(state.outcome),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::base::monitor::Silent;
+    use crate::ops::tests::{Depot, noise};
+    use crate::store::Memory;
+    use std::fs;
+
+    fn depot() -> Depot {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("large"), noise(700_000, 1)).unwrap();
+        let depot = Depot::new();
+        depot.backup(folder.path());
+        depot
+    }
+
+    fn check(depot: &Depot) -> Outcome {
+        verify_sealed(&*depot.store, 3, &Silent, &Stop::new()).unwrap()
+    }
+
+    #[test]
+    fn every_flipped_bit_of_packs_segments_and_keys_is_found_without_a_key() {
+        let depot = depot();
+        let sound = check(&depot);
+        assert_eq!((sound.damage_count, sound.pairs, sound.gone), (0, 3, 0), "{sound:?}");
+        assert_eq!((sound.packs, sound.segments), (depot.keys(Area::Packs).len() as u64, 1));
+        for area in [Area::Packs, Area::Index, Area::Keys, Area::Epochs, Area::Config] {
+            for key in depot.keys(area) {
+                for place in [0, 29, depot.store.size(&key).unwrap() as usize - 1] {
+                    depot.damage(&key, |bytes| bytes[place] ^= 16);
+                    let found = check(&depot);
+                    assert_eq!((found.damage_count, found.objects()), (1, sound.objects()), "{key} {place}: {found:?}");
+                    assert!(found.damages[0].message.contains(key.name().split('.').next().unwrap()), "{found:?}");
+                    depot.damage(&key, |bytes| bytes[place] ^= 16);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_or_lacks_its_copy_is_found_and_what_has_a_strange_name_is_counted() {
+        let depot = depot();
+        let pack = depot.keys(Area::Packs).remove(0);
+        depot.damage(&pack, |bytes| bytes.truncate(bytes.len() / 2));
+        depot.store.delete(&depot.keys(Area::Epochs)[0]).unwrap();
+        depot.store.put(&Key::new(Area::Packs, "ab-notes"), b"by hand").unwrap();
+        let found = check(&depot);
+        assert_eq!((found.damage_count, found.strangers), (2, 1), "{found:?}");
+        assert!(found.damages[0].message.contains("only the other copy"), "{found:?}");
+    }
+
+    #[test]
+    fn an_empty_place_is_no_repository_and_who_asks_to_stop_is_heard() {
+        let nothing = verify_sealed(&Memory::new(), 1, &Silent, &Stop::new());
+        assert_eq!(nothing.unwrap_err().kind(), Kind::NoRepository);
+        let stop = Stop::new();
+        stop.raise();
+        let stopped = verify_sealed(&*depot().store, 2, &Silent, &stop);
+        assert_eq!(stopped.unwrap_err().kind(), Kind::Interrupted);
+    }
+}

@@ -11,7 +11,7 @@ use keepstone::ops;
 use keepstone::ops::tag::Change;
 use keepstone::ops::{forget, keys, prune, rebuild, tag};
 use keepstone::repo::{Repository, SealedRepository, session};
-use keepstone::store::{Area, Crash, Error, Fault, Key, Listed, Memory, ObjectStore, Put, Upload};
+use keepstone::store::{Area, Crash, Error, Fault, Key, Memory, ObjectStore, Put};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -102,40 +102,11 @@ fn a_prune_that_is_killed_at_any_change_loses_nothing_and_the_next_one_finishes(
 struct Backwards(Arc<dyn ObjectStore>);
 
 impl ObjectStore for Backwards {
+    keepstone::store::forward!(0: put, begin, replace, get, get_range, size, list, delete, location, free_bytes);
     fn delete_each(&self, keys: &[Key]) -> Vec<Result<(), Error>> {
         let mut answers: Vec<_> = keys.iter().rev().map(|key| self.0.delete(key)).collect();
         answers.reverse();
         answers
-    }
-    fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
-        self.0.put(key, bytes)
-    }
-    fn begin(&self) -> Result<Box<dyn Upload>, Error> {
-        self.0.begin()
-    }
-    fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
-        self.0.replace(key, bytes)
-    }
-    fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, Error> {
-        self.0.get(key, limit_bytes)
-    }
-    fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
-        self.0.get_range(key, offset, length)
-    }
-    fn size(&self, key: &Key) -> Result<u64, Error> {
-        self.0.size(key)
-    }
-    fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
-        self.0.list(area, each)
-    }
-    fn delete(&self, key: &Key) -> Result<(), Error> {
-        self.0.delete(key)
-    }
-    fn location(&self) -> String {
-        self.0.location()
-    }
-    fn free_bytes(&self) -> Option<u64> {
-        self.0.free_bytes()
     }
 }
 

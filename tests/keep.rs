@@ -11,7 +11,7 @@ use keepstone::ops::{Context, forget, info, keys, prune, rebuild, tag};
 use keepstone::repo::index::{SegmentReader, list_segments};
 use keepstone::repo::snapshots::{self, Found};
 use keepstone::repo::{SealedRepository, Session, session};
-use keepstone::store::{Area, Error, Fault, Key, Listed, Locked, ObjectStore, Operation, Put, Upload};
+use keepstone::store::{Area, Error, Fault, Key, Locked, ObjectStore, Operation};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -429,6 +429,7 @@ struct Locking {
 }
 
 impl ObjectStore for Locking {
+    keepstone::store::forward!(inner: put, begin, replace, get, get_range, size, list, location, free_bytes);
     fn delete(&self, key: &Key) -> Result<(), Error> {
         match key.area() == Area::Packs && self.clock.now() < self.until {
             true => {
@@ -439,33 +440,6 @@ impl ObjectStore for Locking {
     }
     fn lock_on(&self, key: &Key) -> Result<Option<Locked>, Error> {
         Ok((key.area() == Area::Packs && self.clock.now() < self.until).then_some(Locked::Until(self.until)))
-    }
-    fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
-        self.inner.put(key, bytes)
-    }
-    fn begin(&self) -> Result<Box<dyn Upload>, Error> {
-        self.inner.begin()
-    }
-    fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
-        self.inner.replace(key, bytes)
-    }
-    fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, Error> {
-        self.inner.get(key, limit_bytes)
-    }
-    fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
-        self.inner.get_range(key, offset, length)
-    }
-    fn size(&self, key: &Key) -> Result<u64, Error> {
-        self.inner.size(key)
-    }
-    fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
-        self.inner.list(area, each)
-    }
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-    fn free_bytes(&self) -> Option<u64> {
-        self.inner.free_bytes()
     }
 }
 

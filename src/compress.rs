@@ -367,9 +367,9 @@ fn frame_on(prefix: &[u8], raw: &[u8], out: &mut Vec<u8>) -> SafeResult {
 /// | lazy with two steps, 32 places | 3,960, 2.1 | 2,870, 1.9 |
 /// | optimal (`btopt`) | 1,160 to 1,300, 5 | |
 ///
-/// Entering the bases in the table is a third of a night's processor time, and tables of 2^18 and 2^19 entries would take a
-/// fifth of that away. On the dumps above they cost no bytes, but tables of a database with 600 MiB of narrow rows then took
-/// 26 MiB a night instead of 1.9. Beyond 4 MiB the table would outgrow the memory budget; 2^22 is what chunks of 4 MiB need.
+/// Entering the bases in the table is a third of a night's processor time, and tables of 2^18 and 2^19 entries take 6 % less
+/// of it. On the dumps above they cost no bytes, but a database with 600 MiB of narrow rows then added 19.7 MiB a night
+/// instead of 1.5. Beyond 4 MiB the table would outgrow the memory budget; 2^22 is what chunks of 4 MiB need.
 fn prefix_parameters(total_bytes: usize) -> [CParameter; 7] {
     // The window must reach from the last byte of the frame back to the first of the bases.
     let window_log = total_bytes.next_power_of_two().ilog2().clamp(17, 26);

@@ -342,7 +342,7 @@ impl<'a> Builder<'a> {
         }
         match &mut self.current {
             Some(current) if contents.files.len() > 0 => current.small = Some(contents),
-            _ => self.namer.contents.give(contents.data),
+            _ => self.namer.take_back(contents.data),
         }
         Ok(())
     }

@@ -124,7 +124,7 @@ pub struct Namer {
     /// Where the bytes of large files' chunks come from and go to.
     pub chunks: Buffers,
     /// The same for the contents of jobs of small files.
-    pub contents: Buffers,
+    contents: Buffers,
     chunker: Chunker,
     keyring: Arc<Keyring>,
     marks: MarkKey,
@@ -137,6 +137,14 @@ impl Namer {
         let chunks = Buffers::new(KEPT_CHUNKS, 0);
         let contents = Buffers::new(KEPT_CONTENTS, 0);
         Namer { chunks, contents, chunker, marks: keyring.marks(), keyring, inspects }
+    }
+
+    /// Takes the contents of a job of small files back. Files that grew while they were read left room behind that would
+    /// stay for good: that is not kept.
+    pub fn take_back(&self, contents: Vec<u8>) {
+        if contents.capacity() <= 2 * SMALL_BYTES as usize {
+            self.contents.give(contents);
+        }
     }
 
     fn inspector(&self, entry: &Entry) -> Option<Inspector> {

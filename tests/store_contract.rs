@@ -120,6 +120,10 @@ macro_rules! held_to_the_contract {
             fn promise_9_replacing_is_atomic() {
                 super::replacing_is_atomic(&super::$subject());
             }
+            #[test]
+            fn promise_9_an_upload_can_be_read_back_and_put_in_the_place_of_another() {
+                super::an_upload_can_be_read_back_and_replaces(&super::$subject());
+            }
         }
     )*};
 }
@@ -149,6 +153,7 @@ fn a_bucket_keeps_the_promises() {
         // More than a server deletes with one request.
         |subject: &Subject| so_many_go_at_once(subject, 1100),
         replacing_is_atomic,
+        an_upload_can_be_read_back_and_replaces,
     ] {
         let place = server.place();
         promise(&Subject {
@@ -227,6 +232,33 @@ fn all_or_nothing(subject: &Subject) {
 }
 
 /// Promise 1.
+fn an_upload_can_be_read_back_and_replaces(subject: &Subject) {
+    let store = subject.open();
+    let key = Key::new(Area::Packs, "abc");
+    assert_eq!(upload(&*store, &key, b"damaged").unwrap(), Put::Stored);
+    let mut made = store.begin().unwrap();
+    // More than what is gathered before it reaches a disk, and then a little.
+    let bytes: Vec<u8> = (0..300_000u32).flat_map(u32::to_le_bytes).collect();
+    made.write_all(&bytes).unwrap();
+    let mut part = [0; 5000];
+    for offset in [0, 131_070, bytes.len() - 5000] {
+        made.read_back(offset as u64, &mut part).unwrap();
+        assert!(part == bytes[offset..offset + 5000], "{offset}");
+    }
+    made.read_back(bytes.len() as u64 - 4999, &mut part).unwrap_err();
+    made.write_all(b"and more").unwrap();
+    made.read_back(bytes.len() as u64, &mut part[..8]).unwrap();
+    assert_eq!(&part[..8], b"and more");
+    made.replace(&key).unwrap();
+    let now = [&bytes[..], b"and more"].concat();
+    assert!(subject.open().get(&key, u64::MAX).unwrap() == now);
+    // Where nothing was, it is simply stored.
+    let mut made = store.begin().unwrap();
+    made.write_all(b"first").unwrap();
+    made.replace(&Key::new(Area::Packs, "abd")).unwrap();
+    assert_eq!(subject.open().get(&Key::new(Area::Packs, "abd"), 9).unwrap(), b"first");
+}
+
 fn an_upload_dropped_leaves_nothing(subject: &Subject) {
     let store = subject.open();
     let mut dropped = store.begin().unwrap();

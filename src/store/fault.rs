@@ -395,6 +395,18 @@ impl Upload for FaultUpload {
         }
         fault.store(Operation::Finish, key, written_bytes, || inner.finish(key))
     }
+
+    fn replace(self: Box<Self>, key: &Key) -> Result<(), Error> {
+        let FaultUpload { fault, inner, written_bytes, full } = *self;
+        if full {
+            return Err(Error::new(Kind::Full, "write", key, "a write to it failed before"));
+        }
+        fault.store(Operation::Finish, key, written_bytes, || inner.replace(key).map(|()| Put::Stored)).map(drop)
+    }
+
+    fn read_back(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.inner.read_back(offset, bytes)
+    }
 }
 
 fn unavailable(operation: &'static str, subject: impl ToString, reason: &str) -> Error {

@@ -313,7 +313,7 @@ impl Place {
 
     fn create_file(&self, path: &str) -> io::Result<File> {
         let create = || {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             rustix::fs::openat(&self.root, path, flags, Mode::from_raw_mode(FILE_MODE))
         };
         let file = match create() {

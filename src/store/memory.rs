@@ -138,6 +138,16 @@ impl Upload for MemoryUpload {
     fn finish(self: Box<Self>, key: &Key) -> Result<Put, Error> {
         Ok(self.store.insert(key, self.bytes))
     }
+
+    fn replace(self: Box<Self>, key: &Key) -> Result<(), Error> {
+        self.store.replace(key, &self.bytes)
+    }
+
+    fn read_back(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let there = usize::try_from(offset).ok().and_then(|offset| self.bytes.get(offset..)?.get(..bytes.len()));
+        bytes.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

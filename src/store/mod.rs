@@ -30,7 +30,7 @@ pub use traffic::Traffic;
 use crate::base::{Kind, RepositoryId, Timestamp, side_by_side};
 use probe::Check;
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 /// What a stream is read in where the store has no better way.
@@ -63,13 +63,15 @@ pub enum Area {
     Parity,
     /// Reserved: the catalogue.
     Catalogue,
-    /// Reserved: records of damage found.
+    /// Records of damage found.
     Damage,
+    /// What was found damaged and has been replaced, as it was.
+    Quarantine,
 }
 
 impl Area {
     /// All areas, in the order in which they are listed and checked.
-    pub const ALL: [Area; 12] = [
+    pub const ALL: [Area; 13] = [
         Area::Config,
         Area::Keys,
         Area::Epochs,
@@ -82,6 +84,7 @@ impl Area {
         Area::Parity,
         Area::Catalogue,
         Area::Damage,
+        Area::Quarantine,
     ];
 
     /// What messages call its objects.
@@ -107,6 +110,7 @@ impl Area {
             Area::Parity => "parity",
             Area::Catalogue => "catalogue",
             Area::Damage => "damage",
+            Area::Quarantine => "quarantine",
         }
     }
 
@@ -286,6 +290,18 @@ pub struct Listed {
 pub trait Upload: Write + Send {
     /// Stores what was written under `key`, as [`ObjectStore::put`] would.
     fn finish(self: Box<Self>, key: &Key) -> Result<Put, Error>;
+
+    /// Puts what was written in the place of whatever is at `key`, as [`ObjectStore::replace`] would: for what is too
+    /// large to be held in memory. Only to mend a damaged pack with the bytes that its name asks for.
+    fn replace(self: Box<Self>, key: &Key) -> Result<(), Error> {
+        Err(Error::new(Kind::Unsupported, "replace", key, "this store can only replace small objects"))
+    }
+
+    /// Reads what was written, from `offset` on, into the whole of `bytes`.
+    fn read_back(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let _ = (offset, bytes);
+        Err(io::Error::new(io::ErrorKind::Unsupported, "what goes into this store cannot be read before it is there"))
+    }
 }
 
 /// A place that keeps objects.
@@ -304,7 +320,8 @@ pub trait Upload: Write + Send {
 /// 7. `delete` of an absent object succeeds.
 /// 8. A full disk or quota is [`Kind::Full`], a forbidden request [`Kind::Denied`], a fault that may pass
 ///    [`Kind::Unavailable`].
-/// 9. `replace` is atomic: a reader sees the old object or the new one; after a crash one of them is there.
+/// 9. `replace`, of a store and of an upload, is atomic: a reader sees the old object or the new one; after a crash one of
+///    them is there. Before it is finished, an upload gives back what was written to it.
 /// 10. What was deleted from an area may be there again after a crash of this machine, unless `flush` of that area has
 ///     returned since.
 /// 11. `delete_each` does to each object what `delete` would and answers for each, in the order in which they were named;

@@ -257,6 +257,16 @@ impl Upload for RecordUpload {
         self.record.enter(Operation::Finish, key.path(), self.written_bytes, &put);
         put
     }
+
+    fn replace(self: Box<Self>, key: &Key) -> Result<(), Error> {
+        let replaced = self.inner.replace(key);
+        self.record.enter(Operation::Replace, key.path(), self.written_bytes, &replaced);
+        replaced
+    }
+
+    fn read_back(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.inner.read_back(offset, bytes)
+    }
 }
 
 #[cfg(test)]

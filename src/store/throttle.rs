@@ -204,6 +204,14 @@ impl Upload for ThrottleUpload {
     fn finish(self: Box<Self>, key: &Key) -> Result<Put, Error> {
         self.inner.finish(key)
     }
+
+    fn replace(self: Box<Self>, key: &Key) -> Result<(), Error> {
+        self.inner.replace(key)
+    }
+
+    fn read_back(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.inner.read_back(offset, bytes)
+    }
 }
 
 #[cfg(test)]

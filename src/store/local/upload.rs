@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -40,6 +41,23 @@ impl LocalUpload {
             io::Error::new(error.kind(), text)
         })
     }
+
+    /// The file with all that was written in it, ready to get its name.
+    fn ready(mut self, key: &Key) -> Result<Temporary, Error> {
+        let flushed = self.flush();
+        let subject = self.writer.get_ref().place.name_of(key);
+        if let Some(kind) = self.failed {
+            let reason = match flushed {
+                Err(error) => error.to_string(),
+                Ok(()) => "a write to it failed before".to_owned(),
+            };
+            return Err(Error::new(kind, "write", subject, reason));
+        }
+        // An upload may have waited for its last byte for long; it is stored now.
+        let (temporary, _) = self.writer.into_parts();
+        temporary.touch().map_err(|error| failed("write", subject, &error))?;
+        Ok(temporary)
+    }
 }
 
 impl Write for LocalUpload {
@@ -55,20 +73,17 @@ impl Write for LocalUpload {
 }
 
 impl Upload for LocalUpload {
-    fn finish(mut self: Box<Self>, key: &Key) -> Result<Put, Error> {
-        let flushed = self.flush();
-        let subject = self.writer.get_ref().place.name_of(key);
-        if let Some(kind) = self.failed {
-            let reason = match flushed {
-                Err(error) => error.to_string(),
-                Ok(()) => "a write to it failed before".to_owned(),
-            };
-            return Err(Error::new(kind, "write", subject, reason));
-        }
-        // An upload may have waited for its last byte for long; it is stored now.
-        let (temporary, _) = self.writer.into_parts();
-        temporary.touch().map_err(|error| failed("write", subject, &error))?;
-        temporary.keep_if_absent(key)
+    fn finish(self: Box<Self>, key: &Key) -> Result<Put, Error> {
+        self.ready(key)?.keep_if_absent(key)
+    }
+
+    fn replace(self: Box<Self>, key: &Key) -> Result<(), Error> {
+        self.ready(key)?.keep_instead(key)
+    }
+
+    fn read_back(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.flush()?;
+        self.writer.get_ref().file.read_exact_at(bytes, offset)
     }
 }
 

@@ -100,12 +100,7 @@ impl ObjectStore for S3 {
     }
 
     fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
-        let place = &self.place;
-        let body = place.paced(ByteStream::from(bytes.to_vec()));
-        let request = place.labels.put_on(place.client.put_object(), key);
-        let request = request.bucket(&place.address.bucket).key(place.name_of(key)).body(body);
-        let answer = place.ask(Asked::Write, bytes.len() as u64, request.send());
-        answer.map(drop).map_err(|error| place.failed(Operation::Replace, key, place.right_to_put(), &error))
+        self.place.put_instead(key, bytes.len() as u64, ByteStream::from(bytes.to_vec()))
     }
 
     fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, Error> {

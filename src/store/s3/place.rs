@@ -193,6 +193,14 @@ impl Place {
         stored.map(|_| Put::Stored).map_err(|error| self.failed(Operation::Put, key, self.right_to_put(), &error))
     }
 
+    /// Stores `body`, `length` bytes, whatever is there.
+    pub fn put_instead(&self, key: &Key, length: u64, body: ByteStream) -> Result<(), Error> {
+        let request = self.labels.put_on(self.client.put_object(), key);
+        let request = request.bucket(&self.address.bucket).key(self.name_of(key)).body(self.paced(body));
+        let answer = self.ask(Asked::Write, length, request.send());
+        answer.map(drop).map_err(|error| self.failed(Operation::Replace, key, self.right_to_put(), &error))
+    }
+
     /// A body at the speed that is allowed.
     pub fn paced(&self, body: ByteStream) -> ByteStream {
         match &self.up {

@@ -9,7 +9,7 @@ use aws_sdk_s3::primitives::{ByteStream, Length};
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,6 +51,20 @@ impl S3Upload {
     fn spool_failed(&self, error: &io::Error) -> Error {
         Error::new(Kind::of_io(error), "write", self.place.spool.display(), error)
     }
+
+    /// Makes sure that all is in the file and that it can be sent at once.
+    fn settle(&mut self, key: &Key) -> Result<(), Error> {
+        let flushed = self.flush();
+        flushed.map_err(|error| self.spool_failed(&error))?;
+        if let Some(kind) = self.failed {
+            return Err(Error::new(kind, "write", self.place.subject(key), "an earlier write to it failed"));
+        }
+        if self.length > MAX_PUT_BYTES {
+            let reason = format_args!("it has {} bytes, and {MAX_PUT_BYTES} can be stored at once", self.length);
+            return Err(Error::new(Kind::Unsupported, "write", self.place.subject(key), reason));
+        }
+        Ok(())
+    }
 }
 
 impl Write for S3Upload {
@@ -69,16 +83,8 @@ impl Write for S3Upload {
 
 impl Upload for S3Upload {
     fn finish(mut self: Box<Self>, key: &Key) -> Result<Put, Error> {
-        let flushed = self.flush();
-        flushed.map_err(|error| self.spool_failed(&error))?;
-        if let Some(kind) = self.failed {
-            return Err(Error::new(kind, "write", self.place.subject(key), "an earlier write to it failed"));
-        }
+        self.settle(key)?;
         let (place, file, length) = (&self.place, self.file.get_ref(), self.length);
-        if length > MAX_PUT_BYTES {
-            let reason = format_args!("it has {length} bytes, and {MAX_PUT_BYTES} can be stored at once");
-            return Err(Error::new(Kind::Unsupported, "write", place.subject(key), reason));
-        }
         let tries = Cell::new(0);
         let put = place.patience.again(Operation::Finish, || {
             tries.set(tries.get() + 1);
@@ -89,6 +95,17 @@ impl Upload for S3Upload {
             return Ok(Put::Stored);
         }
         Ok(put)
+    }
+
+    fn replace(mut self: Box<Self>, key: &Key) -> Result<(), Error> {
+        self.settle(key)?;
+        let (place, file, length) = (&self.place, self.file.get_ref(), self.length);
+        place.patience.again(Operation::Replace, || place.put_instead(key, length, body(place, file, length)?))
+    }
+
+    fn read_back(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.flush()?;
+        self.file.get_ref().read_exact_at(bytes, offset)
     }
 }
 

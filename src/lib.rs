@@ -10,6 +10,7 @@
 //! | 1 | [`crypto`] | names, seals, key slots |
 //! | 1 | [`chunk`] | streams into chunks, with cut marks |
 //! | 1 | [`compress`] | zstd frames, alone or on bases |
+//! | 1 | [`parity`] | Reed-Solomon: lost cells made anew |
 //! | 1 | [`db`] | talks with database servers |
 //! | 2 | [`format`](mod@format) | the bytes of every object; no I/O |
 //! | 3 | [`repo`] | the vault: keyring, sessions, packs, index, trees, snapshots |
@@ -19,8 +20,8 @@
 //! | 9 | [`cli`] | the front door: arguments, terminal, text and JSON, exit codes |
 //!
 //! Deliberately absent: below `cli` nobody prints, asks, or reads the environment. `source` and `target` do not
-//! know a repository; `repo` does not know a file or a database. `format`, `chunk`, `crypto` and `compress` do no
-//! I/O. Rooms on one floor do not see each other.
+//! know a repository; `repo` does not know a file or a database. `format`, `chunk`, `crypto`, `compress` and `parity` do
+//! no I/O. Rooms on one floor do not see each other.
 
 pub mod base;
 pub mod chunk;
@@ -30,6 +31,7 @@ pub mod crypto;
 pub mod db;
 pub mod format;
 pub mod ops;
+pub mod parity;
 pub mod repo;
 pub mod source;
 pub mod store;

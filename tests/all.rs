@@ -30,6 +30,7 @@ mod program;
 mod reader;
 mod readme;
 mod remote_cache;
+mod repair;
 mod repairs;
 mod roster;
 mod s3;

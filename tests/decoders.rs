@@ -133,6 +133,30 @@ fn no_file_makes_the_inspector_of_dumps_panic_or_say_two_things() {
 }
 
 #[test]
+fn no_sidecar_makes_repair_panic_or_gives_other_bytes() {
+    let mut accepted = 0;
+    for seed in 0..cases() / 40 {
+        let mut chance = Chance(seed);
+        let (name, decode) = entry::SIDECARS[usize::from(seed % 4 != 0)];
+        let bytes = match name {
+            "summed page" => {
+                let mut bytes = samples::of("page of a sidecar").remove(0);
+                mutate(&mut chance, &mut bytes, &[0; 64]);
+                bytes
+            }
+            // A sidecar has its pages first; most changes go there.
+            _ => (0..1 + chance.below(6))
+                .flat_map(|_| [0, chance.next() as u8 & 0x1f, chance.next() as u8, 1 << chance.below(8)])
+                .collect(),
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| decode(&bytes)));
+        let outcome = outcome.unwrap_or_else(|_| panic!("{name} with seed {seed}: {bytes:02x?}"));
+        accepted += u64::from(outcome == Outcome::Accepted);
+    }
+    assert!(accepted * 10 > cases() / 40, "only {accepted} were any good");
+}
+
+#[test]
 fn a_truncated_encoding_is_refused_at_every_length() {
     for (name, decode) in all().filter(|(name, _)| *name != "trailer" && *name != "envelope's plaintext") {
         for sample in samples::of(name) {

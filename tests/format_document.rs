@@ -17,6 +17,7 @@ use keepstone::format::envelope::KeyWrap;
 use keepstone::format::keys::{Guard, GuardKind, Slot, StoredGrant};
 use keepstone::format::tree::{Ids, Node, NodeKind};
 use keepstone::format::{config, envelope};
+use keepstone::parity::Encoder;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -164,6 +165,15 @@ fn every_limit_stands_in_the_document() {
         pack::MAX_CHAIN_DEPTH,
         pack::MAX_BASES,
         pack::MAX_CHAIN_BYTES,
+        parity::CELL_BYTES,
+        parity::HASH_BYTES,
+        parity::PAGE_HEAD_BYTES,
+        parity::PAGE_SUM_BYTES,
+        parity::PAGE_HASHES,
+        parity::MAX_GROUP_CELLS,
+        parity::MAX_GROUP_RECOVERY,
+        parity::MIN_GROUP_RECOVERY,
+        parity::MAX_PACK_BYTES,
         run::MAX_PREVIOUS,
         run::MAX_PROBLEMS,
         segment::MAX_PAGE_BYTES,
@@ -236,6 +246,7 @@ fn sample_config() -> Config {
             unknown: none(),
         },
         revision: 1,
+        parity: None,
         unknown: none(),
     }
 }
@@ -459,6 +470,90 @@ fn the_masks_in_the_document_are_the_chunker_s() {
     for (name, average) in [("16 KiB", 8192), ("512 KiB", 1 << 18), ("8 MiB", 1 << 22)] {
         let (strict, _) = select_masks(average, Normalization::Level1);
         assert!(document.contains(&format!("{name} {strict:x}")), "{name} {strict:x}");
+    }
+}
+
+/// Numbers of 16 bits in coordinates of the basis that section 8 names.
+struct Field {
+    /// What each coordinate vector stands for, and back.
+    element: Vec<u16>,
+    coordinates: Vec<u16>,
+}
+
+impl Field {
+    const BASIS: [u16; 16] = [
+        0x0001, 0xacca, 0x3c0e, 0x163e, 0xc582, 0xed2e, 0x914c, 0x4012, 0x6c98, 0x10d8, 0x6a72, 0xb900, 0xfdb8, 0xfb34,
+        0xff38, 0x991e,
+    ];
+
+    fn new() -> Field {
+        let of = |x: u32| (0..16).filter(|bit| x >> bit & 1 == 1).fold(0, |sum, bit| sum ^ Field::BASIS[bit]);
+        let element: Vec<u16> = (0..1 << 16).map(of).collect();
+        let mut coordinates = vec![0; 1 << 16];
+        element.iter().enumerate().for_each(|(x, element)| coordinates[usize::from(*element)] = x as u16);
+        Field { element, coordinates }
+    }
+
+    fn times(&self, x: u16, y: u16) -> u16 {
+        let (mut a, mut b) = (u32::from(self.element[usize::from(x)]), self.element[usize::from(y)]);
+        let mut product = 0;
+        while b != 0 {
+            product ^= if b & 1 == 1 { a } else { 0 };
+            a = if a & 0x8000 != 0 { (a << 1) ^ 0x1_002d } else { a << 1 };
+            b >>= 1;
+        }
+        self.coordinates[product as usize]
+    }
+
+    fn inverse(&self, x: u16) -> u16 {
+        // x^(2^16 - 2), by squaring.
+        let one = self.coordinates[1];
+        (1..16)
+            .fold((one, x), |(product, power), _| {
+                let power = self.times(power, power);
+                (self.times(product, power), power)
+            })
+            .0
+    }
+
+    /// The recovery cells of section 8: sums of polynomials through runs of originals.
+    fn recovery(&self, originals: &[u16], count: usize) -> Vec<u16> {
+        let m = count.next_power_of_two();
+        let value = |at: u16| {
+            let runs = originals.chunks(m).enumerate().map(|(run, values)| {
+                let point = |t: usize| ((run + 1) * m + t) as u16;
+                let terms = values.iter().enumerate().map(|(t, value)| {
+                    (0..m).filter(|other| *other != t).fold(*value, |term, other| {
+                        let below = self.inverse(point(t) ^ point(other));
+                        self.times(term, self.times(at ^ point(other), below))
+                    })
+                });
+                terms.fold(0, |sum, term| sum ^ term)
+            });
+            runs.fold(0, |sum, value| sum ^ value)
+        };
+        (0..count as u16).map(value).collect()
+    }
+}
+
+#[test]
+fn recovery_cells_are_what_the_document_says() {
+    let field = Field::new();
+    assert_eq!(field.times(field.coordinates[1], 77), 77);
+    for (count, recovery) in [(1, 2), (3, 2), (5, 3), (20, 4), (37, 9)] {
+        let cell = |number: usize| (0..64).map(|at| (number * 91 + at * 37 + number * at) as u8).collect::<Vec<u8>>();
+        let cells: Vec<Vec<u8>> = (0..count).map(cell).collect();
+        let mut encoder = Encoder::new(count, recovery, 64).unwrap();
+        cells.iter().for_each(|cell| encoder.add(cell).unwrap());
+        let mut made: Vec<Vec<u8>> = Vec::new();
+        encoder.finish(&mut |cell| made.push(cell.to_vec())).unwrap();
+        // The first and the last number of the 64 bytes.
+        for at in [0, 31] {
+            let number = |cell: &Vec<u8>| u16::from_le_bytes([cell[at], cell[at + 32]]);
+            let originals: Vec<u16> = cells.iter().map(number).collect();
+            let expected = field.recovery(&originals, recovery);
+            assert_eq!(made.iter().map(number).collect::<Vec<_>>(), expected, "{count} {recovery}");
+        }
     }
 }
 

@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("crypto", 1),
     ("chunk", 1),
     ("compress", 1),
+    ("parity", 1),
     ("db", 1),
     ("format", 2),
     ("repo", 3),
@@ -61,6 +62,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("qrcode", &["cli"]),
     // The verbs and the vault decide what runs side by side; the rooms below compute one thing at a time.
     ("rayon", &["ops", "repo"]),
+    ("reed_solomon_simd", &["parity"]),
     ("rpassword", &["cli"]),
     ("rusqlite", &["repo/index", "history"]),
     ("rustix", LOCAL_FILES),

@@ -75,6 +75,8 @@ record! {
         6 => store: StoreConfig,
         /// 1 at first; one more each time the config is replaced. Who has seen a higher one refuses this one.
         7 => revision: u64,
+        /// How much of a pack its parity sidecar can make anew, in hundredths of a per cent; none for no sidecars.
+        8 => parity: Option<u32>,
     }
 }
 
@@ -169,6 +171,7 @@ mod tests {
                 unknown: Unknown::none(),
             },
             revision: 1,
+            parity: Some(500),
             unknown,
         }
     }

@@ -66,7 +66,7 @@ numbered! {
         Run = 15,
         /// A chunk in the local base cache; never in a repository.
         Cached = 16,
-        /// Reserved: parity sidecar.
+        /// A page of a parity sidecar.
         Parity = 17,
         /// Reserved: catalogue.
         Catalogue = 18,
@@ -80,11 +80,11 @@ numbered! {
 }
 
 impl ObjectKind {
-    /// The class of the key that seals this kind. (Epochs are sealed under the root key itself; config and slots
-    /// are not sealed.)
+    /// The class of the key that seals this kind. (Epochs are sealed under the root key itself; config, slots
+    /// and sidecars are not sealed.)
     pub fn class(self) -> Class {
         match self {
-            ObjectKind::Data | ObjectKind::Cached | ObjectKind::Parity => Class::Data,
+            ObjectKind::Data | ObjectKind::Cached => Class::Data,
             ObjectKind::Metadata
             | ObjectKind::Snapshot
             | ObjectKind::Run
@@ -111,7 +111,8 @@ impl ObjectKind {
             ObjectKind::Snapshot | ObjectKind::History | ObjectKind::Damage => 16 << 20,
             ObjectKind::Ledger => 32 << 20,
             ObjectKind::Cached => super::pack::MAX_BLOCK_BYTES,
-            ObjectKind::Condemned | ObjectKind::Parity | ObjectKind::Catalogue => 64 << 20,
+            ObjectKind::Condemned | ObjectKind::Catalogue => 64 << 20,
+            ObjectKind::Parity => super::parity::CELL_BYTES,
         }
     }
 

@@ -11,6 +11,7 @@ pub mod keys;
 pub mod ledger;
 pub mod meta;
 pub mod pack;
+pub mod parity;
 pub mod run;
 pub mod segment;
 pub mod session;

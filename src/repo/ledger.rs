@@ -117,6 +117,11 @@ impl Known {
         times.whole_ns.filter(|whole_ns| times.hurt_ns.is_none_or(|hurt_ns| hurt_ns < *whole_ns))
     }
 
+    /// Whether a pack was read and did not have its name, and has not been read whole since.
+    pub fn is_damaged(&self, pack: &PackId) -> bool {
+        self.packs.get(&prefix(pack)).is_some_and(|times| times.hurt_ns.is_some()) && self.read_ns(pack).is_none()
+    }
+
     /// Takes in that packs were read now.
     pub fn read_now(&mut self, news: &News, now_ns: i64) {
         for (packs, damaged) in [(&news.packs, false), (&news.damaged, true)] {

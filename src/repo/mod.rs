@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod pack_cache;
 pub mod pack_reader;
 pub mod pack_writer;
+pub mod parity;
 pub mod remembered;
 pub mod roots;
 pub mod runs;
@@ -506,6 +507,7 @@ fn new_config(repository: RepositoryId, created_ns: i64, sizes: Sizes, store: St
         writer_features: WRITER_FEATURES.iter().map(ToString::to_string).collect(),
         store,
         revision: 1,
+        parity: None,
         unknown: Unknown::none(),
     }
 }

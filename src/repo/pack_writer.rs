@@ -3,15 +3,16 @@
 use super::error::{Error, Result};
 use super::pack_cache::{Keeping, PackCache};
 use super::pack_reader::{block_kind, open_block};
-use super::{Keyring, Repository};
-use crate::base::{BlobId, KeyId, Mark, PackId, SessionId, random};
+use super::{Keyring, Repository, parity};
+use crate::base::{BlobId, KeyId, Kind, Mark, PackId, SessionId, random};
 use crate::crypto::names::PackHasher;
 use crate::format::cbor::{Bytes, Cbor, Unknown};
 use crate::format::container::{self, LEAD_BYTES};
 use crate::format::envelope::{self, BLOCK_OVERHEAD, IV_BYTES, NONCE_BYTES, ObjectKind};
 use crate::format::pack::{Blob, BlobKind, Block, Chain, Directory, Encoding, Frame, MAX_BLOBS, Role};
+use crate::format::parity::{Shape, Share};
 use crate::format::segment::PackRow;
-use crate::store::{Area, Key, Upload};
+use crate::store::{Area, Key, ObjectStore, Upload};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -111,6 +112,7 @@ pub struct PackWriter {
     target_bytes: u64,
     directory: Directory,
     keeping: Option<Keeping>,
+    parity: Option<(Arc<dyn ObjectStore>, Share)>,
 }
 
 /// A pack whose bytes are all written, not stored yet.
@@ -121,6 +123,7 @@ pub struct FilledPack {
     /// Its directory.
     pub directory: Directory,
     kept: Option<(Arc<PackCache>, Keeping)>,
+    parity: Option<(Arc<dyn ObjectStore>, Share)>,
 }
 
 impl PackWriter {
@@ -142,7 +145,8 @@ impl PackWriter {
         let at_hand = repository.at_hand().filter(|_| role == Role::Metadata).cloned();
         let keeping = at_hand.as_ref().and_then(|cache| cache.begin_pack());
         let hasher = PackHasher::new();
-        let mut pack = PackWriter { at_hand, upload, hasher, offset: 0, target_bytes, directory, keeping };
+        let parity = parity::share(repository.config()).map(|share| (repository.store().clone(), share));
+        let mut pack = PackWriter { at_hand, upload, hasher, offset: 0, target_bytes, directory, keeping, parity };
         pack.write(&random::bytes::<LEAD_BYTES>())?;
         Ok(pack)
     }
@@ -150,7 +154,7 @@ impl PackWriter {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.upload
             .write_all(bytes)
-            .map_err(|error| crate::store::Error::new(crate::base::Kind::of_io(&error), "write", "a pack", error))?;
+            .map_err(|error| crate::store::Error::new(Kind::of_io(&error), "write", "a pack", error))?;
         self.hasher.update(bytes);
         if let Some(keeping) = &mut self.keeping {
             keeping.write(bytes);
@@ -222,17 +226,34 @@ impl PackWriter {
             written_ns: self.directory.written_ns,
         };
         let kept = self.at_hand.zip(self.keeping);
-        Ok(FilledPack { upload: self.upload, row, directory: self.directory, kept })
+        Ok(FilledPack { upload: self.upload, row, directory: self.directory, kept, parity: self.parity })
     }
 }
 
 impl FilledPack {
-    /// Stores it. From here on it is there, even if the machine goes down.
-    pub fn store(self) -> Result<(PackRow, Directory)> {
+    /// Stores it. From here on it is there, even if the machine goes down. Then its sidecar is stored, if packs get one:
+    /// a crash in between leaves a pack without, which `keepstone parity` makes later.
+    pub fn store(mut self) -> Result<(PackRow, Directory)> {
+        let sidecar = self.sidecar()?;
         self.upload.finish(&Key::new(Area::Packs, self.row.id))?;
+        if let Some(sidecar) = sidecar {
+            sidecar.finish(&parity::sidecar_key(self.row.id))?;
+        }
         if let Some((cache, keeping)) = self.kept {
             cache.finish_pack(keeping, self.row.id);
         }
         Ok((self.row, self.directory))
+    }
+
+    /// Makes the sidecar while the pack's bytes still lie here.
+    fn sidecar(&mut self) -> Result<Option<Box<dyn Upload>>> {
+        let Some((store, share)) = &self.parity else { return Ok(None) };
+        let Some(shape) = Shape::new(self.row.size_bytes, *share) else { return Ok(None) };
+        let upload = &mut self.upload;
+        let read = &mut |offset: u64, bytes: &mut [u8]| {
+            let read = upload.read_back(offset, bytes);
+            read.map_err(|error| crate::store::Error::new(Kind::of_io(&error), "read", "a pack", error).into())
+        };
+        parity::make(&**store, self.row.id, shape, read).map(Some)
     }
 }

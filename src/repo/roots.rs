@@ -67,7 +67,7 @@ fn recorded(store: &dyn ObjectStore) -> Result<BTreeSet<u64>> {
 }
 
 /// The config that counts: the one with the highest revision.
-fn current_config(store: &dyn ObjectStore) -> Result<StoredConfig> {
+pub(super) fn current_config(store: &dyn ObjectStore) -> Result<StoredConfig> {
     let decode = |bytes: &[u8]| config::decode(bytes).map_err(Error::object("config"));
     let configs = super::read_versions(store, &config_key(), config::MAX_BYTES as u64, &decode)?;
     let newest = configs.into_iter().max_by_key(|stored| stored.config.revision);

@@ -1,8 +1,9 @@
 //! Every decoder of the format behind one kind of function: bytes in, what became of them out. Shared by the bounded
 //! cases of `tests/decoders.rs` and by the targets in `fuzz/`.
 
-use keepstone::base::{KeyId, RepositoryId, Secret};
+use keepstone::base::{KeyId, PackId, RepositoryId, Secret};
 use keepstone::crypto::keys::{Class, ClassKey};
+use keepstone::crypto::names::hash;
 use keepstone::crypto::siv::SivKey;
 use keepstone::format::cbor::Cbor;
 use keepstone::format::container::{TRAILER_BYTES, find_directory};
@@ -10,13 +11,16 @@ use keepstone::format::envelope::{self, ObjectKind};
 use keepstone::format::keys::{Epoch, Slot};
 use keepstone::format::ledger::Ledger;
 use keepstone::format::pack::Directory;
+use keepstone::format::parity::{CELL_BYTES, PAGE_HASHES, PAGE_SUM_BYTES, Page, Shape, max_sidecar_bytes};
 use keepstone::format::run::{History, Run};
 use keepstone::format::segment::{Entry, FrameRow, Head, PackRow};
 use keepstone::format::session::{Condemned, End, Seen, Session};
 use keepstone::format::snapshot::{Snapshot, Tombstone};
 use keepstone::format::tree::{ListPiece, TreePiece};
 use keepstone::format::{Error, config};
+use keepstone::repo::parity;
 use keepstone::source::imported::{Inspector, State};
+use keepstone::store::{Area, Key, Memory, ObjectStore};
 
 /// What became of some bytes.
 #[derive(Debug, PartialEq)]
@@ -63,8 +67,16 @@ pub const PLACES: [(&str, Decoder); 6] = [
 ];
 
 /// Whole objects with their headers.
-pub const OBJECTS: [(&str, Decoder); 4] =
-    [("config", config_object), ("slot", slot), ("envelope", sealed), ("envelope's plaintext", plaintext)];
+pub const OBJECTS: [(&str, Decoder); 5] = [
+    ("config", config_object),
+    ("slot", slot),
+    ("envelope", sealed),
+    ("envelope's plaintext", plaintext),
+    ("page of a sidecar", page),
+];
+
+/// Parity sidecars, as somebody could write them who knows how their sums are made; nothing is written back.
+pub const SIDECARS: [(&str, Decoder); 2] = [("summed page", summed_page), ("sidecar and pack", sidecar_and_pack)];
 
 /// Files that may be dumps: nothing is written back, and nothing is refused.
 pub const IMPORTED: [(&str, Decoder); 5] = [
@@ -206,6 +218,69 @@ fn config_object(bytes: &[u8]) -> Outcome {
 
 fn slot(bytes: &[u8]) -> Outcome {
     read(Slot::decode(bytes).map(|(slot, root)| slot.encode(root)))
+}
+
+fn page(bytes: &[u8]) -> Outcome {
+    read(Page::decode(bytes).map(|page| page.encode()))
+}
+
+/// The same as somebody could write it who knows how the sum is made: the decoder gets past it.
+fn summed_page(bytes: &[u8]) -> Outcome {
+    let mut content = bytes[..bytes.len().min(CELL_BYTES - PAGE_SUM_BYTES)].to_vec();
+    content.resize(CELL_BYTES - PAGE_SUM_BYTES, 0);
+    let sum = hash(&content);
+    match Page::decode(&[&content[..], &sum].concat()) {
+        Ok(page) => {
+            assert!(page.shape.sidecar_bytes() <= max_sidecar_bytes() && page.hashes.len() <= PAGE_HASHES);
+            assert_eq!(page.encode(), [&content[..], &sum].concat());
+            Outcome::Accepted
+        }
+        Err(_) => Outcome::Refused,
+    }
+}
+
+/// A pack and its sidecar with changes: each four bytes say where and what; of a page that was changed the sum is made
+/// right again if the place is odd. Whatever is there, it is mended to the pack as it was, or not at all.
+fn sidecar_and_pack(bytes: &[u8]) -> Outcome {
+    let pack: Vec<u8> = (0..20 * CELL_BYTES).map(|at| (at * 7 + at / 251) as u8).collect();
+    let (store, id) = (Memory::new(), PackId(hash(&pack)));
+    let key = Key::new(Area::Packs, id);
+    store.put(&key, &pack).expect("memory takes it");
+    let shape = Shape::new(pack.len() as u64, "5%".parse().expect("a share")).expect("a shape");
+    let made = parity::make_for(&store, id, pack.len() as u64, shape).expect("it is whole");
+    made.finish(&parity::sidecar_key(id)).expect("memory takes it");
+    let mut sidecar = store.get(&parity::sidecar_key(id), u64::MAX).expect("it is there");
+    let mut damaged = pack.clone();
+    for change in bytes.chunks_exact(4) {
+        let at = usize::from(change[0]) << 16 | usize::from(change[1]) << 8 | usize::from(change[2]);
+        let at = at % (sidecar.len() + damaged.len());
+        match at.checked_sub(sidecar.len()) {
+            Some(at) => damaged[at] ^= change[3],
+            None => sidecar[at] ^= change[3],
+        }
+        let page = at / CELL_BYTES * CELL_BYTES;
+        if at % 2 == 1 && page < sidecar.len() {
+            let sum = hash(&sidecar[page..page + CELL_BYTES - PAGE_SUM_BYTES]);
+            sidecar[page + CELL_BYTES - PAGE_SUM_BYTES..page + CELL_BYTES].copy_from_slice(&sum);
+        }
+    }
+    if bytes.len() % 4 == 3 {
+        sidecar.truncate(bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>() * 13 % sidecar.len());
+    }
+    store.replace(&key, &damaged).expect("memory takes it");
+    store.replace(&parity::sidecar_key(id), &sidecar).expect("memory takes it");
+    let (there, beside) = (damaged.len() as u64, sidecar.len() as u64);
+    if let Ok(read) = parity::Sidecar::read(&store, id, beside) {
+        let _ = parity::assess(&store, id, there, &read);
+    }
+    match parity::mend(&store, id, there, beside) {
+        Ok(mended) => {
+            mended.upload.replace(&key).expect("memory takes it");
+            assert!(store.get(&key, u64::MAX).expect("it is there") == pack, "other bytes came back");
+            Outcome::Accepted
+        }
+        Err(_) => Outcome::Refused,
+    }
 }
 
 fn sealed(bytes: &[u8]) -> Outcome {

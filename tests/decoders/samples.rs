@@ -10,6 +10,7 @@ use keepstone::format::envelope::{self, KeyWrap, ObjectKind};
 use keepstone::format::keys::{ClassEntry, Epoch, Guard, GuardKind, Slot, StoredGrant};
 use keepstone::format::ledger::{Finding, Ledger, PacksRead, SnapshotsFound};
 use keepstone::format::pack::{Blob, BlobKind, Block, Chain, Directory, Encoding, Frame, Role};
+use keepstone::format::parity::{Page, Shape};
 use keepstone::format::run::{Figure, History, Outcome, Run, RunRef};
 use keepstone::format::segment::{Entry, FrameRow, Head, PackRow, PageRef};
 use keepstone::format::session::{Condemned, End, Seen, Session, SessionKind};
@@ -58,8 +59,15 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "trailer" => vec![trailer(ObjectKind::Directory, 100).to_vec()],
         "envelope" => envelopes(),
         "envelope's plaintext" => vec![b"\x03\0\0\0abc\0\0\0\0".to_vec(), b"\0\0\0\0".to_vec()],
+        "page of a sidecar" => vec![page().encode()],
         other => panic!("no sample for {other}"),
     }
+}
+
+fn page() -> Page {
+    let shape = Shape::new(3 << 20, "5%".parse().expect("a share")).expect("a shape");
+    let hashes = (0..Page::length(&shape, 1)).map(|hash| [hash as u8; 8]).collect();
+    Page { pack: PackId([5; 32]), shape, number: 1, hashes }
 }
 
 fn config() -> Config {
@@ -83,6 +91,7 @@ fn config() -> Config {
             unknown: unknown(),
         },
         revision: 3,
+        parity: Some(500),
         unknown: unknown(),
     }
 }

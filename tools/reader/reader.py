@@ -173,7 +173,7 @@ def cbor_item(raw, at, depth):
 
 STRUCTURES = """
 Config: 1 repository bytes 32, 2 created_ns int, 3 chunker ChunkerConfig, 4 reader_features [text]?,
-    5 writer_features [text]?, 6 store StoreConfig, 7 revision uint
+    5 writer_features [text]?, 6 store StoreConfig, 7 revision uint, 8 parity uint32?
 ChunkerConfig: 1 id uint32, 2 min_bytes uint32, 3 average_bytes uint32, 4 max_bytes uint32
 StoreConfig: 1 put_if_absent bool?, 2 list_after_write bool?, 3 range_reads bool?, 4 skew_ms int?
 KeyWrap: 1 recipient bytes 16, 2 wrapped bytes?

@@ -2,6 +2,7 @@
 
 use super::values::size;
 use super::{Filters, Opened};
+use crate::format::parity::Share;
 use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ Examples:
   keepstone -r /backup/vault --password-file ~/.keepstone-password init
   keepstone -r /backup/vault init --generate-key-file /media/stick/vault.key
   keepstone -r s3://offsite/vault init --from /backup/vault
+  keepstone -r /backup/vault init --parity 5%
 
 Without the password or a key nobody can read the backups, also not you: keep it in a second place.")]
 pub struct Init {
@@ -37,6 +39,9 @@ pub struct NewRepository {
     /// What the stretching of the password costs.
     #[command(flatten)]
     pub cost: KdfCost,
+    /// Store a sidecar with each pack, with which so much of it can be made anew when it gets damaged: 5%
+    #[arg(long, value_name = "SHARE", help_heading = "A new repository")]
+    pub parity: Option<Share>,
 }
 
 /// What the stretching of a password costs whoever tries one.

@@ -10,6 +10,7 @@ mod keep;
 mod key;
 mod log;
 mod probe;
+mod repair;
 mod restore;
 mod s3;
 mod see;
@@ -24,6 +25,7 @@ pub use keep::{Completions, Forget, Init, KdfCost, NewRepository, Prune, Rebuild
 pub use key::{Key, KeyCommand, NewSecret, SheetFormat};
 pub use log::{Log, LogCommand, RunOutcome};
 pub use probe::Probe;
+pub use repair::{Parity, ParityShare, Repair, RepairCommand, RepairFrom};
 pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify, VerifyPacks};
 pub use s3::{S3, Switch};
 pub use see::{Cat, Diff, Filters, Find, Info, Ls, Show, SnapshotKind, SnapshotState, Snapshots, Stats};
@@ -173,6 +175,10 @@ pub enum Command {
     Key(Key),
     /// Look at the place where the repository lies
     Store(Store),
+    /// Make sidecars with which damaged parts of packs can be made anew
+    Parity(Parity),
+    /// Make anew what is damaged, from whatever still has it
+    Repair(Repair),
     /// Make the index anew from the packs
     RebuildIndex(RebuildIndex),
     /// Print an object of the repository as it is, decrypted
@@ -214,6 +220,8 @@ impl Command {
             Command::Log(_) => "log",
             Command::Key(_) => "key",
             Command::Store(_) => "store",
+            Command::Parity(_) => "parity",
+            Command::Repair(_) => "repair",
             Command::RebuildIndex(_) => "rebuild-index",
             Command::Cat(_) => "cat",
             Command::Tag(_) => "tag",

@@ -64,6 +64,12 @@ pub enum ObjectKind {
     Condemned,
     /// Records of what was done
     Runs,
+    /// What damaged parts of packs can be made anew with
+    Parity,
+    /// Records of damage
+    Damage,
+    /// What was damaged and has been replaced
+    Quarantine,
 }
 
 impl ObjectKind {
@@ -79,6 +85,9 @@ impl ObjectKind {
             ObjectKind::Sessions => Area::Sessions,
             ObjectKind::Condemned => Area::Condemned,
             ObjectKind::Runs => Area::Runs,
+            ObjectKind::Parity => Area::Parity,
+            ObjectKind::Damage => Area::Damage,
+            ObjectKind::Quarantine => Area::Quarantine,
         }
     }
 }

@@ -20,6 +20,8 @@ struct JsonInit {
     key_slot_id: String,
     /// The repository whose names it has; null if it has its own.
     like: Option<String>,
+    /// How much of a pack can be made anew, in per cent; null if packs get no sidecars.
+    parity_percent: Option<f64>,
 }
 
 /// Makes a new repository.
@@ -34,10 +36,14 @@ pub fn run(app: &App, given: &Init) -> Result<Exit> {
             location,
             key_slot_id: repository.slot().to_string(),
             like: like.as_ref().map(|like| like.id().to_string()),
+            parity_percent: given.new.parity.map(|share| f64::from(share.hundredths()) / 100.0),
         });
         return Ok(Exit::Done);
     }
     app.out.line(format!("made repository {} in {}", repository.id().short(), human::name(location.as_bytes())));
+    if let Some(share) = given.new.parity {
+        app.out.line(format!("each pack gets a sidecar with which {share} of it can be made anew"));
+    }
     let mut next = "backup PATH".to_owned();
     if let (Some(like), Some(from)) = (&like, &given.from) {
         let of = human::name(like.store().location().as_bytes());
@@ -69,10 +75,13 @@ fn create_as(app: &App, given: &NewRepository, like: Option<&Repository>) -> Res
     let unlock = brought.unlock;
     let store = location.create(app)?;
     let by = if matches!(unlock, Unlock::Passphrase(_)) { "a lost password" } else { "a lost key file" };
-    let repository = match like {
+    let mut repository = match like {
         Some(like) => Repository::create_like(store, like, &unlock, guard, "first", Clock::System)?,
         None => Repository::create(store, Sizes::V1, &unlock, guard, "first", Clock::System)?,
     };
+    if given.parity.is_some() {
+        repository.set_parity(given.parity)?;
+    }
     if !repository.puts_are_atomic() {
         app.look.note(
             "this store does not honour put-if-absent: backups may run at any time, but run prune only while nothing \

@@ -13,10 +13,12 @@ mod init;
 mod key;
 mod log;
 mod ls;
+mod parity;
 mod plain;
 mod probe;
 mod prune;
 mod rebuild_index;
+mod repair;
 mod restore;
 mod restore_database;
 mod restore_imported;
@@ -61,6 +63,8 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Log(given) => log::run(app, given),
         Command::Key(given) => key::run(app, given),
         Command::RebuildIndex(_) => rebuild_index::run(app),
+        Command::Parity(given) => parity::run(app, given),
+        Command::Repair(given) => repair::run(app, given),
         Command::Store(given) => store::run(app, given),
         Command::Tag(given) => tag::run(app, given),
         Command::Forget(given) => forget::run(app, given),

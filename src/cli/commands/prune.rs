@@ -41,6 +41,9 @@ struct JsonPrune {
     segments_after: u64,
     segments_deleted: u64,
     segments_written: u64,
+    /// Parity sidecars that went with their packs; their bytes are in no other figure.
+    sidecars_deleted: u64,
+    sidecar_bytes_deleted: u64,
     /// Packs that nobody needs and that the store keeps, because they are locked.
     packs_locked: u64,
     locked_bytes: u64,
@@ -138,6 +141,8 @@ fn print_json(app: &App, store: &dyn ObjectStore, outcome: &Outcome) {
         segments_after: outcome.segments_after,
         segments_deleted: outcome.segments_deleted,
         segments_written: outcome.segments_written,
+        sidecars_deleted: outcome.sidecars_deleted,
+        sidecar_bytes_deleted: outcome.sidecar_bytes_deleted,
         packs_locked: outcome.packs_locked,
         locked_bytes: outcome.locked_bytes,
         locked_until: match outcome.lock {
@@ -220,6 +225,11 @@ fn exceptions(outcome: &Outcome) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     if outcome.pinned_bytes > 0 {
         facts.push(("kept for", format!("differences that nobody needs: {}", human::bytes(outcome.pinned_bytes))));
+    }
+    if outcome.sidecars_deleted > 0 {
+        let would = if outcome.dry_run { "would be " } else { "" };
+        let what = human::counted(outcome.sidecars_deleted, "sidecar");
+        facts.push(("parity", format!("{what} {would}deleted, {}", human::bytes(outcome.sidecar_bytes_deleted))));
     }
     if outcome.packs_spared > 0 {
         facts.push(("spared", format!("{} that a backup beside it needs after all", packs(outcome.packs_spared))));

@@ -10,7 +10,7 @@ use crate::cli::exit::Exit;
 use crate::cli::print::json::path_pair;
 use crate::cli::print::{human, table};
 use crate::ops::select;
-use crate::ops::verify::{self, Coverage, Damage, Depth, HurtFile, Options, Outcome, Part, Tally};
+use crate::ops::verify::{self, Coverage, Damage, Depth, HurtFile, Options, Outcome, Part, Sidecars, Tally};
 use serde::Serialize;
 use std::ffi::OsString;
 
@@ -46,11 +46,24 @@ struct JsonVerify {
     blobs_damaged: u64,
     /// Snapshots that something is hurt of, whether they were asked for or not.
     hurt_snapshots: Vec<JsonHurtSnapshot>,
+    /// Parity sidecars; null if packs get none and have none.
+    parity: Option<JsonParity>,
     /// Snapshots of which all is proven now.
     proven_snapshots: u64,
     /// How far all packs are read; null if no whole packs were.
     coverage: Option<JsonCoverage>,
     notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct JsonParity {
+    sidecars: u64,
+    /// Packs that should have one and have none.
+    missing: u64,
+    /// With another size than they should have by now.
+    other_size: u64,
+    /// Read to their last byte.
+    read: u64,
 }
 
 #[derive(Serialize)]
@@ -165,6 +178,12 @@ fn print_json(app: &App, depth: Depth, outcome: &Outcome) {
         blobs: outcome.tally.blobs,
         blobs_damaged: outcome.tally.blobs_damaged,
         hurt_snapshots: outcome.hurt.iter().map(|hurt| json_hurt(&hurt.id, hurt.files)).collect(),
+        parity: outcome.sidecars.map(|Sidecars { there, missing, other_size, read }| JsonParity {
+            sidecars: there,
+            missing,
+            other_size,
+            read,
+        }),
         proven_snapshots: outcome.proven,
         coverage: outcome.coverage.as_ref().map(json_coverage),
         notes: outcome.notes.clone(),
@@ -214,6 +233,19 @@ fn passed(tally: &Tally) -> String {
     )
 }
 
+/// How many sidecars there are, lack, and were read.
+fn parity(sidecars: &Sidecars) -> String {
+    let read = match sidecars.read {
+        0 => "none of them read".to_owned(),
+        read => format!("{} read", human::count(read)),
+    };
+    let lack = match sidecars.missing {
+        0 => String::new(),
+        packs => format!("; {} without one", human::counted(packs, "pack")),
+    };
+    format!("{}, {read}{lack}", human::counted(sidecars.there, "sidecar"))
+}
+
 /// In how many nights all is read, and what was read longest ago.
 fn turn(coverage: &Coverage, now_ns: i64) -> String {
     let oldest = match (coverage.unread_packs, coverage.oldest_ns) {
@@ -248,6 +280,9 @@ fn print_text(app: &App, depth: Depth, outcome: &Outcome, now_ns: i64) {
             ),
         ),
     ];
+    if let Some(sidecars) = &outcome.sidecars {
+        facts.push(("parity", parity(sidecars)));
+    }
     facts.push(("passed", passed(&outcome.tally)));
     if let (Depth::Part(_), Some(coverage)) = (depth, &outcome.coverage) {
         facts.push(("turn", turn(coverage, now_ns)));
@@ -274,7 +309,7 @@ fn print_text(app: &App, depth: Depth, outcome: &Outcome, now_ns: i64) {
         return app.close(
             "every file that is not named above",
             "what the damaged objects hold, in the snapshots named above",
-            "backup PATH",
+            "repair plan",
         );
     }
     match depth {

@@ -17,6 +17,9 @@ struct JsonVerifyPacks {
     location: String,
     packs: u64,
     segments: u64,
+    /// Parity sidecars that were read, and packs that should have one and have none.
+    sidecars: u64,
+    packs_without_sidecar: u64,
     /// Config, key slots and epochs, each with its copy.
     pairs: u64,
     read_bytes: u64,
@@ -59,6 +62,8 @@ fn print_json(app: &App, location: &str, traffic: &Traffic, outcome: &Outcome) {
         location: location.to_owned(),
         packs: outcome.packs,
         segments: outcome.segments,
+        sidecars: outcome.sidecars,
+        packs_without_sidecar: outcome.packs_without_sidecar,
         pairs: outcome.pairs,
         read_bytes: outcome.bytes_read,
         damage: outcome.damage_count > 0,
@@ -68,6 +73,15 @@ fn print_json(app: &App, location: &str, traffic: &Traffic, outcome: &Outcome) {
         gone: outcome.gone,
         store: JsonTraffic::of(traffic),
     });
+}
+
+/// How many sidecars were read, and how many packs lack one.
+fn parity(outcome: &Outcome) -> String {
+    let there = human::counted(outcome.sidecars, "sidecar");
+    match outcome.packs_without_sidecar {
+        0 => there,
+        packs => format!("{there}; {} without one", human::counted(packs, "pack")),
+    }
 }
 
 fn print_text(app: &App, outcome: &Outcome) {
@@ -93,6 +107,9 @@ fn print_text(app: &App, outcome: &Outcome) {
             },
         ),
     ];
+    if outcome.sidecars + outcome.packs_without_sidecar > 0 {
+        facts.insert(1, ("parity", parity(outcome)));
+    }
     if outcome.strangers > 0 {
         facts.push((
             "besides",

@@ -22,6 +22,7 @@ mod merge;
 mod plan;
 pub mod presence;
 mod repack;
+mod sidecars;
 mod spare;
 pub mod sweep;
 
@@ -168,6 +169,10 @@ pub struct Outcome {
     pub lock: Option<Locked>,
     /// Bytes of packs that go before the time that their storage class is billed for at least.
     pub early_bytes: u64,
+    /// Parity sidecars that went with their packs, or had none any more.
+    pub sidecars_deleted: u64,
+    /// Their bytes, which are in no other figure here.
+    pub sidecar_bytes_deleted: u64,
     /// New packs.
     pub packs_written: u64,
     /// Their bytes, and those of new segments; in a dry run about what copying would write.
@@ -235,6 +240,8 @@ fn save(context: &Context, mut record: Record, outcome: &Outcome) -> Result<()> 
         ("kept_bytes", outcome.kept_bytes),
         ("repacked_bytes", outcome.repacked_bytes),
         ("locked_bytes", outcome.locked_bytes),
+        ("sidecars_deleted", outcome.sidecars_deleted),
+        ("sidecar_bytes", outcome.sidecar_bytes_deleted),
         ("segments_deleted", outcome.segments_deleted),
         ("segments_written", outcome.segments_written),
         ("deleted_bytes", outcome.deleted_bytes),
@@ -326,6 +333,8 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     outcome.sessions_cleared = clear_closed(&context.repository)?;
     tidy_records(context, options, &mut outcome)?;
     refresh(context)?;
+    let dropped = sidecars::drop_orphans(context)?;
+    (outcome.sidecars_deleted, outcome.sidecar_bytes_deleted) = (dropped.sidecars, dropped.bytes);
     let after = measure(context)?;
     outcome.bytes_after = after.bytes;
     outcome.segments_after = after.segments;
@@ -538,6 +547,8 @@ fn preview(context: &Context, options: &Options) -> Result<Outcome> {
     describe(&plan, &mut outcome);
     outcome.packs_deleted = plan.going().count() as u64;
     outcome.deleted_bytes = plan.going().map(|(_, bytes)| *bytes).sum();
+    let sidecars = sidecars::orphans(context, &|pack| plan.goes(pack))?;
+    (outcome.sidecars_deleted, outcome.sidecar_bytes_deleted) = (sidecars.len() as u64, sidecars.values().sum());
     outcome.written_bytes = plan.copied_bytes;
     outcome.bytes_after = (outcome.bytes_before + plan.copied_bytes).saturating_sub(outcome.deleted_bytes);
     outcome.freed_bytes = outcome.bytes_before.saturating_sub(outcome.bytes_after);

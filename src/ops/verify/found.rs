@@ -3,10 +3,11 @@
 use super::super::Context;
 use super::super::fetch::Sink;
 use super::{Damage, HurtFile, HurtSnapshot, Outcome, Tally};
+use crate::base::monitor::Silent;
 use crate::base::{BlobId, Event, Kind, Monitor, PackId, Problem, SnapshotId};
 use crate::repo::Error;
 use crate::repo::ledger::News;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -48,6 +49,11 @@ impl Found {
         Found { monitor: context.monitor.clone(), state: Mutex::default(), blobs_read: AtomicU64::new(0) }
     }
 
+    /// One that tells nobody: who asks reports in another way.
+    pub fn silent() -> Found {
+        Found { monitor: Arc::new(Silent), state: Mutex::default(), blobs_read: AtomicU64::new(0) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,6 +80,12 @@ impl Found {
     pub fn pack(&self, id: PackId, is_whole: bool) {
         let state = &mut *self.state();
         if is_whole { &mut state.packs } else { &mut state.altered }.push(id);
+    }
+
+    /// The packs that were read to their last byte, whole or not.
+    pub fn packs_read(&self) -> BTreeSet<PackId> {
+        let state = self.state();
+        state.packs.iter().chain(&state.altered).copied().collect()
     }
 
     /// What was read of packs, and which snapshots are hurt.

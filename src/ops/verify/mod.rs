@@ -21,6 +21,7 @@ mod objects;
 mod packs;
 mod proven;
 pub mod sealed;
+mod sidecars;
 #[cfg(test)]
 mod tests;
 mod trees;
@@ -32,10 +33,12 @@ use crate::base::clock::Stopwatch;
 use crate::base::{Event, Kind, PackId, Problem, SnapshotId};
 use crate::format::run::Outcome as RunOutcome;
 use crate::format::snapshot::Snapshot;
+use crate::repo;
 use crate::repo::ledger::{self, Known, News};
+use crate::repo::pack_reader::pack_key;
 pub(super) use found::Found;
 pub(super) use hurt::find as find_hurt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 pub use turn::Part;
 
@@ -95,6 +98,8 @@ pub struct Outcome {
     pub hurt: Vec<HurtSnapshot>,
     /// How far the packs are read by now, if whole packs were read.
     pub coverage: Option<Coverage>,
+    /// Parity sidecars, if packs get some or have some.
+    pub sidecars: Option<Sidecars>,
     /// Snapshots of which all is proven now, by this run or by this and earlier ones.
     pub proven: u64,
     /// What is worth knowing and not wrong.
@@ -136,6 +141,19 @@ pub struct HurtSnapshot {
     pub id: SnapshotId,
     /// Files and directories, once for each damage that hurts them.
     pub files: u64,
+}
+
+/// What of parity sidecars was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sidecars {
+    /// How many there are, of packs that the index counts on.
+    pub there: u64,
+    /// Packs that should have one and have none.
+    pub missing: u64,
+    /// Sidecars with another size than they should have by now.
+    pub other_size: u64,
+    /// Sidecars that were read from their first byte to their last.
+    pub read: u64,
 }
 
 /// How far packs are read.
@@ -283,6 +301,12 @@ fn run(
             Some(content::read(context, *depth, &listed, &live, found)?)
         }
     };
+    let whole_packs = match &options.depth {
+        Depth::All => Some(listed.keys().copied().collect()),
+        Depth::Part(_) => Some(found.packs_read()),
+        _ => None,
+    };
+    outcome.sidecars = sidecars::check(context, &listed, whole_packs, found)?;
     if let Some(read) = &read {
         outcome.packs = read.packs;
         outcome.bytes_read = read.figures.stored_bytes;
@@ -351,6 +375,51 @@ pub(super) fn read_back(context: &Context, packs: BTreeMap<PackId, u64>) -> Resu
     let mut outcome = Outcome::default();
     found.hand_over(&mut outcome);
     Ok(outcome.damages)
+}
+
+/// Compares what lies there twice with its other copy; gives what is damaged.
+pub(super) fn copies(context: &Context) -> Result<Vec<Damage>> {
+    let found = Found::silent();
+    objects::check(context, &found)?;
+    let mut outcome = Outcome::default();
+    found.hand_over(&mut outcome);
+    Ok(outcome.damages)
+}
+
+/// Reads those of `packs` that are `there`, from their first byte to their last, and looks in all snapshots for the files
+/// that are hurt by what cannot be read in them, or is gone with those that are not there. Gives also what was read.
+pub(super) fn hurt_by(
+    context: &Context,
+    packs: &BTreeSet<PackId>,
+    there: &BTreeMap<PackId, u64>,
+) -> Result<(Outcome, News)> {
+    let found = Arc::new(Found::silent());
+    full::read(context, there, &found, &|| false)?;
+    let gone = |pack: &PackId| packs.contains(pack) && !there.contains_key(pack);
+    context.index.each_by_pack(&|pack| !pack.void && gone(&pack.id), &mut |pack, located| {
+        let places = context.index.places(&located.id)?;
+        if places.iter().all(|place| gone(&place.pack)) {
+            let key = pack_key(*pack);
+            found.object(&key.to_string(), &format!("{key} is not there"));
+            found.blob(&located.id, &repo::Error::damaged(key, "it is not there"));
+        }
+        Ok(())
+    })?;
+    context.index.each_damaged(&|pack| packs.contains(&pack.id), &mut |pack, id| {
+        // What was found damaged before is not read again.
+        if found.damage_of(id).is_none() && context.index.places(id)?.is_empty() {
+            let key = pack_key(*pack);
+            found.blob(id, &repo::Error::damaged(key, "something in it cannot be read"));
+        }
+        Ok(())
+    })?;
+    if found.any_blob() {
+        hurt::find(context, &select::list_stored(context)?.snapshots, &found)?;
+    }
+    let news = found.news();
+    let mut outcome = Outcome::default();
+    found.hand_over(&mut outcome);
+    Ok((outcome, news))
 }
 
 /// The snapshots to verify. When all are meant, those that cannot be read are damages.

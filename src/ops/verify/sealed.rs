@@ -8,6 +8,8 @@
 use super::super::{Error, Result};
 use crate::base::{Event, Kind, Monitor, PackId, Problem, SegmentId, Stop, side_by_side};
 use crate::crypto::names::PackHasher;
+use crate::format::config;
+use crate::repo::parity::{self, Sidecar};
 use crate::repo::{self, pack_reader::pack_key};
 use crate::store::{self, Area, Key, ObjectStore};
 use std::collections::BTreeSet;
@@ -38,6 +40,10 @@ pub struct Outcome {
     pub packs: u64,
     /// Segments that were read.
     pub segments: u64,
+    /// Parity sidecars that were read.
+    pub sidecars: u64,
+    /// Packs without one although the config asks for it, as far as it can be read.
+    pub packs_without_sidecar: u64,
     /// Config, key slots and epochs, each with its copy.
     pub pairs: u64,
     /// Bytes that were read.
@@ -55,7 +61,7 @@ pub struct Outcome {
 impl Outcome {
     /// Objects that were looked at, pairs as one.
     pub fn objects(&self) -> u64 {
-        self.packs + self.segments + self.pairs
+        self.packs + self.segments + self.sidecars + self.pairs
     }
 }
 
@@ -74,13 +80,30 @@ pub fn verify_sealed(store: &dyn ObjectStore, lanes: usize, monitor: &dyn Monito
     monitor.event(Event::Phase("comparing keys and their copies"));
     check.pairs()?;
     let segments = check.list::<SegmentId>(Area::Index)?;
+    // Before the packs: each sidecar is stored after its pack.
+    let sidecars = check.list::<PackId>(Area::Parity)?;
     let packs = check.list::<PackId>(Area::Packs)?;
+    if asks_for_parity(store) {
+        let protected: BTreeSet<[u8; 32]> = sidecars.iter().map(|(id, _)| *id).collect();
+        let bare = packs.iter().filter(|(id, _)| !protected.contains(id)).count();
+        check.state().outcome.packs_without_sidecar = bare as u64;
+    }
     monitor.event(Event::Phase("reading packs"));
-    let bytes = packs.iter().chain(&segments).map(|(_, size_bytes)| size_bytes).sum();
-    monitor.event(Event::Total { items: (packs.len() + segments.len()) as u64, bytes, complete: true });
+    let bytes = packs.iter().chain(&segments).chain(&sidecars).map(|(_, size_bytes)| size_bytes).sum();
+    let items = (packs.len() + segments.len() + sidecars.len()) as u64;
+    monitor.event(Event::Total { items, bytes, complete: true });
     side_by_side(lanes, &segments, |(id, size)| check.object(&Key::new(Area::Index, SegmentId(*id)), id, *size));
     side_by_side(lanes, &packs, |(id, size)| check.object(&pack_key(PackId(*id)), id, *size));
+    side_by_side(lanes, &sidecars, |(id, size)| check.sidecar(PackId(*id), *size));
     check.finish()
+}
+
+/// Whether packs should have sidecars. Nobody proves here what the config says.
+fn asks_for_parity(store: &dyn ObjectStore) -> bool {
+    ["config", "config.copy"].into_iter().any(|name| {
+        let read = store.get(&Key::new(Area::Config, name), config::MAX_BYTES as u64);
+        read.is_ok_and(|bytes| config::decode(&bytes).is_ok_and(|stored| parity::share(&stored.config).is_some()))
+    })
 }
 
 #[derive(Default)]
@@ -170,6 +193,33 @@ impl Check<'_> {
             Area::Index => outcome.segments += 1,
             _ => outcome.packs += 1,
         }
+    }
+
+    /// Reads a parity sidecar.
+    fn sidecar(&self, pack: PackId, size_bytes: u64) {
+        if self.stop.raised() || self.state().failure.is_some() {
+            return;
+        }
+        let key = parity::sidecar_key(pack);
+        let read = Sidecar::read(self.store, pack, size_bytes).and_then(|sidecar| sidecar.check(pack));
+        match read {
+            Err(error) if error.kind() == Kind::NotFound => {
+                self.state().outcome.gone += 1;
+                return;
+            }
+            Err(error) if error.kind() == Kind::Damaged || !self.store.is_remote() => {
+                self.damaged(key.to_string(), error.to_string());
+            }
+            Err(error) => {
+                self.state().failure.get_or_insert(error.into());
+                return;
+            }
+            Ok(()) => {}
+        }
+        self.monitor.event(Event::Done { items: 1, bytes: size_bytes });
+        let outcome = &mut self.state().outcome;
+        outcome.sidecars += 1;
+        outcome.bytes_read += size_bytes;
     }
 
     /// A disk that cannot read one object may still read the others; a store far away that answers nobody does not.

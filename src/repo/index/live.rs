@@ -145,12 +145,34 @@ impl Index {
 
     /// Walks all blobs by id, letting the index go between batches. Blobs that are added meanwhile may be missed.
     pub(super) fn each_row(&self, each: &mut dyn FnMut(BlobRow) -> Result<()>) -> Result<()> {
+        self.rows(false, each)
+    }
+
+    /// Calls `each` for the blobs that are unknown although they lie in packs that `wanted` picks: because they, or what
+    /// they stand on, were found damaged.
+    pub fn each_damaged(
+        &self,
+        wanted: &dyn Fn(&PackSummary) -> bool,
+        each: &mut dyn FnMut(&PackId, &BlobId) -> Result<()>,
+    ) -> Result<()> {
+        let packs = self.numbered_packs()?;
+        let ranges = self.ranges()?;
+        let pack_of = |frame: i64| {
+            let place = ranges.partition_point(|(first, ..)| *first <= frame);
+            let (first, count, pack) = *ranges.get(place.checked_sub(1)?)?;
+            packs.get(&pack).filter(|pack| frame < first + count && !pack.void && wanted(pack))
+        };
+        self.rows(true, &mut |row| pack_of(row.frame).map_or(Ok(()), |pack| each(&pack.id, &row.id)))
+    }
+
+    /// Walks the blobs whose frames are dead, or the others.
+    fn rows(&self, dead: bool, each: &mut dyn FnMut(BlobRow) -> Result<()>) -> Result<()> {
         let mut after = None;
         loop {
             let batch = self.state().cache.read(|cache| {
                 let mut rows = cache.blobs.batch(&cache.connection, after, BATCH)?;
                 after = rows.last().map(|row| (row.id, row.frame));
-                rows.retain(|row| !cache.dead.holds(row.frame));
+                rows.retain(|row| cache.dead.holds(row.frame) == dead);
                 Ok(rows)
             })?;
             if after.is_none() {

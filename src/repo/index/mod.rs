@@ -46,7 +46,7 @@ use crate::store::{Area, ObjectStore};
 use cache::Cache;
 use levels::{BlobRow, MarkRow};
 use rusqlite::{OptionalExtension, params};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -331,6 +331,12 @@ impl Index {
         let mut state = self.state();
         state.cache.write(|cache| mark_damaged(cache, pack, block_offset).map_err(|error| cache.failed(error)))
     }
+
+    /// Takes back what was found damaged in these packs: they were mended, or are about to be read anew. What hangs on
+    /// bases that are still unreadable has to be found once more, so whoever calls this reads the packs.
+    pub fn forget_damage(&self, packs: &BTreeSet<PackId>) -> Result<()> {
+        self.state().cache.write(|cache| forget_damage(cache, packs).map_err(|error| cache.failed(error)))
+    }
 }
 
 impl Index {
@@ -533,6 +539,19 @@ fn blob_of(cache: &Cache, row: &MarkRow) -> rusqlite::Result<Option<BlobId>> {
         }
     }
     Ok(None)
+}
+
+fn forget_damage(cache: &mut Cache, packs: &BTreeSet<PackId>) -> rusqlite::Result<()> {
+    for pack in packs {
+        let Some(number) = load::pack_number(cache, *pack)? else { continue };
+        cache.connection.execute(
+            "DELETE FROM dead_frames WHERE damaged <> 0 AND EXISTS (
+                 SELECT 1 FROM pack_frames
+                 WHERE pack = ? AND dead_frames.first BETWEEN pack_frames.first AND pack_frames.first + count - 1)",
+            [number],
+        )?;
+    }
+    cache.reload_dead()
 }
 
 fn mark_damaged(cache: &mut Cache, pack: &PackId, block_offset: u64) -> rusqlite::Result<()> {

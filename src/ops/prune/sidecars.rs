@@ -1,0 +1,56 @@
+//! Parity sidecars whose packs are gone.
+
+use super::super::{Context, Result};
+use super::locks::lock_of;
+use super::plan::stored_packs;
+use crate::base::PackId;
+use crate::repo::parity;
+use crate::store::{Area, Key};
+use std::collections::BTreeMap;
+
+/// Sidecars that are deleted at once, at most.
+const AT_ONCE: usize = 1000;
+
+/// What went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Dropped {
+    /// Sidecars.
+    pub sidecars: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The sidecars whose packs are not there, or are `going`, with their sizes. Sidecars are listed first, and each is stored
+/// after its pack: one whose pack is not listed then has none any more.
+pub fn orphans(context: &Context, going: &dyn Fn(&PackId) -> bool) -> Result<BTreeMap<PackId, u64>> {
+    let mut sidecars = parity::list(&**context.repository.store())?;
+    if !sidecars.is_empty() {
+        let packs = stored_packs(context)?;
+        sidecars.retain(|pack, _| !packs.contains_key(pack) || going(pack));
+    }
+    Ok(sidecars)
+}
+
+/// Deletes sidecars whose packs are gone. A crash before it leaves some, which the next prune finds.
+pub fn drop_orphans(context: &Context) -> Result<Dropped> {
+    let store = &**context.repository.store();
+    let orphans: Vec<(PackId, u64)> = orphans(context, &|_| false)?.into_iter().collect();
+    let mut dropped = Dropped::default();
+    for orphans in orphans.chunks(AT_ONCE) {
+        let keys: Vec<Key> = orphans.iter().map(|(pack, _)| parity::sidecar_key(*pack)).collect();
+        for ((key, (_, bytes)), deleted) in keys.iter().zip(orphans).zip(store.delete_each(&keys)) {
+            match deleted {
+                Ok(()) => {
+                    dropped.sidecars += 1;
+                    dropped.bytes += bytes;
+                }
+                // One that is locked helps nobody and harms nobody.
+                Err(error) => drop(lock_of(store, key, error)?),
+            }
+        }
+    }
+    if dropped.sidecars > 0 {
+        store.flush(Area::Parity)?;
+    }
+    Ok(dropped)
+}

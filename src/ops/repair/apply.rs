@@ -1,0 +1,246 @@
+//! Mending: each object written aside and proven, the damaged one kept, the good one put in its place.
+
+use super::super::record::Record;
+use super::super::verify;
+use super::super::{Context, Error, Result};
+use super::{Item, Options, Plan, Way};
+use crate::base::{Event, Kind, PackId, Problem};
+use crate::crypto::names::PackHasher;
+use crate::crypto::slots::Unlock;
+use crate::format::parity::Shape;
+use crate::format::run::Outcome as Ended;
+use crate::repo::pack_reader::pack_key;
+use crate::repo::parity::{self, Spool};
+use crate::repo::{self, ledger};
+use crate::store::{Area, Key, ObjectStore, Put, Upload};
+use std::collections::BTreeSet;
+
+/// An object that is whole again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mended {
+    /// What was to be mended.
+    pub item: Item,
+    /// Where the damaged one is kept; none if there was none, or if it was nothing of its own.
+    pub quarantine: Option<Key>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// What was planned.
+    pub plan: Plan,
+    /// What is whole again.
+    pub mended: Vec<Mended>,
+    /// What could not be mended, or not after all, and why.
+    pub left: Vec<Item>,
+    /// What is still damaged, with the files that it hurts.
+    pub damages: Vec<verify::Damage>,
+    /// Snapshots that are still hurt.
+    pub hurt: Vec<verify::HurtSnapshot>,
+}
+
+impl Applied {
+    /// Whether anything is still damaged.
+    pub fn is_damage(&self) -> bool {
+        !self.left.is_empty() || !self.damages.is_empty()
+    }
+}
+
+/// Plans, then mends. `secret` is what opened the repository: it shows which of two copies of its own slot is right.
+pub fn apply(context: &Context, options: &Options<'_>, secret: &Unlock) -> Result<Applied> {
+    let mut record = Record::begin(context, "repair apply");
+    let mut applied = Applied::default();
+    let done = run(context, options, secret, &mut record, &mut applied);
+    record.figure("mended", applied.mended.len() as u64);
+    record.figure("left", applied.left.len() as u64);
+    let problem = |item: &Item| Problem::new(item.key.to_string(), &item.reason, Kind::Damaged);
+    record.problems(&applied.left.iter().map(problem).collect::<Vec<_>>());
+    match done {
+        Ok(()) => {
+            record.save(context, if applied.is_damage() { Ended::Damage } else { Ended::Done })?;
+            Ok(applied)
+        }
+        Err(error) => {
+            record.save_failure(context, &error);
+            Err(error)
+        }
+    }
+}
+
+fn run(
+    context: &Context,
+    options: &Options<'_>,
+    secret: &Unlock,
+    record: &mut Record,
+    applied: &mut Applied,
+) -> Result<()> {
+    context.repository.check_writable()?;
+    // Under it nothing is swept.
+    let (session, opened) = context.read_session("repair apply")?;
+    if let Some(session) = &session {
+        record.session(session.id());
+    }
+    applied.plan = super::make(context, options, &opened)?;
+    context.monitor.event(Event::Phase("mending"));
+    // What mends a pack comes before what is made from it.
+    for item in applied.plan.items.clone() {
+        context.check_stop()?;
+        match mend(context, options, &item) {
+            Ok(Some(quarantine)) => applied.mended.push(Mended { item, quarantine }),
+            Ok(None) => {}
+            Err(error) if error.kind() == Kind::Damaged => {
+                applied.left.push(Item { reason: error.to_string(), way: Way::Nothing, ..item });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    applied.left.extend(applied.plan.items.iter().filter(|item| item.way == Way::Nothing).cloned());
+    if applied.plan.items.iter().any(|item| item.way == Way::Copy) {
+        mend_copies(context, secret, applied)?;
+    }
+    look_again(context, record, applied)
+}
+
+/// Mends an object; says where the damaged one is kept. None if that is done otherwise, or not at all.
+fn mend(context: &Context, options: &Options<'_>, item: &Item) -> Result<Option<Option<Key>>> {
+    let store = &**context.repository.store();
+    let pack: Option<PackId> = item.key.name().parse().ok();
+    match (&item.way, pack, options.from) {
+        (Way::Parity { .. }, Some(pack), _) => mend_by_parity(store, pack).map(Some),
+        (Way::Mirror, Some(pack), Some(from)) => mend_by_mirror(store, &**from.repository.store(), pack).map(Some),
+        (Way::FromPack, Some(pack), _) => make_sidecar(context, pack).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn mend_by_parity(store: &dyn ObjectStore, pack: PackId) -> Result<Option<Key>> {
+    let sidecar_bytes = store.size(&parity::sidecar_key(pack))?;
+    let mended = parity::mend(store, pack, store.size(&pack_key(pack))?, sidecar_bytes)?;
+    let kept = quarantine(store, &pack_key(pack), mended.damaged.into_upload())?;
+    put_in_place(store, pack, mended.upload, mended.bytes)?;
+    Ok(Some(kept))
+}
+
+fn mend_by_mirror(store: &dyn ObjectStore, mirror: &dyn ObjectStore, pack: PackId) -> Result<Option<Key>> {
+    let key = pack_key(pack);
+    let bytes = mirror.size(&key)?;
+    let mut upload = store.begin()?;
+    let hash = stream(mirror, pack, bytes, &mut |piece| upload.write_all(piece))?;
+    if hash != pack.0 {
+        return Err(repo::Error::damaged(&key, format!("in {} it is damaged too", mirror.location())).into());
+    }
+    let kept = keep_damaged(store, &key)?;
+    put_in_place(store, pack, upload, bytes)?;
+    Ok(kept)
+}
+
+/// Makes a sidecar anew from its pack, as large as it should be by now, or as it was if nobody says so any more.
+fn make_sidecar(context: &Context, pack: PackId) -> Result<Option<Key>> {
+    let store = &**context.repository.store();
+    let (key, bytes) = (parity::sidecar_key(pack), store.size(&pack_key(pack))?);
+    let shape = match parity::share(context.repository.config()) {
+        Some(share) => Shape::new(bytes, share),
+        None => parity::Sidecar::read(store, pack, store.size(&key)?).ok().map(|old| old.shape),
+    };
+    let Some(shape) = shape else {
+        return Err(
+            repo::Error::damaged(&key, "packs get no sidecars any more: `keepstone parity off` takes it away").into()
+        );
+    };
+    let made = parity::make_for(store, pack, bytes, shape)?;
+    let kept = keep_damaged(store, &key)?;
+    made.replace(&key)?;
+    let made = parity::Sidecar::read(store, pack, store.size(&key)?)?;
+    made.check(pack)?;
+    Ok(kept)
+}
+
+/// Keeps what lies at `key`, as far as it can be read; none if nothing does.
+fn keep_damaged(store: &dyn ObjectStore, key: &Key) -> Result<Option<Key>> {
+    match store.size(key) {
+        Ok(bytes) => {
+            let damaged = Spool::fill(store, key, bytes, &mut |_, _| Ok(()))?;
+            quarantine(store, key, damaged.into_upload()).map(Some)
+        }
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Stores what was damaged under a name of its own.
+fn quarantine(store: &dyn ObjectStore, key: &Key, damaged: Box<dyn Upload>) -> Result<Key> {
+    let mut taken = BTreeSet::new();
+    store.list(Area::Quarantine, &mut |listed| {
+        taken.insert(listed.name);
+    })?;
+    let name = |number: usize| format!("{}.{}.{number}", key.area().name(), key.name());
+    let free = (1..).map(name).find(|name| !taken.contains(name)).expect("some number is free");
+    let kept = Key::new(Area::Quarantine, free);
+    match damaged.finish(&kept)? {
+        Put::Stored => Ok(kept),
+        Put::Existed => {
+            Err(Error::Refused(format!("somebody else repairs {key} just now: run this again when that is done")))
+        }
+    }
+}
+
+/// Puts a pack in the place of a damaged one, and reads it back.
+fn put_in_place(store: &dyn ObjectStore, pack: PackId, upload: Box<dyn Upload>, bytes: u64) -> Result<()> {
+    let key = pack_key(pack);
+    upload.replace(&key)?;
+    match stream(store, pack, bytes, &mut |_| Ok(()))? == pack.0 && store.size(&key)? == bytes {
+        true => Ok(()),
+        false => Err(repo::Error::damaged(&key, "what was read back is not what was written: check the disk").into()),
+    }
+}
+
+/// Reads a pack; gives its BLAKE3.
+fn stream(
+    store: &dyn ObjectStore,
+    pack: PackId,
+    bytes: u64,
+    each: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
+) -> Result<[u8; 32]> {
+    let (mut hasher, mut failure) = (PackHasher::new(), None);
+    store.stream(&pack_key(pack), 0, bytes, &mut |piece| {
+        hasher.update(piece);
+        failure = each(piece).err();
+        failure.is_none()
+    })?;
+    match failure {
+        Some(source) => Err(Error::Io { what: format!("write pack {pack} aside"), source }),
+        None => Ok(hasher.finish()),
+    }
+}
+
+fn mend_copies(context: &Context, secret: &Unlock, applied: &mut Applied) -> Result<()> {
+    let (written, left) = repo::mend_copies(&context.repository, secret)?;
+    let item = |key: Key, reason: String, way: Way| Item { key, reason, way };
+    let mended = written.into_iter().map(|key| item(key, "it was not what its other copy is".to_owned(), Way::Copy));
+    applied.mended.extend(mended.map(|item| Mended { item, quarantine: None }));
+    applied.left.extend(left.into_iter().map(|(key, reason)| item(key, reason, Way::Nothing)));
+    Ok(())
+}
+
+/// Forgets what was noted down as damaged, and reads it anew: what is mended counts again, and what hangs on something
+/// that is not, does not.
+fn look_again(context: &Context, record: &mut Record, applied: &mut Applied) -> Result<()> {
+    let planned: BTreeSet<PackId> = applied.plan.packs().map(|(pack, _)| pack).collect();
+    if planned.is_empty() {
+        return Ok(());
+    }
+    context.monitor.event(Event::Phase("reading what was damaged"));
+    // Only of packs whose bytes are whole by now. What of them stands on bases that are still unknown is unknown as soon
+    // as the packs are compared, here and when the next backup begins, so being killed in between does no harm.
+    let left: BTreeSet<PackId> = applied.left.iter().filter_map(|item| item.pack()).collect();
+    context.index.forget_damage(&planned.difference(&left).copied().collect())?;
+    context.index.check_packs(&**context.repository.store(), true)?;
+    let packs: BTreeSet<PackId> = context.index.damaged_packs()?.union(&planned).copied().collect();
+    let (read, news) = super::hurt_by(context, &packs)?;
+    (applied.damages, applied.hurt) = (read.damages, read.hurt);
+    let mut known = ledger::load(&context.repository)?;
+    if let Err(error) = record.ledger(context, &mut known, &news) {
+        context.monitor.event(Event::Note(&format!("what was read could not be noted down: {error}")));
+    }
+    Ok(())
+}

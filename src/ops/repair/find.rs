@@ -1,0 +1,91 @@
+//! What is damaged.
+
+use super::super::verify;
+use super::super::{Context, Result, select};
+use super::examine::{Examined, examine};
+use super::{Item, Options, Plan, Way};
+use crate::base::{Event, PackId};
+use crate::repo::index::Opened;
+use crate::repo::pack_reader::pack_key;
+use crate::repo::{ledger, parity};
+use crate::store::{Area, Key};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Looks at the packs that are known to be damaged or missing, or at all of them, and at their sidecars.
+pub(super) fn packs(context: &Context, options: &Options<'_>, plan: &mut Plan) -> Result<()> {
+    context.monitor.event(Event::Phase("looking for damage"));
+    let store = &**context.repository.store();
+    let sidecars = parity::list(store)?;
+    let mut listed = BTreeMap::new();
+    store.list(Area::Packs, &mut |entry| {
+        listed.extend(entry.name.parse::<PackId>().ok().map(|pack| (pack, entry.size_bytes)));
+    })?;
+    let noted = noted(context, &listed)?;
+    let mut suspects = noted.clone();
+    if options.all {
+        suspects.extend(listed.keys());
+    }
+    let bytes = suspects.iter().filter_map(|pack| listed.get(pack)).sum();
+    context.monitor.event(Event::Total { items: suspects.len() as u64, bytes, complete: true });
+    for pack in suspects {
+        context.check_stop()?;
+        let (there, sidecar) = (listed.get(&pack).copied(), sidecars.get(&pack).copied());
+        plan.packs_read += u64::from(there.is_some());
+        plan.bytes_read += there.unwrap_or(0);
+        let Examined { pack: found, sidecar } = examine(context, options, pack, there, sidecar)?;
+        let again = || Item { key: pack_key(pack), reason: "its bytes are whole".to_owned(), way: Way::Again };
+        plan.items.extend(found.or_else(|| noted.contains(&pack).then(again)));
+        plan.items.extend(sidecar);
+        context.monitor.event(Event::Done { items: 1, bytes: there.unwrap_or(0) });
+    }
+    Ok(())
+}
+
+/// Packs that the index counts on and that are gone or have another size, and those that somebody found damaged: this
+/// machine, or any whose record lies in the repository.
+fn noted(context: &Context, listed: &BTreeMap<PackId, u64>) -> Result<BTreeSet<PackId>> {
+    let known = ledger::load(&context.repository)?;
+    let mut noted = context.index.damaged_packs()?;
+    for pack in context.index.packs()?.into_iter().filter(|pack| !pack.void) {
+        if listed.get(&pack.id) != Some(&pack.size_bytes) || known.is_damaged(&pack.id) {
+            noted.insert(pack.id);
+        }
+    }
+    // What is void and gone was swept.
+    let void: BTreeSet<PackId> =
+        context.index.packs()?.into_iter().filter(|pack| pack.void).map(|pack| pack.id).collect();
+    noted.retain(|pack| !void.contains(pack) || listed.contains_key(pack));
+    Ok(noted)
+}
+
+/// What lies there twice, segments and snapshots.
+pub(super) fn small_objects(context: &Context, opened: &Opened, plan: &mut Plan) -> Result<()> {
+    for damage in verify::copies(context)? {
+        // Of two that differ both are named.
+        let key = key_of(&damage.object).filter(|key| !plan.items.iter().any(|item| item.key == *key));
+        plan.items.extend(key.map(|key| Item { key, reason: damage.message, way: Way::Copy }));
+    }
+    let listing = select::list_stored(context)?;
+    let missing = context.missing_segments(&listing.snapshots)?;
+    for problem in opened.damaged.iter().chain(&missing).chain(&listing.damaged) {
+        let Some(key) = key_of(&problem.subject) else { continue };
+        let reason = match key.area() {
+            Area::Index => {
+                format!("{}: run `keepstone rebuild-index`, which makes it anew from the packs", problem.message)
+            }
+            _ => problem.message.clone(),
+        };
+        if !plan.items.iter().any(|item| item.key == key) {
+            plan.items.push(Item { key, reason, way: Way::Nothing });
+        }
+    }
+    Ok(())
+}
+
+/// The key that a path in the store says.
+fn key_of(path: &str) -> Option<Key> {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let folder = folder.split('/').next().unwrap_or_default();
+    let area = Area::ALL.into_iter().find(|area| area.folder() == folder)?;
+    Key::is_name(name).then(|| Key::new(area, name))
+}

@@ -1,0 +1,168 @@
+//! Repair: what is damaged is made anew from whatever still has it.
+//!
+//! ```text
+//! plan    what is damaged, what mends each, and which snapshots and files stay hurt
+//! apply   for each: written aside and proven; the damaged one into quarantine; the good one in its place; read back
+//!         then what was noted down as damaged is forgotten, and read anew
+//! ```
+//!
+//! The sources of truth, in this order: the pack's parity sidecar; the second copy of what lies there twice; another
+//! repository. Nothing counts that does not have its name, and nothing is deleted.
+//!
+//! What a crash after each line leaves:
+//!
+//! | after | there is |
+//! | --- | --- |
+//! | written aside | the damaged object, as it was |
+//! | the damaged one in quarantine | the same, and a copy of it |
+//! | the good one in its place | a whole object; this machine still holds it for damaged until it is looked at again |
+//! | noted down | all is done |
+
+mod apply;
+mod examine;
+mod find;
+
+pub use apply::{Applied, Mended, apply};
+
+use super::verify::{self, Damage, HurtSnapshot};
+use super::{Context, Error, Result};
+use crate::base::{Event, PackId};
+use crate::repo::Repository;
+use crate::repo::index::Opened;
+use crate::repo::ledger::News;
+use crate::store::{Area, Key};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where to look for damage, and for what mends it.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'f> {
+    /// Read all packs and sidecars, not only those that are known to be damaged.
+    pub all: bool,
+    /// Another repository: a mirror of this one.
+    pub from: Option<&'f Context>,
+}
+
+/// What mends an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Its parity sidecar makes so many cells anew.
+    Parity {
+        /// Cells that are damaged.
+        cells: u64,
+    },
+    /// The other repository has it, byte for byte.
+    Mirror,
+    /// Its other copy.
+    Copy,
+    /// It is made anew from its pack, which is whole.
+    FromPack,
+    /// Its bytes are whole: what was noted down against it is looked at once more.
+    Again,
+    /// Nothing that was asked has it.
+    Nothing,
+}
+
+/// Something damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The object.
+    pub key: Key,
+    /// What is wrong with it, or why nothing mends it.
+    pub reason: String,
+    /// What mends it.
+    pub way: Way,
+}
+
+/// What is damaged and what can be done.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Packs that were read.
+    pub packs_read: u64,
+    /// Their bytes.
+    pub bytes_read: u64,
+    /// What is damaged, packs first.
+    pub items: Vec<Item>,
+    /// What stays damaged if this is carried out, with the files that it hurts.
+    pub damages: Vec<Damage>,
+    /// Snapshots that stay hurt.
+    pub hurt: Vec<HurtSnapshot>,
+}
+
+impl Item {
+    /// The pack, if it is one.
+    pub fn pack(&self) -> Option<PackId> {
+        self.key.name().parse().ok().filter(|_| self.key.area() == Area::Packs)
+    }
+}
+
+impl Plan {
+    /// Whether anything is damaged.
+    pub fn is_damage(&self) -> bool {
+        self.items.iter().any(|item| item.way != Way::Again)
+    }
+
+    /// Whether nothing stays damaged if this is carried out.
+    pub fn mends_all(&self) -> bool {
+        self.items.iter().all(|item| item.way != Way::Nothing)
+    }
+
+    /// The packs that some item is about, and the way.
+    fn packs(&self) -> impl Iterator<Item = (PackId, &Way)> {
+        self.items.iter().filter_map(|item| Some((item.pack()?, &item.way)))
+    }
+}
+
+/// Looks for damage and for what mends it. Nothing in the store is changed.
+pub fn plan(context: &Context, options: &Options<'_>) -> Result<Plan> {
+    let (_session, opened) = context.read_session("repair plan")?;
+    make(context, options, &opened)
+}
+
+fn make(context: &Context, options: &Options<'_>, opened: &Opened) -> Result<Plan> {
+    check_source(context, options)?;
+    let mut plan = Plan::default();
+    find::packs(context, options, &mut plan)?;
+    find::small_objects(context, opened, &mut plan)?;
+    let lost: BTreeSet<PackId> = plan.packs().filter(|(_, way)| **way == Way::Nothing).map(|(pack, _)| pack).collect();
+    if !lost.is_empty() {
+        context.monitor.event(Event::Phase("looking for the files that stay hurt"));
+        let (left, _) = hurt_by(context, &lost)?;
+        (plan.damages, plan.hurt) = (left.damages, left.hurt);
+    }
+    Ok(plan)
+}
+
+/// Reads what is left of these packs, notes down what cannot be read, and tells which files that hurts.
+fn hurt_by(context: &Context, packs: &BTreeSet<PackId>) -> Result<(verify::Outcome, News)> {
+    let mut there = BTreeMap::new();
+    context.repository.store().list(Area::Packs, &mut |listed| {
+        if let Ok(pack) = listed.name.parse::<PackId>()
+            && packs.contains(&pack)
+        {
+            there.insert(pack, listed.size_bytes);
+        }
+    })?;
+    verify::hurt_by(context, packs, &there)
+}
+
+/// Refuses another repository that cannot have anything of this one.
+fn check_source(context: &Context, options: &Options<'_>) -> Result<()> {
+    let Some(from) = options.from else { return Ok(()) };
+    if from.repository.id() == context.repository.id() {
+        return Ok(());
+    }
+    let place = from.repository.store().location();
+    Err(Error::Refused(match shares_names(&context.repository, &from.repository) {
+        true => format!("{place} is another repository: only a mirror of this one has its packs. Nothing was changed"),
+        false => format!(
+            "{place} is another repository with keys of its own, so it calls the same content by other names and has \
+             nothing that can be used here: name a mirror of this one. Nothing was changed"
+        ),
+    }))
+}
+
+/// Whether both call the same content by the same names.
+fn shares_names(one: &Repository, other: &Repository) -> bool {
+    let probe = b"the same names?";
+    one.keyring().naming().blob_id(probe) == other.keyring().naming().blob_id(probe)
+}

@@ -1,5 +1,6 @@
 //! Repositories in buckets of a real S3 server, through the program.
 
+mod attack;
 mod deletes;
 mod faults;
 mod locks;

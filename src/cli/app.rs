@@ -120,7 +120,8 @@ impl App {
 
     /// The folder for local caches of this repository; none if nothing is to be kept or can be.
     fn cache_dir(&self, repository: RepositoryId) -> Option<PathBuf> {
-        if self.global.no_cache {
+        // What is known of the present does not hold for the past, nor the other way round.
+        if self.global.no_cache || self.global.s3.as_of.is_some() {
             return None;
         }
         let Some(top) = self.cache_top() else {

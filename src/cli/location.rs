@@ -3,7 +3,7 @@
 use super::app::App;
 use super::args::Switch;
 use super::error::{Error, Result};
-use crate::base::Kind;
+use crate::base::{Kind, Timestamp};
 use crate::repo;
 use crate::store::{
     Limits, Local, ObjectStore, Retried, Retry, S3, S3Address, S3ObjectSettings, S3Settings, TRIES, Throttle,
@@ -50,13 +50,21 @@ impl Location {
     /// Opens the store of a repository that should be there.
     pub fn open(&self, app: &App) -> Result<Arc<dyn ObjectStore>> {
         match self {
+            Location::Folder(path) if app.global.s3.as_of.is_some() => Err(Error::usage(format!(
+                "--as-of needs a bucket that keeps versions, and {} is a folder: restore it from a snapshot of its file \
+                 system, or leave --as-of away",
+                path.display()
+            ))),
             Location::Folder(path) => match Local::open(path) {
                 Err(error) if error.kind() == Kind::NoRepository => {
                     Err(repo::Error::NoRepository(path.display().to_string()).into())
                 }
                 other => Ok(folder(app, other?)),
             },
-            Location::Bucket(address) => bucket(app, address),
+            Location::Bucket(address) => match app.global.s3.as_of {
+                Some(at) => past(app, address, at),
+                None => bucket(app, address),
+            },
         }
     }
 
@@ -83,6 +91,21 @@ fn folder(app: &App, store: Local) -> Arc<dyn ObjectStore> {
 
 /// A store that asks again when a fault may pass, and says so.
 fn bucket(app: &App, address: &S3Address) -> Result<Arc<dyn ObjectStore>> {
+    Ok(patient(app, present(app, address)?))
+}
+
+/// The same for a bucket as it was.
+fn past(app: &App, address: &S3Address, at: Timestamp) -> Result<Arc<dyn ObjectStore>> {
+    Ok(patient(app, present(app, address)?.at(at)))
+}
+
+fn patient(app: &App, store: impl ObjectStore + 'static) -> Arc<dyn ObjectStore> {
+    let look = app.look.clone();
+    let retry = Retry::new(store, app.stop.clone(), move |retried| look.note(&told(retried)));
+    Arc::new(retry.trying(app.global.s3.s3_tries.unwrap_or(TRIES)))
+}
+
+fn present(app: &App, address: &S3Address) -> Result<S3> {
     let given = &app.global.s3;
     let settings = S3Settings {
         region: given.s3_region.clone(),
@@ -102,10 +125,8 @@ fn bucket(app: &App, address: &S3Address) -> Result<Arc<dyn ObjectStore>> {
             lock: given.s3_object_lock,
         },
     };
-    let (one, other) = (app.look.clone(), app.look.clone());
-    let store = S3::open(address.clone(), &settings, app.stop.clone(), move |retried| one.note(&told(retried)))?;
-    let retry = Retry::new(store, app.stop.clone(), move |retried| other.note(&told(retried)));
-    Ok(Arc::new(retry.trying(given.s3_tries.unwrap_or(TRIES))))
+    let look = app.look.clone();
+    Ok(S3::open(address.clone(), &settings, app.stop.clone(), move |retried| look.note(&told(retried)))?)
 }
 
 fn told(retried: &Retried<'_>) -> String {

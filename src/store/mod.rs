@@ -22,7 +22,8 @@ pub use record::{Count, Entry, Record};
 pub use retry::{Retried, Retry, TRIES};
 pub use s3::{
     Address as S3Address, Checksums as S3Checksums, Encryption as S3Encryption, Keys as S3Keys, Lock as S3Lock,
-    LockMode as S3LockMode, MAX_PUT_BYTES, ObjectSettings as S3ObjectSettings, S3, Settings as S3Settings,
+    LockMode as S3LockMode, MAX_PUT_BYTES, ObjectSettings as S3ObjectSettings, Past as S3Past, S3,
+    Settings as S3Settings,
 };
 pub use throttle::{Limits, Throttle};
 pub use traffic::Traffic;

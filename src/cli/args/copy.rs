@@ -1,7 +1,8 @@
 //! The arguments of `copy`, and those that name a second repository.
 
 use super::backup::{Compression, compression};
-use super::{Filters, Global, Side};
+use super::{Filters, Global, Side, values};
+use crate::base::Timestamp;
 use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -77,6 +78,9 @@ pub struct Opened {
     /// Trust the authorities of this PEM file for its server [default: as for the other]
     #[arg(long, value_name = "FILE", env = "KEEPSTONE_FROM_S3_CA")]
     pub from_s3_ca: Option<PathBuf>,
+    /// Read it as it was at a time, from a bucket that keeps versions
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    pub from_as_of: Option<Timestamp>,
 }
 
 impl Opened {
@@ -85,6 +89,7 @@ impl Opened {
         let mut s3 = global.s3.clone();
         s3.s3_region = self.from_s3_region.clone().or(s3.s3_region);
         s3.s3_ca = self.from_s3_ca.clone().or(s3.s3_ca);
+        s3.as_of = self.from_as_of;
         Global {
             repository: Some(from),
             password_file: self.from_password_file.clone(),

@@ -1,6 +1,7 @@
 //! The arguments about buckets and bandwidth, which every command takes.
 
 use super::values;
+use crate::base::Timestamp;
 use crate::store::{S3Checksums, S3Encryption, S3Lock};
 use clap::{Args, ValueEnum};
 use std::env;
@@ -45,6 +46,9 @@ pub struct S3 {
     #[arg(long, global = true, value_name = "MODE:DAYS", env = "KEEPSTONE_S3_OBJECT_LOCK",
           value_parser = values::lock, help_heading = HEADING)]
     pub s3_object_lock: Option<S3Lock>,
+    /// Read a bucket that keeps versions as it was at a time: `2026-03-11 02:00`, `2026-03-11T02:00:00Z`
+    #[arg(long, global = true, value_name = "TIME", value_parser = values::time, help_heading = HEADING)]
+    pub as_of: Option<Timestamp>,
     /// Talk to an S3 server on another machine without encryption
     #[arg(long, global = true, help_heading = HEADING)]
     pub allow_plain_http: bool,
@@ -91,6 +95,7 @@ impl S3 {
             ("--s3-region", "KEEPSTONE_S3_REGION", self.s3_region.clone()),
             ("--s3-ca", "KEEPSTONE_S3_CA", self.s3_ca.as_ref().map(|file| file.to_string_lossy().into_owned())),
             ("--s3-path-style", "KEEPSTONE_S3_PATH_STYLE", style),
+            ("--as-of", "", self.as_of.map(|at| at.to_string())),
         ];
         let typed = given.into_iter().filter(|(_, variable, _)| env::var_os(variable).is_none());
         typed.filter_map(|(flag, _, value)| Some((flag, value?))).collect()

@@ -15,12 +15,14 @@ mod failure;
 mod label;
 mod lock;
 mod pace;
+mod past;
 mod peculiar;
 mod place;
 mod settings;
 mod upload;
 
 pub use address::Address;
+pub use past::Past;
 pub use settings::{Checksums, Encryption, Keys, Lock, LockMode, ObjectSettings, Settings};
 
 use super::probe::Check;
@@ -107,7 +109,7 @@ impl ObjectStore for S3 {
         let place = &self.place;
         place.runtime.block_on(async {
             let _permit = place.permits.acquire().await;
-            let answer = place.answered(Asked::Read, 0, place.get_request(key).send()).await;
+            let answer = place.answered(Asked::Read, 0, place.get_request(key, None).send()).await;
             let answer = answer.map_err(|error| place.failed(Operation::Get, key, "s3:GetObject", &error))?;
             let size_bytes = place.length_of(key, &answer)?;
             check_limit(&place.subject(key), size_bytes, limit_bytes)?;
@@ -124,7 +126,7 @@ impl ObjectStore for S3 {
         }
         place.runtime.block_on(async {
             let _permit = place.permits.acquire().await;
-            let answer = place.range(key, offset, length as u64).await?;
+            let answer = place.range(key, None, offset, length as u64).await?;
             place.body(key, answer, length as u64).await
         })
     }
@@ -141,7 +143,7 @@ impl ObjectStore for S3 {
             return super::stream_in_pieces(&mut get, offset, length, each);
         }
         place.runtime.block_on(async {
-            let answer = place.range(key, offset, length).await?;
+            let answer = place.range(key, None, offset, length).await?;
             place.pieces(key, answer, length, each).await
         })
     }
@@ -222,8 +224,10 @@ impl ObjectStore for S3 {
 }
 
 impl Place {
-    fn get_request(&self, key: &Key) -> GetObjectFluentBuilder {
-        self.client.get_object().bucket(&self.address.bucket).key(self.name_of(key))
+    /// A request for an object as it is, or for a version of it.
+    fn get_request(&self, key: &Key, version: Option<&str>) -> GetObjectFluentBuilder {
+        let request = self.client.get_object().bucket(&self.address.bucket).key(self.name_of(key));
+        request.set_version_id(version.map(str::to_owned))
     }
 
     fn length_of(&self, key: &Key, answer: &GetObjectOutput) -> Result<u64, Error> {
@@ -232,13 +236,19 @@ impl Place {
     }
 
     /// The answer to a request for a range, which has its length.
-    async fn range(&self, key: &Key, offset: u64, length: u64) -> Result<GetObjectOutput, Error> {
+    async fn range(
+        &self,
+        key: &Key,
+        version: Option<&str>,
+        offset: u64,
+        length: u64,
+    ) -> Result<GetObjectOutput, Error> {
         let beyond = || {
             let reason = format_args!("{length} bytes at {offset} were asked for, but it is shorter");
             Error::new(Kind::Damaged, "read", self.subject(key), reason)
         };
         let last = offset.checked_add(length - 1).ok_or_else(beyond)?;
-        let request = self.get_request(key).range(format!("bytes={offset}-{last}"));
+        let request = self.get_request(key, version).range(format!("bytes={offset}-{last}"));
         let answer = match self.answered(Asked::Read, 0, request.send()).await {
             Ok(answer) => answer,
             Err(error) if answer_of(&error).says_beyond() => return Err(beyond()),
@@ -304,12 +314,17 @@ impl Place {
         }
     }
 
-    /// One page of a listing; gives the mark of the next one.
-    fn list_page(&self, area: Area, from: Option<&str>, each: &mut dyn FnMut(Listed)) -> Result<Option<String>, Error> {
-        let folder = match area.folder() {
+    /// What the names of an area begin with.
+    fn folder_of(&self, area: Area) -> String {
+        match area.folder() {
             "" => self.address.prefix.clone(),
             folder => format!("{}{folder}/", self.address.prefix),
-        };
+        }
+    }
+
+    /// One page of a listing; gives the mark of the next one.
+    fn list_page(&self, area: Area, from: Option<&str>, each: &mut dyn FnMut(Listed)) -> Result<Option<String>, Error> {
+        let folder = self.folder_of(area);
         let request = self.client.list_objects_v2().bucket(&self.address.bucket).prefix(&folder);
         // What lies in folders at the top belongs to other areas.
         let delimiter = area.folder().is_empty().then(|| "/".to_owned());
@@ -331,7 +346,19 @@ impl Place {
 
 /// One line of a listing; none for what is no object of ours.
 fn listed(area: Area, folder: &str, object: &Object) -> Option<Listed> {
-    let path = object.key()?.strip_prefix(folder)?;
+    let name = name_in(area, folder, object.key()?)?;
+    let stored_at = object.last_modified().and_then(|at| Timestamp::from_second(at.secs()).ok());
+    Some(Listed {
+        name,
+        size_bytes: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+        stored_at: stored_at.unwrap_or(Timestamp::UNIX_EPOCH),
+        class: object.storage_class().map(|class| class.as_str().into()),
+    })
+}
+
+/// The name in its area of what is stored under `path`; none for what is no object of ours.
+fn name_in(area: Area, folder: &str, path: &str) -> Option<String> {
+    let path = path.strip_prefix(folder)?;
     let name = match area.fans_out() {
         true => {
             let (fan, name) = path.split_once('/')?;
@@ -340,13 +367,7 @@ fn listed(area: Area, folder: &str, object: &Object) -> Option<Listed> {
         }
         false => path,
     };
-    let stored_at = object.last_modified().and_then(|at| Timestamp::from_second(at.secs()).ok());
-    Key::is_name(name).then(|| Listed {
-        name: name.to_owned(),
-        size_bytes: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
-        stored_at: stored_at.unwrap_or(Timestamp::UNIX_EPOCH),
-        class: object.storage_class().map(|class| class.as_str().into()),
-    })
+    Key::is_name(name).then(|| name.to_owned())
 }
 
 /// The size of the object in `bytes 0-9/1234`.

@@ -43,3 +43,4 @@ mod store_contract;
 mod surroundings;
 mod tidy;
 mod vault;
+mod write_only;

@@ -155,6 +155,7 @@ fn every_limit_stands_in_the_document() {
         keys::MAX_SLOT_BYTES,
         keys::MAX_EPOCH_BYTES,
         keys::MAX_LABEL_BYTES,
+        keys::MAX_CLIENT_EPOCHS,
         keys::SEALED_PRIVATE_BYTES,
         keys::SEALED_KEY_BYTES,
         ledger::PREFIX_BYTES,
@@ -612,6 +613,7 @@ fn another_slot_for_the_document() {
         grant: None,
         proven_ns: 0,
         replaces: None,
+        access: None,
         unknown: none(),
     };
     let associated = slot.associated(root.key_id());

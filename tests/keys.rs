@@ -149,7 +149,7 @@ fn two_rotations_at_once_leave_both_epochs() {
     let first = epochs::rotate(&one.repository).unwrap();
     let second = epochs::rotate(&other.repository).unwrap();
     assert_ne!(first.id, second.id);
-    let loaded = epochs::load(&vault.store, one.repository.id(), one.repository.keyring().root()).unwrap();
+    let loaded = epochs::load(&vault.store, one.repository.id(), one.repository.keyring().root().unwrap()).unwrap();
     assert_eq!(loaded.epochs.len(), 3);
     assert_eq!(count(&vault.store, Area::Epochs), 6, "each lies there twice");
     vault.back_up();
@@ -198,7 +198,7 @@ fn three_ways() -> (Vault, [Unlock; 3]) {
 fn a_new_root_key_is_granted_to_everybody_without_a_secret_of_theirs() {
     let (vault, ways) = three_ways();
     let before = keys::list(&vault.open()).unwrap();
-    let old = vault.open().repository.keyring().root().key_id();
+    let old = vault.open().repository.keyring().root().unwrap().key_id();
     let done = keys::exchange_root(&vault.open(), &key()).unwrap();
     assert_eq!((done.old, done.slots.len(), done.epochs, done.resumed), (old, 3, 2, false));
     let after = keys::list(&vault.open()).unwrap();
@@ -211,7 +211,7 @@ fn a_new_root_key_is_granted_to_everybody_without_a_secret_of_theirs() {
     assert!(before.iter().all(|slot| after.iter().all(|other| other.id != slot.id)));
     for way in &ways {
         let context = open_with(&vault, way);
-        assert_eq!(context.repository.keyring().root().key_id(), done.new);
+        assert_eq!(context.repository.keyring().root().unwrap().key_id(), done.new);
         assert_eq!(context.repository.config().revision, 2);
         assert!(read_everything(&context).unwrap() > 1);
     }
@@ -233,7 +233,7 @@ fn a_new_root_key_is_granted_to_everybody_without_a_secret_of_theirs() {
 fn the_old_root_key_opens_nothing_that_is_stored_later() {
     let vault = with_snapshot();
     let spy = vault.open();
-    let old = spy.repository.keyring().root().clone();
+    let old = spy.repository.keyring().root().unwrap().clone();
     keys::exchange_root(&vault.open(), &key()).unwrap();
     vault.write("secret", &noise(5, 30_000));
     let id = vault.back_up();

@@ -213,6 +213,32 @@ fn a_reader_opens_with_every_kind_of_slot_and_without_an_index() {
 }
 
 #[test]
+fn a_reader_restores_what_a_write_only_client_stored_and_does_not_open_with_its_key() {
+    let Some(packages) = packages() else { return };
+    let place = Place::with_snapshot();
+    place.run(&["key", "add", "--write-only", "--generate-key-file", "client.key"]).expect(0);
+    fs::write(place.path("source/larger.bin"), noise(700_000)).unwrap();
+    let args = ["--key-file", "client.key", "backup", "--quiet", "source"];
+    let without_password = |command: &mut Command| {
+        command.env_remove("KEEPSTONE_PASSWORD");
+    };
+    place.run_with(&args, without_password, b"").expect(0);
+    fs::write(place.path("source/letters/new.txt"), "Dear Eve\n").unwrap();
+    place.run_with(&args, without_password, b"").expect(0);
+    for from in [&[][..], &["--from-packs"]] {
+        let (ours, theirs) = (format!("ours{}", from.len()), format!("theirs{}", from.len()));
+        place.run(&["restore", "latest", "--target", &ours]).expect(0);
+        let done = read(&place, &packages, &[&["restore"], from, &["latest", &theirs]].concat()).expect(0);
+        assert_eq!(done.err, "", "{}", done.text());
+        compare(&place, &ours, &theirs);
+    }
+    read(&place, &packages, &["verify"]).expect(0);
+    let refused =
+        read_with(&place, &packages, &["snapshots", "--repo", "vault", "--key-file", "client.key"]).expect(12);
+    assert!(refused.err.contains("opens no key slot"), "{}", refused.err);
+}
+
+#[test]
 fn a_reader_says_what_is_wrong_with_what_it_was_given() {
     let Some(packages) = packages() else { return };
     let place = Place::with_snapshot();

@@ -144,7 +144,7 @@ fn an_older_config_that_was_put_back_is_refused_by_who_has_seen_a_later_one() {
     let old = vault.store.get(&keys[0], 1 << 16).unwrap();
     let mut config = context.repository.config().clone();
     config.revision += 1;
-    let new = keepstone::format::config::encode(&config, context.repository.keyring().root());
+    let new = keepstone::format::config::encode(&config, context.repository.keyring().root().unwrap());
     // Whoever replaces it may be stopped between the two: the later one counts.
     vault.store.replace(&keys[1], &new).unwrap();
     assert_eq!(open().unwrap().repository.config().revision, 2);

@@ -49,6 +49,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("bytes", &["store/s3"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
+    ("ed25519_dalek", &["crypto"]),
     ("fastcdc", &["chunk"]),
     ("flate2", &["source"]),
     ("futures_util", &["db", "source/postgres", "target/postgres"]),

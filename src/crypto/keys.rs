@@ -48,7 +48,8 @@ impl Class {
         Class::ALL.into_iter().find(|class| class.number() == number)
     }
 
-    fn name(self) -> &'static str {
+    /// Its name, as contexts of derived keys and messages say it.
+    pub fn name(self) -> &'static str {
         match self {
             Class::Dedup => "dedup",
             Class::Index => "index",

@@ -6,6 +6,7 @@
 //! | [`identity`] | X25519 identities and recipients as age writes them |
 //! | [`slots`] | ways to the root key: passphrase, key file, command, recipient |
 //! | [`names`] | names of blobs, marks of cuts, hashes of packs |
+//! | [`vouch`] | signatures of those who hold a metadata key (RFC 8032) |
 //! | [`siv`] | sealing and opening bytes (RFC 5297), several messages at once |
 //! | [`padme`] | how long a sealed object is made |
 //! | [`RowSum`] | checksums of tables whatever the order of their rows |
@@ -20,6 +21,7 @@ pub mod padme;
 mod row_sum;
 pub mod siv;
 pub mod slots;
+pub mod vouch;
 
 pub use keys::{Class, ClassKey, RootKey, wrap_to};
 pub use names::{MarkKey, NamingKey, PackHasher, gear_seed};

@@ -17,7 +17,7 @@
 //! Structs here have plain byte fields; `format` knows how a slot is encoded.
 
 use super::hpke::{self, Sender};
-use super::keys::{derive_siv, fill_derived};
+use super::keys::{Class, ClassKey, derive, derive_siv, fill_derived};
 use super::{Error, Forged, RootKey, SivKey, same_bytes};
 use crate::base::ids::{from_hex, to_hex};
 use crate::base::{RepositoryId, Secret, random};
@@ -37,6 +37,8 @@ const SEALED_PRIVATE_BYTES: usize = 16 + 64;
 const PRIVATE_HEADER: &[u8] = b"keepstone v1 slot private";
 const GRANT_KEY_HEADER: &[u8] = b"keepstone v1 slot grant key";
 const GRANT_INFO: &[u8] = b"keepstone v1 grant";
+/// Of a grant to a client that may only write: never to be taken for a root key.
+const CREDENTIAL_INFO: &[u8] = b"keepstone v1 write-only grant";
 
 /// What the user brings to open a slot.
 #[derive(Clone, Debug)]
@@ -136,12 +138,12 @@ pub struct SlotPrivate {
     grant_key: Option<Secret<[u8; 32]>>,
 }
 
-/// The root key, sealed to a slot.
+/// The root key, sealed to a slot; or, to a client that may only write, some of the keys beneath it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// HPKE's encapsulated key.
     pub enc: [u8; 32],
-    /// The sealed root key with its authentication tag, 48 bytes.
+    /// The sealed root key with its authentication tag, 48 bytes; more for a credential.
     pub sealed: Vec<u8>,
 }
 
@@ -206,8 +208,22 @@ pub fn grant(
     aad: &[u8],
     root: &RootKey,
 ) -> Result<Grant, Error> {
-    let info = grant_info(repository);
+    let info = grant_info(GRANT_INFO, repository);
     let (enc, sealed) = hpke::seal(public, sender(grant_key), &info, aad, root.expose())?;
+    Ok(Grant { enc, sealed })
+}
+
+/// Grants a credential to the slot of a client that may only write: some keys beneath the root key, encoded. There is
+/// none for a recipient, who could not tell who made it.
+pub fn grant_credential(
+    public: &[u8; 32],
+    grant_key: &Secret<[u8; 32]>,
+    repository: &RepositoryId,
+    aad: &[u8],
+    credential: &Secret<Vec<u8>>,
+) -> Result<Grant, Error> {
+    let info = grant_info(CREDENTIAL_INFO, repository);
+    let (enc, sealed) = hpke::seal(public, Sender::HolderOf(grant_key), &info, aad, credential.expose())?;
     Ok(Grant { enc, sealed })
 }
 
@@ -215,12 +231,26 @@ pub fn grant(
 /// repository, with other `aad`, or by somebody who does not know the slot's grant key.
 pub fn accept(private: &SlotPrivate, grant: &Grant, repository: &RepositoryId, aad: &[u8]) -> Result<RootKey, Error> {
     let altered = Error::Altered { what: "root key in the key slot" };
-    let info = grant_info(repository);
+    let info = grant_info(GRANT_INFO, repository);
     let sender = sender(private.grant_key());
     let opened = hpke::open(&private.private, sender, &info, aad, &grant.enc, &grant.sealed);
     let opened = opened.map_err(|Forged| altered.clone())?;
     let root = opened.expose().as_slice().try_into().map_err(|_| altered)?;
     Ok(RootKey::from_bytes(Secret::new(root)))
+}
+
+/// Takes the credential out of the grant of a slot for a client that may only write. Fails as [`accept`] does.
+pub fn accept_credential(
+    private: &SlotPrivate,
+    grant: &Grant,
+    repository: &RepositoryId,
+    aad: &[u8],
+) -> Result<Secret<Vec<u8>>, Error> {
+    let altered = Error::Altered { what: "credential in the key slot" };
+    let grant_key = private.grant_key().ok_or_else(|| altered.clone())?;
+    let info = grant_info(CREDENTIAL_INFO, repository);
+    let sender = Sender::HolderOf(grant_key);
+    hpke::open(&private.private, sender, &info, aad, &grant.enc, &grant.sealed).map_err(|Forged| altered)
 }
 
 /// Seals a slot's grant key under the root key, so that a holder of the root can grant the next one; 48 bytes. For a
@@ -259,8 +289,8 @@ fn sender(grant_key: Option<&Secret<[u8; 32]>>) -> Sender<'_> {
     grant_key.map_or(Sender::Anybody, Sender::HolderOf)
 }
 
-fn grant_info(repository: &RepositoryId) -> Vec<u8> {
-    [GRANT_INFO, repository.as_bytes()].concat()
+fn grant_info(of: &[u8], repository: &RepositoryId) -> Vec<u8> {
+    [of, repository.as_bytes()].concat()
 }
 
 impl SlotPrivate {
@@ -273,6 +303,12 @@ impl SlotPrivate {
     /// [`seal_grant_key`]. None for an identity.
     pub fn grant_key(&self) -> Option<&Secret<[u8; 32]>> {
         self.grant_key.as_ref()
+    }
+
+    /// The key of local caches of a client that may only write: its own, which nobody else has, not even those with the
+    /// root key.
+    pub fn cache_key(&self) -> ClassKey {
+        ClassKey::new(Class::Data, derive(&self.private, "keepstone v1 client cache"))
     }
 
     fn generate() -> SlotPrivate {

@@ -14,11 +14,12 @@
 //!
 //! It can be read by anybody and changed by nobody who does not hold the root key: features cannot be downgraded.
 
-use super::cbor::{Cbor, record};
+use super::cbor::{Cbor, Unknown, record};
 use super::envelope::{HEADER_BYTES, ObjectKind, read_header};
 use super::{Error, MAGIC, VERSION};
 use crate::base::{KeyId, RepositoryId};
 use crate::crypto::keys::RootKey;
+use crate::crypto::names::hash;
 
 /// The largest config that is read.
 pub const MAX_BYTES: usize = 64 << 10;
@@ -77,6 +78,25 @@ record! {
         7 => revision: u64,
         /// How much of a pack its parity sidecar can make anew, in hundredths of a per cent; none for no sidecars.
         8 => parity: Option<u32>,
+    }
+}
+
+impl Config {
+    /// The hash of what a client has to rely on that has no key to prove it: all but the revision and settings that may
+    /// change. Whoever adds a field that must not be exchanged unnoticed adds a feature with it.
+    pub fn digest(&self) -> [u8; 32] {
+        let relied_on = Config {
+            repository: self.repository,
+            created_ns: self.created_ns,
+            chunker: self.chunker.clone(),
+            reader_features: self.reader_features.clone(),
+            writer_features: self.writer_features.clone(),
+            store: self.store.clone(),
+            revision: 0,
+            parity: None,
+            unknown: Unknown::none(),
+        };
+        hash(&relied_on.to_cbor())
     }
 }
 
@@ -141,7 +161,6 @@ impl StoredConfig {
 mod tests {
     use super::*;
     use crate::base::{Kind, Secret};
-    use crate::format::cbor::Unknown;
 
     fn root(byte: u8) -> RootKey {
         RootKey::from_bytes(Secret::new([byte; 32]))
@@ -174,6 +193,15 @@ mod tests {
             parity: Some(500),
             unknown,
         }
+    }
+
+    #[test]
+    fn the_digest_tells_of_all_that_a_client_relies_on() {
+        let digest = config().digest();
+        assert_eq!(Config { revision: 9, unknown: Unknown::none(), ..config() }.digest(), digest);
+        assert_ne!(Config { created_ns: 8, ..config() }.digest(), digest);
+        assert_ne!(Config { writer_features: Vec::new(), ..config() }.digest(), digest);
+        assert_ne!(Config { reader_features: Vec::new(), ..config() }.digest(), digest);
     }
 
     #[test]

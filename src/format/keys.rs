@@ -27,6 +27,8 @@ pub const MAX_SLOT_BYTES: usize = 64 << 10;
 pub const MAX_EPOCH_BYTES: usize = 64 << 10;
 /// The longest label of a slot, in bytes.
 pub const MAX_LABEL_BYTES: usize = 1024;
+/// The most epochs of which a client that may only write gets the keys.
+pub const MAX_CLIENT_EPOCHS: usize = 240;
 /// A sealed private half with its pre-shared key: synthetic IV, 32 bytes, 32 bytes.
 pub const SEALED_PRIVATE_BYTES: usize = 80;
 /// A sealed key of 32 bytes, a synthetic IV or an authentication tag included.
@@ -43,6 +45,14 @@ numbered! {
         Command = 3,
         /// Not stored: somebody holds it.
         Recipient = 4,
+    }
+}
+
+numbered! {
+    /// What a slot grants besides or instead of the root key.
+    Access {
+        /// No root key: a `Credential`, with which one can back up and not read.
+        WriteOnly = 1,
     }
 }
 
@@ -81,7 +91,8 @@ impl Guard {
 }
 
 record! {
-    /// The root key, wrapped with HPKE (RFC 9180) to a slot's public half: in PSK mode, for recipients in base mode.
+    /// The root key or a credential, wrapped with HPKE (RFC 9180) to a slot's public half: in PSK mode, for recipients in
+    /// base mode.
     StoredGrant {
         /// The encapsulated key.
         1 => encapsulated: [u8; 32],
@@ -92,7 +103,7 @@ record! {
 
 impl StoredGrant {
     fn check(&self) -> Result<(), String> {
-        if self.sealed.0.len() == SEALED_KEY_BYTES { Ok(()) } else { Err("a grant of the wrong length".to_owned()) }
+        if self.sealed.0.len() >= SEALED_KEY_BYTES { Ok(()) } else { Err("a grant of the wrong length".to_owned()) }
     }
 }
 
@@ -111,12 +122,14 @@ record! {
         5 => guard: Guard,
         /// The grant's pre-shared key, sealed under the root key.
         6 => psk_under_root: Bytes,
-        /// The root key, wrapped. Not part of what it authenticates.
+        /// The root key, wrapped; or a credential. Not part of what it authenticates.
         7 => grant: Option<StoredGrant>,
         /// When the private half was last shown to open, nanoseconds since 1970; 0 for never.
         8 => proven_ns: i64,
-        /// The slot whose place it took when the root key was exchanged.
+        /// The slot whose place it took when the root key was exchanged, or the credential renewed.
         9 => replaces: Option<SlotId>,
+        /// What it grants, if that is not the root key.
+        10 => access: Option<Access>,
     } checked by Slot::check
 }
 
@@ -132,7 +145,17 @@ fn slot_header(root: KeyId) -> Vec<u8> {
 impl Slot {
     fn check(&self) -> Result<(), String> {
         let bytes = self.label.len();
-        if bytes <= MAX_LABEL_BYTES { Ok(()) } else { Err(format!("a label of {bytes} bytes")) }
+        if bytes > MAX_LABEL_BYTES {
+            return Err(format!("a label of {bytes} bytes"));
+        }
+        let grants_root = |grant: &StoredGrant| self.access.is_some() || grant.sealed.0.len() == SEALED_KEY_BYTES;
+        if !self.grant.as_ref().is_none_or(grants_root) {
+            return Err("a grant of the wrong length".to_owned());
+        }
+        match (self.access, self.guard.kind) {
+            (Some(Access::WriteOnly), GuardKind::Recipient) => Err("a credential for a recipient".to_owned()),
+            _ => Ok(()),
+        }
     }
 
     /// What the grant authenticates.
@@ -216,6 +239,55 @@ impl Epoch {
     }
 }
 
+record! {
+    /// What a client gets that may only write: what its slot's grant holds in place of the root key.
+    Credential {
+        /// The dedup key.
+        1 => dedup: Bytes,
+        /// What it needs of each epoch, at most [`MAX_CLIENT_EPOCHS`], the newest.
+        2 => epochs: Vec<ClientEpoch>,
+        /// The digest of the config, which it cannot prove otherwise.
+        3 => config: [u8; 32],
+    } checked by Credential::check
+}
+
+record! {
+    /// What such a client needs of an epoch.
+    ClientEpoch {
+        /// The epoch.
+        1 => id: EpochId,
+        /// Its place in the order of generations.
+        2 => number: u64,
+        /// The index key.
+        3 => index: Bytes,
+        /// The id of the metadata key.
+        4 => metadata: KeyId,
+        /// Its recipient.
+        5 => metadata_recipient: [u8; 32],
+        /// The id of the data key.
+        6 => data: KeyId,
+        /// Its recipient.
+        7 => data_recipient: [u8; 32],
+        /// The public half of the signatures under the metadata key.
+        8 => voucher: [u8; 32],
+    } checked by ClientEpoch::check
+}
+
+impl Credential {
+    fn check(&self) -> Result<(), String> {
+        if self.dedup.0.len() == 32 && !self.epochs.is_empty() && self.epochs.len() <= MAX_CLIENT_EPOCHS {
+            return Ok(());
+        }
+        Err("a key of another length, or no epoch".to_owned())
+    }
+}
+
+impl ClientEpoch {
+    fn check(&self) -> Result<(), String> {
+        if self.index.0.len() == 32 && self.number > 0 { Ok(()) } else { Err("an index key like no other".to_owned()) }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -256,6 +328,7 @@ mod tests {
             }),
             proven_ns: 4,
             replaces: Some(SlotId([6; 16])),
+            access: None,
             unknown,
         }
     }
@@ -296,6 +369,7 @@ mod tests {
         assert!(changed(&|slot| slot.psk_under_root.0[0] ^= 1));
         assert!(changed(&|slot| slot.proven_ns += 1));
         assert!(changed(&|slot| slot.replaces = None));
+        assert!(changed(&|slot| slot.access = Some(Access::WriteOnly)));
         assert!(changed(&|slot| slot.unknown = more.clone()));
         assert!(!changed(&|slot| slot.grant = None));
         assert_ne!(slot().associated(KeyId([2; 16])), base);
@@ -329,6 +403,51 @@ mod tests {
             assert!(!read(Guard { salt: Bytes(vec![7; 15]), ..guard(kind) }));
             assert!(!read(Guard { sealed: Bytes(vec![9; 79]), ..guard(kind) }));
         }
+    }
+
+    #[test]
+    fn a_grant_that_is_no_root_key_belongs_to_who_only_writes_and_has_a_secret() {
+        let longer = || StoredGrant {
+            encapsulated: [8; 32],
+            sealed: Bytes(vec![2; SEALED_KEY_BYTES + 1]),
+            unknown: Unknown::none(),
+        };
+        let read = |slot: Slot| Slot::decode(&slot.encode(ROOT)).is_ok();
+        assert!(!read(Slot { grant: Some(longer()), ..slot() }));
+        let access = Some(Access::WriteOnly);
+        assert!(read(Slot { grant: Some(longer()), access, ..slot() }));
+        assert!(!read(Slot { guard: guard(GuardKind::Recipient), access, ..slot() }));
+    }
+
+    #[test]
+    fn a_credential_has_whole_keys_and_at_least_one_epoch() {
+        let epoch = || ClientEpoch {
+            id: EpochId([1; 16]),
+            number: 1,
+            index: Bytes(vec![1; 32]),
+            metadata: KeyId([2; 16]),
+            metadata_recipient: [3; 32],
+            data: KeyId([4; 16]),
+            data_recipient: [5; 32],
+            voucher: [6; 32],
+            unknown: Unknown::none(),
+        };
+        let credential = |dedup, epochs| Credential {
+            dedup: Bytes(vec![7; dedup]),
+            epochs,
+            config: [8; 32],
+            unknown: Unknown::none(),
+        };
+        let read = |credential: &Credential| Credential::from_cbor(&credential.to_cbor(), "credential");
+        let good = credential(32, vec![epoch()]);
+        assert_eq!(read(&good).unwrap(), good);
+        assert!(read(&credential(31, vec![epoch()])).is_err());
+        assert!(read(&credential(32, Vec::new())).is_err());
+        assert!(read(&credential(32, vec![epoch(); MAX_CLIENT_EPOCHS + 1])).is_err());
+        assert!(read(&credential(32, vec![ClientEpoch { index: Bytes(vec![1; 31]), ..epoch() }])).is_err());
+        // The largest fits into a slot.
+        let largest = credential(32, vec![epoch(); MAX_CLIENT_EPOCHS]).to_cbor().len();
+        assert!(largest + MAX_LABEL_BYTES + 1024 < MAX_SLOT_BYTES, "{largest} bytes");
     }
 
     fn entry(class: u32) -> ClassEntry {

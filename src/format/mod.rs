@@ -17,6 +17,7 @@ pub mod segment;
 pub mod session;
 pub mod snapshot;
 pub mod tree;
+pub mod vouch;
 
 use crate::base::Kind;
 

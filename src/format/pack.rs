@@ -6,6 +6,7 @@ use super::Error;
 use super::cbor::{Bytes, Cbor, Reader, Writer, numbered, record};
 use super::container::LEAD_BYTES;
 use super::envelope::{BLOCK_OVERHEAD, KeyWrap};
+use super::vouch::Voucher;
 use crate::base::{BlobId, KeyId, Mark, SessionId};
 
 numbered! {
@@ -304,6 +305,8 @@ record! {
         8 => written_ns: i64,
         /// Free for the writer.
         9 => note: Bytes,
+        /// Says that a full client wrote the pack.
+        10 => voucher: Option<Voucher>,
     }
 }
 
@@ -401,6 +404,7 @@ mod tests {
             wraps: Vec::new(),
             written_ns: 3,
             note: Bytes::default(),
+            voucher: None,
             unknown,
         }
     }

@@ -93,6 +93,8 @@ record! {
         14 => sequence: u64,
         /// The plain hash of the CBOR of its ledger, if it left one.
         15 => ledger: Option<[u8; 32]>,
+        /// A client left it that may only write: nobody else vouches for what it says.
+        16 => unverified: bool,
     } checked by Run::check
 }
 
@@ -150,6 +152,7 @@ mod tests {
                 slot: Some(SlotId([5; 16])),
                 sequence: 7,
                 ledger: Some([6; 32]),
+                unverified: false,
                 unknown: Unknown::none(),
             };
             assert_eq!(Run::from_cbor(&run.to_cbor(), "run").unwrap(), run);
@@ -175,6 +178,7 @@ mod tests {
             slot: None,
             sequence: 1,
             ledger: None,
+            unverified: false,
             unknown: Unknown::none(),
         };
         let first = run(Vec::new()).reference();

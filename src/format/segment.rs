@@ -17,6 +17,7 @@ use super::envelope::{BLOCK_OVERHEAD, ObjectKind, block_associated};
 use super::pack::{
     BlobKind, Chain, Encoding, Frame, MAX_BLOCK_BYTES, MAX_FRAME_RAW_BYTES, Role, expect_items, read_marks,
 };
+use super::vouch::Voucher;
 use crate::base::{BlobId, KeyId, Mark, PackId, RepositoryId, SegmentId, SessionId};
 
 /// The most bytes of a page before it is sealed.
@@ -91,6 +92,8 @@ record! {
         /// Segments that were there when it was written and that no other one there named so: with what these name in
         /// turn, all that were there.
         12 => previous: Vec<SegmentId>,
+        /// Says that a full client wrote the segment.
+        13 => voucher: Option<Voucher>,
     }
 }
 
@@ -325,7 +328,7 @@ mod tests {
 
     fn head() -> Head {
         let mut unknown = Unknown::none();
-        unknown.keep(13, &[0x01]);
+        unknown.keep(14, &[0x01]);
         Head {
             session: SessionId([1; 16]),
             level: 1,
@@ -339,6 +342,7 @@ mod tests {
             written_ns: 1,
             page_key: KeyId([1; 16]),
             previous: vec![SegmentId([3; 32])],
+            voucher: None,
             unknown,
         }
     }

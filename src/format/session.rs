@@ -1,6 +1,7 @@
 //! Sessions, what they have seen, how they end, and the numbered records of what prune will delete.
 
 use super::cbor::{numbered, record};
+use super::vouch::Voucher;
 use crate::base::{PackId, SegmentId, SessionId, SnapshotId};
 
 numbered! {
@@ -90,6 +91,8 @@ record! {
         6 => snapshots: Vec<SnapshotId>,
         /// The segments that the plan saw, besides those named above.
         7 => kept_segments: Vec<SegmentId>,
+        /// Says that a full client put it.
+        8 => voucher: Option<Voucher>,
     } checked by Condemned::check
 }
 
@@ -120,6 +123,7 @@ mod tests {
             segments: Vec::new(),
             snapshots: Vec::new(),
             kept_segments: vec![SegmentId([4; 32])],
+            voucher: None,
             unknown: Unknown::none(),
         }
     }

@@ -213,6 +213,8 @@ record! {
         /// The newest run records of its machine that were there when it was committed: they cannot be taken away
         /// unnoticed.
         27 => log: Vec<RunRef>,
+        /// A client made it that may only write: nobody else vouches for what it says.
+        28 => unverified: bool,
     }
 }
 

@@ -131,6 +131,7 @@ pub fn forget(context: &Context, options: &Options) -> Result<Outcome> {
 }
 
 fn run(context: &Context, options: &Options) -> Result<Outcome> {
+    context.repository.keyring().check_full("forget")?;
     context.repository.check_writable()?;
     let mut outcome = Outcome { dry_run: options.dry_run, ..Outcome::default() };
     let present = match &options.selection {

@@ -37,7 +37,7 @@ mod whole;
 use crate::base::{Event, Kind, Monitor, Problem, Stop};
 use crate::format::session::SessionKind;
 use crate::format::snapshot::Snapshot;
-use crate::repo::index::{Index, Opened, missing_segment};
+use crate::repo::index::{Index, Opened, OwnCache, missing_segment};
 use crate::repo::pack_cache::PackCache;
 use crate::repo::{self, Repository, Session};
 use crate::source;
@@ -48,6 +48,14 @@ use std::sync::Arc;
 
 /// What is kept at hand of a remote repository, unless said otherwise.
 pub const CACHE_BYTES: u64 = 1 << 30;
+
+/// The folder in that of the local caches that a client has for itself which may only write.
+const CLIENT_CACHE: &str = "write-only";
+
+fn make_private(folder: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
 
 /// What every verb works with: an unlocked repository, its index, and who looks on.
 pub struct Context {
@@ -83,7 +91,14 @@ impl Context {
         monitor: Arc<dyn Monitor>,
         stop: Stop,
     ) -> Result<(Context, Opened), Error> {
+        // What such a client stored itself it relies on, and nobody else does: caches of its own.
+        let cache_dir = cache_dir.map(|folder| match repository.keyring().is_write_only() {
+            true => folder.join(CLIENT_CACHE),
+            false => folder,
+        });
         if let Some(folder) = &cache_dir {
+            // Where it cannot be made it is said later.
+            let _ = make_private(folder);
             repo::remembered::check_config(&repository, folder)?;
             repository.remember_runs(folder);
         }
@@ -97,6 +112,16 @@ impl Context {
         }
         if let Some(note) = repo::remembered::check_root(&repository, cache_dir.as_deref())? {
             monitor.event(Event::Note(&note));
+        }
+        if let Some(folder) = cache_dir.as_ref().filter(|_| repository.keyring().is_write_only()) {
+            match OwnCache::open(folder, repository.keyring().clone()) {
+                Ok(own) => repository.keep_own(own),
+                Err(error) => {
+                    let folder = folder.display();
+                    let note = format!("nothing is kept in {folder} ({error}): every backup reads all files");
+                    monitor.event(Event::Note(&note));
+                }
+            }
         }
         let repository = Arc::new(repository);
         let (index, opened) = Index::open(&**repository.store(), repository.keyring(), cache_dir.as_deref())?;
@@ -142,7 +167,8 @@ impl Context {
     fn missing_segments<'s>(&self, snapshots: impl IntoIterator<Item = &'s Snapshot>) -> Result<Vec<Problem>, Error> {
         let store = &**self.repository.store();
         let mut missing = BTreeSet::new();
-        for snapshot in snapshots {
+        // Clients that may only write could claim that any segment was there.
+        for snapshot in snapshots.into_iter().filter(|snapshot| !snapshot.unverified) {
             missing.extend(self.index.missing_of(store, snapshot.id, &snapshot.segments)?);
         }
         Ok(missing.into_iter().map(missing_segment).collect())

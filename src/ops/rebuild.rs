@@ -117,6 +117,7 @@ fn replaced(
         segments: rebuilt.replaced.clone(),
         snapshots,
         kept_segments: rebuilt.segments.clone(),
+        voucher: None,
         unknown: Unknown::none(),
     }
 }

@@ -36,6 +36,7 @@ impl Record {
                 slot: Some(context.repository.slot()),
                 sequence: 0,
                 ledger: None,
+                unverified: context.repository.keyring().is_write_only(),
                 unknown: Unknown::none(),
             },
         }

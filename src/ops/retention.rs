@@ -513,6 +513,7 @@ pub(super) mod samples {
             validated: false,
             copied: None,
             log: Vec::new(),
+            unverified: false,
             unknown: Unknown::none(),
         }
     }

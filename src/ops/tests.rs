@@ -151,6 +151,7 @@ pub fn save_snapshot(depot: &Depot, time_ns: i64, change: impl FnOnce(&mut Snaps
         validated: false,
         copied: None,
         log: Vec::new(),
+        unverified: false,
         unknown: Unknown::none(),
     };
     change(&mut snapshot);

@@ -70,6 +70,8 @@ pub struct ChunkLog(Arc<Mutex<Log>>);
 struct Log {
     folder: PathBuf,
     appending: Option<Appending>,
+    /// What may still be appended: a file that is larger than the cache may be would go at once.
+    left_bytes: u64,
     failed: bool,
 }
 
@@ -78,6 +80,34 @@ pub struct SealedChunk {
     id: BlobId,
     raw_length: u32,
     sealed: Vec<u8>,
+}
+
+impl SealedChunk {
+    /// Its bytes before it was sealed.
+    pub fn raw_length(&self) -> u32 {
+        self.raw_length
+    }
+
+    /// What is stored of it.
+    pub fn sealed_bytes(&self) -> &[u8] {
+        &self.sealed
+    }
+}
+
+/// Opens what [`seal_chunk`] sealed; none if it does not hold.
+pub fn open_chunk(
+    keyring: &Keyring,
+    decompressor: &mut Decompressor,
+    sealed: Vec<u8>,
+    raw_length: u32,
+) -> Option<Vec<u8>> {
+    let key = keyring.current(ObjectKind::Cached);
+    let stored = open_block(keyring, ObjectKind::Cached, key, sealed, &"a cached chunk").ok()?;
+    let (encoding, stored) = stored.split_first()?;
+    let encoding = Encoding::try_from(*encoding).ok()?;
+    let mut raw = Vec::new();
+    decompressor.decompress(encoding, stored, &[], raw_length.min(MAX_CHUNK_BYTES) as usize, &mut raw).ok()?;
+    Some(raw)
 }
 
 impl BaseCache {
@@ -91,7 +121,12 @@ impl BaseCache {
             files: Vec::new(),
             chunks: HashMap::new(),
             decompressor: Decompressor::new(),
-            log: ChunkLog(Arc::new(Mutex::new(Log { folder: folder.to_owned(), appending: None, failed: false }))),
+            log: ChunkLog(Arc::new(Mutex::new(Log {
+                folder: folder.to_owned(),
+                appending: None,
+                left_bytes: limit_bytes,
+                failed: false,
+            }))),
         };
         // Oldest first, so that the newest version of a chunk wins.
         for (path, _, _) in files_by_age(folder)? {
@@ -139,13 +174,7 @@ impl BaseCache {
     fn read(&mut self, kept: &Kept) -> Option<Vec<u8>> {
         let mut sealed = vec![0; kept.length as usize];
         self.files.get(kept.file)?.read_exact_at(&mut sealed, kept.offset).ok()?;
-        let key = self.keyring.current(ObjectKind::Cached);
-        let stored = open_block(&self.keyring, ObjectKind::Cached, key, sealed, &"a cached chunk").ok()?;
-        let (encoding, stored) = stored.split_first()?;
-        let encoding = Encoding::try_from(*encoding).ok()?;
-        let mut raw = Vec::new();
-        self.decompressor.decompress(encoding, stored, &[], kept.raw_length as usize, &mut raw).ok()?;
-        Some(raw)
+        open_chunk(&self.keyring, &mut self.decompressor, sealed, kept.raw_length)
     }
 
     /// Where new chunks are appended.
@@ -178,6 +207,11 @@ impl ChunkLog {
     pub fn append(&self, chunks: &[SealedChunk]) {
         let mut log = self.lock();
         for chunk in chunks {
+            let bytes = (RECORD_BYTES + chunk.sealed.len()) as u64;
+            log.left_bytes = log.left_bytes.saturating_sub(bytes);
+            if log.left_bytes == 0 {
+                return;
+            }
             log.failed = log.failed || log.append(chunk).is_err();
         }
     }

@@ -9,7 +9,7 @@
 
 use super::Repository;
 use super::error::{Error, Result};
-use super::index::{Index, Marks, Place};
+use super::index::{Index, Marks, OwnCache, Place};
 use super::pack_cache::{PackCache, PackSizes, Piece};
 use super::pack_reader::{cut_blob, decode_frame, open_block_of, pack_key, read_block, role_of};
 use super::trees::{self, GetBlob};
@@ -79,6 +79,7 @@ pub struct BlobReader {
     blocks: Cache<(PackId, u64)>,
     steps: usize,
     at_hand: Option<Arc<PackCache>>,
+    own: Option<Arc<OwnCache>>,
     sizes: PackSizes,
     /// What a walk will come to; none for a reader that does not walk.
     expected: Option<VecDeque<BlobId>>,
@@ -91,6 +92,7 @@ impl BlobReader {
     pub fn new(repository: Arc<Repository>, index: Arc<Index>, cache_bytes: usize) -> BlobReader {
         BlobReader {
             at_hand: repository.at_hand().cloned(),
+            own: repository.own().cloned(),
             repository,
             index,
             decompressor: Decompressor::new(),
@@ -123,7 +125,23 @@ impl BlobReader {
     /// Reads a blob and proves its name. A place that is damaged is told to the index; another copy may do.
     pub fn read(&mut self, id: &BlobId) -> Result<BlobBytes> {
         self.steps = 0;
-        self.read_at_depth(id, 0)
+        let Some(own) = &self.own else { return self.read_at_depth(id, 0) };
+        if let Some(bytes) = own.get(id) {
+            return Ok(BlobBytes::whole(bytes));
+        }
+        // What it stored in this run it can read; what its cache has lost is as good as damaged.
+        self.read_at_depth(id, 0).map_err(|error| match error {
+            Error::NotGranted { object, .. } => {
+                Error::damaged(object, "the cache of this write-only key has lost a part of it")
+            }
+            other => other,
+        })
+    }
+
+    /// Reads a blob at this very place and proves its name there. Nobody is told if it does not hold.
+    pub fn prove(&mut self, place: &Place, id: &BlobId) -> Result<()> {
+        self.steps = 0;
+        self.read_place(place, id, 0).map(drop)
     }
 
     /// Reads ahead, several at once, the blocks in which these chunks and all their bases lie, as many as may be in

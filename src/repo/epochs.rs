@@ -6,8 +6,8 @@
 
 use super::error::{Error, Result};
 use super::keyring::{self, Keyring};
-use super::{COPY, Repository, read_versions, roots, write_twice};
-use crate::base::{EpochId, KeyId, Kind, RepositoryId};
+use super::{COPY, Repository, clients, read_versions, roots, write_twice};
+use crate::base::{EpochId, KeyId, Kind, RepositoryId, SlotId};
 use crate::crypto::keys::RootKey;
 use crate::format::cbor::Cbor;
 use crate::format::envelope::{self, ObjectKind};
@@ -40,6 +40,22 @@ pub fn load(store: &dyn ObjectStore, repository: RepositoryId, root: &RootKey) -
         }
     }
     Ok(loaded)
+}
+
+/// The names of the epochs that say that they are sealed under this root key: all that can be told without it.
+pub fn names_under(store: &dyn ObjectStore, root: KeyId) -> Result<BTreeSet<EpochId>> {
+    let mut found = BTreeSet::new();
+    for key in names(store)? {
+        let decode = |bytes: &[u8]| envelope::peek(bytes, ObjectKind::Epoch).map_err(Error::object(&key));
+        let heads = match read_versions(store, &key, MAX_EPOCH_BYTES as u64, &decode) {
+            Err(error) if error.kind() == Kind::NotFound => continue,
+            other => other?,
+        };
+        if heads.iter().any(|head| head.key == root) {
+            found.extend(key.name().parse::<EpochId>().ok());
+        }
+    }
+    Ok(found)
 }
 
 /// The plain keys of all epochs, each once.
@@ -77,13 +93,21 @@ pub fn epoch_key(id: EpochId) -> Key {
 /// Opens a new generation of keys: from here on this keyring seals under it, and so do all runs that begin later.
 /// Runs at work go on under the keys that they began with.
 pub fn rotate(repository: &Repository) -> Result<Epoch> {
+    rotate_without(repository, &BTreeSet::new())
+}
+
+/// The same; the clients that may only write get what they need of it, but those whose slots are in `but`.
+pub fn rotate_without(repository: &Repository, but: &BTreeSet<SlotId>) -> Result<Epoch> {
     roots::refuse_while_exchanged(repository)?;
     let (store, keyring) = (&**repository.store(), repository.keyring());
-    let root = keyring.root();
+    let root = keyring.root()?;
     let loaded = load(store, repository.id(), root)?;
     keyring.learn(&loaded.epochs)?;
     let newest = newest(&loaded.epochs)?;
     let epoch = keyring::new_epoch(root, Some((newest, keyring)), repository.now_ns())?;
+    // Clients first: without the new keys they could not go on, and before the epoch is there they do without it.
+    let all: Vec<Epoch> = loaded.epochs.iter().chain([&epoch]).cloned().collect();
+    let renewed = clients::renew_before(repository, &all, but)?;
     save(store, repository.id(), root, &epoch)?;
     // What cannot be opened again must not become what everything is sealed under.
     let reloaded = load(store, repository.id(), root)?;
@@ -92,6 +116,10 @@ pub fn rotate(repository: &Repository) -> Result<Epoch> {
     }
     roots::refuse_while_exchanged(repository)?;
     keyring.adopt(&reloaded.epochs)?;
+    clients::remove_replaced(store, &renewed)?;
+    // One that was added meanwhile.
+    let done = but.iter().chain(renewed.values()).copied().collect();
+    clients::renew_all(repository, &done)?;
     Ok(epoch)
 }
 

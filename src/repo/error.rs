@@ -39,6 +39,23 @@ pub enum Error {
         /// The key.
         key: KeyId,
     },
+    /// Something is sealed under a key that a client which may only write is not granted.
+    #[error(
+        "{object} is sealed under the {class} key, which a write-only key does not grant: use a password or key that \
+         opens the whole repository"
+    )]
+    NotGranted {
+        /// The object.
+        object: String,
+        /// The class of the key.
+        class: &'static str,
+    },
+    /// Something was to be done that a client which may only write cannot do.
+    #[error(
+        "cannot {0} with a write-only key: it backs up, and opens nothing that is stored. Use a password or key that \
+         opens the whole repository"
+    )]
+    WriteOnly(String),
     /// There is no repository.
     #[error("there is no repository at {0}: make one with `keepstone init`, or correct the path")]
     NoRepository(String),
@@ -93,7 +110,8 @@ impl Error {
             Error::Crypto(error) => error.kind(),
             Error::NoRepository(_) => Kind::NoRepository,
             Error::AlreadyThere(_) | Error::Refused(_) | Error::Fenced(_) | Error::RootExchanged(_) => Kind::Refused,
-            Error::NoSlotOpens { .. } => Kind::WrongKey,
+            Error::NoSlotOpens { .. } | Error::NotGranted { .. } => Kind::WrongKey,
+            Error::WriteOnly(_) => Kind::Refused,
             Error::Feature { .. } => Kind::Unsupported,
             Error::Cache { .. } => Kind::Unavailable,
             Error::Internal(_) => Kind::Internal,

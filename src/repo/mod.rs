@@ -7,6 +7,7 @@ pub mod ahead;
 pub mod base_cache;
 pub mod blob_reader;
 pub mod blob_writer;
+pub mod clients;
 pub mod copies;
 pub mod epochs;
 pub mod error;
@@ -30,7 +31,7 @@ pub use error::{Error, Result};
 pub use keyring::Keyring;
 pub use session::Session;
 
-use crate::base::{Clock, Machine, RepositoryId, SlotId, random};
+use crate::base::{Clock, KeyId, Machine, RepositoryId, SlotId, random};
 use crate::chunk::{Chunker, Sizes};
 use crate::crypto::keys::RootKey;
 use crate::crypto::slots::{GuardKind, Unlock};
@@ -41,14 +42,14 @@ use crate::store::{Area, Key, ObjectStore, Put, probe};
 use ahead::{Ahead, Answers};
 use copies::{Mended, Verdict};
 use pack_cache::PackCache;
-use slots::StoredSlot;
+use slots::{Client, Granted, StoredSlot};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Reader features that this version has.
 const READER_FEATURES: &[&str] = &["v1-draft"];
 /// Writer features that this version has.
-const WRITER_FEATURES: &[&str] = &["v1-draft"];
+const WRITER_FEATURES: &[&str] = &["v1-draft", clients::FEATURE];
 /// What could be read, and what could not, by name.
 pub type Readable<T, N> = (Vec<T>, Vec<(N, Error)>);
 
@@ -71,6 +72,7 @@ pub struct SealedRepository {
 pub struct Repository {
     store: Arc<dyn ObjectStore>,
     config: Config,
+    root_id: KeyId,
     keyring: Arc<Keyring>,
     clock: Clock,
     machine: Machine,
@@ -78,6 +80,8 @@ pub struct Repository {
     vouched: bool,
     /// What is kept at hand of a remote store.
     metadata: Option<Arc<PackCache>>,
+    /// What a client keeps of what it stored itself, if it may only write.
+    own: Option<Arc<index::OwnCache>>,
     /// The newest run records of this machine.
     newest_runs: runs::Remembered,
 }
@@ -220,45 +224,76 @@ impl SealedRepository {
 
     fn unlocked(
         self,
-        (root, slot, vouched): (RootKey, SlotId, bool),
+        (granted, slot, vouched): (Granted, SlotId, bool),
         ahead: Answers,
         clock: Clock,
     ) -> Result<Repository> {
+        let root_id = self.config.root;
         let config = self.config.config;
-        let keyring = roots::open_keyring(&self.store, ahead, config.repository, root)?;
+        let keyring = match granted {
+            Granted::Root(root) => roots::open_keyring(&self.store, ahead, config.repository, root)?,
+            Granted::Client(client) => {
+                let there = epochs::names_under(&Ahead::with(&*self.store, ahead), root_id)?;
+                client.credential.check_epochs(&there, &self.store.location())?;
+                let is_there = |epoch| there.contains(&epoch);
+                Arc::new(Keyring::of_client(config.repository, &client.credential, &is_there, client.cache)?)
+            }
+        };
+        if clients::is_prepared(&config) {
+            keyring.guard();
+        }
         Ok(Repository {
             store: self.store,
             config,
+            root_id,
             keyring,
             clock,
             machine: Machine::this(),
             slot,
             vouched,
             metadata: None,
+            own: None,
             newest_runs: runs::Remembered::default(),
         })
     }
 
-    /// The root key from the first slot that `unlock` opens, which has to prove the config too; the slot, and whether
-    /// its grant says that it was made by somebody who had the root key.
+    /// What the first slot grants that `unlock` opens, which has to prove the config too; the slot, and whether its grant
+    /// says that it was made by somebody who had the root key.
     fn open_slot(
         &self,
         config: &StoredConfig,
         slots: &[StoredSlot],
         unlock: &Unlock,
-    ) -> Result<(RootKey, SlotId, bool)> {
+    ) -> Result<(Granted, SlotId, bool)> {
         let mut tried = BTreeSet::new();
         let mut broken = None;
+        let mut best: Option<(Box<Client>, SlotId)> = None;
         for stored in slots.iter().filter(|stored| stored.root == config.root) {
+            if best.is_some() && stored.slot.access.is_none() {
+                continue;
+            }
             tried.insert(stored.slot.id);
             match slots::open(stored, config.config.repository, unlock) {
-                Ok(root) => {
+                Ok(Granted::Root(root)) => {
                     config.prove(&root).map_err(Error::object("config"))?;
-                    return Ok((root, stored.slot.id, slots::is_vouched(stored)));
+                    return Ok((Granted::Root(root), stored.slot.id, slots::is_vouched(stored)));
+                }
+                // A slot that was renewed is there twice for a moment: the one with more epochs is the newer.
+                Ok(Granted::Client(client)) => {
+                    let epochs = |(client, _): &(Box<Client>, SlotId)| client.credential.newest();
+                    let this = (client, stored.slot.id);
+                    best = Some(best.take().filter(|best| epochs(best) >= epochs(&this)).unwrap_or(this));
                 }
                 Err(error) if slots::is_wrong_secret(&error) => {}
                 Err(error) => broken = Some(error),
             }
+        }
+        if let Some((client, slot)) = best {
+            // It has no key to prove the config with: what it was granted says what the config is.
+            if client.credential.config != config.config.digest() {
+                return Err(Error::object("config")(crate::format::Error::Forged { what: "config" }));
+            }
+            return Ok((Granted::Client(client), slot, true));
         }
         let slots = tried.len();
         Err(broken.unwrap_or(Error::NoSlotOpens { slots, location: self.store.location() }))
@@ -268,7 +303,7 @@ impl SealedRepository {
 /// Mends one copy of everything that lies in the store twice with the other, as far as `unlock` and the root key tell
 /// which is right; gives what was written, and what was left and why.
 pub fn mend_copies(repository: &Repository, unlock: &Unlock) -> Result<copies::Written> {
-    let (store, root) = (&*repository.store, repository.keyring.root());
+    let (store, root) = (&*repository.store, repository.keyring.root()?);
     let (mut written, mut left) = (Vec::new(), Vec::new());
     let mut take = |key: Key, mended: Mended| match mended {
         Mended::Alike => {}
@@ -363,6 +398,11 @@ impl Repository {
         self.config.repository
     }
 
+    /// Says which root key it is; shows nothing of it.
+    pub fn root_id(&self) -> KeyId {
+        self.root_id
+    }
+
     /// The keys.
     pub fn keyring(&self) -> &Arc<Keyring> {
         &self.keyring
@@ -403,6 +443,16 @@ impl Repository {
     /// Keeps trees, content lists and small objects at hand: only worth it for a remote store.
     pub fn keep_at_hand(&mut self, cache: PackCache) {
         self.metadata = Some(Arc::new(cache));
+    }
+
+    /// Keeps what is stored of trees and lists on this machine: for a client that may only write and could not read it.
+    pub fn keep_own(&mut self, own: index::OwnCache) {
+        self.own = Some(Arc::new(own));
+    }
+
+    /// What a client keeps of what it stored itself.
+    pub fn own(&self) -> Option<&Arc<index::OwnCache>> {
+        self.own.as_ref()
     }
 
     /// Remembers in `folder` which run records of this machine are the newest.
@@ -476,16 +526,19 @@ fn found(
         Err(Error::Damaged { .. }) => return Err(Error::AlreadyThere(store.location())),
         other => other?,
     }
+    let root_id = root.key_id();
     let keyring = Arc::new(Keyring::new(id, root, &[epoch])?.with_store(store.clone()));
     Ok(Repository {
         store,
         config,
+        root_id,
         keyring,
         clock,
         machine: Machine::this(),
         slot,
         vouched: true,
         metadata: None,
+        own: None,
         newest_runs: runs::Remembered::default(),
     })
 }
@@ -504,7 +557,8 @@ fn new_config(repository: RepositoryId, created_ns: i64, sizes: Sizes, store: St
         created_ns,
         chunker,
         reader_features: READER_FEATURES.iter().map(ToString::to_string).collect(),
-        writer_features: WRITER_FEATURES.iter().map(ToString::to_string).collect(),
+        // Not all that this version has: others come when they are needed.
+        writer_features: READER_FEATURES.iter().map(ToString::to_string).collect(),
         store,
         revision: 1,
         parity: None,

@@ -139,6 +139,7 @@ impl PackWriter {
             wraps: Vec::new(),
             written_ns: repository.now_ns(),
             note: Bytes::default(),
+            voucher: None,
             unknown: Unknown::none(),
         };
         let upload = repository.store().begin()?;
@@ -211,6 +212,9 @@ impl PackWriter {
 
     /// Writes the directory and the trailer.
     pub fn fill(mut self, keyring: &Keyring) -> Result<FilledPack> {
+        let wraps = self.directory.keys.iter().filter_map(|key| keyring.wrap_of(*key));
+        self.directory.wraps = wraps.cloned().collect();
+        keyring.vouch(&self.hasher.clone().finish(), &mut self.directory)?;
         let content = self.directory.to_cbor();
         let length = container::directory_bytes(self.offset, content.len());
         let key = keyring.current(ObjectKind::Directory);

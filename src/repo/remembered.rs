@@ -49,7 +49,7 @@ pub fn check_config(repository: &Repository, folder: &Path) -> Result<()> {
 /// Refuses another root key than the one seen before, if nothing but the store vouches for it; otherwise remembers it.
 /// Gives what somebody should know who opens it like this for the first time.
 pub fn check_root(repository: &Repository, folder: Option<&Path>) -> Result<Option<String>> {
-    let id = repository.keyring().root().key_id().to_string();
+    let id = repository.root_id().to_string();
     let path = folder.map(|folder| folder.join(ROOT_NAME));
     let seen = path.as_ref().and_then(|path| read(path, ROOT_BYTES));
     let location = repository.store().location();

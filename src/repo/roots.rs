@@ -20,8 +20,8 @@
 
 use super::ahead::{Ahead, Answers};
 use super::error::{Error, Result};
-use super::slots::{self, StoredSlot};
-use super::{Keyring, Repository, config_key, copy_of, epochs, keyring};
+use super::slots::{self, Granted, StoredSlot};
+use super::{Keyring, Repository, clients, config_key, copy_of, epochs, index, keyring};
 use crate::base::{EpochId, KeyId, Kind, RepositoryId, SlotId};
 use crate::crypto::keys::RootKey;
 use crate::crypto::slots::Unlock;
@@ -83,6 +83,61 @@ fn counting_config(store: &dyn ObjectStore, root: &RootKey) -> Result<StoredConf
     Ok(recorded_configs(store)?.into_iter().next().unwrap_or(current))
 }
 
+/// The config as it is now, for somebody with the root key.
+pub fn proven_config(repository: &Repository) -> Result<Config> {
+    let root = repository.keyring().root()?;
+    let current = counting_config(&**repository.store(), root)?;
+    if current.root != root.key_id() {
+        return Err(Error::RootExchanged(repository.store().location()));
+    }
+    current.prove(root).map_err(Error::object("config"))?;
+    Ok(current.config)
+}
+
+/// The config that is proven under one of two root keys, for who exchanges them.
+fn proven_config_of(store: &dyn ObjectStore, old: &RootKey, new: &RootKey) -> Result<Config> {
+    let current = counting_config(store, old)?;
+    let root = if current.root == new.key_id() { new } else { old };
+    current.prove(root).map_err(Error::object("config"))?;
+    Ok(current.config)
+}
+
+/// Makes a repository ready for clients that may only write: from then on its config says that there may be some, so that
+/// nobody writes there who does not know what that means, and nothing is relied on that nobody vouches for. What is there
+/// already must be vouched for.
+pub fn prepare_for_clients(repository: &Repository) -> Result<()> {
+    let (store, root) = (&**repository.store(), repository.keyring().root()?);
+    refuse_while_exchanged(repository)?;
+    let config = proven_config(repository)?;
+    if !clients::is_prepared(&config) {
+        if let Some(object) = index::unvouched(store, repository.keyring())? {
+            return Err(Error::Refused(format!(
+                "{object} was written by an earlier version, which signed nothing: run `keepstone rebuild-index`, then this \
+                 again"
+            )));
+        }
+        let next = clients::prepared(&config);
+        put_config(store, &config::encode(&next, root))?;
+        refuse_while_exchanged(repository)?;
+        if !clients::is_prepared(&proven_config(repository)?) {
+            return Err(Error::Refused("somebody else replaced the config meanwhile: run this again".to_owned()));
+        }
+    }
+    repository.keyring().guard();
+    Ok(())
+}
+
+/// Puts both copies of a config, and reads them back.
+fn put_config(store: &dyn ObjectStore, bytes: &[u8]) -> Result<()> {
+    for key in [copy_of(&config_key()), config_key()] {
+        store.replace(&key, bytes)?;
+        if store.get(&key, bytes.len() as u64)? != bytes {
+            return Err(Error::damaged(&key, "what was read back is not what was written: check the store"));
+        }
+    }
+    Ok(store.flush(Area::Config)?)
+}
+
 /// Fails if another root key than `root` counts by now.
 pub fn refuse_other_root(store: &dyn ObjectStore, root: &RootKey) -> Result<()> {
     match counting_config(store, root)?.root == root.key_id() {
@@ -94,7 +149,7 @@ pub fn refuse_other_root(store: &dyn ObjectStore, root: &RootKey) -> Result<()> 
 /// Fails if the root key was exchanged since the repository was opened, or if somebody has begun to.
 pub fn refuse_while_exchanged(repository: &Repository) -> Result<()> {
     let store = &**repository.store();
-    refuse_other_root(store, repository.keyring().root())?;
+    refuse_other_root(store, repository.keyring().root()?)?;
     match pending(repository)? {
         Some(_) => Err(Error::Refused(
             "somebody exchanges the root key of this repository, or was interrupted doing so: wait for it, or bring it \
@@ -125,12 +180,10 @@ fn is_untidy(repository: &Repository) -> Result<bool> {
     }
     let read = |key: &Key| store.get(key, config::MAX_BYTES as u64);
     let differ = match (read(&config_key()), read(&copy_of(&config_key()))) {
-        (Ok(first), Ok(second)) => {
-            first != second || current_config(store)?.root != repository.keyring().root().key_id()
-        }
+        (Ok(first), Ok(second)) => first != second || current_config(store)?.root != repository.root_id(),
         _ => true,
     };
-    Ok(differ || !superseded(repository.id(), store, repository.keyring().root())?.0.is_empty())
+    Ok(differ || !superseded(repository.id(), store, repository.keyring().root()?)?.0.is_empty())
 }
 
 /// Exchanges the root key, or brings an exchange to its end that was interrupted. `unlock` is what opened the
@@ -147,14 +200,14 @@ pub fn exchange(repository: &Repository, unlock: &Unlock, proven: &BTreeMap<Slot
             store.location()
         )));
     }
-    refuse_other_root(store, repository.keyring().root())?;
+    let old = repository.keyring().root()?;
+    refuse_other_root(store, old)?;
     if let Some(next) = pending(repository)? {
         let new = root_of(repository, &next, unlock)?;
-        return Exchange { repository, new: &new, proven, resumed: true }.finish(&next.config);
+        return Exchange { repository, old, new: &new, proven, resumed: true }.finish(&next.config);
     }
     if is_untidy(repository)? {
-        let root = repository.keyring().root();
-        return Exchange { repository, new: root, proven, resumed: true }.tidy(root.key_id());
+        return Exchange { repository, old, new: old, proven, resumed: true }.tidy(old.key_id());
     }
     begin(repository, unlock, proven)
 }
@@ -165,7 +218,9 @@ fn root_of(repository: &Repository, next: &StoredConfig, unlock: &Unlock) -> Res
     let mut broken = None;
     for stored in slots.iter().filter(|stored| stored.root == next.root) {
         match slots::open(stored, repository.id(), unlock) {
-            Ok(root) => {
+            // A key that only writes brings no exchange to its end.
+            Ok(Granted::Client(_)) => {}
+            Ok(Granted::Root(root)) => {
                 next.prove(&root).map_err(Error::object(next_key(next.config.revision)))?;
                 return Ok(root);
             }
@@ -184,15 +239,18 @@ fn root_of(repository: &Repository, next: &StoredConfig, unlock: &Unlock) -> Res
 
 fn begin(repository: &Repository, unlock: &Unlock, proven: &BTreeMap<SlotId, i64>) -> Result<Exchanged> {
     let store = &**repository.store();
-    let new = RootKey::generate();
-    let exchange = Exchange { repository, new: &new, proven, resumed: false };
+    let (old, new) = (repository.keyring().root()?, RootKey::generate());
+    let exchange = Exchange { repository, old, new: &new, proven, resumed: false };
     exchange.grant_to_all()?;
     let sealed = exchange.reseal_epochs()?;
     // Whoever had the old root key knows the keys of all epochs so far.
     let fresh = keyring::new_epoch(&new, Some((epochs::newest(&sealed)?, repository.keyring())), repository.now_ns())?;
     epochs::save(store, repository.id(), &new, &fresh)?;
+    exchange.grant_to_clients()?;
     exchange.prove(unlock)?;
-    let next = Config { revision: repository.config().revision + 1, ..repository.config().clone() };
+    // As it is now: somebody may have prepared the repository for clients since it was opened.
+    let config = proven_config(repository)?;
+    let next = Config { revision: config.revision + 1, ..config };
     exchange.claim(&next)?;
     exchange.finish(&next)
 }
@@ -200,6 +258,7 @@ fn begin(repository: &Repository, unlock: &Unlock, proven: &BTreeMap<SlotId, i64
 /// An exchange at work: from the root key of the repository, as it was opened, to a new one.
 struct Exchange<'r> {
     repository: &'r Repository,
+    old: &'r RootKey,
     new: &'r RootKey,
     proven: &'r BTreeMap<SlotId, i64>,
     resumed: bool,
@@ -211,7 +270,7 @@ impl Exchange<'_> {
     }
 
     fn old(&self) -> &RootKey {
-        self.repository.keyring().root()
+        self.old
     }
 
     /// Grants the new root key to every slot that has no successor yet.
@@ -220,7 +279,8 @@ impl Exchange<'_> {
         let done: BTreeSet<SlotId> = of_root(&stored, self.new).filter_map(|stored| stored.slot.replaces).collect();
         let mut granted = done.clone();
         let mut failed: BTreeMap<SlotId, Error> = BTreeMap::new();
-        for old in of_root(&stored, self.old()).filter(|old| !done.contains(&old.slot.id)) {
+        let roots = of_root(&stored, self.old()).filter(|old| old.slot.access.is_none());
+        for old in roots.filter(|old| !done.contains(&old.slot.id)) {
             // Where its copies differ, the one that holds is the slot.
             if granted.contains(&old.slot.id) {
                 continue;
@@ -247,6 +307,17 @@ impl Exchange<'_> {
         }
     }
 
+    /// Gives every client that may only write what it needs of the new epochs, unless it has got it.
+    fn grant_to_clients(&self) -> Result<()> {
+        let repository = self.repository.id();
+        let epochs = epochs::load(self.store(), repository, self.new)?.epochs;
+        let done = slots::list(self.store())?;
+        let done = of_root(&done, self.new).filter_map(|stored| stored.slot.replaces).collect();
+        let config = &proven_config_of(self.store(), self.old, self.new)?;
+        let giver = clients::Giver { store: self.store(), repository, config, from: self.old, to: self.new };
+        giver.renew(&epochs, &done).map(drop)
+    }
+
     /// Seals every epoch under the new root key that is not yet; gives all that are there.
     fn reseal_epochs(&self) -> Result<Vec<Epoch>> {
         let repository = self.repository.id();
@@ -267,7 +338,7 @@ impl Exchange<'_> {
         let stored = slots::list(self.store())?;
         let opens = of_root(&stored, self.new).any(|stored| {
             let opened = slots::open(stored, self.repository.id(), unlock);
-            opened.is_ok_and(|root| root.key_id() == self.new.key_id())
+            opened.is_ok_and(|granted| matches!(granted, Granted::Root(root) if root.key_id() == self.new.key_id()))
         });
         if !opens {
             return Err(Error::damaged("the new key slots", "none of them opens: the old root key stays in use"));
@@ -315,6 +386,7 @@ impl Exchange<'_> {
         self.grant_to_all()?;
         self.drop_removed()?;
         self.reseal_epochs()?;
+        self.grant_to_clients()?;
         self.prove_epochs()?;
         self.switch(next)?;
         // An epoch that was opened just before, by somebody who has not looked yet, is not lost.
@@ -340,15 +412,7 @@ impl Exchange<'_> {
         // Stores cannot replace on a condition: the look comes as late as it can. Were this process to sleep right
         // here until the root key has been exchanged twice, opening would still find the record of the later one.
         refuse_other_root(self.store(), self.old())?;
-        let bytes = config::encode(next, self.new);
-        for key in [copy_of(&config_key()), config_key()] {
-            self.store().replace(&key, &bytes)?;
-            if self.store().get(&key, bytes.len() as u64)? != bytes {
-                return Err(Error::damaged(&key, "what was read back is not what was written: check the store"));
-            }
-        }
-        self.store().flush(Area::Config)?;
-        Ok(())
+        put_config(self.store(), &config::encode(next, self.new))
     }
 
     /// Takes away what has a successor, and what was abandoned.

@@ -7,6 +7,7 @@
 
 use super::ahead::{each_ahead, each_kept};
 use super::error::{Error, Result};
+use super::keyring::Writer;
 use super::{Readable, Repository, history, remembered};
 use crate::base::ids::{from_hex, to_hex};
 use crate::base::{Kind, RunId};
@@ -120,6 +121,10 @@ pub fn heads(repository: &Repository) -> Result<Heads> {
 
 /// Looks for them in the store. One that is not found makes a new beginning, which is no harm.
 fn find_heads(repository: &Repository) -> Result<Heads> {
+    // A client that may only write cannot open what it left itself: that is a new beginning.
+    if repository.keyring().is_write_only() {
+        return Ok(Heads::default());
+    }
     let mut own = Vec::new();
     newest_first(repository, LOOKED_AT, &mut |run| {
         if run.host == repository.machine().host {
@@ -331,7 +336,10 @@ pub fn find(repository: &Repository, id: RunId) -> Result<Option<Run>> {
 
 /// Opens the record that lay under `key`.
 pub(super) fn open_run(repository: &Repository, key: &Key, object: Vec<u8>) -> Result<Run> {
-    let run: Run = repository.keyring().load(ObjectKind::Run, object, key)?;
+    let (run, writer): (Run, _) = repository.keyring().load_of(ObjectKind::Run, object, key)?;
+    if writer == Writer::Client && !run.unverified {
+        return Err(Error::damaged(key, "a client that may only write left it and says that it was another"));
+    }
     match run.id.to_string() == key.name() {
         true => Ok(run),
         false => Err(Error::damaged(key, "it is the record of another run")),

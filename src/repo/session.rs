@@ -134,6 +134,7 @@ use crate::format::cbor::{Cbor, Unknown};
 use crate::format::envelope::{self, ObjectKind};
 use crate::format::session::{Condemned, End, Seen, Session as Stored, SessionKind};
 use crate::format::snapshot::Snapshot;
+use crate::format::vouch;
 use crate::store::{self, Area, Key, ObjectStore, Put};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -167,6 +168,10 @@ impl<'r> Session<'r> {
     /// Leaves a mark and does not say what it has seen: nothing at all is swept while it is open. For what is short and
     /// relies on a snapshot that may go meanwhile.
     pub fn begin_holding(repository: &'r Repository, kind: SessionKind, operation: &str) -> Result<Session<'r>> {
+        // Who may only write can do nothing else with what is stored.
+        if (kind, operation) != (SessionKind::Writer, "backup") {
+            repository.keyring().check_full(operation)?;
+        }
         if kind != SessionKind::Reader {
             repository.check_writable()?;
         }
@@ -283,11 +288,18 @@ pub fn condemned_numbers(store: &dyn ObjectStore) -> Result<BTreeSet<u64>> {
 pub use super::index::{Records, condemned_key, list_condemned, load_condemned};
 use super::index::{done_key, late, list_segments, load_condemned_at, spared_key};
 
+/// Signs and seals a record, a decision or a roster: clients that may only write hold the key of the seal, and what is
+/// said here decides what is deleted.
+fn seal_condemned(repository: &Repository, mut record: Condemned) -> Result<Vec<u8>> {
+    repository.keyring().vouch(&vouch::nothing_before(), &mut record)?;
+    repository.keyring().seal(ObjectKind::Condemned, &record.to_cbor())
+}
+
 /// Stores a condemned record; false if its number is taken. A number that was taken and closed meanwhile, as only a
 /// fenced session could miss, is taken too: then the record is withdrawn, and nobody minded it while it lay there, since
 /// it lies at or below the last that was closed.
 pub fn put_condemned(repository: &Repository, record: &Condemned) -> Result<bool> {
-    let sealed = repository.keyring().seal(ObjectKind::Condemned, &record.to_cbor())?;
+    let sealed = seal_condemned(repository, record.clone())?;
     let key = condemned_key(record.number);
     if put_or_find(repository, &key, &sealed)? == Lies::Theirs {
         return Ok(false);
@@ -312,7 +324,7 @@ pub fn load_spared(repository: &Repository, number: u64) -> Result<Option<Condem
 /// Decides what is spared of a condemned record, and gives what holds: who comes second does what the first decided.
 /// None if the record is closed.
 pub fn put_spared(repository: &Repository, spared: Condemned) -> Result<Option<Condemned>> {
-    let sealed = repository.keyring().seal(ObjectKind::Condemned, &spared.to_cbor())?;
+    let sealed = seal_condemned(repository, spared.clone())?;
     let (store, key) = (&**repository.store(), spared_key(spared.number));
     if put_or_find(repository, &key, &sealed)? == Lies::Theirs {
         return load_spared(repository, spared.number);
@@ -367,6 +379,7 @@ pub fn give_up_condemned(repository: &Repository, number: u64, by: SessionId) ->
         segments: Vec::new(),
         snapshots: super::snapshots::names(repository)?,
         kept_segments: segments.clone(),
+        voucher: None,
         unknown: Unknown::none(),
     };
     let all = spare_all.clone();
@@ -391,7 +404,7 @@ pub fn give_up_condemned(repository: &Repository, number: u64, by: SessionId) ->
 fn put_done(repository: &Repository, roster: &Condemned) -> Result<()> {
     let (store, number) = (&**repository.store(), roster.number);
     // The roster first: were the record gone before it, its number could come again.
-    put_new(repository, &done_key(number), ObjectKind::Condemned, roster)?;
+    store.put(&done_key(number), &seal_condemned(repository, roster.clone())?)?;
     delete_all(store, &[condemned_key(number), spared_key(number)])?;
     clear_records(store)
 }

@@ -1,14 +1,15 @@
 //! Key slots in the store: made, listed, opened, removed.
 
 use super::ahead::Ahead;
+use super::clients::Credential;
 use super::copies::Verdict;
 use super::error::{Error, Result};
 use super::{COPY, copy_of, write_twice};
 use crate::base::{Clock, KeyId, Kind, RepositoryId, Secret, SlotId, random};
-use crate::crypto::keys::RootKey;
+use crate::crypto::keys::{ClassKey, RootKey};
 use crate::crypto::slots::{self, Grant, GuardKind, Recipient, SlotParts, Stretch, StretchCost, Unlock};
 use crate::format::cbor::{Bytes, Unknown};
-use crate::format::keys::{Guard, GuardKind as StoredKind, MAX_LABEL_BYTES, MAX_SLOT_BYTES, Slot, StoredGrant};
+use crate::format::keys::{Access, Guard, GuardKind as StoredKind, MAX_LABEL_BYTES, MAX_SLOT_BYTES, Slot, StoredGrant};
 use crate::store::{Area, Key, ObjectStore};
 
 /// Slots of which both copies are read at once.
@@ -145,6 +146,72 @@ pub fn add(
     Ok(id)
 }
 
+/// A slot to be made.
+pub struct NewSlot<'s> {
+    /// What is to open it.
+    pub unlock: &'s Unlock,
+    /// How it is guarded.
+    pub kind: GuardKind,
+    /// What people call it.
+    pub label: &'s str,
+    /// What time it is.
+    pub clock: &'s Clock,
+}
+
+/// Makes a slot for a client that may only write, which grants it `credential`; stores it and proves that it opens.
+pub fn add_client(
+    store: &dyn ObjectStore,
+    repository: RepositoryId,
+    root: &RootKey,
+    new: &NewSlot<'_>,
+    credential: &Secret<Vec<u8>>,
+) -> Result<SlotId> {
+    let (private, parts) = slots::create_slot(new.unlock, new.kind)?;
+    let now_ns = new.clock.now().as_nanosecond() as i64;
+    let access = Some(Access::WriteOnly);
+    let slot = Slot { proven_ns: now_ns, access, ..new_slot(&parts, new.label, now_ns)? };
+    let id = slot.id;
+    let stored = save_credential(store, repository, root, private.grant_key(), slot, credential)?;
+    open(&stored, repository, new.unlock)?;
+    Ok(id)
+}
+
+/// Makes a slot of the same client, with the same public half and guard, that grants `credential` and belongs to the root
+/// key `to`. Fails with [`Kind::Damaged`] for a slot that was not made by somebody who had the root key `from`.
+pub fn grant_credential_anew(
+    store: &dyn ObjectStore,
+    repository: RepositoryId,
+    (from, to): (&RootKey, &RootKey),
+    old: &StoredSlot,
+    credential: &Secret<Vec<u8>>,
+) -> Result<SlotId> {
+    let old = &old.slot;
+    let grant_key = slots::open_grant_key(from, &repository, &old.public, &old.psk_under_root.0)?;
+    let slot = Slot { id: SlotId(random::bytes()), replaces: Some(old.id), ..old.clone() };
+    let id = slot.id;
+    save_credential(store, repository, to, Some(&grant_key), slot, credential)?;
+    Ok(id)
+}
+
+/// Grants a credential to `slot`, stores it twice and reads it back.
+fn save_credential(
+    store: &dyn ObjectStore,
+    repository: RepositoryId,
+    root: &RootKey,
+    grant_key: Option<&Secret<[u8; 32]>>,
+    mut slot: Slot,
+    credential: &Secret<Vec<u8>>,
+) -> Result<StoredSlot> {
+    let refused =
+        || Error::Refused("a write-only key is a password, a key file or a command, never a recipient".to_owned());
+    let grant_key = grant_key.ok_or_else(refused)?;
+    slot.psk_under_root = Bytes(slots::seal_grant_key(root, &repository, &slot.public, grant_key));
+    slot.grant = None;
+    let associated = slot.associated(root.key_id());
+    let grant = slots::grant_credential(&slot.public, grant_key, &repository, &associated, credential)?;
+    put(store, root, slot, grant)
+}
+
 /// Makes a slot for a recipient and stores it. Whether it opens shows only when he tries: nobody here can.
 pub fn add_recipient(
     store: &dyn ObjectStore,
@@ -197,6 +264,7 @@ fn new_slot(parts: &SlotParts, label: &str, now_ns: i64) -> Result<Slot> {
         grant: None,
         proven_ns: 0,
         replaces: None,
+        access: None,
         unknown: Unknown::none(),
     })
 }
@@ -215,6 +283,10 @@ fn save(
     slot.psk_under_root = Bytes(slots::seal_grant_key(root, &repository, &slot.public, vouching));
     let associated = slot.associated(root.key_id());
     let grant = slots::grant(&slot.public, grant_key, &repository, &associated, root)?;
+    put(store, root, slot, grant)
+}
+
+fn put(store: &dyn ObjectStore, root: &RootKey, mut slot: Slot, grant: Grant) -> Result<StoredSlot> {
     slot.grant = Some(StoredGrant { encapsulated: grant.enc, sealed: Bytes(grant.sealed), unknown: Unknown::none() });
     let key = slot_key(slot.id);
     write_twice(store, &key, &slot.encode(root.key_id()))?;
@@ -222,15 +294,39 @@ fn save(
     Ok(StoredSlot { slot, root, copies: Copies::Alike })
 }
 
-/// Opens a slot: the root key that it grants.
-pub fn open(stored: &StoredSlot, repository: RepositoryId, unlock: &Unlock) -> Result<RootKey> {
+/// What a slot grants.
+pub enum Granted {
+    /// The root key.
+    Root(RootKey),
+    /// What a client needs that may only write.
+    Client(Box<Client>),
+}
+
+/// What a client gets from its slot.
+pub struct Client {
+    /// What it was granted.
+    pub credential: Credential,
+    /// The key of its local caches.
+    pub cache: ClassKey,
+}
+
+/// Opens a slot: what it grants.
+pub fn open(stored: &StoredSlot, repository: RepositoryId, unlock: &Unlock) -> Result<Granted> {
     let slot = &stored.slot;
     let parts = SlotParts { public: slot.public, guard: load_guard(slot)? };
     let private = slots::open_private(&parts, unlock)?;
     let grant =
         slot.grant.as_ref().ok_or_else(|| Error::damaged(format!("key slot {}", slot.id), "it grants no key"))?;
     let grant = Grant { enc: grant.encapsulated, sealed: grant.sealed.0.clone() };
-    Ok(slots::accept(&private, &grant, &repository, &slot.associated(stored.root))?)
+    let associated = slot.associated(stored.root);
+    Ok(match slot.access {
+        None => Granted::Root(slots::accept(&private, &grant, &repository, &associated)?),
+        Some(Access::WriteOnly) => {
+            let granted = slots::accept_credential(&private, &grant, &repository, &associated)?;
+            let credential = Credential::decode(&granted)?;
+            Granted::Client(Box::new(Client { credential, cache: private.cache_key() }))
+        }
+    })
 }
 
 /// Whether the grant of this slot says that somebody who had the root key made it.

@@ -2,6 +2,7 @@
 
 use super::ahead::each_kept;
 use super::error::{Error, Result};
+use super::keyring::Writer;
 use super::pack_cache::PackCache;
 use super::{Readable, Repository};
 use crate::base::{Kind, SnapshotId};
@@ -62,7 +63,10 @@ fn open(repository: &Repository, key: &Key, object: Vec<u8>) -> Result<Found> {
             false => Err(Error::damaged(key, "it is the tombstone of another session")),
         };
     }
-    let snapshot: Snapshot = repository.keyring().load(ObjectKind::Snapshot, object, key)?;
+    let (snapshot, writer): (Snapshot, _) = repository.keyring().load_of(ObjectKind::Snapshot, object, key)?;
+    if writer == Writer::Client && !snapshot.unverified {
+        return Err(Error::damaged(key, "a client that may only write made it and says that it was another"));
+    }
     match snapshot.id.to_string() == key.name() {
         true => Ok(Found::Snapshot(Box::new(snapshot))),
         false => Err(Error::damaged(key, "it is the snapshot of another name")),

@@ -8,7 +8,7 @@ use keepstone::crypto::siv::SivKey;
 use keepstone::format::cbor::Cbor;
 use keepstone::format::container::{TRAILER_BYTES, find_directory};
 use keepstone::format::envelope::{self, ObjectKind};
-use keepstone::format::keys::{Epoch, Slot};
+use keepstone::format::keys::{Credential, Epoch, Slot};
 use keepstone::format::ledger::Ledger;
 use keepstone::format::pack::Directory;
 use keepstone::format::parity::{CELL_BYTES, PAGE_HASHES, PAGE_SUM_BYTES, Page, Shape, max_sidecar_bytes};
@@ -37,10 +37,11 @@ pub enum Outcome {
 pub type Decoder = fn(&[u8]) -> Outcome;
 
 /// The structures of the format.
-pub const RECORDS: [(&str, Decoder); 13] = [
+pub const RECORDS: [(&str, Decoder); 14] = [
     ("config structure", structure::<config::Config>),
     ("slot structure", structure::<Slot>),
     ("epoch", structure::<Epoch>),
+    ("credential", structure::<Credential>),
     ("snapshot", structure::<Snapshot>),
     ("tombstone", structure::<Tombstone>),
     ("session", structure::<Session>),

@@ -7,7 +7,7 @@ use keepstone::format::cbor::{Bytes, Cbor, Unknown};
 use keepstone::format::config::{ChunkerConfig, Config, StoreConfig};
 use keepstone::format::container::trailer;
 use keepstone::format::envelope::{self, KeyWrap, ObjectKind};
-use keepstone::format::keys::{ClassEntry, Epoch, Guard, GuardKind, Slot, StoredGrant};
+use keepstone::format::keys::{ClassEntry, ClientEpoch, Credential, Epoch, Guard, GuardKind, Slot, StoredGrant};
 use keepstone::format::ledger::{Finding, Ledger, PacksRead, SnapshotsFound};
 use keepstone::format::pack::{Blob, BlobKind, Block, Chain, Directory, Encoding, Frame, Role};
 use keepstone::format::parity::{Page, Shape};
@@ -18,6 +18,7 @@ use keepstone::format::snapshot::{
     Copied, ImportedDump, ImportedTable, Snapshot, StoredProblem, Stream, Tombstone, Totals,
 };
 use keepstone::format::tree::*;
+use keepstone::format::vouch::Voucher;
 
 /// A field that no version knows, with a value of some depth.
 fn unknown() -> Unknown {
@@ -39,6 +40,7 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "slot structure" => slots().iter().map(Cbor::to_cbor).collect(),
         "slot" => slots().iter().map(|slot| slot.encode(KeyId([1; 16]))).collect(),
         "epoch" => vec![epoch().to_cbor()],
+        "credential" => vec![credential().to_cbor()],
         "snapshot" => vec![snapshot().to_cbor()],
         "tombstone" => vec![tombstone().to_cbor()],
         "session" => vec![session().to_cbor()],
@@ -121,9 +123,25 @@ fn slots() -> Vec<Slot> {
             grant: Some(StoredGrant { encapsulated: [8; 32], sealed: Bytes(vec![2; 48]), unknown: none() }),
             proven_ns: 0,
             replaces: Some(SlotId([6; 16])),
+            access: None,
             unknown: unknown(),
         })
         .into()
+}
+
+fn credential() -> Credential {
+    let epoch = |number| ClientEpoch {
+        id: EpochId([1; 16]),
+        number,
+        index: Bytes(vec![1; 32]),
+        metadata: KeyId([2; 16]),
+        metadata_recipient: [3; 32],
+        data: KeyId([4; 16]),
+        data_recipient: [5; 32],
+        voucher: [6; 32],
+        unknown: unknown(),
+    };
+    Credential { dedup: Bytes(vec![7; 32]), epochs: vec![epoch(1), epoch(2)], config: [8; 32], unknown: unknown() }
 }
 
 fn epoch() -> Epoch {
@@ -226,6 +244,7 @@ fn snapshot() -> Snapshot {
         imported: vec![imported()],
         validated: true,
         log: vec![RunRef { id: RunId([8; 16]), hash: [9; 32], unknown: none() }],
+        unverified: true,
         copied: Some(Copied { repository: RepositoryId([3; 32]), snapshot: SessionId([4; 16]), unknown: none() }),
         unknown: unknown(),
     }
@@ -259,8 +278,13 @@ fn condemned() -> Condemned {
         segments: vec![SegmentId([3; 32])],
         snapshots: vec![SessionId([4; 16])],
         kept_segments: Vec::new(),
+        voucher: Some(voucher()),
         unknown: unknown(),
     }
+}
+
+fn voucher() -> Voucher {
+    Voucher { key: KeyId([6; 16]), signature: Bytes(vec![7; 64]), unknown: unknown() }
 }
 
 fn history() -> History {
@@ -310,6 +334,7 @@ fn run() -> Run {
         slot: Some(SlotId([5; 16])),
         sequence: 7,
         ledger: Some([6; 32]),
+        unverified: true,
         unknown: unknown(),
     }
 }
@@ -431,6 +456,7 @@ fn directory() -> Directory {
         wraps: vec![wrap()],
         written_ns: 5,
         note: Bytes(b"note".to_vec()),
+        voucher: Some(voucher()),
         unknown: unknown(),
     }
 }
@@ -450,6 +476,7 @@ fn head() -> Head {
         written_ns: 9,
         page_key: KeyId([1; 16]),
         previous: vec![SegmentId([3; 32])],
+        voucher: None,
         unknown: unknown(),
     }
 }

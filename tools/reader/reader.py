@@ -178,16 +178,17 @@ ChunkerConfig: 1 id uint32, 2 min_bytes uint32, 3 average_bytes uint32, 4 max_by
 StoreConfig: 1 put_if_absent bool?, 2 list_after_write bool?, 3 range_reads bool?, 4 skew_ms int?
 KeyWrap: 1 recipient bytes 16, 2 wrapped bytes?
 Slot: 1 id bytes 16, 2 created_ns int, 3 label text, 4 public bytes 32, 5 guard Guard, 6 psk_under_root bytes?,
-    7 grant StoredGrant?, 8 proven_ns int, 9 replaces bytes 16?
+    7 grant StoredGrant?, 8 proven_ns int, 9 replaces bytes 16?, 10 access Access?
 Guard: 1 kind GuardKind, 2 salt bytes?, 3 memory_kib uint32?, 4 passes uint32?, 5 lanes uint32?, 6 sealed bytes?
 StoredGrant: 1 encapsulated bytes 32, 2 sealed bytes?
 Epoch: 1 id bytes 16, 2 number uint, 3 created_ns int, 4 classes [ClassEntry]?, 5 replaces bytes 16?
 ClassEntry: 1 class_ uint32, 2 number uint32, 3 id bytes 16, 4 sealed bytes?
 Directory: 1 session bytes 16, 2 role Role, 3 keys [bytes 16]?, 4 blocks [Block]?, 5 frames [Frame]?,
-    6 blobs [Blob]?, 7 wraps [KeyWrap]?, 8 written_ns int, 9 note bytes?
+    6 blobs [Blob]?, 7 wraps [KeyWrap]?, 8 written_ns int, 9 note bytes?, 10 voucher Voucher?
 Head: 1 session bytes 16, 2 level uint32, 3 supersedes [bytes 32]?, 4 condemned_seen uint, 5 keys [bytes 16]?,
     6 pack_pages [PageRef]?, 7 frame_pages [PageRef]?, 8 entry_pages [PageRef]?, 9 entries uint, 10 written_ns int,
-    11 page_key bytes 16, 12 previous [bytes 32]?
+    11 page_key bytes 16, 12 previous [bytes 32]?, 13 voucher Voucher?
+Voucher: 1 key bytes 16, 2 signature bytes?
 TreePiece: 1 level uint32, 2 nodes [Node]?, 3 children [Child]?, 4 users [Owner]?, 5 groups [Owner]?
 Child: 1 first bytes?, 2 piece bytes 32
 Owner: 1 id uint32, 2 name bytes?
@@ -201,7 +202,7 @@ Snapshot: 1 id bytes 16, 2 time_ns int, 3 begun_ns int, 4 ended_ns int, 5 host t
     13 problem_count uint, 14 totals Totals, 15 program text, 16 excludes [bytes]?, 17 streams [Stream]?,
     18 kinds [text]?, 19 original bytes 16?, 20 description text, 21 received_ns int, 22 dumps [Dump]?,
     23 segments [bytes 32]?, 24 imported [ImportedDump]?, 25 validated bool?,
-    26 copied [Copied]?, 27 log [RunRef]?
+    26 copied [Copied]?, 27 log [RunRef]?, 28 unverified bool?
 Copied: 1 repository bytes 32, 2 snapshot bytes 16
 Dump: 1 path bytes, 2 kind text, 3 database text, 4 server text, 5 identity text, 6 tables uint, 7 rows uint,
     8 bytes uint, 9 taken_ns int
@@ -219,10 +220,10 @@ Session: 1 id bytes 16, 2 kind SessionKind, 3 host text, 4 process uint32, 5 boo
 Seen: 1 session bytes 16, 2 records [uint]?
 End: 1 session bytes 16, 2 at_ns int
 Condemned: 1 number uint, 2 session bytes 16, 3 at_ns int, 4 packs [bytes 32]?, 5 segments [bytes 32]?,
-    6 snapshots [bytes 16]?, 7 kept_segments [bytes 32]?
+    6 snapshots [bytes 16]?, 7 kept_segments [bytes 32]?, 8 voucher Voucher?
 Run: 1 id bytes 16, 2 operation text, 3 begun_ns int, 4 ended_ns int, 5 host text, 6 program text, 7 outcome Outcome,
     8 session bytes 16?, 9 snapshots [bytes 16]?, 10 figures [Figure]?, 11 problems [StoredProblem]?,
-    12 previous [RunRef]?, 13 slot bytes 16?, 14 sequence uint, 15 ledger bytes 32?
+    12 previous [RunRef]?, 13 slot bytes 16?, 14 sequence uint, 15 ledger bytes 32?, 16 unverified bool?
 RunRef: 1 id bytes 16, 2 hash bytes 32
 History: 1 id bytes 16, 2 made_ns int, 3 runs [Run]?, 4 dropped_before_ns int?, 5 dropped [RunRef]?
 Ledger: 1 run bytes 16, 2 at_ns int, 3 covers [bytes 16]?, 4 packs [PacksRead]?, 5 snapshots [SnapshotsFound]?
@@ -247,6 +248,7 @@ Xattr: name bytes, value bytes
 
 ENUMERATIONS = {
     "GuardKind": (1, 2, 3, 4),
+    "Access": (1,),
     "Role": (1, 2),
     "BlobKind": (0, 1, 2),
     "Encoding": (0, 1, 2),
@@ -521,6 +523,7 @@ class Keyring:
     def __init__(self, root, repository):
         self.root, self.repository = root, repository
         self.keys = {}  # (class, id) -> key
+        self.sessions = set()  # ids of those that are of sessions: anybody could have made them
         self.newest_epoch = ()
         self.naming = None
 
@@ -548,7 +551,9 @@ class Keyring:
         opened = hpke_open(private, enc, sealed, b"keepstone v1 session key", self.repository)
         require(len(opened) == 33 and opened[0] == class_, "a session key of another class")
         key_id = derive("keepstone v1 key id", opened[1:], 16)
-        self.keys[class_, key_id] = opened[1:]
+        if (class_, key_id) not in self.keys:
+            self.keys[class_, key_id] = opened[1:]
+            self.sessions.add(key_id)
         return key_id
 
     def seal_key(self, kind, key_id):
@@ -568,6 +573,8 @@ class Keyring:
             require(1 <= length <= MAX_WRAP_BYTES and 42 + length < len(raw), "its key wrap has a wrong length")
             wrap, at = raw[42 : 42 + length], 42 + length
             require(self.unwrap(CLASS_OF[kind], decode("KeyWrap", wrap)) == key_id, "its key wrap holds another key")
+        if key_id in self.sessions:
+            require(kind in ("Snapshot", "Run"), "it is sealed under a session key: anybody could have made it")
         key = derive("keepstone v1 epoch", self.root, 64) if kind == "Epoch" else self.seal_key(kind, key_id)
         text = siv_open(key, [raw[:24] + self.repository + wrap, nonce], raw[at:], "the object")
         require(len(text) >= 4, "it is too short")
@@ -720,7 +727,8 @@ class Repository:
                 if error:
                     raise error
                 slot = decode_slot(raw)
-                if raw[8:24] != config.root_id or not secret.guards(slot.guard.kind):
+                # The slot of a client that may only write grants no root key, and nothing to read with.
+                if raw[8:24] != config.root_id or not secret.guards(slot.guard.kind) or slot.access:
                     continue
                 root = open_slot(raw, slot, config, secret)
             except Damage as error:
@@ -772,6 +780,8 @@ class Repository:
         kind, content = self.ring.open_envelope(raw, kinds)
         decoded = decode(kind, content)
         decoded.object_kind = kind
+        if raw[8:24] in self.ring.sessions:
+            require(decoded.unverified, "a client that may only write made it and says that it was another")
         return decoded
 
     def snapshots(self):

@@ -261,11 +261,12 @@ class Writer:
         fields.update({int(key[1:]): value for key, value in more.items()})
         return fields
 
-    def snapshot(self, seed, root, key, time_ns):
+    def snapshot(self, seed, root, key, time_ns, honest=True):
         snapshot_id = noise(seed, 16)
         totals = {number: 0 for number in range(1, 16)}
         told = {1: snapshot_id, 2: time_ns, 3: time_ns, 4: time_ns, 5: "elsewhere", 6: "ann", 7: root, 8: [b"/home"]}
         told.update({13: 0, 14: totals, 15: "test_reader.py", 18: ["files"], 20: "", 21: time_ns, 99: ["of the future"]})
+        told[28] = True if key.wrap and honest else None
         self.put(f"snapshots/{snapshot_id.hex()}", self.envelope("Snapshot", told, key, padding=7))
         return snapshot_id.hex()
 
@@ -378,6 +379,17 @@ class Everything(Case):
             self.run_reader("restore", *more, "latest", self.target)
             self.assertEqual(self.restored(), writer.content[writer.new])
             self.target += "2"
+
+    def test_a_snapshot_under_a_session_key_that_says_it_is_none_is_damaged_and_so_is_a_ledger(self):
+        writer = Writer(self.vault).everything()
+        key = writer.session()[reader.METADATA_CLASS]
+        liar = writer.snapshot("liar", noise("root", 32), key, 3 * 10**18, honest=False)
+        run = noise("run", 16)
+        writer.put(f"runs/{run.hex()}.ledger", writer.envelope("Ledger", {1: run, 2: 7}, key))
+        told = self.run_reader("verify", code=reader.DAMAGED)
+        self.assertIn(f"damaged: snapshots/{liar}", told)
+        self.assertIn(f"damaged: runs/{run.hex()}.ledger", told)
+        self.assertEqual(told.count("damaged: "), 2, told)
 
     def test_every_object_verifies_and_tombstones_and_other_names_are_passed_over(self):
         Writer(self.vault).everything()

@@ -106,6 +106,9 @@ pub struct Backup {
     /// Store no content as a difference to similar content
     #[arg(long)]
     pub no_delta: bool,
+    /// Rely on what write-only clients have stored before a prune has read it
+    #[arg(long)]
+    pub trust_writers: bool,
     /// none, fast, default, max or a zstd level from 1 to 22
     #[arg(long, value_name = "LEVEL", default_value = "default", value_parser = compression)]
     pub compression: Compression,

@@ -66,7 +66,10 @@ Examples:
   keepstone key add --generate-key-file /media/stick/vault.key --label stick
   keepstone key add --command 'ssh safe cat vault.key' --label safe
   keepstone --key-command 'ssh safe cat vault.key' snapshots
-  keepstone key add --recipient age1… --label 'recovery, in the bank'")]
+  keepstone key add --recipient age1… --label 'recovery, in the bank'
+  keepstone key add --write-only --generate-key-file host7.key --label host7
+
+A machine with a write-only key backs up and deduplicates. What it stored is opened with another key, elsewhere.")]
     Add {
         /// The new one.
         #[command(flatten)]
@@ -75,6 +78,9 @@ Examples:
         #[arg(long, value_name = "RECIPIENT", conflicts_with_all =
               ["new_password_file", "new_password_command", "new_key_file", "new_key_command", "generate_key_file"])]
         recipient: Option<String>,
+        /// It shall only back up: it opens nothing that is stored, not even what it stored itself
+        #[arg(long, conflicts_with = "recipient")]
+        write_only: bool,
         /// What people call it
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         label: String,

@@ -70,6 +70,12 @@ pub fn run(app: &App, given: &Backup) -> Result<Exit> {
     let mut options = options(app, given)?;
     let wanted = Wanted::parse(&given.databases)?;
     let context = open(app, given)?;
+    if given.verify {
+        context.repository.keyring().check_full("verify what was stored")?;
+    }
+    if given.trust_writers {
+        context.index.trust_writers();
+    }
     // First, since they take longest.
     options.sources.splice(0..0, wanted.sources(&context, &given.databases, &options.limits)?);
     keep_out(app, &context, &mut options)?;

@@ -28,6 +28,10 @@ struct JsonPrune {
     copied_bytes: u64,
     /// Packs that were condemned and that somebody needs after all.
     packs_spared: u64,
+    /// Packs of write-only clients that were read and are relied on from now on.
+    packs_vouched: u64,
+    /// Blobs of such clients that are not what they say.
+    blobs_doubtful: u64,
     packs_written: u64,
     deleted_bytes: u64,
     written_bytes: u64,
@@ -129,6 +133,8 @@ fn print_json(app: &App, store: &dyn ObjectStore, outcome: &Outcome) {
         repacked_bytes: outcome.repacked_bytes,
         copied_bytes: outcome.copied_bytes,
         packs_spared: outcome.packs_spared,
+        packs_vouched: outcome.packs_vouched,
+        blobs_doubtful: outcome.blobs_doubtful,
         packs_written: outcome.packs_written,
         deleted_bytes: outcome.deleted_bytes,
         written_bytes: outcome.written_bytes,
@@ -225,6 +231,13 @@ fn exceptions(outcome: &Outcome) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     if outcome.pinned_bytes > 0 {
         facts.push(("kept for", format!("differences that nobody needs: {}", human::bytes(outcome.pinned_bytes))));
+    }
+    if outcome.packs_vouched > 0 {
+        facts.push(("vouched", format!("{} of write-only clients, read for this", packs(outcome.packs_vouched))));
+    }
+    if outcome.blobs_doubtful > 0 {
+        let blobs = outcome.blobs_doubtful;
+        facts.push(("doubtful", format!("{blobs} blobs of write-only clients are not what they say")));
     }
     if outcome.sidecars_deleted > 0 {
         let would = if outcome.dry_run { "would be " } else { "" };

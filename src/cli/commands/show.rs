@@ -144,7 +144,7 @@ fn facts(snapshot: &Snapshot, known: &Known) -> Vec<(&'static str, String)> {
         ("user", text(&snapshot.user)),
         ("paths", paths.join(" ")),
         ("tags", text(&snapshot.tags.join(","))),
-        ("state", if snapshot.partial { "partial" } else { "complete" }.to_owned()),
+        ("state", human::completeness(snapshot)),
         ("verified", verification(known, snapshot)),
         ("drilled", known.drilled_ns(&snapshot.id).map_or("never".to_owned(), human::time)),
         ("parent", snapshot.parent.map_or("none".to_owned(), |id| id.short())),

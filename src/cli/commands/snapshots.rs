@@ -1,6 +1,7 @@
 //! `snapshots`: what points in time there are.
 
 use super::{filter, tell};
+use crate::base::SnapshotId;
 use crate::cli::app::App;
 use crate::cli::args::{SnapshotKind, SnapshotState, Snapshots};
 use crate::cli::error::Result;
@@ -9,7 +10,8 @@ use crate::cli::print::human;
 use crate::cli::print::json::{JsonProblem, JsonSnapshot, JsonVerification, problems};
 use crate::cli::print::table::Table;
 use crate::format::snapshot::Snapshot;
-use crate::ops::select;
+use crate::ops::{self, Context, select};
+use crate::repo;
 use crate::repo::ledger::{Known, State};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -20,6 +22,24 @@ struct JsonSnapshots {
     snapshots: Vec<JsonListed>,
     /// Snapshots that could not be read.
     damaged: Vec<JsonProblem>,
+}
+
+/// What a client knows that may only write.
+#[derive(Serialize)]
+struct JsonNames {
+    message_type: &'static str,
+    /// None can be opened with its key.
+    snapshots: [(); 0],
+    damaged: [(); 0],
+    /// What is in the store, the oldest first.
+    stored: Vec<JsonName>,
+}
+
+#[derive(Serialize)]
+struct JsonName {
+    id: String,
+    /// When the store received it.
+    received: String,
 }
 
 #[derive(Serialize)]
@@ -46,6 +66,9 @@ fn is_in(wanted: SnapshotState, state: State) -> bool {
 /// Lists snapshots, the oldest first.
 pub fn run(app: &App, given: &Snapshots) -> Result<Exit> {
     let context = app.context()?;
+    if context.repository.keyring().is_write_only() {
+        return names(app, &context);
+    }
     let mut wanted = filter(&given.filters);
     wanted.kinds = given.kind.iter().map(|kind| kind_name(*kind).to_owned()).collect();
     wanted.newer_than = given.newer_than.as_deref().map(select::parse_age).transpose()?;
@@ -69,6 +92,36 @@ pub fn run(app: &App, given: &Snapshots) -> Result<Exit> {
         print(app, &listing.snapshots, &known, context.repository.now_ns());
     }
     Ok(tell(app, &listing.damaged))
+}
+
+/// Names and times are all that a write-only key shows, of its own snapshots too.
+fn names(app: &App, context: &Context) -> Result<Exit> {
+    let receipts = repo::snapshots::receipts(&context.repository).map_err(ops::Error::from)?;
+    let mut stored: Vec<_> = receipts.into_iter().map(|(id, received_ns)| (received_ns, id)).collect();
+    stored.sort_unstable();
+    app.look.finish();
+    if app.out.is_json() {
+        let name = |(received_ns, id): &(i64, SnapshotId)| JsonName {
+            id: id.to_string(),
+            received: human::rfc3339(*received_ns),
+        };
+        let stored = stored.iter().map(name).collect();
+        app.out.object(&JsonNames { message_type: "snapshots", snapshots: [], damaged: [], stored });
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&["ID", "Received"]);
+    stored.iter().for_each(|(received_ns, id)| table.row(vec![id.short(), human::time(*received_ns)]));
+    if !stored.is_empty() {
+        table.print(&app.out);
+        app.out.line("");
+    }
+    app.out.line(human::counted(stored.len() as u64, "snapshot"));
+    app.close(
+        "what was backed up with this key: whoever has a key that opens everything can restore it",
+        "that it can be read: with this key nobody can tell, so verify with another one, elsewhere",
+        "backup PATH",
+    );
+    Ok(Exit::Done)
 }
 
 fn kind_name(kind: SnapshotKind) -> &'static str {
@@ -112,7 +165,7 @@ fn print(app: &App, snapshots: &[Snapshot], known: &Known, now_ns: i64) {
             human::count(snapshot.totals.files),
             human::bytes(snapshot.totals.bytes),
             human::bytes(snapshot.totals.added),
-            if snapshot.partial { "partial" } else { "complete" }.to_owned(),
+            human::completeness(snapshot),
             human::state(known.state(&snapshot.id), now_ns),
             paths.join(" "),
         ]);

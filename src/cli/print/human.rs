@@ -1,5 +1,6 @@
 //! Sizes, counts, times and names as people read them.
 
+use crate::format::snapshot::Snapshot;
 use crate::repo::ledger::State;
 use crate::store::Traffic;
 use jiff::Timestamp;
@@ -91,6 +92,12 @@ pub fn age(at_ns: i64, now_ns: i64) -> String {
         1..48 => format!("{hours}h"),
         _ => format!("{}d", hours / 24),
     }
+}
+
+/// Whether all could be read, and whether it was made with a write-only key.
+pub fn completeness(snapshot: &Snapshot) -> String {
+    let state = if snapshot.partial { "partial" } else { "complete" };
+    format!("{state}{}", if snapshot.unverified { ", write-only" } else { "" })
 }
 
 /// What is known of a snapshot, with its age: `verified 3d`.

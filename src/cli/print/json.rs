@@ -234,6 +234,8 @@ pub struct JsonSnapshot {
     pub original: Option<String>,
     /// Whether something could not be read.
     pub partial: bool,
+    /// Whether it was made with a write-only key: nobody vouches for what it says of itself.
+    pub write_only: bool,
     /// How many problems there were.
     pub problem_count: u64,
     /// Dumps of databases in it.
@@ -269,6 +271,7 @@ impl From<&Snapshot> for JsonSnapshot {
             parent: snapshot.parent.map(|id| id.to_string()),
             original: snapshot.original.map(|id| id.to_string()),
             partial: snapshot.partial,
+            write_only: snapshot.unverified,
             problem_count: snapshot.problem_count,
             dumps: snapshot.dumps.iter().map(JsonDump::from).collect(),
             program: snapshot.program.clone(),

@@ -54,6 +54,7 @@ use gather::gather;
 use parent::Past;
 use read::{Namer, Readers};
 use sources::{Sources, Walked, places};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -304,12 +305,13 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
                 record.snapshot(snapshot.id);
                 // A note that is lost costs time next night, not data.
                 let _ = context.index.note_sound(snapshot.id, findings);
+                context.repository.own().into_iter().for_each(|own| own.remember(&snapshot));
                 return Ok(Outcome { snapshot: Some(snapshot), ..outcome });
             }
         }
         // This machine slept, or the store was away, for longer than a prune waits. What was stored may be gone.
         session = begin(context, record)?;
-        if is_still_there(context, snapshot.root)? {
+        if !context.repository.keyring().is_write_only() && is_still_there(context, snapshot.root)? {
             say_asleep(context, "all that it stored is still there");
             made = Some((outcome, snapshot));
         } else if sources.can_be_read_again() {
@@ -346,7 +348,7 @@ fn make(
 ) -> Result<(Outcome, Snapshot)> {
     let repository = &context.repository;
     // Snapshots before the index: all that they need is in it then.
-    let (snapshots, _) = snapshots::list(repository)?;
+    let snapshots = past_snapshots(context)?;
     let opened = context.refresh()?;
     opened.check_records(&repository.store().location())?;
     // One that the session saw open counts even if it is closed by now.
@@ -384,6 +386,27 @@ fn make(
     let id = session.map_or(SessionId([0; 16]), Session::id);
     let snapshot = snapshot_of(context, options, sources, id, root, begun_ns, &outcome);
     Ok((outcome, snapshot))
+}
+
+/// The snapshots of which the sources may be compared with one. Those of clients that may only write are none for others:
+/// they could say that a file is as it was and has other content. Such a client itself can read none.
+fn past_snapshots(context: &Context) -> Result<Vec<Snapshot>> {
+    if context.repository.keyring().is_write_only() {
+        return own_snapshots(context);
+    }
+    let (mut snapshots, _) = snapshots::list(&context.repository)?;
+    snapshots.retain(|snapshot| !snapshot.unverified);
+    Ok(snapshots)
+}
+
+/// Those that a client which may only write has kept, as far as they are still in the repository: what a forgotten one
+/// needs may be gone.
+fn own_snapshots(context: &Context) -> Result<Vec<Snapshot>> {
+    let Some(own) = context.repository.own() else { return Ok(Vec::new()) };
+    let there: BTreeSet<SnapshotId> = snapshots::names(&context.repository)?.into_iter().collect();
+    let (kept, gone): (Vec<_>, Vec<_>) = own.snapshots().into_iter().partition(|snapshot| there.contains(&snapshot.id));
+    own.forget(&gone.iter().map(|snapshot| snapshot.id).collect::<Vec<_>>());
+    Ok(kept)
 }
 
 /// Those of `snapshots` whose word for what is stored can be taken without a look at the index: all, if the index is
@@ -667,6 +690,7 @@ fn snapshot_of(
         validated: options.validate_dumps,
         copied: None,
         log: Vec::new(),
+        unverified: context.repository.keyring().is_write_only(),
         unknown: Unknown::none(),
     }
 }

@@ -57,7 +57,8 @@ impl There {
         let (by_origin, snapshots, roots) = Default::default();
         let mut there = There { repository, by_origin, snapshots, roots, relied_on: true };
         let (found, damaged) = snapshots::list(&destination.repository)?;
-        found.into_iter().for_each(|snapshot| there.add(snapshot));
+        // Clients that may only write could claim that anything was copied.
+        found.into_iter().filter(|snapshot| !snapshot.unverified).for_each(|snapshot| there.add(snapshot));
         for (id, error) in damaged {
             let message = format!("the destination's snapshot cannot be read, and may be copied once more: {error}");
             problems.push(Problem::new(format!("snapshot {}", id.short()), message, Kind::Damaged));

@@ -56,7 +56,7 @@ impl Naming {
     /// The name of the blob `id` in the destination, if it is known to lie there.
     pub fn there(&self, id: &BlobId) -> repo::Result<Option<BlobId>> {
         match self.get(id)? {
-            Some(there) if self.index.contains(&there)? => Ok(Some(there)),
+            Some(there) if self.index.knows(&there)? => Ok(Some(there)),
             _ => Ok(None),
         }
     }

@@ -39,6 +39,8 @@ pub struct SlotInfo {
     pub lanes: Option<u32>,
     /// Whose slot it is, in age's text form; for recipients.
     pub recipient: Option<String>,
+    /// With it one can back up, and open nothing that is stored.
+    pub write_only: bool,
     /// How its two copies stand to each other.
     pub copies: Copies,
 }
@@ -78,7 +80,7 @@ pub fn list(context: &Context) -> Result<Vec<SlotInfo>> {
 
 /// The slots of the root key in use.
 pub(super) fn versions(context: &Context) -> Result<Vec<StoredSlot>> {
-    let root = context.repository.keyring().root().key_id();
+    let root = context.repository.root_id();
     let mut stored = slots::list(&**context.repository.store())?;
     stored.retain(|stored| stored.root == root);
     Ok(stored)
@@ -98,9 +100,13 @@ fn known_openings(context: &Context, stored: &[StoredSlot]) -> Result<BTreeMap<S
     let replaced: BTreeMap<SlotId, SlotId> =
         stored.iter().filter_map(|stored| Some((stored.slot.replaces?, stored.slot.id))).collect();
     let mut wanted: BTreeSet<SlotId> = stored.iter().map(|stored| stored.slot.id).collect();
+    let of_clients: BTreeSet<SlotId> =
+        stored.iter().filter(|stored| stored.slot.access.is_some()).map(|stored| stored.slot.id).collect();
     wanted.remove(&context.repository.slot());
     runs::newest_first(&context.repository, MOST_RUNS, &mut |run| {
         if let Some(slot) = run.slot.map(|slot| replaced.get(&slot).copied().unwrap_or(slot))
+            // A client could claim that any key opened; that its own did it says by leaving a record.
+            && (!run.unverified || of_clients.contains(&slot))
             && wanted.remove(&slot)
         {
             let by = ProvenBy::Run { operation: run.operation, host: run.host };
@@ -112,7 +118,7 @@ fn known_openings(context: &Context, stored: &[StoredSlot]) -> Result<BTreeMap<S
 }
 
 fn describe(stored: StoredSlot, current: SlotId, known: &BTreeMap<SlotId, Proven>) -> SlotInfo {
-    let slot = stored.slot;
+    let (slot, copies) = (stored.slot, stored.copies);
     let made = (slot.proven_ns != 0).then_some(Proven { at_ns: slot.proven_ns, by: ProvenBy::Making });
     let known = known.get(&slot.id).cloned();
     SlotInfo {
@@ -126,7 +132,8 @@ fn describe(stored: StoredSlot, current: SlotId, known: &BTreeMap<SlotId, Proven
         passes: slot.guard.passes,
         lanes: slot.guard.lanes,
         recipient: (slot.guard.kind == SlotKind::Recipient).then(|| Recipient { public: slot.public }.to_string()),
-        copies: stored.copies,
+        write_only: slot.access.is_some(),
+        copies,
     }
 }
 

@@ -25,7 +25,7 @@ use crate::crypto::slots::{GuardKind, Recipient, Unlock};
 use crate::format::keys::MAX_LABEL_BYTES;
 use crate::format::run::Outcome as Ended;
 use crate::repo::slots::{self, StoredSlot};
-use crate::repo::{self, Repository, epochs, roots};
+use crate::repo::{self, Repository, clients, epochs, roots};
 use crate::store::Key;
 use list::{day, versions};
 use std::collections::BTreeSet;
@@ -36,6 +36,11 @@ const NOTE: &str = "whoever knew the old secret and kept a copy of the repositor
 /// What everybody should know who removes a slot.
 const REMOVED_NOTE: &str = "whoever knew the removed secret may have kept what it opens: all that is stored so far, and \
                             the root key, which opens the new epoch too until `key rotate --root`";
+
+/// What everybody should know who removes the slot of a client that may only write.
+const REMOVED_CLIENT_NOTE: &str = "whoever knew the removed secret may have kept the index keys of before: they tell of \
+                                   what was stored until now, not what is in it, and nothing of what comes; take the \
+                                   access to the store from that machine too";
 
 /// Copies were mended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,10 +91,14 @@ fn usable(context: &Context) -> Result<Vec<StoredSlot>> {
 /// Mends the copies of slots, epochs and config that differ from their other copy. `secret` is what opened the
 /// repository: it shows which copy of its own slot is right. Nothing that may be the good one is written over.
 pub fn repair(context: &Context, secret: &Unlock) -> Result<Repaired> {
+    context.repository.keyring().check_full("key repair")?;
     let mut record = Record::begin(context, "key repair");
     let mended = context.repository.check_writable().and_then(|()| repo::mend_copies(&context.repository, secret));
     match mended {
-        Ok((written, left)) => {
+        Ok((mut written, left)) => {
+            // Clients that were to be told of a new epoch when somebody was stopped.
+            let renewed = clients::renew_all(&context.repository, &BTreeSet::new())?;
+            written.extend(renewed.values().map(|slot| slots::slot_key(*slot)));
             let problem = |(key, reason): &(Key, String)| Problem::new(key.to_string(), reason, Kind::Damaged);
             let left: Vec<Problem> = left.iter().map(problem).collect();
             record.figure("written", written.len() as u64);
@@ -122,6 +131,24 @@ pub fn add(context: &Context, unlock: &Unlock, kind: GuardKind, label: &str) -> 
     recorded(context, "key add", || Ok(Added { id: store_slot(context, unlock, kind, label)? }))
 }
 
+/// Adds a slot for a client that may only write, which `unlock` opens; `kind` must fit what it is. With it one can back up
+/// and deduplicate, and open nothing that is stored. The first one makes the repository ready for such clients: from then
+/// on only what somebody vouches for is relied on.
+pub fn add_write_only(context: &Context, unlock: &Unlock, kind: GuardKind, label: &str) -> Result<Added> {
+    recorded(context, "key add", || Ok(Added { id: store_client_slot(context, unlock, kind, label)? }))
+}
+
+fn store_client_slot(context: &Context, unlock: &Unlock, kind: GuardKind, label: &str) -> Result<SlotId> {
+    if kind == GuardKind::Recipient {
+        let text = "a write-only key is a password, a key file or a command: an identity could not tell who made it";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    while_no_exchange(context, label, |repository, _| {
+        roots::prepare_for_clients(repository)?;
+        clients::add(repository, unlock, kind, label)
+    })
+}
+
 /// Adds a slot for a recipient, whose private half is not here: whether it opens shows when he tries.
 pub fn add_recipient(context: &Context, recipient: &Recipient, label: &str) -> Result<Added> {
     recorded(context, "key add", || {
@@ -143,10 +170,13 @@ pub fn remove(context: &Context, id: SlotId, force: bool) -> Result<Removed> {
     recorded(context, "key remove", || {
         context.repository.check_writable()?;
         let slots = usable(context)?;
-        find(&slots, id)?;
-        if slots.len() == 1 {
+        let going = find(&slots, id)?;
+        let opens_all = |stored: &StoredSlot| stored.slot.access.is_none();
+        let is_client = !opens_all(going);
+        if !is_client && slots.iter().filter(|stored| opens_all(stored)).count() == 1 {
+            let of_all = if slots.len() > 1 { " that opens everything" } else { "" };
             return Err(Error::Refused(format!(
-                "{id} is the last key slot: without it nobody could ever open the repository. Add another first: \
+                "{id} is the last key slot{of_all}: without it nobody could ever open the repository. Add another first: \
                  `keepstone key add`"
             )));
         }
@@ -156,12 +186,16 @@ pub fn remove(context: &Context, id: SlotId, force: bool) -> Result<Removed> {
                  that it works, or use --force"
             )));
         }
-        refuse_unproven(context, id)?;
-        // The epoch first: after a crash in between there is one epoch more, and the slot can be removed again.
-        let epoch = epochs::rotate(&context.repository)?;
+        if !is_client {
+            refuse_unproven(context, id)?;
+        }
+        // The epoch first: after a crash in between there is one epoch more, and the slot can be removed again. A client
+        // that is removed gets nothing of it.
+        let epoch = epochs::rotate_without(&context.repository, &BTreeSet::from([id]))?;
         slots::remove(&**context.repository.store(), id)?;
         roots::refuse_while_exchanged(&context.repository)?;
-        Ok(Removed { id, epoch: epoch.number, note: REMOVED_NOTE.to_owned() })
+        let note = if is_client { REMOVED_CLIENT_NOTE } else { REMOVED_NOTE };
+        Ok(Removed { id, epoch: epoch.number, note: note.to_owned() })
     })
 }
 
@@ -174,7 +208,7 @@ fn remove_unproven(context: &Context, id: SlotId) -> Result<()> {
 fn refuse_unproven(context: &Context, going: SlotId) -> Result<()> {
     let slots = list(context)?;
     let (gone, left): (Vec<_>, Vec<_>) = slots.iter().partition(|slot| slot.id == going);
-    if left.iter().any(|slot| slot.proven.is_some()) {
+    if left.iter().any(|slot| slot.proven.is_some() && !slot.write_only) {
         return Ok(());
     }
     let made = left.iter().map(|slot| slot.created_ns).max().map(day).unwrap_or_default();
@@ -223,7 +257,11 @@ fn find(slots: &[StoredSlot], id: SlotId) -> Result<&StoredSlot> {
 
 /// The new slot first; it has been opened when `store_slot` returns. A crash before the removal leaves both.
 fn replace(context: &Context, old: &StoredSlot, new: &Unlock, kind: GuardKind) -> Result<Replaced> {
-    let id = store_slot(context, new, kind, &old.slot.label)?;
+    // Who could only write can do no more with a new secret.
+    let id = match old.slot.access {
+        None => store_slot(context, new, kind, &old.slot.label)?,
+        Some(_) => store_client_slot(context, new, kind, &old.slot.label)?,
+    };
     slots::remove(&**context.repository.store(), old.slot.id)?;
     roots::refuse_while_exchanged(&context.repository)?;
     Ok(Replaced { old: old.slot.id, new: id, note: NOTE.to_owned() })
@@ -250,12 +288,13 @@ fn while_no_exchange(
         )));
     }
     roots::refuse_while_exchanged(repository)?;
-    let id = add(repository, repository.keyring().root())?;
+    let id = add(repository, repository.keyring().root()?)?;
     roots::refuse_while_exchanged(repository)?;
     Ok(id)
 }
 
 fn recorded<T>(context: &Context, operation: &str, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    context.repository.keyring().check_full(operation)?;
     let record = Record::begin(context, operation);
     match act() {
         Ok(outcome) => record.save(context, Ended::Done).map(|()| outcome),

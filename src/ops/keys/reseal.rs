@@ -124,7 +124,7 @@ fn run(context: &Context, options: &ResealOptions, done: &mut Resealed) -> Resul
 /// Somebody may have opened an epoch since this repository was opened.
 fn adopt_newest(context: &Context) -> Result<()> {
     let (repository, keyring) = (&context.repository, context.repository.keyring());
-    let loaded = epochs::load(&**repository.store(), repository.id(), keyring.root())?;
+    let loaded = epochs::load(&**repository.store(), repository.id(), keyring.root()?)?;
     Ok(keyring.adopt(&loaded.epochs)?)
 }
 

@@ -41,7 +41,7 @@ pub fn rotate(context: &Context) -> Result<Rotated> {
     recorded(context, "key rotate", || {
         context.repository.check_writable()?;
         let epoch = epochs::rotate(&context.repository)?;
-        let root = context.repository.keyring().root();
+        let root = context.repository.keyring().root()?;
         let loaded = epochs::load(&**context.repository.store(), context.repository.id(), root)?;
         Ok(Rotated { epoch: epoch.id, number: epoch.number, epochs: loaded.epochs.len() as u64 })
     })

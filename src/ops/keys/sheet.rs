@@ -49,7 +49,7 @@ pub fn recovery_sheet(context: &Context, label: Option<&str>) -> Result<Sheet> {
     Ok(Sheet {
         repository: repository.id(),
         location: repository.store().location(),
-        root: repository.keyring().root().key_id(),
+        root: repository.root_id(),
         created_ns: repository.config().created_ns,
         made_ns: repository.now_ns(),
         host: repository.machine().host.clone(),

@@ -35,7 +35,7 @@ pub struct EpochInfo {
 /// All epochs, the oldest first.
 pub fn status(context: &Context) -> Result<Vec<EpochInfo>> {
     let repository = &context.repository;
-    let root = repository.keyring().root();
+    let root = repository.keyring().root()?;
     let mut epochs = epochs::load(&**repository.store(), repository.id(), root)?.epochs;
     epochs.sort_by_key(|epoch| (epoch.number, epoch.id));
     let newest = epochs::newest(&epochs)?.id;

@@ -7,9 +7,10 @@
 use super::super::{Context, Error, Result};
 use super::plan::Plan;
 use crate::base::monitor::Event;
-use crate::base::{SegmentId, SessionId};
+use crate::base::{PackId, SegmentId, SessionId};
 use crate::format::segment::MAX_LEVEL;
-use crate::repo::index::{Origin, each_segment, list_segments, merge_segments};
+use crate::repo::index::{Origin, Vouching, each_segment, list_segments, merge_segments};
+use std::collections::BTreeSet;
 
 /// More segments of one level than this become one of the next.
 const MOST_OF_A_LEVEL: usize = 16;
@@ -34,6 +35,8 @@ struct Member {
     going: bool,
     /// It names packs that stay.
     staying: bool,
+    /// Whether somebody vouches for what it says.
+    vouching: Vouching,
 }
 
 /// One segment to be written: its level, and those in whose place it comes, by their places in the list.
@@ -46,11 +49,13 @@ struct Group {
 /// Stores segments in the place of those that name packs that go, and of those of levels that are too full.
 pub fn merge(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_seen: u64) -> Result<Merge> {
     let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
-    let members = look_at(context, plan)?;
+    // What a segment says of these for which nobody vouches counts for nothing: it is no reason for it to stay.
+    let packs = context.index.packs()?.into_iter();
+    let proven: BTreeSet<PackId> = packs.filter(|pack| pack.proven).map(|pack| pack.id).collect();
+    let members = look_at(context, plan, &proven)?;
     let mut merge = Merge::default();
-    let levels: Vec<(u32, bool)> = members.iter().map(|member| (member.level, member.going)).collect();
-    let groups = group(&levels);
-    for group in &groups {
+    for group in &all_groups(&members) {
+        let vouching = members[group.members[0]].vouching;
         context.check_stop()?;
         context.monitor.event(Event::Phase("merging the index"));
         let sized: Vec<(SegmentId, u64)> =
@@ -65,7 +70,8 @@ pub fn merge(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_s
                 condemned_seen,
                 written_ns: context.repository.now_ns(),
             };
-            merge.kept.push(merge_segments(store, keyring, origin, &sized, &|pack| !plan.goes(pack))?);
+            let stays = |pack: &PackId| !plan.goes(pack) && (vouching == Vouching::Vouched || !proven.contains(pack));
+            merge.kept.push(merge_segments(store, keyring, origin, (&sized, vouching), &stays)?);
         }
         merge.replaced.extend(replaced);
         merge.written = merge.kept.len() as u64;
@@ -77,16 +83,17 @@ pub fn merge(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_s
 }
 
 /// What all segments in the store say of themselves.
-fn look_at(context: &Context, plan: &Plan<'_>) -> Result<Vec<Member>> {
+fn look_at(context: &Context, plan: &Plan<'_>, proven: &BTreeSet<PackId>) -> Result<Vec<Member>> {
     let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
     let present: Vec<(SegmentId, u64)> = list_segments(store)?.into_iter().collect();
     let mut sizes = present.iter().map(|(_, bytes)| *bytes);
     let mut members = Vec::with_capacity(present.len());
     each_segment(store, keyring, &present, |id, mut reader| {
         let bytes = sizes.next().expect("as many readers as segments");
-        let mut member = Member { id, bytes, level: reader.head.level, going: false, staying: false };
+        let vouching = if reader.is_proven() { Vouching::Vouched } else { Vouching::Unvouched };
+        let mut member = Member { id, bytes, level: reader.head.level, going: false, staying: false, vouching };
         while let Some(pack) = reader.next_pack()? {
-            match plan.goes(&pack.id) {
+            match plan.goes(&pack.id) || (vouching == Vouching::Unvouched && proven.contains(&pack.id)) {
                 true => member.going = true,
                 false => member.staying = true,
             }
@@ -95,6 +102,23 @@ fn look_at(context: &Context, plan: &Plan<'_>) -> Result<Vec<Member>> {
         Ok::<_, Error>(())
     })?;
     Ok(members)
+}
+
+/// Which segments are written anew, and together with which: never those for which somebody vouches with others.
+fn all_groups(members: &[Member]) -> Vec<Group> {
+    let of = |vouching| (0..members.len()).filter(move |place| members[*place].vouching == vouching);
+    let vouched: Vec<usize> = of(Vouching::Vouched).collect();
+    let levels: Vec<(u32, bool)> = vouched.iter().map(|place| (members[*place].level, members[*place].going)).collect();
+    let mut groups = group(&levels);
+    for group in &mut groups {
+        group.members.iter_mut().for_each(|member| *member = vouched[*member]);
+    }
+    // Others are few: a prune vouches for what they say, and then they go.
+    let going: Vec<usize> = of(Vouching::Unvouched).filter(|place| members[*place].going).collect();
+    if !going.is_empty() {
+        groups.push(Group { level: 0, members: going });
+    }
+    groups
 }
 
 /// Which segments, given by level and by whether they name packs that go, are written anew, and together with which.

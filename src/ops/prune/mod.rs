@@ -3,6 +3,7 @@
 //! ```text
 //! presence  a session of our own; dead ones are fenced, living ones go on
 //! earlier   the record that an earlier prune could not sweep is swept, if it can be now
+//! vouch     what clients stored that may only write is read once; what is as it should be counts from then on
 //! plan      which blobs live, what becomes of each pack
 //! repack    what lives in packs that go is copied into new ones, with a segment
 //! merge     new segments in the place of those that name packs that go, and of those of a level that is too full
@@ -25,6 +26,7 @@ mod repack;
 mod sidecars;
 mod spare;
 pub mod sweep;
+mod vouch;
 
 pub use locks::Locks;
 pub use plan::{mark_tree, missing};
@@ -33,7 +35,7 @@ use super::record::Record;
 use super::select::Age;
 use super::{Context, Error, Result};
 use crate::base::monitor::Event;
-use crate::base::{PackId, Problem, SegmentId, SessionId};
+use crate::base::{Kind, PackId, Problem, SegmentId, SessionId};
 use crate::format::run::Outcome as Ended;
 use crate::format::session::Condemned;
 use crate::repo;
@@ -169,6 +171,10 @@ pub struct Outcome {
     pub lock: Option<Locked>,
     /// Bytes of packs that go before the time that their storage class is billed for at least.
     pub early_bytes: u64,
+    /// Packs of clients that may only write which were read and are relied on from now on.
+    pub packs_vouched: u64,
+    /// Blobs of such clients that are not what they say, or cannot be read: nothing relies on them.
+    pub blobs_doubtful: u64,
     /// Parity sidecars that went with their packs, or had none any more.
     pub sidecars_deleted: u64,
     /// Their bytes, which are in no other figure here.
@@ -235,6 +241,8 @@ fn save(context: &Context, mut record: Record, outcome: &Outcome) -> Result<()> 
         ("packs_repacked", outcome.packs_repacked),
         ("packs_spared", outcome.packs_spared),
         ("packs_written", outcome.packs_written),
+        ("packs_vouched", outcome.packs_vouched),
+        ("blobs_doubtful", outcome.blobs_doubtful),
         ("packs_kept", outcome.packs_kept),
         ("packs_locked", outcome.packs_locked),
         ("kept_bytes", outcome.kept_bytes),
@@ -374,6 +382,10 @@ fn attempt<'i>(
     if !sweep_earlier(context, presence, outcome)? {
         return Ok(Step::Done);
     }
+    let vouched = vouch::vouch(context, presence.session.id())?;
+    outcome.packs_vouched += vouched.packs;
+    outcome.blobs_doubtful = vouched.doubtful;
+    outcome.segments_written += vouched.segments;
     let Some(seen) = look(context, Some(presence))? else { return Ok(Step::Again) };
     let plan = plan::make(context, options, &seen)?;
     describe(&plan, outcome);
@@ -409,8 +421,8 @@ fn sweep_earlier(context: &Context, presence: &mut Presence<'_>, outcome: &mut O
     for number in session::condemned_numbers(store)? {
         let record = match session::load_condemned(store, context.repository.keyring(), number) {
             // Closed since it was listed.
-            Err(error) if error.kind() == crate::base::Kind::NotFound => continue,
-            Err(error) if error.kind() == crate::base::Kind::Damaged => {
+            Err(error) if error.kind() == Kind::NotFound => continue,
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported) => {
                 let key = session::condemned_key(number).to_string();
                 return Err(index_damaged(&Problem::new(key, &error, error.kind())));
             }

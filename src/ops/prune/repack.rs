@@ -227,12 +227,33 @@ impl<'c> Copier<'c> {
         let mut here = BTreeSet::new();
         for blob in &directory.blobs {
             let depth = directory.frames[blob.frame as usize].chain.as_ref().map_or(0, |chain| chain.depth);
-            let wanted =
-                plan.live.contains(&blob.id)? && self.is_to_copy(plan, pack, depth, &blob.id)? && here.insert(blob.id);
+            let wanted = plan.live.contains(&blob.id)?
+                && self.is_believed(pack, directory, blob)?
+                && self.is_to_copy(plan, pack, depth, &blob.id)?
+                && here.insert(blob.id);
             let (block, frame) = places[blob.frame as usize];
             blocks[block].frames[frame].1.push((blob, wanted));
         }
         Ok(blocks)
+    }
+
+    /// Whether the directory of a pack is believed in what it says of a blob. Where there are clients that may only write,
+    /// any of them could have written it: only what the index says too was looked at.
+    fn is_believed(&self, pack: PackId, directory: &Directory, blob: &Blob) -> Result<bool> {
+        if !self.context.repository.keyring().is_guarded() {
+            return Ok(true);
+        }
+        let frame = &directory.frames[blob.frame as usize];
+        let block = &directory.blocks[frame.block as usize];
+        let is_there = |place: &Place| {
+            (place.pack, place.block_offset, place.block_length) == (pack, block.offset, block.length)
+                && place.key == directory.keys[block.key as usize]
+                && (place.frame_offset, place.frame_length, place.raw_length)
+                    == (frame.offset, frame.length, frame.raw_length)
+                && (place.encoding, &place.chain) == (frame.encoding, &frame.chain)
+                && (place.offset, place.length, place.kind) == (blob.offset, blob.length, blob.kind)
+        };
+        Ok(self.context.index.places(&blob.id)?.iter().any(is_there))
     }
 
     /// Whether a blob is to be copied out of this pack, where it lies at this depth. Of all its places in packs that are

@@ -46,6 +46,7 @@ pub fn decide(context: &Context, record: &Condemned, own: SessionId) -> Result<C
         segments: Vec::new(),
         snapshots: new_snapshots,
         kept_segments: new_segments,
+        voucher: None,
         unknown: Unknown::none(),
     })
 }

@@ -123,6 +123,7 @@ pub fn condemn(context: &Context, plan: &Plan<'_>, merge: &Merge, session: Sessi
         segments: merge.replaced.clone(),
         snapshots: plan.snapshots.iter().copied().collect(),
         kept_segments: merge.kept.clone(),
+        voucher: None,
         unknown: Unknown::none(),
     };
     Ok(session::put_condemned(repository, &record)?.then_some(record))

@@ -4,6 +4,7 @@
 use super::super::{Context, Result};
 use super::found::Found;
 use crate::base::Kind;
+use crate::crypto::RootKey;
 use crate::format::cbor::Cbor;
 use crate::format::config;
 use crate::format::envelope::{self, ObjectKind};
@@ -31,7 +32,7 @@ pub(super) fn check(context: &Context, found: &Found) -> Result<()> {
     for key in &configs {
         check_one(context, &ahead, key, found, config::MAX_BYTES, &|context, bytes| {
             let stored = config::decode(bytes)?;
-            stored.prove(context.repository.keyring().root())
+            stored.prove(root_of(context)?)
         })?;
     }
     check_area(context, &ahead, Area::Keys, found, MAX_SLOT_BYTES, &|_, bytes| Slot::decode(bytes).map(drop))?;
@@ -198,9 +199,14 @@ fn check_one(
     }
 }
 
+/// The root key. Who has none cannot verify, and was refused before.
+fn root_of(context: &Context) -> Result<&RootKey, crate::format::Error> {
+    context.repository.keyring().root().map_err(|_| crate::format::Error::Forged { what: "config" })
+}
+
 /// An epoch of another root key belongs to a root that was rotated away.
 fn open_epoch(context: &Context, bytes: &[u8]) -> Result<(), crate::format::Error> {
-    let root = context.repository.keyring().root();
+    let root = root_of(context)?;
     let header = envelope::peek(bytes, ObjectKind::Epoch)?;
     if header.key != root.key_id() {
         return Ok(());

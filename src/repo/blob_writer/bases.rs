@@ -158,6 +158,10 @@ impl BlobWriter {
         if let Some(bytes) = self.base_cache.as_mut().and_then(|cache| cache.get(id)) {
             return Ok(Tried::Fit(place, bytes));
         }
+        // A client that may only write can open nothing but what it has kept itself.
+        if self.repository.keyring().is_write_only() {
+            return Ok(Tried::Unfit);
+        }
         if self.repository.store().is_remote() {
             if !is_worth_a_download(&place) {
                 return Ok(Tried::Exhausted);

@@ -375,6 +375,9 @@ impl PutBlob for BlobWriter {
     fn put(&mut self, kind: BlobKind, bytes: Vec<u8>) -> Result<BlobId> {
         assert!(kind != BlobKind::Data, "chunks come through put_chunk");
         let id = self.repository.keyring().naming().blob_id(&bytes);
+        if let Some(own) = self.repository.own() {
+            own.keep(&id, &bytes);
+        }
         if self.index.claim(&id)? == Claim::Yours {
             Counters::add(&self.counters.metadata_new, bytes.len());
             Counters::add(&self.counters.blobs_new, 1);

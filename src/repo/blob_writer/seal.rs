@@ -11,9 +11,9 @@ use super::super::pack_writer::{PlacedBlob, PlacedFrame, SealedBlock};
 use super::bases::Chosen;
 use super::packer::Arrival;
 use super::prove::seal_and_prove;
-use super::{Batch, Counters, FrameJob};
-use crate::base::Buffers;
+use super::{Batch, Counters, DELTA_LEAST_BYTES, FrameJob};
 use crate::base::budget::Permit;
+use crate::base::{BlobId, Buffers};
 use crate::compress::{Compressor, Decompressor, Encoding, Level};
 use crate::format::envelope::BLOCK_OVERHEAD;
 use crate::format::pack::{Chain, Role};
@@ -214,9 +214,11 @@ impl Sealer {
         let mut chunks = Vec::new();
         for mut job in batch.frames {
             let (encoding, chain) = self.compress(tools, batch.role, &job);
-            if self.caching && job.keep {
+            if self.caching {
                 let keyring = self.repository.keyring();
-                chunks.push(base_cache::seal_chunk(keyring, &mut tools.quick, job.blobs[0].id, &job.raw)?);
+                for (id, bytes) in self.bases_to_come(batch.role, &job) {
+                    chunks.push(base_cache::seal_chunk(keyring, &mut tools.quick, id, bytes)?);
+                }
             }
             let mut bases = job.chosen.take_if(|_| chain.is_some());
             for (frame, stored) in placed(&job, encoding, chain, &tools.scratch) {
@@ -229,6 +231,18 @@ impl Sealer {
         }
         batch.permit.shrink(plains.iter().map(Plain::memory_bytes).sum());
         Ok(Compressed { sequence: batch.sequence, role: batch.role, plains, chunks, permit: batch.permit })
+    }
+
+    /// The chunks of a frame that the base cache keeps: those of series. A client that may only write can have no others as
+    /// bases than it keeps, so of what it stores it keeps all that could become one.
+    fn bases_to_come<'j>(&self, role: Role, job: &'j FrameJob) -> Vec<(BlobId, &'j [u8])> {
+        let bytes = |blob: &PlacedBlob| &job.raw[blob.offset as usize..(blob.offset + blob.length) as usize];
+        let is_one = |blob: &&PlacedBlob| blob.length as usize >= DELTA_LEAST_BYTES;
+        match self.repository.keyring().is_write_only() {
+            false if job.keep => vec![(job.blobs[0].id, &job.raw)],
+            true if role == Role::Data => job.blobs.iter().filter(is_one).map(|blob| (blob.id, bytes(blob))).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// Compresses one frame into `tools.scratch`, on its bases where that is worth it. What is to be stored as it is

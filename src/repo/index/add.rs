@@ -4,7 +4,7 @@
 
 use super::cache::{Cache, FILE_NAME};
 use super::levels::{BlobRow, Family as _, MarkRow, Marked};
-use super::load::update_void;
+use super::load::{forget_frames, update_void};
 use super::segments::{SegmentContents, SegmentReader};
 use crate::base::{BlobId, KeyId, SegmentId};
 use crate::format::segment::{Entry, FrameRow, PackRow};
@@ -19,6 +19,8 @@ const MAX_COPIES: usize = 4096;
 pub trait SegmentRows {
     /// The highest condemned record that its writer had seen.
     fn condemned_seen(&self) -> u64;
+    /// Whether somebody vouches for what it says, whom one can rely on.
+    fn proven(&self) -> bool;
     /// The segments that it names as its predecessors.
     fn previous(&self) -> Vec<SegmentId>;
     /// The keys that frames speak of.
@@ -38,6 +40,9 @@ pub trait SegmentRows {
 impl SegmentRows for SegmentReader<'_> {
     fn condemned_seen(&self) -> u64 {
         self.head.condemned_seen
+    }
+    fn proven(&self) -> bool {
+        self.is_proven()
     }
     fn previous(&self) -> Vec<SegmentId> {
         self.head.previous.clone()
@@ -81,6 +86,10 @@ impl SegmentRows for OwnRows<'_> {
     fn condemned_seen(&self) -> u64 {
         self.condemned_seen
     }
+    /// What this very process has stored.
+    fn proven(&self) -> bool {
+        true
+    }
     fn previous(&self) -> Vec<SegmentId> {
         self.previous.clone()
     }
@@ -113,7 +122,11 @@ pub fn add(cache: &mut Cache, id: SegmentId, rows: impl SegmentRows) -> Result<(
 }
 
 /// Adds all rows of some segments in one transaction; those that are there already change nothing.
-pub fn add_all<R: SegmentRows>(cache: &mut Cache, segments: Vec<(SegmentId, R)>) -> Result<()> {
+///
+/// A pack is either *proven*, when a segment names it for which somebody vouches, or not. Of a proven pack it counts only
+/// what such segments say; of another one, what each segment says, for itself.
+pub fn add_all<R: SegmentRows>(cache: &mut Cache, mut segments: Vec<(SegmentId, R)>) -> Result<()> {
+    segments.sort_by_key(|(_, rows)| !rows.proven());
     cache.write(|cache| {
         // What is only appended needs little of the page cache; the readers and filters need memory too.
         let limited = cache.limit_page_cache(2);
@@ -172,6 +185,8 @@ fn next_frame(connection: &Connection) -> rusqlite::Result<i64> {
 struct PackNumber {
     number: i64,
     known: bool,
+    /// What this segment says of it does not count.
+    passed_over: bool,
     written_ns: i64,
     /// Blobs that it has got.
     blobs: i64,
@@ -186,37 +201,59 @@ struct Numbers {
 fn add_packs(cache: &Cache, id: SegmentId, rows: &mut impl SegmentRows) -> Result<Numbers, Failed> {
     let connection = &cache.connection;
     connection
-        .prepare_cached("INSERT INTO segments (id, condemned_seen) VALUES (?, ?)")?
-        .execute(params![id.0, rows.condemned_seen() as i64])?;
+        .prepare_cached("INSERT INTO segments (id, condemned_seen, proven) VALUES (?, ?, ?)")?
+        .execute(params![id.0, rows.condemned_seen() as i64, rows.proven()])?;
     let segment = connection.last_insert_rowid();
     let mut follows = connection.prepare_cached("INSERT OR IGNORE INTO segment_previous VALUES (?, ?)")?;
-    for previous in rows.previous() {
+    // Somebody who lies could say that any segment should be there, or that one has been named already.
+    for previous in rows.previous().into_iter().filter(|_| rows.proven()) {
         follows.execute(params![segment, previous.0])?;
     }
     let keys = rows.keys().iter().map(|key| key_number(cache, *key)).collect::<rusqlite::Result<_>>()?;
     let mut numbers = Numbers { packs: Vec::new(), keys, may_be_void: false };
-    let mut find = connection.prepare_cached("SELECT number FROM packs WHERE id = ?")?;
+    let mut find = connection.prepare_cached("SELECT number, proven FROM packs WHERE id = ?")?;
     let mut condemned = connection.prepare_cached(
         "SELECT 1 FROM condemned_packs WHERE id = ?1 UNION ALL SELECT 1 FROM roster_packs WHERE id = ?1
          UNION ALL SELECT 1 FROM packs WHERE id = ?1 AND void = 1",
     )?;
-    let mut insert = connection
-        .prepare_cached("INSERT INTO packs (id, size, role, written_ns, blobs, void) VALUES (?, ?, ?, ?, 0, 0)")?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO packs (id, size, role, written_ns, blobs, void, proven) VALUES (?, ?, ?, ?, 0, 0, ?)",
+    )?;
+    let proven = rows.proven();
     let mut name = connection.prepare_cached("INSERT OR IGNORE INTO segment_packs VALUES (?, ?)")?;
     while let Some(row) = rows.next_pack()? {
-        let known: Option<i64> = find.query_row([row.id.0], |row| row.get(0)).optional()?;
+        let known: Option<(i64, bool)> = find.query_row([row.id.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         let number = match known {
-            Some(number) => number,
+            Some((number, was_proven)) => {
+                if proven && !was_proven {
+                    prove(cache, number, &row)?;
+                    numbers.may_be_void = true;
+                }
+                number
+            }
             None => {
-                insert.execute(params![row.id.0, row.size_bytes as i64, row.role.number(), row.written_ns])?;
+                insert.execute(params![row.id.0, row.size_bytes as i64, row.role.number(), row.written_ns, proven])?;
+                numbers.may_be_void |= !proven;
                 connection.last_insert_rowid()
             }
         };
         numbers.may_be_void |= condemned.exists([row.id.0])?;
         name.execute(params![segment, number])?;
-        numbers.packs.push(PackNumber { number, known: known.is_some(), written_ns: row.written_ns, blobs: 0 });
+        let was_proven = known.is_some_and(|(_, was_proven)| was_proven);
+        let passed_over = was_proven && !proven;
+        numbers.packs.push(PackNumber { number, known: was_proven, passed_over, written_ns: row.written_ns, blobs: 0 });
     }
     Ok(numbers)
+}
+
+/// From here on it counts of a pack what a segment says for which somebody vouches.
+fn prove(cache: &Cache, number: i64, row: &PackRow) -> Result<(), Failed> {
+    forget_frames(&cache.connection, number)?;
+    cache
+        .connection
+        .prepare_cached("UPDATE packs SET proven = 1, size = ?, role = ?, written_ns = ?, blobs = 0 WHERE number = ?")?
+        .execute(params![row.size_bytes as i64, row.role.number(), row.written_ns, number])?;
+    Ok(())
 }
 
 fn key_number(cache: &Cache, key: KeyId) -> rusqlite::Result<i64> {
@@ -230,6 +267,9 @@ struct FrameRuns {
     /// First number in the segment, first number in the cache, pack's number in the segment.
     runs: Vec<(i64, i64, u32)>,
 }
+
+/// Frames that do not count have numbers below zero, from here on.
+const PASSED_OVER: i64 = i64::MIN / 2;
 
 /// Frames by block offset and offset.
 type FramesByPlace = HashMap<(u64, u32), i64>;
@@ -265,6 +305,11 @@ fn add_frames(cache: &Cache, rows: &mut impl SegmentRows, numbers: &Numbers) -> 
     while let Some(row) = rows.next_frame()? {
         let pack = numbers.packs.get(row.pack as usize).copied();
         let pack = pack.ok_or_else(|| Error::Internal("a frame of a pack that is not there".to_owned()))?;
+        if pack.passed_over {
+            runs.push(in_segment, PASSED_OVER + in_segment, row.pack);
+            in_segment += 1;
+            continue;
+        }
         if pack.known && known.as_ref().is_none_or(|(number, _)| *number != row.pack) {
             known = Some((row.pack, frames_of(cache, pack.number)?));
         }
@@ -413,15 +458,15 @@ struct Source<R> {
 
 impl<R: SegmentRows> Source<R> {
     fn next(&mut self) -> Result<Option<(BlobRow, u32)>> {
-        if self.group.is_empty() {
-            self.gather()?;
-        }
+        // Of a blob there may be nothing but what does not count.
+        while self.group.is_empty() && self.gather()? {}
         Ok(self.group.pop())
     }
 
-    fn gather(&mut self) -> Result<()> {
+    /// Gathers the copies of the next blob; false if there is none.
+    fn gather(&mut self) -> Result<bool> {
         let Some(first) = self.ahead.take().map_or_else(|| self.rows.next_entry(), |entry| Ok(Some(entry)))? else {
-            return Ok(());
+            return Ok(false);
         };
         self.push(first)?;
         while let Some(entry) = self.rows.next_entry()? {
@@ -433,12 +478,15 @@ impl<R: SegmentRows> Source<R> {
         }
         self.group.sort_unstable_by_key(|(row, _)| std::cmp::Reverse(row.frame));
         self.group.dedup_by_key(|(row, _)| row.frame);
-        Ok(())
+        Ok(true)
     }
 
     fn push(&mut self, entry: Entry) -> Result<()> {
         let place = self.frames.find(entry.frame);
         let (frame, pack) = place.filter(|_| self.group.len() < MAX_COPIES).ok_or_else(|| too_odd(entry.id))?;
+        if frame < 0 {
+            return Ok(());
+        }
         let Entry { id, offset, length, kind, start, end, .. } = entry;
         self.group.push((BlobRow { id, frame, offset, length, kind: kind.number(), start, end }, pack));
         Ok(())

@@ -19,7 +19,7 @@ use std::time::Duration;
 /// The file's name in its folder.
 pub const FILE_NAME: &str = "index-v1.sqlite";
 /// The number of the schema below: any other is made anew.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 /// SQLite's page cache; of a temporary file's, a quarter of that.
 const PAGE_CACHE_KIB: i64 = 8 << 10;
 /// How long one process waits for another's transaction. A merge of the largest level takes seconds, large segments
@@ -31,7 +31,7 @@ const LOOKUPS_PER_READ: u32 = 4096;
 const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
     CREATE TABLE segments (number INTEGER PRIMARY KEY, id BLOB UNIQUE NOT NULL, condemned_seen INTEGER NOT NULL,
-        late INTEGER NOT NULL DEFAULT 0);
+        proven INTEGER NOT NULL, late INTEGER NOT NULL DEFAULT 0);
     CREATE TABLE segment_packs (segment INTEGER, pack INTEGER, PRIMARY KEY (segment, pack)) WITHOUT ROWID;
     CREATE TABLE segment_previous (segment INTEGER, id BLOB, PRIMARY KEY (segment, id)) WITHOUT ROWID;
     CREATE TABLE roster_segments (id BLOB PRIMARY KEY, stays INTEGER NOT NULL) WITHOUT ROWID;
@@ -42,7 +42,8 @@ const SCHEMA: &str = "
         PRIMARY KEY (id, record)) WITHOUT ROWID;
     CREATE TABLE condemned_packs (id BLOB, record INTEGER, PRIMARY KEY (id, record)) WITHOUT ROWID;
     CREATE TABLE packs (number INTEGER PRIMARY KEY, id BLOB UNIQUE NOT NULL, size INTEGER NOT NULL,
-        role INTEGER NOT NULL, written_ns INTEGER NOT NULL, blobs INTEGER NOT NULL, void INTEGER NOT NULL);
+        role INTEGER NOT NULL, written_ns INTEGER NOT NULL, blobs INTEGER NOT NULL, void INTEGER NOT NULL,
+        proven INTEGER NOT NULL);
     CREATE INDEX void_packs ON packs (void) WHERE void = 1;
     CREATE TABLE pack_frames (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, pack INTEGER NOT NULL);
     CREATE INDEX frames_of_pack ON pack_frames (pack);
@@ -66,6 +67,8 @@ pub struct Cache {
     pub dead: Dead,
     /// Those of them whose rows can leave.
     pub gone: Dead,
+    /// Frames of packs for which nobody vouches: they can be read, and are not relied on.
+    pub unproven: Dead,
     /// The file, if it is no temporary one.
     path: Option<PathBuf>,
     generation: i64,
@@ -142,6 +145,7 @@ impl Cache {
             marks: Levels::load(&connection)?,
             dead: Dead::load(&connection)?,
             gone: Dead::load_gone(&connection)?,
+            unproven: Dead::load_unproven(&connection)?,
             generation: generation(&connection)?,
             connection,
             path,
@@ -231,6 +235,7 @@ impl Cache {
     pub fn reload_dead(&mut self) -> rusqlite::Result<()> {
         self.dead = Dead::load(&self.connection)?;
         self.gone = Dead::load_gone(&self.connection)?;
+        self.unproven = Dead::load_unproven(&self.connection)?;
         Ok(())
     }
 
@@ -269,7 +274,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 /// Makes folder and file so that only this user can read them.
-fn make_private(folder: &Path, path: &Path) -> std::io::Result<()> {
+pub(super) fn make_private(folder: &Path, path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let file =
@@ -305,7 +310,7 @@ pub fn temporary_connection() -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(64);
     // Otherwise SQLite plans a statement anew each time one of its values changes, if there was an index that might

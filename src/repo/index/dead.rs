@@ -25,6 +25,13 @@ impl Dead {
         Dead::query(connection, "SELECT first, last FROM dead_frames WHERE damaged = 0")
     }
 
+    /// Reads the ranges of frames in packs for which nobody vouches.
+    pub fn load_unproven(connection: &Connection) -> rusqlite::Result<Dead> {
+        let query =
+            "SELECT first, first + count - 1 FROM packs JOIN pack_frames ON pack = packs.number WHERE proven = 0";
+        Dead::query(connection, query)
+    }
+
     fn query(connection: &Connection, query: &str) -> rusqlite::Result<Dead> {
         let mut ranges = Vec::new();
         let mut found = connection.prepare_cached(query)?;

@@ -4,9 +4,9 @@
 //! blobs are counted pack by pack. Memory goes with packs and one bit per frame, never with blobs. Nothing here holds
 //! the index while it calls back, so a callback may ask it.
 
-use super::cache::temporary_connection;
+use super::cache::{Cache, temporary_connection};
 use super::levels::{BlobRow, Levels, Lives};
-use super::{Index, Marks, Place, members, place};
+use super::{Index, Marks, Place, is_proven, members, place};
 use crate::base::{BlobId, PackId};
 use crate::format::pack::Role;
 use crate::repo::{Error, Result};
@@ -33,6 +33,8 @@ pub struct PackSummary {
     pub blobs: u64,
     /// Whether a condemned record names it.
     pub void: bool,
+    /// Whether somebody vouches for what is said of it.
+    pub proven: bool,
 }
 
 /// How much of a pack lives.
@@ -67,8 +69,9 @@ impl Index {
 
     pub(super) fn numbered_packs(&self) -> Result<std::collections::BTreeMap<i64, PackSummary>> {
         self.state().cache.read(|cache| {
-            let mut found =
-                cache.connection.prepare("SELECT number, id, size, role, written_ns, blobs, void FROM packs")?;
+            let mut found = cache
+                .connection
+                .prepare("SELECT number, id, size, role, written_ns, blobs, void, proven FROM packs")?;
             let rows = found.query_map([], |row| {
                 let role = Role::from_number(u64::from(row.get::<_, u8>(3)?)).unwrap_or(Role::Data);
                 Ok((
@@ -80,6 +83,7 @@ impl Index {
                         written_ns: row.get(4)?,
                         blobs: row.get::<_, i64>(5)? as u64,
                         void: row.get(6)?,
+                        proven: row.get(7)?,
                     },
                 ))
             })?;
@@ -173,6 +177,9 @@ impl Index {
                 let mut rows = cache.blobs.batch(&cache.connection, after, BATCH)?;
                 after = rows.last().map(|row| (row.id, row.frame));
                 rows.retain(|row| cache.dead.holds(row.frame) == dead);
+                if !dead {
+                    leave_out_doubtful(cache, &mut rows)?;
+                }
                 Ok(rows)
             })?;
             if after.is_none() {
@@ -191,6 +198,18 @@ impl Index {
             found.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
         })
     }
+}
+
+/// Leaves out the places for which nobody vouches of blobs that have others.
+fn leave_out_doubtful(cache: &Cache, rows: &mut Vec<BlobRow>) -> rusqlite::Result<()> {
+    let mut doubtful = BTreeSet::new();
+    for row in rows.iter().filter(|row| cache.unproven.holds(row.frame)) {
+        if is_proven(cache, &row.id)? {
+            doubtful.insert((row.id, row.frame));
+        }
+    }
+    rows.retain(|row| !doubtful.contains(&(row.id, row.frame)));
+    Ok(())
 }
 
 /// The error that a failed statement on a temporary set amounts to.

@@ -10,11 +10,12 @@ use crate::base::{Kind, PackId, Problem, SegmentId};
 use crate::format::cbor::Cbor as _;
 use crate::format::envelope::ObjectKind;
 use crate::format::session::Condemned;
+use crate::format::vouch;
 use crate::repo::ahead::Ahead;
 use crate::repo::keyring::Keyring;
 use crate::repo::{Error, Result};
 use crate::store::{Area, Key, ObjectStore};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a condemned record leaves when it has been swept or given up: the roster of what there is then.
@@ -322,9 +323,10 @@ fn load_singly(
     Ok(())
 }
 
-/// Whether it is the object that is damaged, not the cache or the way to the store.
+/// Whether it is the object that is damaged, not the cache or the way to the store. A newer version is what a damaged
+/// header looks like: those who wrote it would have raised the config's.
 fn is_damage(error: &Error) -> bool {
-    error.kind() == Kind::Damaged && !matches!(error, Error::Cache { .. })
+    matches!(error.kind(), Kind::Damaged | Kind::Unsupported) && !matches!(error, Error::Cache { .. })
 }
 
 /// Removes the `known` segments that are not `listed` any more, and the packs that only they named.
@@ -378,7 +380,13 @@ fn remove_segments(cache: &mut Cache, segments: &[i64]) -> rusqlite::Result<u64>
 
 /// Forgets a pack. Its frames stay as a range of dead ones until a merge has taken the last of its blobs out.
 fn drop_pack(cache: &Cache, pack: i64) -> rusqlite::Result<()> {
-    let connection = &cache.connection;
+    forget_frames(&cache.connection, pack)?;
+    cache.connection.prepare_cached("DELETE FROM packs WHERE number = ?")?.execute([pack])?;
+    Ok(())
+}
+
+/// Forgets the frames of a pack: they stay as a range of dead ones.
+pub(super) fn forget_frames(connection: &Connection, pack: i64) -> rusqlite::Result<()> {
     let ranges: Vec<(i64, i64)> = {
         let mut found = connection.prepare_cached("SELECT first, count FROM pack_frames WHERE pack = ?")?;
         found.query_map([pack], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
@@ -392,7 +400,6 @@ fn drop_pack(cache: &Cache, pack: i64) -> rusqlite::Result<()> {
         connection.prepare_cached("DELETE FROM frames WHERE number BETWEEN ? AND ?")?.execute(params![first, last])?;
     }
     connection.prepare_cached("DELETE FROM pack_frames WHERE pack = ?")?.execute([pack])?;
-    connection.prepare_cached("DELETE FROM packs WHERE number = ?")?.execute([pack])?;
     Ok(())
 }
 
@@ -488,11 +495,36 @@ pub fn load_condemned_at(store: &dyn ObjectStore, keyring: &Keyring, key: &Key, 
     let object = store.get(key, record_bytes())?;
     let content = keyring.open(ObjectKind::Condemned, object, key)?;
     let record = Condemned::from_cbor(&content, ObjectKind::Condemned.name()).map_err(Error::object(key))?;
+    if keyring.is_guarded() && !keyring.is_vouched(&vouch::nothing_before(), &record) {
+        return Err(Error::damaged(key, "nobody who holds the repository's own keys has signed it"));
+    }
     if record.number == number {
         Ok(record)
     } else {
         Err(Error::damaged(key, format!("it says that it is number {}", record.number)))
     }
+}
+
+/// The first segment or closed record in the store that is not signed, if there is one.
+pub fn unvouched(store: &dyn ObjectStore, keyring: &Keyring) -> Result<Option<Key>> {
+    for id in list_segments(store)?.into_keys() {
+        if SegmentReader::open(store, keyring, id)?.head.voucher.is_none() {
+            return Ok(Some(segment_key(id)));
+        }
+    }
+    let records = list_condemned(store)?;
+    let open = records.open.iter().map(|number| (condemned_key(*number), *number));
+    let decided = records.decided.iter().map(|number| (spared_key(*number), *number));
+    let closed = (records.closed > 0).then(|| (done_key(records.closed), records.closed));
+    for (key, number) in open.chain(decided).chain(closed) {
+        match load_condemned_at(store, keyring, &key, number) {
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Ok(record) if keyring.is_vouched(&vouch::nothing_before(), &record) => {}
+            Ok(_) => return Ok(Some(key)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 fn change_condemned(cache: &mut Cache, changes: &Changes) -> rusqlite::Result<()> {
@@ -534,6 +566,8 @@ fn change_condemned(cache: &mut Cache, changes: &Changes) -> rusqlite::Result<()
 ///   knowledge of the record has brought it back;
 /// - when the last roster says that it was swept: a segment that names it still was written without knowing;
 /// - when only late segments name it ([`late`]).
+///
+/// Nobody brings back a pack for which somebody vouches but those who vouch for it.
 pub fn update_void(cache: &Cache) -> rusqlite::Result<()> {
     cache.connection.execute_batch(
         "UPDATE packs SET void = 0 WHERE void = 1;
@@ -544,7 +578,8 @@ pub fn update_void(cache: &Cache) -> rusqlite::Result<()> {
             WHERE named.record > (
                 SELECT COALESCE(MAX(condemned_seen), 0)
                 FROM segments CROSS JOIN segment_packs ON segment = segments.number
-                WHERE segment_packs.pack = named.number));
+                WHERE segment_packs.pack = named.number
+                    AND (segments.proven = 1 OR (SELECT proven FROM packs WHERE number = named.number) = 0)));
          UPDATE packs SET void = 1 WHERE number IN (SELECT packs.number FROM roster_packs JOIN packs USING (id));
          UPDATE packs SET void = 1 WHERE number IN (
             SELECT pack FROM segments JOIN segment_packs ON segment = segments.number WHERE late = 1)

@@ -14,7 +14,16 @@ use crate::repo::keyring::Keyring;
 use crate::repo::{Error, Result};
 use crate::store::ObjectStore;
 use rusqlite::Row;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+/// Whether who writes a segment vouches for what others said that it repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vouching {
+    /// Somebody vouched for all of it.
+    Vouched,
+    /// Nobody did.
+    Unvouched,
+}
 
 /// Stores one segment that says what `segments` say of the packs that `keep` picks. Its level and what it supersedes
 /// are in `origin`; the sources, each with its size, are left where they are.
@@ -22,24 +31,34 @@ pub fn merge_segments(
     store: &dyn ObjectStore,
     keyring: &Keyring,
     origin: Origin,
-    segments: &[(SegmentId, u64)],
+    (segments, vouching): (&[(SegmentId, u64)], Vouching),
     keep: &dyn Fn(&PackId) -> bool,
 ) -> Result<SegmentId> {
     let mut cache = Cache::temporary(keyring.repository())?;
     each_segment(store, keyring, segments, |segment, reader| add::add(&mut cache, segment, reader))?;
-    write_segment(&mut cache, store, keyring, origin, keep)
+    write_segment(&mut cache, store, keyring, (origin, vouching), keep)
 }
 
 impl Index {
-    /// Stores one segment that says all that this index knows of the packs that `keep` picks.
+    /// Stores one segment that says all that this index knows of the packs that `keep` picks; and another one if nobody
+    /// vouches for some of them.
     pub fn save_merged(
         &self,
         store: &dyn ObjectStore,
         keyring: &Keyring,
         origin: Origin,
         keep: &dyn Fn(&PackId) -> bool,
-    ) -> Result<SegmentId> {
-        write_segment(&mut self.state().cache, store, keyring, origin, keep)
+    ) -> Result<()> {
+        let packs = self.packs()?.into_iter().filter(|pack| keep(&pack.id));
+        let (proven, others): (Vec<_>, Vec<_>) = packs.partition(|pack| pack.proven);
+        for (packs, vouching) in [(proven, Vouching::Vouched), (others, Vouching::Unvouched)] {
+            let packs: HashSet<PackId> = packs.into_iter().map(|pack| pack.id).collect();
+            if !packs.is_empty() {
+                let origin = (origin.clone(), vouching);
+                write_segment(&mut self.state().cache, store, keyring, origin, &|pack| packs.contains(pack))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -48,10 +67,13 @@ pub(super) fn write_segment(
     cache: &mut Cache,
     store: &dyn ObjectStore,
     keyring: &Keyring,
-    origin: Origin,
+    (origin, vouching): (Origin, Vouching),
     keep: &dyn Fn(&PackId) -> bool,
 ) -> Result<SegmentId> {
     let mut writer = SegmentWriter::begin(store, keyring, origin)?;
+    if vouching == Vouching::Unvouched {
+        writer = writer.without_voucher();
+    }
     let written = cache.read(|cache| Ok(write_rows(cache, &mut writer, keep)))?;
     match written {
         Ok(()) => writer.finish(),

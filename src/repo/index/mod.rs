@@ -18,6 +18,7 @@ mod load;
 mod members;
 mod merge;
 mod names;
+mod own;
 mod pinned;
 pub mod rebuild;
 mod roster;
@@ -30,10 +31,11 @@ mod tests;
 pub use live::{LiveSet, Located, PackSummary, PackUsage};
 pub use load::{
     Opened, Records, condemned_key, done_key, list_condemned, list_segments, load_condemned, load_condemned_at,
-    missing_segment, spared_key,
+    missing_segment, spared_key, unvouched,
 };
-pub use merge::merge_segments;
+pub use merge::{Vouching, merge_segments};
 pub use names::Names;
+pub use own::OwnCache;
 pub use rebuild::{Rebuilt, delete_replaced, rebuild_from_packs};
 pub use sealed::SealedPart;
 pub use segments::{Origin, SegmentContents, SegmentReader, SegmentWriter, each_segment, save};
@@ -126,6 +128,8 @@ struct State {
     newest_before: i64,
     /// The highest number of a condemned record, open or closed, that was seen when the index was opened.
     condemned_seen: u64,
+    /// What nobody vouches for is relied on too.
+    trusting: bool,
 }
 
 impl Index {
@@ -138,7 +142,7 @@ impl Index {
         opened.notes.extend(found.notes);
         let newest_before = newest_frame(&mut cache)?;
         let condemned_seen = opened.highest_condemned;
-        let state = State { cache, pending: HashSet::new(), newest_before, condemned_seen };
+        let state = State { cache, pending: HashSet::new(), newest_before, condemned_seen, trusting: false };
         Ok((Index(Mutex::new(state)), opened))
     }
 
@@ -150,6 +154,12 @@ impl Index {
         state.newest_before = newest_frame(&mut state.cache)?;
         state.condemned_seen = opened.highest_condemned;
         Ok(opened)
+    }
+
+    /// Relies, from here on, on what clients have stored that may only write, though nobody has looked at it: for who
+    /// trusts all of them.
+    pub fn trust_writers(&self) {
+        self.state().trusting = true;
     }
 
     /// The bytes of all packs that are not void.
@@ -173,7 +183,7 @@ impl Index {
         if state.pending.contains(id) {
             return Ok(Claim::Pending);
         }
-        if state.cache.read(|cache| is_known(cache, id))? {
+        if state.relies_on(id)? {
             return Ok(Claim::Known);
         }
         state.pending.insert(*id);
@@ -187,7 +197,12 @@ impl Index {
 
     /// Whether a stored segment says where the blob lies.
     pub fn contains(&self, id: &BlobId) -> Result<bool> {
-        self.state().cache.read(|cache| is_known(cache, id))
+        self.state().cache.read(|cache| is_there(cache, id))
+    }
+
+    /// Whether it can be relied on that the blob is stored: a segment says so for which somebody vouches.
+    pub fn knows(&self, id: &BlobId) -> Result<bool> {
+        self.state().relies_on(id)
     }
 
     /// Records what a segment that this process has just stored says; its blobs are known from now on. `contents` are
@@ -278,11 +293,14 @@ impl Index {
     /// The newest blobs with these marks that were recorded before this run: a delta never has a base of its own run.
     pub fn alike(&self, marks: &Marks) -> Result<Alike> {
         let mut state = self.state();
-        let newest = state.newest_before;
+        let (newest, trusting) = (state.newest_before, state.trusting);
         state.cache.read(|cache| {
+            let usable = |row: &MarkRow| {
+                row.frame <= newest && !cache.dead.holds(row.frame) && (trusting || !cache.unproven.holds(row.frame))
+            };
             Ok(Alike {
-                start: newest_with(cache, marks.start, 0, newest)?,
-                end: newest_with(cache, marks.end, 1, newest)?,
+                start: newest_with(cache, marks.start, 0, &usable)?,
+                end: newest_with(cache, marks.end, 1, &usable)?,
             })
         })
     }
@@ -344,8 +362,12 @@ impl Index {
     /// another size is unknown from now on, and so is what stands on such bases, on those found damaged earlier, or, if
     /// the index is not `whole`, on those that only a lost segment knew. One listing, no look at content.
     pub fn check_packs(&self, store: &dyn ObjectStore, whole: bool) -> Result<Whole> {
-        let mut missing: BTreeMap<PackId, u64> =
-            self.packs()?.into_iter().filter(|pack| !pack.void).map(|pack| (pack.id, pack.size_bytes)).collect();
+        let mut missing: BTreeMap<PackId, u64> = self
+            .packs()?
+            .into_iter()
+            .filter(|pack| !pack.void && pack.proven)
+            .map(|pack| (pack.id, pack.size_bytes))
+            .collect();
         store.list(Area::Packs, &mut |listed| {
             if let Ok(id) = listed.name.parse::<PackId>()
                 && missing.get(&id) == Some(&listed.size_bytes)
@@ -414,7 +436,7 @@ fn mark_orphans(cache: &Cache) -> rusqlite::Result<usize> {
         }
         let bases = row.get_ref(1)?.as_blob()?;
         for base in bases.chunks_exact(BlobId::SIZE).filter_map(BlobId::from_slice) {
-            if !is_known(cache, &base)? {
+            if !is_there(cache, &base)? {
                 orphans.push(number);
                 break;
             }
@@ -434,12 +456,30 @@ fn newest_frame(cache: &mut Cache) -> Result<i64> {
     })
 }
 
-fn is_known(cache: &Cache, id: &BlobId) -> rusqlite::Result<bool> {
+impl State {
+    /// Whether it can be relied on that the blob is stored.
+    fn relies_on(&mut self, id: &BlobId) -> Result<bool> {
+        let trusting = self.trusting;
+        self.cache.read(|cache| has_frame(cache, id, &|frame| trusting || !cache.unproven.holds(frame)))
+    }
+}
+
+fn is_there(cache: &Cache, id: &BlobId) -> rusqlite::Result<bool> {
+    has_frame(cache, id, &|_| true)
+}
+
+/// Whether the blob lies in a frame that counts for somebody for whom one vouches.
+fn is_proven(cache: &Cache, id: &BlobId) -> rusqlite::Result<bool> {
+    has_frame(cache, id, &|frame| !cache.unproven.holds(frame))
+}
+
+fn has_frame(cache: &Cache, id: &BlobId, counts: &dyn Fn(i64) -> bool) -> rusqlite::Result<bool> {
     for run in cache.blobs.present().filter(|run| run.may_hold(id)) {
         let mut find = cache.connection.prepare_cached(&run.find_frames)?;
         let mut rows = find.query([id.0.as_slice()])?;
         while let Some(row) = rows.next()? {
-            if !cache.dead.holds(row.get(0)?) {
+            let frame = row.get(0)?;
+            if !cache.dead.holds(frame) && counts(frame) {
                 return Ok(true);
             }
         }
@@ -447,18 +487,24 @@ fn is_known(cache: &Cache, id: &BlobId) -> rusqlite::Result<bool> {
     Ok(false)
 }
 
-/// The places of a blob: those that count, or those that are `dead`.
+/// The places of a blob: those that count, or those that are `dead`. Where somebody vouches for one of them, the others
+/// are left out: they are as good as their writer is honest.
 fn places(cache: &Cache, id: &BlobId, dead: bool) -> rusqlite::Result<Vec<Place>> {
     let mut places = Vec::new();
+    let mut unproven = Vec::new();
     for run in cache.blobs.present().filter(|run| run.may_hold(id)) {
         let mut find = cache.connection.prepare_cached(&run.find_rows)?;
         let mut rows = find.query([id.0.as_slice()])?;
         while let Some(row) = rows.next()? {
             let blob = <levels::Blobs as levels::Family>::read(row)?;
             if cache.dead.holds(blob.frame) == dead {
-                places.extend(place(cache, &blob)?);
+                let found = if cache.unproven.holds(blob.frame) { &mut unproven } else { &mut places };
+                found.extend(place(cache, &blob)?);
             }
         }
+    }
+    if places.is_empty() {
+        places = unproven;
     }
     places.sort_by_key(|place| (place.depth(), place.frame_length));
     Ok(places)
@@ -505,7 +551,12 @@ fn read_frame(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Place>> {
     }))
 }
 
-fn newest_with(cache: &Cache, mark: Option<Mark>, side: u8, newest: i64) -> rusqlite::Result<Option<BlobId>> {
+fn newest_with(
+    cache: &Cache,
+    mark: Option<Mark>,
+    side: u8,
+    usable: &dyn Fn(&MarkRow) -> bool,
+) -> rusqlite::Result<Option<BlobId>> {
     let Some(mark) = mark else { return Ok(None) };
     let mut best: Option<MarkRow> = None;
     for run in cache.marks.present() {
@@ -513,7 +564,7 @@ fn newest_with(cache: &Cache, mark: Option<Mark>, side: u8, newest: i64) -> rusq
         let found = find
             .query_row(params![i64::from_be_bytes(mark.0), side], <levels::Marked as levels::Family>::read)
             .optional()?;
-        let usable = found.filter(|row| row.frame <= newest && !cache.dead.holds(row.frame));
+        let usable = found.filter(usable);
         best = match (best, usable) {
             (Some(best), Some(row)) if row.written_ms <= best.written_ms => Some(best),
             (best, row) => row.or(best),

@@ -1,11 +1,12 @@
 //! Index segments made anew from the packs themselves.
 
 use super::load::{done_key, list_condemned, list_segments, load_condemned, load_condemned_at};
-use super::segments::{Origin, SegmentContents, SegmentReader, save, segment_key};
+use super::merge::Vouching;
+use super::segments::{Origin, SegmentContents, SegmentReader, save, save_unvouched, segment_key};
 use crate::base::{Event, Kind, Monitor, PackId, Problem, SegmentId, Stop, side_by_side};
 use crate::format::pack::Directory;
 use crate::repo::keyring::Keyring;
-use crate::repo::pack_reader::read_directory;
+use crate::repo::pack_reader::{is_vouched, read_directory};
 use crate::repo::{Error, Result};
 use crate::store::{Area, ObjectStore};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,21 +55,22 @@ pub fn rebuild_from_packs(
     monitor.event(Event::Phase("reading pack directories"));
     monitor.event(Event::Total { items: packs.len() as u64, bytes: 0, complete: true });
     let origin = Origin { supersedes: old.clone(), condemned_seen: highest, ..origin.clone() };
-    let mut rebuild =
-        Rebuild { store, keyring, origin, contents: SegmentContents::default(), rebuilt: Rebuilt::default() };
+    let (vouched, others) = (SegmentContents::default(), SegmentContents::default());
+    let mut rebuild = Rebuild { store, keyring, origin, vouched, others, rebuilt: Rebuilt::default() };
     for group in packs.chunks(DIRECTORIES_AT_ONCE.min(store.requests_at_once())) {
         if stop.raised() {
             return Err(Error::Refused("the rebuild was interrupted; the old index is still there".to_owned()));
         }
         let (void, wanted): (Vec<_>, Vec<_>) = group.iter().partition(|(id, _)| condemned.contains(id));
         rebuild.rebuilt.condemned += void.len() as u64;
-        let loaded = side_by_side(group.len(), &wanted, |(id, size)| read_directory(store, keyring, *id, *size));
+        let loaded = side_by_side(group.len(), &wanted, |(id, size)| read_and_judge(store, keyring, *id, *size));
         for ((id, size_bytes), directory) in wanted.into_iter().zip(loaded) {
             rebuild.take(id, size_bytes, directory, monitor)?;
         }
         monitor.event(Event::Done { items: group.len() as u64, bytes: 0 });
     }
-    rebuild.flush()?;
+    rebuild.flush(Vouching::Vouched)?;
+    rebuild.flush(Vouching::Unvouched)?;
     let mut rebuilt = rebuild.rebuilt;
     rebuilt.replaced = old;
     Ok(rebuilt)
@@ -117,6 +119,9 @@ fn forgive_named(
     void: &mut BTreeMap<PackId, u64>,
 ) -> Result<()> {
     let mut reader = SegmentReader::open(store, keyring, segment)?;
+    if !reader.is_proven() {
+        return Ok(());
+    }
     while let Some(pack) = reader.next_pack()? {
         if void.get(&pack.id).is_some_and(|record| *record <= reader.head.condemned_seen) {
             void.remove(&pack.id);
@@ -125,19 +130,48 @@ fn forgive_named(
     Ok(())
 }
 
+/// Reads the directory of a pack. Where there are clients that may only write, what it says is vouched for only if it is
+/// signed, and if it is the directory of just this pack.
+fn read_and_judge(
+    store: &dyn ObjectStore,
+    keyring: &Keyring,
+    id: PackId,
+    size_bytes: u64,
+) -> Result<(Directory, Vouching)> {
+    let directory = read_directory(store, keyring, id, size_bytes)?;
+    let vouched = !keyring.is_guarded() || is_vouched(store, keyring, id, size_bytes, &directory)?;
+    Ok((directory, if vouched { Vouching::Vouched } else { Vouching::Unvouched }))
+}
+
 struct Rebuild<'a> {
     store: &'a dyn ObjectStore,
     keyring: &'a Keyring,
     origin: Origin,
-    contents: SegmentContents,
+    /// Of packs that somebody vouches for.
+    vouched: SegmentContents,
+    /// Of the others.
+    others: SegmentContents,
     rebuilt: Rebuilt,
 }
 
 impl Rebuild<'_> {
-    fn take(&mut self, id: PackId, size_bytes: u64, directory: Result<Directory>, monitor: &dyn Monitor) -> Result<()> {
-        let loaded = directory.and_then(|directory| self.contents.add_pack(id, size_bytes, &directory));
+    fn take(
+        &mut self,
+        id: PackId,
+        size_bytes: u64,
+        directory: Result<(Directory, Vouching)>,
+        monitor: &dyn Monitor,
+    ) -> Result<()> {
+        let loaded = directory.and_then(|(directory, vouching)| {
+            self.contents(vouching).add_pack(id, size_bytes, &directory)?;
+            Ok(vouching)
+        });
+        let mut taken = Vouching::Vouched;
         match loaded {
-            Ok(()) => self.rebuilt.packs += 1,
+            Ok(vouching) => {
+                self.rebuilt.packs += 1;
+                taken = vouching;
+            }
             Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
                 let problem = Problem::new(pack_key(id).to_string(), &error, Kind::Damaged);
                 monitor.event(Event::Problem(&problem));
@@ -145,16 +179,28 @@ impl Rebuild<'_> {
             }
             Err(error) => return Err(error),
         }
-        if self.contents.entries.len() >= ENTRIES_PER_SEGMENT { self.flush() } else { Ok(()) }
+        if self.contents(taken).entries.len() >= ENTRIES_PER_SEGMENT { self.flush(taken) } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> Result<()> {
-        if self.contents.is_empty() {
+    fn contents(&mut self, vouching: Vouching) -> &mut SegmentContents {
+        match vouching {
+            Vouching::Vouched => &mut self.vouched,
+            Vouching::Unvouched => &mut self.others,
+        }
+    }
+
+    fn flush(&mut self, vouching: Vouching) -> Result<()> {
+        let mut contents = std::mem::take(self.contents(vouching));
+        if contents.is_empty() {
             return Ok(());
         }
-        let mut contents = std::mem::take(&mut self.contents);
         self.rebuilt.blobs += contents.entries.len() as u64;
-        self.rebuilt.segments.push(save(self.store, self.keyring, self.origin.clone(), &mut contents)?);
+        let (store, keyring, origin) = (self.store, self.keyring, self.origin.clone());
+        let segment = match vouching {
+            Vouching::Vouched => save(store, keyring, origin, &mut contents)?,
+            Vouching::Unvouched => save_unvouched(store, keyring, origin, &mut contents)?,
+        };
+        self.rebuilt.segments.push(segment);
         Ok(())
     }
 }

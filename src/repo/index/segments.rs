@@ -12,8 +12,9 @@ use crate::format::container::{LEAD_BYTES, TRAILER_BYTES, directory_bytes, find_
 use crate::format::envelope::{BLOCK_OVERHEAD, IV_BYTES, NONCE_BYTES, ObjectKind, seal_padded};
 use crate::format::pack::Directory;
 use crate::format::segment::{Entry, FrameRow, Head, MAX_LEVEL, MAX_PAGE_BYTES, PackRow, PageRef, page_associated};
+use crate::format::vouch::Vouched as _;
 use crate::repo::ahead::Ahead;
-use crate::repo::keyring::Keyring;
+use crate::repo::keyring::{Keyring, VoucherCheck};
 use crate::repo::{Error, Result};
 use crate::store::{self, Area, Key, ObjectStore, Upload};
 use std::io::Write as _;
@@ -147,8 +148,21 @@ pub fn save_sized(
     origin: Origin,
     contents: &mut SegmentContents,
 ) -> Result<(SegmentId, u64)> {
+    write(SegmentWriter::begin(store, keyring, origin)?, contents)
+}
+
+/// Stores a segment of `contents`, which it sorts, and vouches for nothing that it says.
+pub fn save_unvouched(
+    store: &dyn ObjectStore,
+    keyring: &Keyring,
+    origin: Origin,
+    contents: &mut SegmentContents,
+) -> Result<SegmentId> {
+    Ok(write(SegmentWriter::begin(store, keyring, origin)?.without_voucher(), contents)?.0)
+}
+
+fn write(mut writer: SegmentWriter<'_>, contents: &mut SegmentContents) -> Result<(SegmentId, u64)> {
     contents.sort();
-    let mut writer = SegmentWriter::begin(store, keyring, origin)?;
     for key in &contents.keys {
         writer.key(*key)?;
     }
@@ -226,6 +240,7 @@ pub struct SegmentWriter<'a> {
     packs: u32,
     frames: u32,
     last: Option<(BlobId, u32)>,
+    vouches: bool,
 }
 
 impl<'a> SegmentWriter<'a> {
@@ -254,15 +269,22 @@ impl<'a> SegmentWriter<'a> {
                 written_ns: origin.written_ns,
                 page_key,
                 previous: origin.previous,
+                voucher: None,
                 unknown: Unknown::none(),
             },
             packs: 0,
             frames: 0,
             last: None,
+            vouches: true,
         };
         let lead = writer.lead;
         writer.write(&lead)?;
         Ok(writer)
+    }
+
+    /// Vouches for nothing: what it says was said by others for whom nobody does.
+    pub fn without_voucher(self) -> SegmentWriter<'a> {
+        SegmentWriter { vouches: false, ..self }
     }
 
     /// Takes in a key of blocks and gives its number.
@@ -311,6 +333,9 @@ impl<'a> SegmentWriter<'a> {
     /// The same; gives its bytes too.
     fn finish_sized(mut self) -> Result<(SegmentId, u64)> {
         self.flush()?;
+        if self.vouches {
+            self.keyring.vouch(&self.hasher.clone().finish(), &mut self.head)?;
+        }
         let content = self.head.to_cbor();
         let length = directory_bytes(self.written_bytes, content.len());
         let key = self.keyring.current(ObjectKind::Head);
@@ -400,6 +425,28 @@ pub struct SegmentReader<'a> {
     size_bytes: u64,
     /// What follows the pages, for the hash; empty for a segment that was not read whole.
     tail: Vec<u8>,
+    standing: Standing,
+}
+
+/// How far what a segment says can be relied on.
+enum Standing {
+    /// Nobody holds the index key who could not be trusted.
+    Trusted,
+    /// Nobody vouches for it, or somebody unknown.
+    Unproven,
+    /// Somebody vouches for it, if this check holds for the hash of the head's content.
+    Vouched(VoucherCheck, [u8; 32]),
+}
+
+impl Standing {
+    fn of(keyring: &Keyring, head: &Head) -> Standing {
+        let check = head.voucher.as_ref().and_then(|voucher| keyring.voucher(voucher));
+        match check {
+            _ if !keyring.is_guarded() => Standing::Trusted,
+            None => Standing::Unproven,
+            Some(check) => Standing::Vouched(check, head.content_hash()),
+        }
+    }
 }
 
 /// The sealed pages, read one after another.
@@ -463,12 +510,24 @@ impl<'a> SegmentReader<'a> {
         let tail = if whole { [&sealed[..], &trailer].concat() } else { Vec::new() };
         let head: Head = keyring.load(ObjectKind::Head, sealed, &key)?;
         head.check(end).map_err(Error::object(&key))?;
+        let standing = Standing::of(keyring, &head);
         let mut pages = Pages::new(store, keyring, key, head.page_key, end, window)?;
         pages.window_bytes = window_bytes;
-        SegmentReader::with(pages, head, tail, size_bytes)
+        SegmentReader::with(pages, head, standing, tail, size_bytes)
     }
 
-    fn with(pages: Pages<'a>, mut head: Head, tail: Vec<u8>, size_bytes: u64) -> Result<SegmentReader<'a>> {
+    /// Whether what it says can be relied on. That the voucher holds shows in [`SegmentReader::finish`].
+    pub fn is_proven(&self) -> bool {
+        !matches!(self.standing, Standing::Unproven)
+    }
+
+    fn with(
+        pages: Pages<'a>,
+        mut head: Head,
+        standing: Standing,
+        tail: Vec<u8>,
+        size_bytes: u64,
+    ) -> Result<SegmentReader<'a>> {
         let count = |pages: &[PageRef]| pages.iter().map(|page| u64::from(page.rows)).sum::<u64>();
         let fits = |rows: u64| rows <= u64::from(u32::MAX);
         let frame_count = count(&head.frame_pages);
@@ -486,6 +545,7 @@ impl<'a> SegmentReader<'a> {
             head,
             size_bytes,
             tail,
+            standing,
         })
     }
 
@@ -531,6 +591,11 @@ impl<'a> SegmentReader<'a> {
         pages.read_lead()?;
         if pages.next_at != pages.end {
             return Err(pages.damaged("bytes lie between its pages and its head, or it was not read to the end"));
+        }
+        if let Standing::Vouched(check, content) = &self.standing
+            && !check.holds(ObjectKind::Head, &pages.hasher.clone().finish(), content)
+        {
+            return Err(pages.damaged("it is not what somebody signed who holds the repository's own keys"));
         }
         match self.tail.is_empty() {
             true => pages.hash_rest(self.size_bytes)?,

@@ -20,14 +20,14 @@ impl Repository {
         self.check_writable()?;
         roots::refuse_while_exchanged(self)?;
         let current = roots::current_config(&*self.store)?;
-        current.prove(self.keyring.root()).map_err(Error::object("config"))?;
+        current.prove(self.keyring.root()?).map_err(Error::object("config"))?;
         let wanted = share.map(Share::hundredths);
         if current.config.parity == wanted {
             self.config = current.config;
             return Ok(false);
         }
         let next = Config { revision: current.config.revision + 1, parity: wanted, ..current.config };
-        let bytes = config::encode(&next, self.keyring.root());
+        let bytes = config::encode(&next, self.keyring.root()?);
         for key in [copy_of(&config_key()), config_key()] {
             self.store.replace(&key, &bytes)?;
         }

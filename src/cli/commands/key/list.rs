@@ -33,6 +33,8 @@ struct JsonKey {
     current: bool,
     kdf_memory_bytes: Option<u64>,
     kdf_passes: Option<u32>,
+    /// Whether one can only back up with it.
+    write_only: bool,
     /// For recipients: whose it is.
     recipient: Option<String>,
     /// `alike`; `first` and `second` of two that differ; `alone` when the other one is missing or damaged.
@@ -43,7 +45,7 @@ struct JsonKey {
 pub fn run(app: &App) -> Result<()> {
     let context = app.context()?;
     let slots = keys::list(&context)?;
-    let root_key_id = context.repository.keyring().root().key_id().to_string();
+    let root_key_id = context.repository.root_id().to_string();
     if app.out.is_json() {
         let keys = slots.iter().map(json_key).collect();
         app.out.object(&JsonKeys { message_type: "keys", root_key_id, keys });
@@ -59,13 +61,16 @@ pub fn run(app: &App) -> Result<()> {
 }
 
 fn close(app: &App, slots: &[SlotInfo]) {
-    let safe = "whoever has any one of these can read everything";
+    let safe = match slots.iter().any(|slot| slot.write_only) {
+        false => "whoever has any one of these can read everything",
+        true => "whoever has one of these that is not write-only can read everything",
+    };
     if slots.iter().any(|slot| slot.copies != Copies::Alike) {
         let not_safe =
             "a key marked `!`: one of its two copies is damaged or missing (it is shown twice if they differ)";
         return app.close(safe, not_safe, "key repair");
     }
-    let others = slots.iter().filter(|slot| !slot.current).count();
+    let others = slots.iter().filter(|slot| !slot.current && !slot.write_only).count();
     let not_safe = match others {
         0 => "this is the only key: if it is lost, so are all backups",
         _ => "a key that nobody has tried for long (see Proven)",
@@ -85,7 +90,7 @@ fn row(slot: &SlotInfo) -> Vec<String> {
     vec![
         format!("{}{differs}", if slot.current { "*" } else { "" }),
         to_hex(&slot.id.0[..4]),
-        kind(slot.kind).replace('_', " "),
+        format!("{}{}", kind(slot.kind).replace('_', " "), if slot.write_only { ", write-only" } else { "" }),
         human::name(slot.label.as_bytes()),
         human::time(slot.created_ns),
         slot.proven.as_ref().map_or("never".to_owned(), |proven| human::time(proven.at_ns)),
@@ -124,6 +129,7 @@ fn json_key(slot: &SlotInfo) -> JsonKey {
         current: slot.current,
         kdf_memory_bytes: slot.memory_kib.map(|memory| u64::from(memory) * 1024),
         kdf_passes: slot.passes,
+        write_only: slot.write_only,
         recipient: slot.recipient.clone(),
         copies: copies(slot.copies),
     }

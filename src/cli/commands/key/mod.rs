@@ -52,6 +52,10 @@ struct JsonKeyChange {
     note: Option<String>,
 }
 
+/// What everybody should know who adds a write-only key.
+const WRITE_ONLY_NOTE: &str = "what a machine with this key stores is relied on by others only when `prune` has read it; \
+                               give that machine an access to the store that cannot delete";
+
 /// Does what is asked with keys.
 pub fn run(app: &App, given: &Key) -> Result<Exit> {
     match &given.command {
@@ -71,11 +75,15 @@ pub fn run(app: &App, given: &Key) -> Result<Exit> {
             let new_identity = new_identity.then_some(label.as_str());
             sheet::run(app, &sheet::Wanted { format: *format, output: output.as_deref(), new_identity })?;
         }
-        KeyCommand::Add { new, label, .. } => {
+        KeyCommand::Add { new, label, write_only, .. } => {
             let context = app.context()?;
             let brought = secrets::another(new)?;
-            let added = keys::add(&context, &brought.unlock, secrets::guard(&brought, new.cost)?, label)?;
-            report(app, "key_add", None, Some(added.id), None);
+            let kind = secrets::guard(&brought, new.cost)?;
+            let (added, note) = match write_only {
+                false => (keys::add(&context, &brought.unlock, kind, label)?, None),
+                true => (keys::add_write_only(&context, &brought.unlock, kind, label)?, Some(WRITE_ONLY_NOTE)),
+            };
+            report(app, "key_add", None, Some(added.id), note);
         }
         KeyCommand::Remove { id, force } => {
             let context = app.context()?;

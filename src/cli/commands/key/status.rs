@@ -32,7 +32,7 @@ struct JsonEpoch {
 pub fn run(app: &App) -> Result<()> {
     let context = app.context()?;
     let epochs = keys::status(&context)?;
-    let root_key_id = context.repository.keyring().root().key_id().to_string();
+    let root_key_id = context.repository.root_id().to_string();
     if app.out.is_json() {
         let epochs = epochs.iter().map(json).collect();
         app.out.object(&JsonStatus { message_type: "key_status", root_key_id, epochs });

@@ -118,6 +118,9 @@ impl add::SegmentRows for Broken<'_> {
     fn condemned_seen(&self) -> u64 {
         self.0.condemned_seen()
     }
+    fn proven(&self) -> bool {
+        self.0.proven()
+    }
     fn previous(&self) -> Vec<SegmentId> {
         self.0.previous()
     }

@@ -50,6 +50,7 @@ impl World {
             segments: Vec::new(),
             snapshots: Vec::new(),
             kept_segments: Vec::new(),
+            voucher: None,
             unknown: Unknown::none(),
         };
         let object = self.keyring.seal(ObjectKind::Condemned, &record.to_cbor()).unwrap();
@@ -89,6 +90,7 @@ pub(super) fn directory(blobs: &[BlobId], written_ns: i64) -> Directory {
         wraps: Vec::new(),
         written_ns,
         note: Bytes::default(),
+        voucher: None,
         unknown: Unknown::none(),
     };
     for (place, id) in blobs.iter().enumerate() {

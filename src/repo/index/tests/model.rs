@@ -96,7 +96,9 @@ impl History {
         let (store, keyring) = (&self.world.store, &self.world.keyring);
         let sizes = list_segments(store).unwrap();
         let sized: Vec<_> = sources.iter().map(|segment| (*segment, sizes[segment])).collect();
-        let merged = merge_segments(store, keyring, origin(seen), &sized, &|pack| kept.contains(pack)).unwrap();
+        let merged =
+            merge_segments(store, keyring, origin(seen), (&sized, Vouching::Vouched), &|pack| kept.contains(pack))
+                .unwrap();
         self.segments.insert(merged, (kept, seen));
         // A pruner that dies in between leaves sources and merge side by side.
         if self.dice.below(3) > 0 {

@@ -85,6 +85,35 @@ macro_rules! forwarded {
             self.$inner.delete(key)
         }
     };
+    (@delete_each $inner:tt) => {
+        fn delete_each(
+            &self,
+            keys: &[$crate::store::Key],
+        ) -> Vec<::std::result::Result<(), $crate::store::Error>> {
+            self.$inner.delete_each(keys)
+        }
+    };
+    (@lock_on $inner:tt) => {
+        fn lock_on(
+            &self,
+            key: &$crate::store::Key,
+        ) -> ::std::result::Result<Option<$crate::store::Locked>, $crate::store::Error> {
+            self.$inner.lock_on(key)
+        }
+    };
+    (@extend_lock $inner:tt) => {
+        fn extend_lock(
+            &self,
+            key: &$crate::store::Key,
+        ) -> ::std::result::Result<$crate::store::Extended, $crate::store::Error> {
+            self.$inner.extend_lock(key)
+        }
+    };
+    (@is_remote $inner:tt) => {
+        fn is_remote(&self) -> bool {
+            self.$inner.is_remote()
+        }
+    };
     (@flush $inner:tt) => {
         fn flush(&self, area: $crate::store::Area) -> ::std::result::Result<(), $crate::store::Error> {
             self.$inner.flush(area)

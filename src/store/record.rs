@@ -1,8 +1,7 @@
 //! A store that counts and, if asked, remembers what was done to it.
 
-use super::probe::Check;
-use super::{Area, Error, Extended, Key, Listed, Locked, ObjectStore, Operation, Put, Traffic, Upload};
-use crate::base::{Kind, RepositoryId};
+use super::{Area, Error, Extended, Key, Listed, Locked, ObjectStore, Operation, Put, Upload};
+use crate::base::Kind;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -117,6 +116,8 @@ impl Record {
 }
 
 impl ObjectStore for Record {
+    super::forward!(inner: traffic, location, free_bytes, puts_are_atomic, is_remote, puts_at_once, introduce, peculiarities);
+
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
         let put = self.inner.put(key, bytes);
         self.enter(Operation::Put, key.path(), bytes.len() as u64, &put);
@@ -197,38 +198,6 @@ impl ObjectStore for Record {
         let flushed = self.inner.flush(area);
         self.enter(Operation::Flush, area.folder().to_owned(), 0, &flushed);
         flushed
-    }
-
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-
-    fn free_bytes(&self) -> Option<u64> {
-        self.inner.free_bytes()
-    }
-
-    fn puts_are_atomic(&self) -> bool {
-        self.inner.puts_are_atomic()
-    }
-
-    fn is_remote(&self) -> bool {
-        self.inner.is_remote()
-    }
-
-    fn puts_at_once(&self) -> usize {
-        self.inner.puts_at_once()
-    }
-
-    fn introduce(&self, repository: RepositoryId, puts_are_atomic: bool) {
-        self.inner.introduce(repository, puts_are_atomic);
-    }
-
-    fn traffic(&self) -> Traffic {
-        self.inner.traffic()
-    }
-
-    fn peculiarities(&self) -> Vec<Check> {
-        self.inner.peculiarities()
     }
 }
 

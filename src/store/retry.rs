@@ -10,9 +10,8 @@
 //! cannot be sent again from here: `begin` is retried, writing and `finish` are not; a remote store repeats
 //! its own uploads.
 
-use super::probe::Check;
 use super::{Area, Error, Extended, Key, Listed, Locked, ObjectStore, Operation, Put, Traffic, Upload};
-use crate::base::{Kind, RepositoryId, Stop, random};
+use crate::base::{Kind, Stop, random};
 use backon::BlockingRetryable;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -157,6 +156,8 @@ fn share() -> f64 {
 }
 
 impl ObjectStore for Retry {
+    super::forward!(inner: location, free_bytes, puts_are_atomic, is_remote, puts_at_once, introduce, peculiarities);
+
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
         let tries = Cell::new(0);
         let put = self.again(Operation::Put, || {
@@ -262,37 +263,9 @@ impl ObjectStore for Retry {
         self.again(Operation::Flush, || self.inner.flush(area))
     }
 
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-
-    fn free_bytes(&self) -> Option<u64> {
-        self.inner.free_bytes()
-    }
-
-    fn puts_are_atomic(&self) -> bool {
-        self.inner.puts_are_atomic()
-    }
-
-    fn is_remote(&self) -> bool {
-        self.inner.is_remote()
-    }
-
-    fn puts_at_once(&self) -> usize {
-        self.inner.puts_at_once()
-    }
-
-    fn introduce(&self, repository: RepositoryId, puts_are_atomic: bool) {
-        self.inner.introduce(repository, puts_are_atomic);
-    }
-
     fn traffic(&self) -> Traffic {
         let inner = self.inner.traffic();
         Traffic { retries: inner.retries + self.patience.retries(), ..inner }
-    }
-
-    fn peculiarities(&self) -> Vec<Check> {
-        self.inner.peculiarities()
     }
 }
 

@@ -4,10 +4,9 @@
 //! clock in tests. `Throttle` puts one before each direction of a store whose bytes pass through our hands; the store
 //! of buckets in the other sense, `s3`, slows its streams down on the wire instead.
 
-use super::probe::Check;
-use super::{Area, Error, Extended, Key, Listed, Locked, ObjectStore, Put, Traffic, Upload};
+use super::{Error, Key, ObjectStore, Put, Upload};
+use crate::base::Stop;
 use crate::base::clock::Stopwatch;
-use crate::base::{RepositoryId, Stop};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -96,6 +95,8 @@ impl Throttle {
 }
 
 impl ObjectStore for Throttle {
+    super::forward!(inner: size, list, list_part, delete, delete_each, lock_on, extend_lock, flush, traffic, location, free_bytes, puts_are_atomic, is_remote, puts_at_once, introduce, peculiarities);
+
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
         self.sent(bytes.len());
         self.inner.put(key, bytes)
@@ -116,70 +117,6 @@ impl ObjectStore for Throttle {
 
     fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
         self.received(self.inner.get_range(key, offset, length))
-    }
-
-    fn size(&self, key: &Key) -> Result<u64, Error> {
-        self.inner.size(key)
-    }
-
-    fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
-        self.inner.list(area, each)
-    }
-
-    fn list_part(&self, area: Area, from: Option<&str>, each: &mut dyn FnMut(Listed)) -> Result<Option<String>, Error> {
-        self.inner.list_part(area, from, each)
-    }
-
-    fn delete(&self, key: &Key) -> Result<(), Error> {
-        self.inner.delete(key)
-    }
-
-    fn delete_each(&self, keys: &[Key]) -> Vec<Result<(), Error>> {
-        self.inner.delete_each(keys)
-    }
-
-    fn lock_on(&self, key: &Key) -> Result<Option<Locked>, Error> {
-        self.inner.lock_on(key)
-    }
-
-    fn extend_lock(&self, key: &Key) -> Result<Extended, Error> {
-        self.inner.extend_lock(key)
-    }
-
-    fn flush(&self, area: Area) -> Result<(), Error> {
-        self.inner.flush(area)
-    }
-
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-
-    fn free_bytes(&self) -> Option<u64> {
-        self.inner.free_bytes()
-    }
-
-    fn puts_are_atomic(&self) -> bool {
-        self.inner.puts_are_atomic()
-    }
-
-    fn is_remote(&self) -> bool {
-        self.inner.is_remote()
-    }
-
-    fn puts_at_once(&self) -> usize {
-        self.inner.puts_at_once()
-    }
-
-    fn introduce(&self, repository: RepositoryId, puts_are_atomic: bool) {
-        self.inner.introduce(repository, puts_are_atomic);
-    }
-
-    fn traffic(&self) -> Traffic {
-        self.inner.traffic()
-    }
-
-    fn peculiarities(&self) -> Vec<Check> {
-        self.inner.peculiarities()
     }
 }
 
@@ -217,7 +154,7 @@ impl Upload for ThrottleUpload {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::Memory;
+    use super::super::{Area, Memory};
     use super::*;
     use std::sync::atomic::{AtomicU64, Ordering};
 

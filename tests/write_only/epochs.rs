@@ -178,3 +178,31 @@ fn a_client_may_get_a_new_secret_and_stays_what_it_is() {
     let listed = keys::list(&vault.open()).unwrap();
     assert_eq!(listed.iter().filter(|slot| slot.write_only && slot.label == "host7").count(), 1);
 }
+
+#[test]
+fn an_index_that_nobody_signed_has_to_be_made_anew_before_the_first_client() {
+    let vault = Vault::new();
+    vault.write("file", &noise(1, 60_000));
+    vault.back_up();
+    // As a version wrote it that signed nothing.
+    let context = vault.open();
+    let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
+    let origin = keepstone::repo::index::Origin {
+        session: keepstone::base::SessionId([9; 16]),
+        level: 0,
+        supersedes: Vec::new(),
+        previous: Vec::new(),
+        condemned_seen: 0,
+        written_ns: 1,
+    };
+    let mut nothing = keepstone::repo::index::SegmentContents::default();
+    keepstone::repo::index::segments::save_unvouched(store, keyring, origin, &mut nothing).unwrap();
+    let add = || keys::add_write_only(&vault.open(), &client_key("host7"), GuardKind::KeyFile, "");
+    let refused = add().unwrap_err();
+    assert_eq!(refused.kind(), Kind::Refused);
+    assert!(refused.to_string().contains("rebuild-index"), "{refused}");
+    assert_eq!(vault.open().repository.config().writer_features, ["v1-draft"]);
+    rebuild::rebuild_index(&vault.open()).unwrap();
+    add().unwrap();
+    assert_eq!(back_up_as(&vault, &as_client(&vault, "host7"), "host7").totals.bytes_new, 0);
+}

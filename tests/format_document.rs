@@ -143,6 +143,7 @@ fn every_limit_stands_in_the_document() {
         container::TRAILER_BYTES,
         container::STEP_BYTES,
         container::MAX_DIRECTORY_BYTES,
+        damage::MAX_BLOCKS,
         dump::VERSION,
         dump::MAX_MANIFEST_BYTES,
         envelope::HEADER_BYTES,

@@ -116,7 +116,7 @@ fn count_rounds() {
     drop(warm);
     let bare = counting.open(None);
     counting.count("restore, no cache", 30, |_| restore_all(&bare, last));
-    counting.count("verify", 60, |_| verify_with(&bare, verify::Depth::Content));
+    counting.count("verify", 64, |_| verify_with(&bare, verify::Depth::Content));
     counting.count("verify --all", 90, |_| verify_with(&bare, verify::Depth::All));
     drop(bare);
     let trusted = counting.open(folder("b"));

@@ -64,7 +64,7 @@ fn damage(store: &dyn ObjectStore, key: &Key, change: impl FnOnce(&mut Vec<u8>))
 }
 
 fn all() -> Options<'static> {
-    Options { all: true, from: None }
+    Options { all: true, ..Options::default() }
 }
 
 fn apply(context: &Context, options: &Options<'_>) -> ops::Result<repair::Applied> {
@@ -376,7 +376,7 @@ fn a_mirror_gives_what_no_sidecar_can_and_another_repository_is_refused() {
     vault.store.delete(&packs[0]).unwrap();
     damage(&vault.store, &packs[1], |bytes| bytes.fill(0));
     let mirrored = open(Arc::new(mirror.clone()), &clock).unwrap();
-    let options = Options { all: true, from: Some(&mirrored) };
+    let options = Options { from: Some(&mirrored), ..all() };
     let plan = repair::plan(&vault.open(), &options).unwrap();
     assert!(plan.mends_all() && plan.hurt.is_empty(), "{:?}", plan.items);
     // A mirror that lacks it too.
@@ -388,7 +388,7 @@ fn a_mirror_gives_what_no_sidecar_can_and_another_repository_is_refused() {
     assert_eq!((applied.mended.len(), applied.left.len(), applied.is_damage()), (1, 1, true));
     let other = protected("5%");
     let foreign = other.open();
-    let refused = apply(&vault.open(), &Options { all: true, from: Some(&foreign) }).unwrap_err();
+    let refused = apply(&vault.open(), &Options { from: Some(&foreign), ..all() }).unwrap_err();
     assert_eq!(refused.kind(), Kind::Refused);
     assert!(refused.to_string().contains("keys of its own"), "{refused}");
 }
@@ -566,4 +566,176 @@ fn a_user_makes_damage_good_and_the_host_of_the_storage_sees_it_without_a_key() 
     {
         assert!(place.run(&words).expect(2).err.contains(said));
     }
+}
+
+/// Damages so much of the largest pack that its sidecar is of no use; gives the pack.
+fn ruin(vault: &Vault) -> Key {
+    let pack = packs(&vault.store).remove(0);
+    let half = vault.store.size(&pack).unwrap() as usize / 2;
+    damage(&vault.store, &pack, |bytes| bytes[4096..half].fill(0));
+    pack
+}
+
+/// A second machine: another context with a cache of its own.
+fn machine(vault: &Vault, cache: &std::path::Path) -> Context {
+    let sealed = SealedRepository::open(Arc::new(vault.store.clone())).unwrap();
+    let repository = sealed.unlock(&key(), vault.clock.clone()).unwrap();
+    let (monitor, stop) = (Arc::new(keepstone::base::monitor::Silent), keepstone::base::Stop::new());
+    Context::open(repository, Some(cache.to_owned()), monitor, stop).unwrap().0
+}
+
+#[test]
+fn what_is_recorded_as_damaged_another_machine_stores_anew_and_counts_on_again_once_it_is_mended() {
+    let vault = protected("5%");
+    let caches = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    // The other machine has seen it whole and would count on it.
+    drop(machine(&vault, caches[1].path()));
+    let (mirror, _) = vault.copy();
+    let pack = ruin(&vault);
+    vault.hours(1);
+    let applied = apply(&machine(&vault, caches[0].path()), &all()).unwrap();
+    assert!(applied.recorded == 1 && applied.blobs_lost > 0, "{applied:?}");
+    assert_eq!(count(&vault.store, Area::Damage), 1);
+    assert_eq!(apply(&machine(&vault, caches[0].path()), &all()).unwrap().recorded, 0, "once is enough");
+    vault.hours(1);
+    let other = machine(&vault, caches[1].path());
+    assert!(!other.index.damaged_packs().unwrap().is_empty(), "the other machine knows");
+    let made = ops::backup::backup(&other, &backup_of(vault.files.path())).unwrap();
+    assert!(made.totals.bytes_read > 0 && made.totals.bytes_new > 0, "{:?}", made.totals);
+    let (outcome, files) =
+        restore(&machine(&vault, caches[0].path()), made.snapshot.unwrap().id, vault.files.path()).unwrap();
+    assert!(outcome.problem_count == 0 && files == files_below(vault.files.path()), "{:?}", outcome.problems);
+    // Mended from a mirror, it counts again for both.
+    vault.hours(1);
+    let mirrored = open(Arc::new(mirror), &vault.clock).unwrap();
+    let options = Options { from: Some(&mirrored), ..all() };
+    let applied = apply(&machine(&vault, caches[0].path()), &options).unwrap();
+    assert!(!applied.is_damage() && applied.mended.iter().any(|mended| mended.item.key == pack), "{applied:?}");
+    assert_eq!(count(&vault.store, Area::Damage), 0);
+    assert!(machine(&vault, caches[1].path()).index.damaged_packs().unwrap().is_empty());
+}
+
+#[test]
+fn a_record_of_damage_goes_with_its_pack_and_a_damaged_record_is_told() {
+    let vault = protected("5%");
+    ruin(&vault);
+    vault.hours(1);
+    apply(&vault.open(), &all()).unwrap();
+    let record = keys(&vault.store).into_iter().find(|key| key.area() == Area::Damage).unwrap();
+    let whole = damage(&vault.store, &record, |bytes| bytes[60] ^= 1);
+    let found = verify_all(&vault.open()).unwrap();
+    assert!(found.damages.iter().any(|damage| damage.object == record.to_string()), "{:?}", found.damages);
+    vault.store.replace(&record, &whole).unwrap();
+    // Stored anew; then the old snapshots go, and with them the damaged pack.
+    vault.hours(1);
+    let newest = vault.back_up();
+    for id in keepstone::repo::snapshots::names(&vault.open().repository).unwrap() {
+        if id != newest {
+            forget::remove(&vault.open(), id).unwrap();
+        }
+    }
+    vault.hours(30);
+    prune_all(&vault.open()).unwrap();
+    assert_eq!(count(&vault.store, Area::Damage), 0);
+    assert!(!verify_all(&vault.open()).unwrap().damage);
+}
+
+#[test]
+fn another_repository_that_names_content_alike_gives_lost_blobs_back() {
+    let vault = protected("5%");
+    let second = keepstone::store::Memory::with_clock(vault.clock.clone());
+    let guard = keepstone::crypto::slots::GuardKind::KeyFile;
+    let shared: Arc<dyn ObjectStore> = Arc::new(second.clone());
+    let context = vault.open();
+    keepstone::repo::Repository::create_like(
+        shared.clone(),
+        &context.repository,
+        &key(),
+        guard,
+        "two",
+        vault.clock.clone(),
+    )
+    .unwrap();
+    let other = open(shared, &vault.clock).unwrap();
+    let listing = ops::select::list(&context, &ops::select::Filter::default()).unwrap();
+    let level = keepstone::compress::Level::Default;
+    ops::copy::copy(&context, &other, &ops::copy::Options { listing, level, verify: false, dry_run: false }).unwrap();
+    ruin(&vault);
+    // Whole files and directories are gone too, and no sidecar helps.
+    let metadata = vault.open().index.packs().unwrap().into_iter();
+    let metadata = metadata.filter(|pack| pack.role == keepstone::format::pack::Role::Metadata).next_back().unwrap();
+    vault.store.delete(&Key::new(Area::Packs, metadata.id)).unwrap();
+    vault.hours(1);
+    let options = Options { from: Some(&other), ..all() };
+    let plan = repair::plan(&vault.open(), &options).unwrap();
+    assert!(plan.blobs_lost > 0 && plan.healed.from_repository == plan.blobs_lost, "{plan:?}");
+    assert!(plan.hurt.is_empty() && plan.saves_all() && !plan.mends_all(), "{:?}", plan.hurt);
+    let applied = apply(&vault.open(), &options).unwrap();
+    assert_eq!(applied.healed.from_repository, applied.blobs_lost);
+    assert!(applied.hurt.is_empty() && applied.saves_all(), "{applied:?}");
+    let context = vault.open();
+    read_everything(&context).unwrap();
+    for id in keepstone::repo::snapshots::names(&context.repository).unwrap() {
+        assert_eq!(restore(&context, id, vault.files.path()).unwrap().0.problem_count, 0);
+    }
+    // Some of it only: the other one lacks what was backed up since.
+    vault.write("since", &noise(90, 300_000));
+    vault.back_up();
+    ruin_all(&vault);
+    let plan = repair::plan(&vault.open(), &options).unwrap();
+    assert!(plan.healed.from_repository > 0 && plan.healed.from_repository < plan.blobs_lost, "{plan:?}");
+    assert!(!plan.saves_all());
+}
+
+fn ruin_all(vault: &Vault) {
+    for pack in packs(&vault.store) {
+        damage(&vault.store, &pack, |bytes| bytes.fill(0));
+    }
+}
+
+#[test]
+fn the_original_files_give_back_what_they_still_hold() {
+    let vault = protected("5%");
+    let repository_host = vault.open().repository.machine().host.clone();
+    // On this machine, that is: the vault's own snapshots are of another host.
+    vault.hours(1);
+    let options = ops::backup::Options { host: Some(repository_host), ..backup_of(vault.files.path()) };
+    let own = ops::backup::backup(&vault.open(), &options).unwrap().snapshot.unwrap().id;
+    ruin(&vault);
+    // One of the files has gone meanwhile.
+    std::fs::remove_file(vault.files.path().join("of/0")).unwrap();
+    vault.hours(1);
+    let options = Options { files: true, ..all() };
+    let plan = repair::plan(&vault.open(), &options).unwrap();
+    assert!(plan.healed.from_files > 0 && plan.healed.from_repository == 0, "{plan:?}");
+    let applied = apply(&vault.open(), &options).unwrap();
+    assert_eq!(applied.healed, plan.healed);
+    let (outcome, files) = restore(&vault.open(), own, vault.files.path()).unwrap();
+    assert!(files.get("dump.sql") == Some(&std::fs::read(vault.files.path().join("dump.sql")).unwrap()));
+    assert!(outcome.problems.iter().all(|problem| problem.subject.contains("of/0")), "{:?}", outcome.problems);
+    assert!(applied.hurt.iter().any(|hurt| hurt.id == own) == (outcome.problem_count > 0));
+}
+
+#[test]
+fn a_pack_that_goes_after_its_first_block_was_found_damaged_is_unknown_as_a_whole() {
+    let vault = Vault::new();
+    vault.write("one", &noise(1, 3_000_000));
+    vault.back_up();
+    let pack = packs(&vault.store).remove(0);
+    let context = vault.open();
+    let mut blobs = Vec::new();
+    let of_pack = |one: &keepstone::repo::index::PackSummary| one.id.to_string() == pack.name();
+    context
+        .index
+        .each_by_pack(&of_pack, &mut |_, located| {
+            blobs.push((located.id, located.place.block_offset));
+            Ok(())
+        })
+        .unwrap();
+    let blocks: BTreeSet<u64> = blobs.iter().map(|(_, block)| *block).collect();
+    assert!(blocks.len() > 1, "{blocks:?}");
+    context.index.mark_damaged(&pack.name().parse().unwrap(), *blocks.first().unwrap()).unwrap();
+    vault.store.delete(&pack).unwrap();
+    context.index.check_packs(&vault.store, true).unwrap();
+    assert!(blobs.iter().all(|(id, _)| !context.index.contains(id).unwrap()), "what is gone counts as known");
 }

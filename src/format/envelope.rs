@@ -70,7 +70,7 @@ numbered! {
         Parity = 17,
         /// Reserved: catalogue.
         Catalogue = 18,
-        /// Reserved: damage found.
+        /// Damage found.
         Damage = 19,
         /// What a run has read back and proven.
         Ledger = 20,
@@ -97,7 +97,7 @@ impl ObjectKind {
 
     /// The most bytes that a reader brings into memory for one of this kind: an object that stands alone, a block,
     /// or a directory without the padding that it shares with its pack.
-    pub fn max_bytes(self) -> usize {
+    pub const fn max_bytes(self) -> usize {
         match self {
             ObjectKind::Config => super::config::MAX_BYTES,
             ObjectKind::Slot => super::keys::MAX_SLOT_BYTES,

@@ -5,6 +5,7 @@
 pub mod cbor;
 pub mod config;
 pub mod container;
+pub mod damage;
 pub mod dump;
 pub mod envelope;
 pub mod keys;

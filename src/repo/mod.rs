@@ -9,6 +9,7 @@ pub mod blob_reader;
 pub mod blob_writer;
 pub mod clients;
 pub mod copies;
+pub mod damage;
 pub mod epochs;
 pub mod error;
 pub mod history;

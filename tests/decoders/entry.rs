@@ -7,6 +7,7 @@ use keepstone::crypto::names::hash;
 use keepstone::crypto::siv::SivKey;
 use keepstone::format::cbor::Cbor;
 use keepstone::format::container::{TRAILER_BYTES, find_directory};
+use keepstone::format::damage::DamageRecord;
 use keepstone::format::envelope::{self, ObjectKind};
 use keepstone::format::keys::{Credential, Epoch, Slot};
 use keepstone::format::ledger::Ledger;
@@ -37,7 +38,7 @@ pub enum Outcome {
 pub type Decoder = fn(&[u8]) -> Outcome;
 
 /// The structures of the format.
-pub const RECORDS: [(&str, Decoder); 14] = [
+pub const RECORDS: [(&str, Decoder); 15] = [
     ("config structure", structure::<config::Config>),
     ("slot structure", structure::<Slot>),
     ("epoch", structure::<Epoch>),
@@ -52,6 +53,7 @@ pub const RECORDS: [(&str, Decoder); 14] = [
     ("ledger", structure::<Ledger>),
     ("history", structure::<History>),
     ("key wrap", structure::<envelope::KeyWrap>),
+    ("damage record", structure::<DamageRecord>),
 ];
 
 /// Pieces of directories and of lists.

@@ -6,6 +6,7 @@ use keepstone::crypto::keys::RootKey;
 use keepstone::format::cbor::{Bytes, Cbor, Unknown};
 use keepstone::format::config::{ChunkerConfig, Config, StoreConfig};
 use keepstone::format::container::trailer;
+use keepstone::format::damage::DamageRecord;
 use keepstone::format::envelope::{self, KeyWrap, ObjectKind};
 use keepstone::format::keys::{ClassEntry, ClientEpoch, Credential, Epoch, Guard, GuardKind, Slot, StoredGrant};
 use keepstone::format::ledger::{Finding, Ledger, PacksRead, SnapshotsFound};
@@ -61,6 +62,10 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "trailer" => vec![trailer(ObjectKind::Directory, 100).to_vec()],
         "envelope" => envelopes(),
         "envelope's plaintext" => vec![b"\x03\0\0\0abc\0\0\0\0".to_vec(), b"\0\0\0\0".to_vec()],
+        "damage record" => {
+            let (pack, blocks) = (PackId([5; 32]), vec![32, 70_000, 1 << 25]);
+            vec![DamageRecord { pack, blocks, at_ns: 5, unknown: unknown() }.to_cbor()]
+        }
         "page of a sidecar" => vec![page().encode()],
         other => panic!("no sample for {other}"),
     }

@@ -48,11 +48,12 @@ Examples:
   keepstone repair plan                        what is known to be damaged, and how it can be mended
   keepstone repair plan --all                  the same, after everything was read
   keepstone repair apply                       mend it
-  keepstone repair apply --from /media/mirror
+  keepstone repair apply --from /media/mirror --files
 
 The sources of truth, in this order: a pack's parity sidecar; a second copy in the repository; another repository \
-(--from). What is damaged is kept in quarantine/ before its place is taken, and nothing takes its place that does not \
-have its name. Exit code 4 says that damage is left.")]
+(--from); the original files (--files). What is damaged is kept in quarantine/ before its place is taken, and nothing takes \
+its place that does not have its name. What nothing mends is recorded: the next backup stores it anew, on whichever \
+machine. Exit code 4 says that damage is left.")]
 pub struct Repair {
     /// What to do
     #[command(subcommand)]
@@ -76,10 +77,13 @@ pub struct RepairFrom {
     /// Read all packs and sidecars, not only those that an earlier verify found damaged, or that are missing
     #[arg(long)]
     pub all: bool,
-    /// A mirror of this repository, a copy of its folder or bucket: it opens with the same password
+    /// A mirror of this repository (it opens with the same password), or one that was made with `init --from`
     #[arg(long, visible_alias = "from-repo", value_name = "PLACE", help_heading = "The other repository")]
     pub from: Option<PathBuf>,
     /// How that one is opened.
     #[command(flatten)]
     pub opened: Opened,
+    /// Look also at the files that were backed up on this machine, where they still lie
+    #[arg(long)]
+    pub files: bool,
 }

@@ -9,7 +9,7 @@ use crate::cli::print::json::path_pair;
 use crate::cli::print::{human, table};
 use crate::cli::secrets::Brought;
 use crate::ops::Context;
-use crate::ops::repair::{self, Applied, Item, Mended, Options, Plan, Way};
+use crate::ops::repair::{self, Applied, Healed, Item, Mended, Options, Plan, Way};
 use crate::ops::verify::{Damage, HurtSnapshot};
 use serde::Serialize;
 
@@ -25,6 +25,9 @@ struct JsonPlan {
     damage: bool,
     /// Whether nothing stays damaged if this is carried out.
     mends_all: bool,
+    /// Pieces of content and trees that nothing in the repository gives, and those that can be stored anew.
+    blobs_lost: u64,
+    healed: JsonHealed,
     items: Vec<JsonItem>,
     hurt_snapshots: Vec<JsonSnapshot>,
     hurt_files: Vec<JsonFile>,
@@ -37,10 +40,27 @@ struct JsonApply {
     read_bytes: u64,
     mended: Vec<JsonMended>,
     left: Vec<JsonItem>,
+    /// Pieces of content and trees that nothing in the repository gave, and those that were stored anew.
+    blobs_lost: u64,
+    healed: JsonHealed,
+    /// Packs of which it is recorded from now on what is damaged in them.
+    recorded: u64,
     /// Whether anything is still damaged.
     damage: bool,
     hurt_snapshots: Vec<JsonSnapshot>,
     hurt_files: Vec<JsonFile>,
+}
+
+#[derive(Serialize)]
+struct JsonHealed {
+    from_repository: u64,
+    from_files: u64,
+}
+
+impl From<Healed> for JsonHealed {
+    fn from(Healed { from_repository, from_files }: Healed) -> JsonHealed {
+        JsonHealed { from_repository, from_files }
+    }
 }
 
 #[derive(Serialize)]
@@ -106,7 +126,7 @@ fn open(app: &App, given: &RepairFrom) -> Result<(Context, Option<Context>, Brou
 
 fn plan(app: &App, given: &RepairFrom) -> Result<Exit> {
     let (context, from, _) = open(app, given)?;
-    let plan = repair::plan(&context, &Options { all: given.all, from: from.as_ref() })?;
+    let plan = repair::plan(&context, &Options { all: given.all, from: from.as_ref(), files: given.files })?;
     app.look.finish();
     match app.out.is_json() {
         true => app.out.object(&JsonPlan {
@@ -115,6 +135,8 @@ fn plan(app: &App, given: &RepairFrom) -> Result<Exit> {
             read_bytes: plan.bytes_read,
             damage: plan.is_damage(),
             mends_all: plan.mends_all(),
+            blobs_lost: plan.blobs_lost,
+            healed: plan.healed.into(),
             items: plan.items.iter().map(json_item).collect(),
             hurt_snapshots: json_hurt(&plan.hurt),
             hurt_files: json_files(&plan.damages),
@@ -126,7 +148,7 @@ fn plan(app: &App, given: &RepairFrom) -> Result<Exit> {
 
 fn apply(app: &App, given: &RepairFrom) -> Result<Exit> {
     let (context, from, brought) = open(app, given)?;
-    let options = Options { all: given.all, from: from.as_ref() };
+    let options = Options { all: given.all, from: from.as_ref(), files: given.files };
     let applied = repair::apply(&context, &options, &brought.unlock)?;
     app.look.finish();
     match app.out.is_json() {
@@ -136,6 +158,9 @@ fn apply(app: &App, given: &RepairFrom) -> Result<Exit> {
             read_bytes: applied.plan.bytes_read,
             mended: applied.mended.iter().map(json_mended).collect(),
             left: applied.left.iter().map(json_item).collect(),
+            blobs_lost: applied.blobs_lost,
+            healed: applied.healed.into(),
+            recorded: applied.recorded,
             damage: applied.is_damage(),
             hurt_snapshots: json_hurt(&applied.hurt),
             hurt_files: json_files(&applied.damages),
@@ -189,6 +214,18 @@ fn by(item: &Item) -> &'static str {
     }
 }
 
+/// How many blobs nothing in the repository gives, and what becomes of them.
+fn lost_blobs(lost: u64, healed: Healed, what: &str) -> String {
+    let mut text = format!("{} that no pack gives any more", human::counted(lost, "blob"));
+    for (blobs, whence) in [(healed.from_repository, "the other repository"), (healed.from_files, "the original files")]
+    {
+        if blobs > 0 {
+            text.push_str(&format!("; {} {what} from {whence}", human::count(blobs)));
+        }
+    }
+    text
+}
+
 fn print_items<'i>(app: &App, items: impl Iterator<Item = &'i Item>, say: &dyn Fn(&Item) -> String) {
     let lines: Vec<String> = items.map(say).collect();
     lines.iter().take(SHOWN_ITEMS).for_each(|line| app.out.line(line));
@@ -201,14 +238,15 @@ fn print_items<'i>(app: &App, items: impl Iterator<Item = &'i Item>, say: &dyn F
 fn print_plan(app: &App, given: &RepairFrom, plan: &Plan) {
     let mendable = plan.items.iter().filter(|item| !matches!(item.way, Way::Nothing | Way::Again)).count();
     let lost = plan.items.iter().filter(|item| item.way == Way::Nothing).count();
-    table::facts(
-        &app.out,
-        &[
-            ("read", format!("{}, {}", human::counted(plan.packs_read, "pack"), human::bytes(plan.bytes_read))),
-            ("can be mended", human::counted(mendable as u64, "object")),
-            ("cannot", human::counted(lost as u64, "object")),
-        ],
-    );
+    let mut facts = vec![
+        ("read", format!("{}, {}", human::counted(plan.packs_read, "pack"), human::bytes(plan.bytes_read))),
+        ("can be mended", human::counted(mendable as u64, "object")),
+        ("cannot", human::counted(lost as u64, "object")),
+    ];
+    if plan.blobs_lost > 0 {
+        facts.push(("lost", lost_blobs(plan.blobs_lost, plan.healed, "can be stored anew")));
+    }
+    table::facts(&app.out, &facts);
     print_items(app, plan.items.iter(), &|item| {
         let reason = human::name(item.reason.as_bytes());
         format!("{}: {reason}; mended by {}", item.key, by(item))
@@ -226,6 +264,11 @@ fn print_plan(app: &App, given: &RepairFrom, plan: &Plan) {
         (true, true, _) => {
             app.close("everything, once this is carried out", "what is damaged, until then", "repair apply")
         }
+        (true, false, _) if plan.saves_all() => app.close(
+            "every file of every snapshot, once this is carried out",
+            "the damaged packs themselves: when nothing needs them any more, prune takes them away",
+            "repair apply",
+        ),
         (true, false, _) => app.close(
             "every file that is not named above",
             "what nothing mends: a mirror that has it helps (--from), and a backup of the same files stores it anew",
@@ -241,6 +284,9 @@ fn print_applied(app: &App, applied: &Applied) {
         ("mended", human::counted(mended, "object")),
         ("quarantine", format!("{} kept as it was", human::counted(kept, "damaged object"))),
     ];
+    if applied.blobs_lost > 0 {
+        facts.push(("lost", lost_blobs(applied.blobs_lost, applied.healed, "stored anew")));
+    }
     if !applied.left.is_empty() {
         facts.push(("left", human::counted(applied.left.len() as u64, "object")));
     }
@@ -257,6 +303,11 @@ fn print_applied(app: &App, applied: &Applied) {
         (false, _) => {
             app.close("everything that was damaged", "the disk that it lay on: look after it", "verify --all")
         }
+        (true, _) if applied.saves_all() => app.close(
+            "every file of every snapshot: what was lost is stored anew, or has another copy",
+            "the damaged packs themselves: prune takes away what nothing needs of them",
+            "prune",
+        ),
         (true, _) => app.close(
             "every file that is not named above",
             "what nothing mends: restore gives the rest and names it; the next backup of the same files stores it anew",

@@ -341,6 +341,7 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     outcome.sessions_cleared = clear_closed(&context.repository)?;
     tidy_records(context, options, &mut outcome)?;
     refresh(context)?;
+    sidecars::drop_records(context)?;
     let dropped = sidecars::drop_orphans(context)?;
     (outcome.sidecars_deleted, outcome.sidecar_bytes_deleted) = (dropped.sidecars, dropped.bytes);
     let after = measure(context)?;

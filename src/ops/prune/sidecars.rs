@@ -1,10 +1,10 @@
-//! Parity sidecars whose packs are gone.
+//! What is about packs that are gone: their parity sidecars, and records of damage in them.
 
 use super::super::{Context, Result};
 use super::locks::lock_of;
 use super::plan::stored_packs;
 use crate::base::PackId;
-use crate::repo::parity;
+use crate::repo::{damage, parity};
 use crate::store::{Area, Key};
 use std::collections::BTreeMap;
 
@@ -29,6 +29,15 @@ pub fn orphans(context: &Context, going: &dyn Fn(&PackId) -> bool) -> Result<BTr
         sidecars.retain(|pack, _| !packs.contains_key(pack) || going(pack));
     }
     Ok(sidecars)
+}
+
+/// Takes away records of damage in packs that are gone.
+pub fn drop_records(context: &Context) -> Result<()> {
+    if !context.index.recorded_packs()?.is_empty() {
+        let packs = stored_packs(context)?;
+        damage::clear(&**context.repository.store(), &|pack| !packs.contains_key(pack))?;
+    }
+    Ok(())
 }
 
 /// Deletes sidecars whose packs are gone. A crash before it leaves some, which the next prune finds.

@@ -3,7 +3,7 @@
 use super::super::record::Record;
 use super::super::verify;
 use super::super::{Context, Error, Result};
-use super::{Item, Options, Plan, Way};
+use super::{Healed, Item, Options, Plan, Way, heal};
 use crate::base::{Event, Kind, PackId, Problem};
 use crate::crypto::names::PackHasher;
 use crate::crypto::slots::Unlock;
@@ -11,7 +11,7 @@ use crate::format::parity::Shape;
 use crate::format::run::Outcome as Ended;
 use crate::repo::pack_reader::pack_key;
 use crate::repo::parity::{self, Spool};
-use crate::repo::{self, ledger};
+use crate::repo::{self, damage, ledger};
 use crate::store::{Area, Key, ObjectStore, Put, Upload};
 use std::collections::BTreeSet;
 
@@ -33,6 +33,12 @@ pub struct Applied {
     pub mended: Vec<Mended>,
     /// What could not be mended, or not after all, and why.
     pub left: Vec<Item>,
+    /// Blobs that nothing in the repository gave any more.
+    pub blobs_lost: u64,
+    /// Of those, blobs that were stored anew.
+    pub healed: Healed,
+    /// Packs of which it is recorded from now on what is damaged in them.
+    pub recorded: u64,
     /// What is still damaged, with the files that it hurts.
     pub damages: Vec<verify::Damage>,
     /// Snapshots that are still hurt.
@@ -44,6 +50,11 @@ impl Applied {
     pub fn is_damage(&self) -> bool {
         !self.left.is_empty() || !self.damages.is_empty()
     }
+
+    /// Whether every file of every snapshot can be restored all the same.
+    pub fn saves_all(&self) -> bool {
+        self.left.iter().all(|item| item.pack().is_some()) && self.hurt.is_empty()
+    }
 }
 
 /// Plans, then mends. `secret` is what opened the repository: it shows which of two copies of its own slot is right.
@@ -53,6 +64,8 @@ pub fn apply(context: &Context, options: &Options<'_>, secret: &Unlock) -> Resul
     let done = run(context, options, secret, &mut record, &mut applied);
     record.figure("mended", applied.mended.len() as u64);
     record.figure("left", applied.left.len() as u64);
+    record.figure("blobs_lost", applied.blobs_lost);
+    record.figure("blobs_healed", applied.healed.blobs());
     let problem = |item: &Item| Problem::new(item.key.to_string(), &item.reason, Kind::Damaged);
     record.problems(&applied.left.iter().map(problem).collect::<Vec<_>>());
     match done {
@@ -98,7 +111,7 @@ fn run(
     if applied.plan.items.iter().any(|item| item.way == Way::Copy) {
         mend_copies(context, secret, applied)?;
     }
-    look_again(context, record, applied)
+    look_again(context, options, record, applied)
 }
 
 /// Mends an object; says where the damaged one is kept. None if that is done otherwise, or not at all.
@@ -224,7 +237,7 @@ fn mend_copies(context: &Context, secret: &Unlock, applied: &mut Applied) -> Res
 
 /// Forgets what was noted down as damaged, and reads it anew: what is mended counts again, and what hangs on something
 /// that is not, does not.
-fn look_again(context: &Context, record: &mut Record, applied: &mut Applied) -> Result<()> {
+fn look_again(context: &Context, options: &Options<'_>, record: &mut Record, applied: &mut Applied) -> Result<()> {
     let planned: BTreeSet<PackId> = applied.plan.packs().map(|(pack, _)| pack).collect();
     if planned.is_empty() {
         return Ok(());
@@ -233,10 +246,31 @@ fn look_again(context: &Context, record: &mut Record, applied: &mut Applied) -> 
     // Only of packs whose bytes are whole by now. What of them stands on bases that are still unknown is unknown as soon
     // as the packs are compared, here and when the next backup begins, so being killed in between does no harm.
     let left: BTreeSet<PackId> = applied.left.iter().filter_map(|item| item.pack()).collect();
-    context.index.forget_damage(&planned.difference(&left).copied().collect())?;
+    let mended: BTreeSet<PackId> = planned.difference(&left).copied().collect();
+    damage::clear(&**context.repository.store(), &|pack| mended.contains(pack))?;
+    context.index.forget_damage(&mended)?;
     context.index.check_packs(&**context.repository.store(), true)?;
     let packs: BTreeSet<PackId> = context.index.damaged_packs()?.union(&planned).copied().collect();
-    let (read, news) = super::hurt_by(context, &packs)?;
+    let (mut lost, news) = super::lost_in(context, &packs)?;
+    applied.blobs_lost = lost.len() as u64;
+    // Before anything is stored anew: what is recorded counts no more, for nobody.
+    for pack in &left {
+        let blocks = context.index.damaged_blocks(pack)?;
+        if !blocks.is_empty() {
+            applied.recorded += u64::from(damage::save(&context.repository, *pack, &blocks)?);
+        }
+    }
+    applied.healed = heal::heal(context, options, &mut lost)?;
+    // What stands on a base that is there again can be read again.
+    context.index.check_packs(&**context.repository.store(), true)?;
+    let mut still = verify::Lost::new();
+    for (id, place) in lost {
+        if context.index.places(&id)?.is_empty() {
+            still.insert(id, place);
+        }
+    }
+    let lost = still;
+    let read = verify::hurt_by(context, &lost)?;
     (applied.damages, applied.hurt) = (read.damages, read.hurt);
     let mut known = ledger::load(&context.repository)?;
     if let Err(error) = record.ledger(context, &mut known, &news) {

@@ -2,7 +2,7 @@
 
 use super::super::{Context, Result};
 use super::{Item, Options, Way};
-use crate::base::{Kind, PackId};
+use crate::base::{Kind, PackId, RepositoryId};
 use crate::crypto::names::PackHasher;
 use crate::format::parity::CELL_BYTES;
 use crate::repo;
@@ -41,7 +41,7 @@ pub(super) fn examine(
     }
     examined.pack = wrong(store, pack, there, sidecar.as_ref())?
         .map(|(reason, way)| match way {
-            Way::Nothing => from_mirror(options, pack, reason),
+            Way::Nothing => from_mirror(options, context.repository.id(), pack, reason),
             way => Ok(Item { key: pack_key(pack), reason, way }),
         })
         .transpose()?;
@@ -100,9 +100,10 @@ fn has_its_name(store: &dyn ObjectStore, pack: PackId, bytes: u64) -> Result<boo
 }
 
 /// Whether the other repository has the pack, whole.
-fn from_mirror(options: &Options<'_>, pack: PackId, reason: String) -> Result<Item> {
+fn from_mirror(options: &Options<'_>, own: RepositoryId, pack: PackId, reason: String) -> Result<Item> {
     let item = |reason, way| Item { key: pack_key(pack), reason, way };
-    let Some(from) = options.from else { return Ok(item(reason, Way::Nothing)) };
+    let mirror = options.from.filter(|from| from.repository.id() == own);
+    let Some(from) = mirror else { return Ok(item(reason, Way::Nothing)) };
     let store = &**from.repository.store();
     let place = store.location();
     let found = match store.size(&pack_key(pack)) {

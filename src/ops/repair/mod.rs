@@ -6,8 +6,10 @@
 //!         then what was noted down as damaged is forgotten, and read anew
 //! ```
 //!
-//! The sources of truth, in this order: the pack's parity sidecar; the second copy of what lies there twice; another
-//! repository. Nothing counts that does not have its name, and nothing is deleted.
+//! The sources of truth, in this order: the pack's parity sidecar; the second copy of what lies there twice, or of a blob
+//! in another pack; another repository; the original files. Nothing counts that does not have its name, and nothing is
+//! deleted. What nothing mends is recorded ([`crate::repo::damage`]): it is unknown from then on, to every machine, so the
+//! next backup stores it anew.
 //!
 //! What a crash after each line leaves:
 //!
@@ -16,15 +18,18 @@
 //! | written aside | the damaged object, as it was |
 //! | the damaged one in quarantine | the same, and a copy of it |
 //! | the good one in its place | a whole object; this machine still holds it for damaged until it is looked at again |
+//! | what is lost stored anew | packs and a segment, as an interrupted backup leaves them |
 //! | noted down | all is done |
 
 mod apply;
 mod examine;
 mod find;
+mod heal;
 
 pub use apply::{Applied, Mended, apply};
+pub use heal::Healed;
 
-use super::verify::{self, Damage, HurtSnapshot};
+use super::verify::{self, Damage, HurtSnapshot, Lost};
 use super::{Context, Error, Result};
 use crate::base::{Event, PackId};
 use crate::repo::Repository;
@@ -38,8 +43,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Options<'f> {
     /// Read all packs and sidecars, not only those that are known to be damaged.
     pub all: bool,
-    /// Another repository: a mirror of this one.
+    /// Another repository: a mirror of this one, or one that names content alike.
     pub from: Option<&'f Context>,
+    /// Look also at the files that were backed up on this machine, where they still lie.
+    pub files: bool,
 }
 
 /// What mends an object.
@@ -82,6 +89,10 @@ pub struct Plan {
     pub bytes_read: u64,
     /// What is damaged, packs first.
     pub items: Vec<Item>,
+    /// Blobs that nothing in the repository gives any more.
+    pub blobs_lost: u64,
+    /// Of those, blobs that can be stored anew.
+    pub healed: Healed,
     /// What stays damaged if this is carried out, with the files that it hurts.
     pub damages: Vec<Damage>,
     /// Snapshots that stay hurt.
@@ -101,9 +112,15 @@ impl Plan {
         self.items.iter().any(|item| item.way != Way::Again)
     }
 
-    /// Whether nothing stays damaged if this is carried out.
+    /// Whether every object is whole if this is carried out.
     pub fn mends_all(&self) -> bool {
         self.items.iter().all(|item| item.way != Way::Nothing)
+    }
+
+    /// Whether every file of every snapshot can be restored if this is carried out.
+    pub fn saves_all(&self) -> bool {
+        let others = self.items.iter().filter(|item| item.way == Way::Nothing && item.pack().is_none());
+        others.count() == 0 && self.hurt.is_empty()
     }
 
     /// The packs that some item is about, and the way.
@@ -125,15 +142,18 @@ fn make(context: &Context, options: &Options<'_>, opened: &Opened) -> Result<Pla
     find::small_objects(context, opened, &mut plan)?;
     let lost: BTreeSet<PackId> = plan.packs().filter(|(_, way)| **way == Way::Nothing).map(|(pack, _)| pack).collect();
     if !lost.is_empty() {
+        let (mut lost, _) = lost_in(context, &lost)?;
+        plan.blobs_lost = lost.len() as u64;
+        plan.healed = heal::look(context, options, &mut lost)?;
         context.monitor.event(Event::Phase("looking for the files that stay hurt"));
-        let (left, _) = hurt_by(context, &lost)?;
+        let left = verify::hurt_by(context, &lost)?;
         (plan.damages, plan.hurt) = (left.damages, left.hurt);
     }
     Ok(plan)
 }
 
-/// Reads what is left of these packs, notes down what cannot be read, and tells which files that hurts.
-fn hurt_by(context: &Context, packs: &BTreeSet<PackId>) -> Result<(verify::Outcome, News)> {
+/// Reads what is left of these packs and notes down what cannot be read; gives what is lost.
+fn lost_in(context: &Context, packs: &BTreeSet<PackId>) -> Result<(Lost, News)> {
     let mut there = BTreeMap::new();
     context.repository.store().list(Area::Packs, &mut |listed| {
         if let Ok(pack) = listed.name.parse::<PackId>()
@@ -142,7 +162,7 @@ fn hurt_by(context: &Context, packs: &BTreeSet<PackId>) -> Result<(verify::Outco
             there.insert(pack, listed.size_bytes);
         }
     })?;
-    verify::hurt_by(context, packs, &there)
+    verify::lost_with(context, &there)
 }
 
 /// Refuses another repository that cannot have anything of this one.
@@ -151,14 +171,14 @@ fn check_source(context: &Context, options: &Options<'_>) -> Result<()> {
     if from.repository.id() == context.repository.id() {
         return Ok(());
     }
+    if shares_names(&context.repository, &from.repository) {
+        return Ok(());
+    }
     let place = from.repository.store().location();
-    Err(Error::Refused(match shares_names(&context.repository, &from.repository) {
-        true => format!("{place} is another repository: only a mirror of this one has its packs. Nothing was changed"),
-        false => format!(
-            "{place} is another repository with keys of its own, so it calls the same content by other names and has \
-             nothing that can be used here: name a mirror of this one. Nothing was changed"
-        ),
-    }))
+    Err(Error::Refused(format!(
+        "{place} is another repository with keys of its own, so it calls the same content by other names and has nothing \
+         that can be used here: name a mirror of this one, or one that was made with `init --from`. Nothing was changed"
+    )))
 }
 
 /// Whether both call the same content by the same names.

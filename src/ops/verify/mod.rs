@@ -30,7 +30,8 @@ mod turn;
 use super::record::Record;
 use super::{Context, Error, Result, select};
 use crate::base::clock::Stopwatch;
-use crate::base::{Event, Kind, PackId, Problem, SnapshotId};
+use crate::base::{BlobId, Event, Kind, PackId, Problem, SnapshotId};
+use crate::format::pack::BlobKind;
 use crate::format::run::Outcome as RunOutcome;
 use crate::format::snapshot::Snapshot;
 use crate::repo;
@@ -38,7 +39,7 @@ use crate::repo::ledger::{self, Known, News};
 use crate::repo::pack_reader::pack_key;
 pub(super) use found::Found;
 pub(super) use hurt::find as find_hurt;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 pub use turn::Part;
 
@@ -59,6 +60,9 @@ pub enum Depth {
     /// Every byte of those packs whose turn it is.
     Part(Part),
 }
+
+/// The most lost blobs that are remembered.
+const MAX_LOST: usize = 200_000;
 
 /// What to verify.
 #[derive(Clone, Debug, Default)]
@@ -386,40 +390,45 @@ pub(super) fn copies(context: &Context) -> Result<Vec<Damage>> {
     Ok(outcome.damages)
 }
 
-/// Reads those of `packs` that are `there`, from their first byte to their last, and looks in all snapshots for the files
-/// that are hurt by what cannot be read in them, or is gone with those that are not there. Gives also what was read.
-pub(super) fn hurt_by(
-    context: &Context,
-    packs: &BTreeSet<PackId>,
-    there: &BTreeMap<PackId, u64>,
-) -> Result<(Outcome, News)> {
+/// Blobs that nothing gives any more: what each is, and in which pack it lies.
+pub(super) type Lost = BTreeMap<BlobId, (BlobKind, PackId)>;
+
+/// Reads these packs from their first byte to their last. Gives the blobs that cannot be read any more, in them or in any
+/// pack, and have no other place; and what was read.
+pub(super) fn lost_with(context: &Context, packs: &BTreeMap<PackId, u64>) -> Result<(Lost, News)> {
     let found = Arc::new(Found::silent());
-    full::read(context, there, &found, &|| false)?;
-    let gone = |pack: &PackId| packs.contains(pack) && !there.contains_key(pack);
-    context.index.each_by_pack(&|pack| !pack.void && gone(&pack.id), &mut |pack, located| {
-        let places = context.index.places(&located.id)?;
-        if places.iter().all(|place| gone(&place.pack)) {
-            let key = pack_key(*pack);
-            found.object(&key.to_string(), &format!("{key} is not there"));
-            found.blob(&located.id, &repo::Error::damaged(key, "it is not there"));
+    full::read(context, packs, &found, &|| false)?;
+    let mut lost = Lost::new();
+    let mut note = |pack: &PackId, id: &BlobId, kind: BlobKind| {
+        if lost.len() < MAX_LOST {
+            lost.insert(*id, (kind, *pack));
+        }
+    };
+    // What stands on what is gone is lost with it, in whichever pack it lies.
+    context.index.check_packs(&**context.repository.store(), true)?;
+    context.index.each_damaged(&|_| true, &mut |pack, id, kind| {
+        if context.index.places(id)?.is_empty() {
+            note(pack, id, kind);
         }
         Ok(())
     })?;
-    context.index.each_damaged(&|pack| packs.contains(&pack.id), &mut |pack, id| {
-        // What was found damaged before is not read again.
-        if found.damage_of(id).is_none() && context.index.places(id)?.is_empty() {
-            let key = pack_key(*pack);
-            found.blob(id, &repo::Error::damaged(key, "something in it cannot be read"));
-        }
-        Ok(())
-    })?;
+    Ok((lost, found.news()))
+}
+
+/// Looks in all snapshots for the files that need what is lost.
+pub(super) fn hurt_by(context: &Context, lost: &Lost) -> Result<Outcome> {
+    let found = Found::silent();
+    for (id, (_, pack)) in lost {
+        found.blob(id, &repo::Error::damaged(pack_key(*pack), "something in it cannot be read"));
+    }
     if found.any_blob() {
         hurt::find(context, &select::list_stored(context)?.snapshots, &found)?;
     }
-    let news = found.news();
     let mut outcome = Outcome::default();
     found.hand_over(&mut outcome);
-    Ok((outcome, news))
+    // What no snapshot needs hurts nobody.
+    outcome.damages.retain(|damage| damage.file_count > 0);
+    Ok(outcome)
 }
 
 /// The snapshots to verify. When all are meant, those that cannot be read are damages.

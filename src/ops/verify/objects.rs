@@ -12,7 +12,7 @@ use crate::format::keys::{Epoch, MAX_EPOCH_BYTES, MAX_SLOT_BYTES, Slot};
 use crate::format::run::Run;
 use crate::format::session::{Condemned, End, Seen, Session};
 use crate::repo::ahead::{Ahead, each_ahead};
-use crate::repo::{Error, history, ledger};
+use crate::repo::{Error, damage, history, ledger};
 use crate::store::{Area, Key, ObjectStore};
 
 /// What the second copy of an object is called besides.
@@ -51,6 +51,11 @@ pub(super) fn records(context: &Context, found: &Found) -> Result<()> {
         (
             Area::Runs,
             "it records what was done or read back once; no snapshot needs it, and it can be deleted from the store",
+        ),
+        (
+            Area::Damage,
+            "it records what cannot be read in a pack; `keepstone repair apply --all` finds that again, then it can be \
+             deleted from the store",
         ),
     ];
     for (area, remedy) in remedies {
@@ -111,6 +116,7 @@ fn read_record(context: &Context, store: &dyn ObjectStore, key: &Key) -> crate::
             let object = store.get(key, ObjectKind::History.max_bytes() as u64)?;
             history::open(&context.repository, key, object).map(drop)
         }
+        (Area::Damage, _) => damage::load(store, context.repository.keyring(), key.name()).map(drop),
         (Area::Runs, "") => record(context, store, key, ObjectKind::Run, name, |run: Run| run.id),
         _ => Ok(()),
     }

@@ -19,7 +19,7 @@ use std::time::Duration;
 /// The file's name in its folder.
 pub const FILE_NAME: &str = "index-v1.sqlite";
 /// The number of the schema below: any other is made anew.
-const SCHEMA_VERSION: i64 = 4;
+const SCHEMA_VERSION: i64 = 5;
 /// SQLite's page cache; of a temporary file's, a quarter of that.
 const PAGE_CACHE_KIB: i64 = 8 << 10;
 /// How long one process waits for another's transaction. A merge of the largest level takes seconds, large segments
@@ -52,6 +52,8 @@ const SCHEMA: &str = "
         bases BLOB, depth INTEGER, delta_bytes INTEGER, whole_bytes INTEGER);
     CREATE TABLE keys (number INTEGER PRIMARY KEY, id BLOB UNIQUE NOT NULL);
     CREATE TABLE dead_frames (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, damaged INTEGER NOT NULL);
+    CREATE TABLE damage_records (name TEXT, pack BLOB NOT NULL, block_offset INTEGER,
+        PRIMARY KEY (name, block_offset)) WITHOUT ROWID;
     CREATE TABLE sound_snapshots (snapshot BLOB PRIMARY KEY, findings INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE marks_pending (mark, side, blob, frame, written_ms);";
 

@@ -8,7 +8,7 @@ use super::cache::{Cache, temporary_connection};
 use super::levels::{BlobRow, Levels, Lives};
 use super::{Index, Marks, Place, is_proven, members, place};
 use crate::base::{BlobId, PackId};
-use crate::format::pack::Role;
+use crate::format::pack::{BlobKind, Role};
 use crate::repo::{Error, Result};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeSet;
@@ -157,7 +157,7 @@ impl Index {
     pub fn each_damaged(
         &self,
         wanted: &dyn Fn(&PackSummary) -> bool,
-        each: &mut dyn FnMut(&PackId, &BlobId) -> Result<()>,
+        each: &mut dyn FnMut(&PackId, &BlobId, BlobKind) -> Result<()>,
     ) -> Result<()> {
         let packs = self.numbered_packs()?;
         let ranges = self.ranges()?;
@@ -166,7 +166,10 @@ impl Index {
             let (first, count, pack) = *ranges.get(place.checked_sub(1)?)?;
             packs.get(&pack).filter(|pack| frame < first + count && !pack.void && wanted(pack))
         };
-        self.rows(true, &mut |row| pack_of(row.frame).map_or(Ok(()), |pack| each(&pack.id, &row.id)))
+        self.rows(true, &mut |row| match (pack_of(row.frame), BlobKind::from_number(u64::from(row.kind))) {
+            (Some(pack), Some(kind)) => each(&pack.id, &row.id, kind),
+            _ => Ok(()),
+        })
     }
 
     /// Walks the blobs whose frames are dead, or the others.

@@ -2,10 +2,10 @@
 
 use super::add::add_all;
 use super::cache::Cache;
-use super::late;
 use super::levels::{Family as _, LEVEL_0_ROWS, Marked};
 use super::roster;
 use super::segments::{SegmentReader, segment_key};
+use super::{late, recorded};
 use crate::base::{Kind, PackId, Problem, SegmentId};
 use crate::format::cbor::Cbor as _;
 use crate::format::envelope::ObjectKind;
@@ -156,12 +156,13 @@ fn try_to_bring(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Keyring, o
     // What comes next, as far as it is known: the records after the listing of segments, together with the first of
     // these.
     let store = &Ahead::new(store);
-    ask_for_segments(store, &missing_segments(&known, &listed), &[Area::Condemned]);
+    ask_for_segments(store, &missing_segments(&known, &listed), &[Area::Condemned, Area::Damage]);
     load_missing(cache, store, keyring, &known, &listed, opened)?;
     opened.packs_dropped += drop_segments(cache, &known, &listed)?;
     // Records after segments: of what is void we would rather know too much, and of what has gone on purpose too.
     let records = list_condemned(store)?;
     update_condemned(cache, store, keyring, &records, opened)?;
+    recorded::update(cache, store, keyring, opened)?;
     let told = take_over(cache, store, keyring, records.closed, opened)?;
     // Without a roster nobody can tell who is late.
     late::update(cache, store, keyring, records.open.last().copied(), if told { records.closed } else { 0 })?;

@@ -21,6 +21,7 @@ mod names;
 mod own;
 mod pinned;
 pub mod rebuild;
+mod recorded;
 mod roster;
 mod sealed;
 pub mod segments;
@@ -271,11 +272,11 @@ impl Index {
                 "SELECT 1 FROM packs JOIN pack_frames ON pack_frames.pack = packs.number
                  JOIN frames ON frames.number BETWEEN pack_frames.first AND pack_frames.first + pack_frames.count - 1
                  JOIN dead_frames ON frames.number BETWEEN dead_frames.first AND dead_frames.last
-                 WHERE packs.id = ?1 AND block_offset = ?2 AND damaged = ?3",
+                 WHERE packs.id = ?1 AND block_offset = ?2 AND damaged IN (?3, ?4)",
             )?;
             let mut found = Vec::new();
             for place in places(cache, id, true)? {
-                let at = params![place.pack.0, place.block_offset as i64, FOUND_DAMAGED];
+                let at = params![place.pack.0, place.block_offset as i64, FOUND_DAMAGED, RECORDED];
                 if void.exists([place.pack.0])? && !damaged.exists(at)? {
                     found.push(place);
                 }
@@ -350,6 +351,20 @@ impl Index {
         state.cache.write(|cache| mark_damaged(cache, pack, block_offset).map_err(|error| cache.failed(error)))
     }
 
+    /// Where the blocks of a pack begin that were found damaged here, or are recorded as damaged.
+    pub fn damaged_blocks(&self, pack: &PackId) -> Result<BTreeSet<u64>> {
+        self.state().cache.read(|cache| {
+            let mut found = cache.connection.prepare_cached(
+                "SELECT DISTINCT block_offset FROM packs JOIN pack_frames ON pack_frames.pack = packs.number
+                 JOIN frames ON frames.number BETWEEN pack_frames.first AND pack_frames.first + pack_frames.count - 1
+                 JOIN dead_frames ON frames.number BETWEEN dead_frames.first AND dead_frames.last
+                 WHERE packs.id = ? AND damaged IN (?, ?)",
+            )?;
+            let rows = found.query_map(params![pack.0, FOUND_DAMAGED, RECORDED], |row| row.get::<_, i64>(0))?;
+            rows.map(|row| row.map(|offset| offset as u64)).collect()
+        })
+    }
+
     /// Takes back what was found damaged in these packs: they were mended, or are about to be read anew. What hangs on
     /// bases that are still unreadable has to be found once more, so whoever calls this reads the packs.
     pub fn forget_damage(&self, packs: &BTreeSet<PackId>) -> Result<()> {
@@ -383,7 +398,7 @@ impl Index {
                 cache.connection.prepare_cached(any)?.query_row([why], |row| row.get::<_, bool>(0))
             })
         };
-        let damaged = any_of(&mut state, FOUND_DAMAGED)?;
+        let damaged = any_of(&mut state, FOUND_DAMAGED)? || any_of(&mut state, RECORDED)?;
         if damaged || !missing.is_empty() || !whole || any_of(&mut state, INFERRED)? {
             state.cache.write(|cache| mark_missing(cache, &missing).map_err(|error| cache.failed(error)))?;
         }
@@ -395,6 +410,8 @@ impl Index {
 /// there when the packs were compared last, which is found anew each time.
 const FOUND_DAMAGED: i64 = 1;
 const INFERRED: i64 = 2;
+/// A record in the store says that they are damaged: for as long as it lies there.
+const RECORDED: i64 = 3;
 
 /// Whether what the index names is there, as far as that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -409,16 +426,30 @@ fn mark_missing(cache: &mut Cache, packs: &[PackId]) -> rusqlite::Result<()> {
     cache.connection.execute("DELETE FROM dead_frames WHERE damaged = ?", [INFERRED])?;
     for pack in packs {
         let Some(number) = load::pack_number(cache, *pack)? else { continue };
-        cache.connection.execute(
-            "INSERT OR IGNORE INTO dead_frames
-             SELECT first, first + count - 1, ? FROM pack_frames WHERE pack = ? AND count > 0",
-            params![INFERRED, number],
-        )?;
+        let mut found = cache.connection.prepare_cached("SELECT first, count FROM pack_frames WHERE pack = ?")?;
+        let ranges = found.query_map([number], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?;
+        for range in ranges {
+            let (first, count) = range?;
+            mark_range(cache, first, first + count - 1)?;
+        }
     }
     cache.reload_dead()?;
     // A frame whose base is unknown is lost, and so in turn is what stands on it.
     while mark_orphans(cache)? > 0 {
         cache.reload_dead()?;
+    }
+    Ok(())
+}
+
+/// Marks frames as unknown. Where the first of them was found damaged, its row stays as it is.
+fn mark_range(cache: &Cache, mut first: i64, last: i64) -> rusqlite::Result<()> {
+    let mut taken = cache.connection.prepare_cached("SELECT last FROM dead_frames WHERE first = ?")?;
+    while let Some(end) = taken.query_row([first], |row| row.get::<_, i64>(0)).optional()? {
+        first = end + 1;
+    }
+    if first <= last {
+        let mark = "INSERT INTO dead_frames VALUES (?, ?, ?)";
+        cache.connection.prepare_cached(mark)?.execute(params![first, last, INFERRED])?;
     }
     Ok(())
 }

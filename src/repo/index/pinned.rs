@@ -4,7 +4,7 @@
 //! decode it. A few dead bytes in a pack that is needed for something else may so keep much that nobody needs.
 
 use super::live::{FrameBits, LiveSet, PackSummary};
-use super::{FOUND_DAMAGED, Index};
+use super::{FOUND_DAMAGED, Index, RECORDED};
 use crate::base::{BlobId, PackId};
 use crate::repo::Result;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,9 +17,9 @@ impl Index {
                 "SELECT DISTINCT packs.id FROM dead_frames
                  JOIN pack_frames ON dead_frames.first BETWEEN pack_frames.first AND pack_frames.first + count - 1
                  JOIN packs ON packs.number = pack_frames.pack
-                 WHERE damaged = ?",
+                 WHERE damaged IN (?, ?)",
             )?;
-            found.query_map([FOUND_DAMAGED], |row| Ok(PackId(row.get(0)?)))?.collect()
+            found.query_map([FOUND_DAMAGED, RECORDED], |row| Ok(PackId(row.get(0)?)))?.collect()
         })
     }
 }

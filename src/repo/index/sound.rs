@@ -4,7 +4,7 @@
 //! and stores again what is gone. From then on its snapshot can be counted on, and what is made from it, until damage is
 //! found once more. Only this cache knows what was found, so only snapshots that were made with it are noted.
 
-use super::{FOUND_DAMAGED, Index};
+use super::{FOUND_DAMAGED, Index, RECORDED};
 use crate::base::{SessionId, SnapshotId};
 use crate::repo::Result;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -41,8 +41,8 @@ impl Index {
                 cache.connection.execute("DELETE FROM sound_snapshots WHERE findings < ?", [findings.0])?;
                 cache.connection.execute(
                     "INSERT OR REPLACE INTO sound_snapshots SELECT ?, ?
-                     WHERE EXISTS (SELECT 1 FROM dead_frames WHERE damaged = ?)",
-                    params![snapshot.0, findings.0, FOUND_DAMAGED],
+                     WHERE EXISTS (SELECT 1 FROM dead_frames WHERE damaged IN (?, ?))",
+                    params![snapshot.0, findings.0, FOUND_DAMAGED, RECORDED],
                 )
             };
             note().map(drop).map_err(|error| cache.failed(error))

@@ -662,8 +662,8 @@ fn another_repository_that_names_content_alike_gives_lost_blobs_back() {
     ops::copy::copy(&context, &other, &ops::copy::Options { listing, level, verify: false, dry_run: false }).unwrap();
     ruin(&vault);
     // Whole files and directories are gone too, and no sidecar helps.
-    let metadata = vault.open().index.packs().unwrap().into_iter();
-    let metadata = metadata.filter(|pack| pack.role == keepstone::format::pack::Role::Metadata).next_back().unwrap();
+    let mut metadata = vault.open().index.packs().unwrap().into_iter();
+    let metadata = metadata.rfind(|pack| pack.role == keepstone::format::pack::Role::Metadata).unwrap();
     vault.store.delete(&Key::new(Area::Packs, metadata.id)).unwrap();
     vault.hours(1);
     let options = Options { from: Some(&other), ..all() };

@@ -339,6 +339,7 @@ class Writer:
         self.put("condemned/0000000001", self.envelope("Condemned", {1: 1, 2: gone, 3: 7, 4: [noise("a pack", 32)]}, key))
         self.put("index/not-a-segment", b"passed over")
         self.put("damage/reserved", b"passed over")
+        self.put("catalogue/reserved", b"passed over")
 
 
 class Case(unittest.TestCase):

@@ -116,7 +116,9 @@ fn read_record(context: &Context, store: &dyn ObjectStore, key: &Key) -> crate::
             let object = store.get(key, ObjectKind::History.max_bytes() as u64)?;
             history::open(&context.repository, key, object).map(drop)
         }
-        (Area::Damage, _) => damage::load(store, context.repository.keyring(), key.name()).map(drop),
+        (Area::Damage, _) if damage::pack_of(key.name()).is_some() => {
+            damage::load(store, context.repository.keyring(), key.name()).map(drop)
+        }
         (Area::Runs, "") => record(context, store, key, ObjectKind::Run, name, |run: Run| run.id),
         _ => Ok(()),
     }

@@ -525,6 +525,17 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
     }
 }
 
+/// A listing as its parts give it, one after the other: `list` of a store that has more than one.
+fn list_in_parts(store: &impl ObjectStore, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
+    let mut from = None;
+    loop {
+        from = store.list_part(area, from.as_deref(), each)?;
+        if from.is_none() {
+            return Ok(());
+        }
+    }
+}
+
 /// A stream as a row of ranges, each of which `get` reads whole.
 fn stream_in_pieces(
     get: &mut dyn FnMut(u64, usize) -> Result<Vec<u8>, Error>,

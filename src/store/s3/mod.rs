@@ -158,13 +158,7 @@ impl ObjectStore for S3 {
     }
 
     fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
-        let mut from = None;
-        loop {
-            from = self.list_part(area, from.as_deref(), each)?;
-            if from.is_none() {
-                return Ok(());
-            }
-        }
+        super::list_in_parts(self, area, each)
     }
 
     fn list_part(&self, area: Area, from: Option<&str>, each: &mut dyn FnMut(Listed)) -> Result<Option<String>, Error> {

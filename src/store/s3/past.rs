@@ -8,7 +8,8 @@ use super::failure::answer_of;
 use super::place::{Asked, Place};
 use crate::base::{Kind, Timestamp};
 use crate::store::{
-    Area, Error, Key, Listed, ObjectStore, Operation, Put, Traffic, Upload, check_limit, check_range, stream_in_pieces,
+    Area, Error, Key, Listed, ObjectStore, Operation, Put, Traffic, Upload, check_limit, check_range, list_in_parts,
+    stream_in_pieces,
 };
 use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
 use aws_sdk_s3::primitives::DateTime;
@@ -94,13 +95,7 @@ impl ObjectStore for Past {
     }
 
     fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
-        let mut from = None;
-        loop {
-            from = self.list_part(area, from.as_deref(), each)?;
-            if from.is_none() {
-                return Ok(());
-            }
-        }
+        list_in_parts(self, area, each)
     }
 
     fn list_part(&self, area: Area, from: Option<&str>, each: &mut dyn FnMut(Listed)) -> Result<Option<String>, Error> {

@@ -262,7 +262,9 @@ const SCRIPT: &str = r#"
         -keyout key.pem -out cert.pem >openssl.log 2>&1; then
         tls="--ssl-cert=$PWD/cert.pem --ssl-key=$PWD/key.pem"
     fi
-    common="--no-defaults --datadir=$PWD/data"
+    # A server that starts clears its folder for temporary tables of what it takes for left over, whosever it is.
+    $as mkdir tmp
+    common="--no-defaults --datadir=$PWD/data --tmpdir=$PWD/tmp"
     if [ -z "$3" ]; then
         server=mariadbd own="--innodb-log-file-size=8M --max-recursive-iterations=1000000"
         $as mariadb-install-db $common --auth-root-authentication-method=normal --skip-test-db >install.log 2>&1

@@ -244,7 +244,7 @@ impl<'r> Writer<'r> {
     fn put(&mut self) -> Result<()> {
         let id = RunId(random::bytes());
         let mut runs = std::mem::take(&mut self.runs);
-        runs.sort_by_key(|run| (run.begun_ns, run.id));
+        runs.sort_by_key(|run| (run.begun_ns, run.sequence, run.id));
         let dropped = std::mem::take(&mut self.dropped);
         let dropped = dropped.into_iter().map(|(id, hash)| RunRef { id, hash, unknown: Unknown::none() }).collect();
         let history = History {

@@ -316,7 +316,7 @@ pub fn list(repository: &Repository) -> Result<Readable<Run, String>> {
         }
         Ok(())
     })?;
-    runs.sort_by_key(|run| (run.begun_ns, run.id));
+    runs.sort_by_key(|run| (run.begun_ns, run.sequence, run.id));
     Ok((runs, damaged))
 }
 

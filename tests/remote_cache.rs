@@ -302,6 +302,11 @@ fn of_a_repository_on_this_machine_nothing_is_kept() {
 
 #[test]
 fn a_series_of_dumps_downloads_its_bases_once() {
+    // Each repository has keys of its own and cuts elsewhere.
+    (0..8).for_each(|_| nights_of_a_dump());
+}
+
+fn nights_of_a_dump() {
     let remote = Remote::new();
     let mut dump = noise(1, 600_000);
     let mut grown = Vec::new();

@@ -7,7 +7,7 @@
 use super::super::blob_reader::BlobBytes;
 use super::super::error::Result;
 use super::super::index::{Alike, Marks, Place};
-use super::{BlobWriter, Counters, Hint, Next};
+use super::{BlobWriter, Counters, DELTA_LEAST_BYTES, Hint, Next};
 use crate::base::{BlobId, Kind};
 use crate::format::pack::{BlobKind, Chain, MAX_BASES};
 
@@ -77,7 +77,7 @@ pub(in super::super) struct Chosen {
 pub(in super::super) struct Found {
     /// The bases to store it on.
     pub chosen: Option<Chosen>,
-    /// There was a base, but its chain is at its end: the blob begins a new one.
+    /// There was a base that is not worth its price any more: without another the blob begins a new chain.
     pub exhausted: bool,
     /// Where in the parent the stream goes on.
     pub next: Next,
@@ -89,6 +89,8 @@ enum Tried {
     Fit(Place, BlobBytes),
     /// Its chain is at its end.
     Exhausted,
+    /// It is far away, and too small for the way to pay.
+    Small,
     /// It cannot be a base.
     Unfit,
 }
@@ -133,6 +135,10 @@ impl BlobWriter {
                 Tried::Fit(place, bytes) => (place, bytes),
                 // The other base alone would make a poor delta: better a new beginning now.
                 Tried::Exhausted => return Ok(Found { chosen: None, exhausted: true, ..found }),
+                Tried::Small => {
+                    found.exhausted = true;
+                    continue;
+                }
                 Tried::Unfit => continue,
             };
             chosen.depth = chosen.depth.max(depth_of(&place) + 1);
@@ -163,6 +169,9 @@ impl BlobWriter {
             return Ok(Tried::Unfit);
         }
         if self.repository.store().is_remote() {
+            if (place.length as usize) < DELTA_LEAST_BYTES {
+                return Ok(Tried::Small);
+            }
             if !is_worth_a_download(&place) {
                 return Ok(Tried::Exhausted);
             }

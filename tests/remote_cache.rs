@@ -302,16 +302,20 @@ fn of_a_repository_on_this_machine_nothing_is_kept() {
 
 #[test]
 fn a_series_of_dumps_downloads_its_bases_once() {
-    // Each repository has keys of its own and cuts elsewhere.
-    (0..8).for_each(|_| nights_of_a_dump());
+    // Each repository has keys of its own and cuts elsewhere. Now and then an edit moves a cut for one night; what was cut
+    // before it is then the best base, and is fetched.
+    let fetched: usize = (0..8).map(|_| nights_that_fetch_bases()).sum();
+    assert!(fetched < 6, "bases were fetched in {fetched} of 16 nights");
 }
 
-fn nights_of_a_dump() {
+/// Of the third and the fourth night of a dump.
+fn nights_that_fetch_bases() -> usize {
     let remote = Remote::new();
     let mut dump = noise(1, 600_000);
-    let mut grown = Vec::new();
+    let (mut grown, mut fetched) = (Vec::new(), 0);
     for night in 0..4u8 {
-        dump.chunks_mut(20_000).for_each(|part| part[100..140].fill(night));
+        // So often that no chunk large enough for a base stays as it was and is in the packs alone.
+        dump.chunks_mut(8_000).for_each(|part| part[100..140].fill(night));
         remote.vault.write("dump.sql", &dump);
         remote.vault.hours(1);
         let before = crate::vault::bytes(&remote.vault.store, Area::Packs);
@@ -320,10 +324,12 @@ fn nights_of_a_dump() {
         grown.push(crate::vault::bytes(&remote.vault.store, Area::Packs) - before);
         let downloads = remote.of_packs();
         match night {
+            0 => assert_eq!(downloads, Vec::<String>::new()),
             // The first versions of chunks lie in packs alone.
             1 => assert!(!downloads.is_empty() && downloads.len() < 16, "{downloads:?}"),
-            _ => assert_eq!(downloads, Vec::<String>::new(), "night {night}"),
+            _ => fetched += usize::from(!downloads.is_empty()),
         }
     }
-    assert!(grown[1..].iter().all(|bytes| *bytes < 150_000), "{grown:?}");
+    assert!(grown[1..].iter().all(|bytes| *bytes * 16 < grown[0]), "{grown:?}");
+    fetched
 }

@@ -330,6 +330,6 @@ fn nights_that_fetch_bases() -> usize {
             _ => fetched += usize::from(!downloads.is_empty()),
         }
     }
-    assert!(grown[1..].iter().all(|bytes| *bytes * 16 < grown[0]), "{grown:?}");
+    assert!(grown[1..].iter().all(|bytes| *bytes * 8 < grown[0]), "{grown:?}");
     fetched
 }

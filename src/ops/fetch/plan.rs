@@ -21,8 +21,10 @@ const ON_BASES: usize = 48;
 
 /// A gap that is read rather than left out when a store is paid by the request.
 const STREAM_GAP_BYTES: u64 = 512 << 10;
-/// Stored bytes of one request to such a store: with more, others would have nothing to do.
+/// Stored bytes of one request to such a store: with more, others would have nothing to do. Where there is enough for
+/// [`LONG_STREAMS`] of them, a request brings twice as much, which is most packs whole.
 const STREAM_BYTES: u64 = 16 << 20;
+const LONG_STREAMS: u64 = 4;
 
 /// Blobs with their places.
 pub(super) type Blobs<T> = Vec<(Place, Wanted<T>)>;
@@ -95,6 +97,8 @@ impl<T> Run<T> {
 
 /// Reads of one pack, put together so that one request brings several of them.
 pub(super) fn stretches<T>(runs: Vec<Run<T>>) -> Vec<Vec<Run<T>>> {
+    let stored: u64 = runs.iter().map(|run| run.length as u64).sum();
+    let most_bytes = (stored / LONG_STREAMS).clamp(STREAM_BYTES, 2 * STREAM_BYTES);
     let mut stretches: Vec<Vec<Run<T>>> = Vec::new();
     for run in runs {
         let goes_on = stretches.last().and_then(|stretch| Some((stretch.first()?, stretch.last()?)));
@@ -102,7 +106,7 @@ pub(super) fn stretches<T>(runs: Vec<Run<T>>) -> Vec<Vec<Run<T>>> {
             last.pack == run.pack
                 && run.offset >= last.end()
                 && run.offset - last.end() <= STREAM_GAP_BYTES
-                && run.end() - first.offset <= STREAM_BYTES
+                && run.end() - first.offset <= most_bytes
         });
         match stretches.last_mut() {
             Some(stretch) if goes_on => stretch.push(run),

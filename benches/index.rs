@@ -4,18 +4,20 @@
 //! loads them into a cache, and measures.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+#[path = "../tests/synthetic.rs"]
+mod synthetic;
+
 use keepstone::base::clock::Stopwatch;
-use keepstone::base::{BlobId, KeyId, Mark, PackId, RepositoryId, SegmentId, SessionId};
+use keepstone::base::{KeyId, RepositoryId, SegmentId};
 use keepstone::crypto::keys::RootKey;
-use keepstone::format::pack::{BlobKind, Encoding, Role};
-use keepstone::format::segment::{Entry, FrameRow, PackRow};
-use keepstone::repo::index::{Index, Marks, Origin, SegmentContents, SegmentWriter, save};
+use keepstone::format::pack::BlobKind;
+use keepstone::format::segment::Entry;
+use keepstone::repo::index::{Index, SegmentContents, save};
 use keepstone::repo::keyring::{Keyring, new_epoch};
 use keepstone::store::{Local, ObjectStore};
 use std::path::Path;
+use synthetic::{BLOBS_PER_PACK, frame_row, id, id_at, marks_of, mixed, origin, pack_row, write_segments};
 
-const BLOBS_PER_SEGMENT: u64 = 1_000_000;
-const BLOBS_PER_PACK: u64 = 128;
 const LOOKUPS: u64 = 200_000;
 
 fn main() {
@@ -92,89 +94,6 @@ fn open(store: &Local, keyring: &Keyring, cache: &Path) -> (Index, u64) {
     let (index, opened) = Index::open(store, keyring, Some(cache)).unwrap();
     assert!(opened.notes.is_empty() && opened.damaged.is_empty());
     (index, opened.segments_loaded)
-}
-
-fn mixed(number: u64) -> u64 {
-    let mut z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ z >> 31
-}
-
-/// An id whose first bytes are `first` and the rest like a hash.
-fn id(first: u64) -> BlobId {
-    let mut id = [0; 32];
-    for (part, bytes) in id.chunks_exact_mut(8).enumerate() {
-        let word = if part == 0 { first } else { mixed(first.wrapping_add(part as u64)) };
-        bytes.copy_from_slice(&word.to_be_bytes());
-    }
-    BlobId(id)
-}
-
-/// The blob `number` of `blobs`: ids of one segment ascend, and each segment spans all ids.
-fn id_at(number: u64, blobs: u64) -> BlobId {
-    let segment = number / BLOBS_PER_SEGMENT;
-    let count = (blobs - segment * BLOBS_PER_SEGMENT).min(BLOBS_PER_SEGMENT);
-    let step = u64::MAX / count;
-    let place = number % BLOBS_PER_SEGMENT;
-    id(step * place + mixed(number) % step)
-}
-
-fn marks_of(number: u64) -> Marks {
-    match number % 2 {
-        0 => Marks { start: Some(Mark(mixed(number).to_be_bytes())), end: Some(Mark(mixed(!number).to_be_bytes())) },
-        _ => Marks::default(),
-    }
-}
-
-fn origin() -> Origin {
-    let (session, previous) = (SessionId([1; 16]), Vec::new());
-    Origin { session, level: 1, supersedes: Vec::new(), previous, condemned_seen: 0, written_ns: 1 }
-}
-
-fn pack_row(number: u64) -> PackRow {
-    PackRow { id: PackId(id(mixed(number)).0), size_bytes: 1 << 25, role: Role::Data, written_ns: number as i64 }
-}
-
-fn frame_row(pack: u32, place: u64) -> FrameRow {
-    FrameRow {
-        pack,
-        block_offset: 32 + place / 2 * 400_000,
-        block_length: 390_000,
-        key: 0,
-        offset: 0,
-        length: 300_000,
-        raw_length: 524_288,
-        encoding: Encoding::Zstd,
-        chain: None,
-    }
-}
-
-fn write_segments(store: &dyn ObjectStore, keyring: &Keyring, blobs: u64) {
-    let mut number = 0;
-    while number < blobs {
-        let end = (number + BLOBS_PER_SEGMENT).min(blobs);
-        let count = end - number;
-        let mut writer = SegmentWriter::begin(store, keyring, origin()).unwrap();
-        writer.key(KeyId([3; 16])).unwrap();
-        for pack in 0..count.div_ceil(BLOBS_PER_PACK) {
-            writer.pack(&pack_row(number + pack)).unwrap();
-        }
-        for frame in 0..count.div_ceil(2) {
-            writer.frame(&frame_row((frame * 2 / BLOBS_PER_PACK) as u32, frame * 2 % BLOBS_PER_PACK)).unwrap();
-        }
-        for place in 0..count {
-            let marks = marks_of(number + place);
-            // As in life, the order of ids has nothing to do with the order of places.
-            let frame = (place * 7919 % count / 2) as u32;
-            let offset = (place % 2 * 262_144) as u32;
-            let id = id_at(number + place, blobs);
-            let (kind, start, end) = (BlobKind::Data, marks.start, marks.end);
-            writer.entry(&Entry { id, frame, offset, length: 262_144, kind, start, end }).unwrap();
-        }
-        writer.finish().unwrap();
-        number = end;
-    }
 }
 
 fn look_up(index: &Index, blobs: u64, hit: bool) {

@@ -41,6 +41,7 @@ mod side_channel;
 mod simulation;
 mod store_contract;
 mod surroundings;
+mod synthetic;
 mod tidy;
 mod vault;
 mod write_only;

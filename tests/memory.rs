@@ -1,7 +1,14 @@
-//! Memory of whole runs: what prune and copy take of a repository of many blobs, and of four times as many.
+//! Memory of whole runs: what prune and copy take of a repository of many blobs, and of four times as many; and what every
+//! command takes of one whose index names more blobs than anybody stores in a test.
 
 use crate::program::{CHEAP, PASSWORD, Place};
+use crate::synthetic::{BLOBS_PER_PACK, BLOBS_PER_SEGMENT, pack_row, write_segments};
+use keepstone::base::{Clock, Secret};
+use keepstone::crypto::slots::Unlock;
+use keepstone::repo::SealedRepository;
+use keepstone::store::Local;
 use std::fs;
+use std::sync::Arc;
 
 /// What one blob more may take: bits in filters and sets, not its name or its place.
 const BYTES_PER_BLOB: u64 = 48;
@@ -82,4 +89,57 @@ fn prune_and_copy_take_hardly_more_memory_for_many_more_blobs() {
         let full = long || *what == "prune";
         assert!(!full || *large <= small + more_kib + SLACK_KIB, "{what}: {small} KiB, then {large} KiB");
     }
+}
+
+/// Makes the vault name so many blobs more, in packs that take no room on the disk; gives how many packs.
+fn name_more_blobs(place: &Place, blobs: u64) -> u64 {
+    let store = Arc::new(Local::open(place.path("vault")).unwrap());
+    let unlock = Unlock::Passphrase(Secret::new(PASSWORD.as_bytes().to_vec()));
+    let repository = SealedRepository::open(store.clone()).unwrap().unlock(&unlock, Clock::System).unwrap();
+    write_segments(&*store, repository.keyring(), blobs);
+    let mut packs = 0;
+    for segment in 0..blobs.div_ceil(BLOBS_PER_SEGMENT) {
+        let first = segment * BLOBS_PER_SEGMENT;
+        for number in 0..(blobs - first).min(BLOBS_PER_SEGMENT).div_ceil(BLOBS_PER_PACK) {
+            let row = pack_row(first + number);
+            let name = row.id.to_string();
+            let folder = place.path("vault/packs").join(&name[..2]);
+            fs::create_dir_all(&folder).unwrap();
+            fs::File::create(folder.join(&name)).unwrap().set_len(row.size_bytes).unwrap();
+            packs += 1;
+        }
+    }
+    packs
+}
+
+#[test]
+fn every_command_has_room_enough_whatever_the_index_names() {
+    let long = std::env::var_os("KEEPSTONE_LONG").is_some();
+    let blobs: u64 = if long { 50_000_000 } else { 400_000 };
+    let place = Place::with_snapshot();
+    let packs = name_more_blobs(&place, blobs);
+    fs::write(place.path("source/later"), "something new").unwrap();
+    let mut peaks = Vec::new();
+    for args in [
+        &["backup", "source", "-q"][..],
+        &["backup", "source", "-q"],
+        &["snapshots"],
+        &["stats"],
+        &["restore", "latest", "--target", "back", "-q"],
+        &["verify", "-q"],
+        &["verify", "--structure", "-q"],
+        &["forget", "--keep-last", "1", "-q"],
+        &["prune", "--dry-run", "-q"],
+        &["prune", "-q"],
+        &["backup", "source", "-q"],
+        &["verify", "--all", "-q"],
+    ] {
+        let peak = peak_kib(&place, args);
+        println!("{blobs} blobs in {packs} packs: {} takes {} MiB", args.join(" "), peak >> 10);
+        peaks.push((args.join(" "), peak));
+    }
+    let stored = fs::read_dir(place.path("vault/packs")).unwrap();
+    let left: usize = stored.map(|folder| fs::read_dir(folder.unwrap().path()).unwrap().count()).sum();
+    assert!(left < 16, "{left} packs are left of {packs}");
+    assert!(peaks.iter().all(|(_, peak)| *peak <= MOST_OF_PRUNE_KIB), "{peaks:?}");
 }

@@ -17,9 +17,11 @@
 //! | 3 | [`source`] | where bytes come from |
 //! | 3 | [`target`] | where bytes go back to |
 //! | 4 | [`ops`] | the verbs: backup, restore, verify, forget, prune, … |
+//! | 6 | [`config`] | TOML as written into profiles as meant; secrets |
+//! | 7 | [`job`] | one job from what is meant to its record |
 //! | 9 | [`cli`] | the front door: arguments, terminal, text and JSON, exit codes |
 //!
-//! Deliberately absent: below `cli` nobody prints, asks, or reads the environment. `source` and `target` do not
+//! Deliberately absent: below `cli` nobody prints or asks; below `config` nobody reads the environment. `source` and `target` do not
 //! know a repository; `repo` does not know a file or a database. `format`, `chunk`, `crypto`, `compress` and `parity` do
 //! no I/O. Rooms on one floor do not see each other.
 
@@ -27,9 +29,11 @@ pub mod base;
 pub mod chunk;
 pub mod cli;
 pub mod compress;
+pub mod config;
 pub mod crypto;
 pub mod db;
 pub mod format;
+pub mod job;
 pub mod ops;
 pub mod parity;
 pub mod repo;

@@ -8,6 +8,7 @@
 mod campaigns;
 mod cli;
 mod cluster;
+mod config;
 mod copy;
 mod copy_program;
 mod crash;

@@ -143,6 +143,7 @@ fn run(place: &Place, command: &str, servers: Option<&Servers>, bucket: Option<&
         .env("USER", "ann")
         .env("KEEPSTONE_PASSWORD", PASSWORD)
         .env("KEEPSTONE_CACHE_DIR", place.path("cache"))
+        .env("KEEPSTONE_STATE_DIR", place.path("state"))
         .envs(servers.iter().flat_map(|servers| servers.environment()))
         .envs(bucket.iter().flat_map(|(server, _)| server.environment()))
         .output()
@@ -181,7 +182,7 @@ fn normal_word(word: &str) -> String {
     let is_moment = bare.len() == 20 && bare.ends_with('Z') && bare.as_bytes()[10] == b'T';
     let is_version = bare.starts_with(|first: char| first.is_ascii_digit()) && bare.contains('.');
     match bare {
-        "B" | "KiB" | "MiB" | "GiB" => format!("SIZE{rest}"),
+        "B" | "KiB" | "MiB" | "GiB" | "TiB" => format!("SIZE{rest}"),
         _ if bare.contains("packs/") => format!("PACK{rest}"),
         _ if is_id => format!("ID{rest}"),
         _ if is_number || is_version || is_moment => format!("N{rest}"),

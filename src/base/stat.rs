@@ -3,6 +3,7 @@
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::AtFlags;
 use std::ffi::CStr;
+use std::path::Path;
 
 /// The answer of a `stat` call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,12 @@ pub struct Stat {
     pub links: u64,
     /// The device that a device file stands for.
     pub rdev: u64,
+}
+
+/// What may still be written where `path` lies, in bytes; none if the system does not say.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let figures = rustix::fs::statvfs(path).ok()?;
+    figures.f_bavail.checked_mul(figures.f_frsize)
 }
 
 impl Stat {

@@ -2,22 +2,19 @@
 
 use super::args::{Global, Opened};
 use super::error::{Error, Result};
-use super::location::Location;
 use super::print::{Output, human};
+use super::profile;
 use super::secrets::{self, Brought};
 use super::terminal::{self, Look};
-use crate::base::{Clock, RepositoryId, Stop};
+use crate::base::{Clock, Stop};
+use crate::config::{self, Config};
+use crate::job::place::Location;
+use crate::job::reach::{Caches, Reach};
 use crate::ops::Context;
 use crate::repo::{Repository, SealedRepository};
 use std::env;
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The Cache Directory Tagging Specification: who leaves out caches leaves out ours.
-const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder holds caches of keepstone; \
-                            deleting it costs time and nothing else.\n";
 
 /// What every command starts from.
 pub struct App {
@@ -39,18 +36,44 @@ impl App {
         App { out: Output::new(global.json), look, stop, global }
     }
 
+    /// The repository is that of the profile, if one is named.
+    pub fn at_profile(&mut self) -> Result<()> {
+        let Some(name) = self.global.of_profile.clone() else { return Ok(()) };
+        if self.global.repository.is_some() && !self.is_repository_from_environment() {
+            return Err(Error::usage("-r and --profile both say which repository: leave one out"));
+        }
+        let repository = Config::load(&self.global.config)?.profile(&name)?.repository;
+        profile::take(&mut self.global, repository);
+        Ok(())
+    }
+
+    fn is_repository_from_environment(&self) -> bool {
+        env::var_os("KEEPSTONE_REPOSITORY").map(PathBuf::from) == self.global.repository
+    }
+
     /// The same for the repository at `from`, opened in its own way.
     pub fn from(&self, from: &Path, opened: &Opened) -> App {
         let global = opened.global(from.to_owned(), &self.global);
         App { out: Output::new(global.json), look: self.look.clone(), stop: self.stop.clone(), global }
     }
 
+    /// The way to the repository.
+    pub fn reach(&self) -> Result<Reach> {
+        let place = self.global.repository.clone().filter(|path| !path.as_os_str().is_empty());
+        let place = place
+            .ok_or_else(|| Error::usage("which repository? Give -r FOLDER, or -r s3:…, or set KEEPSTONE_REPOSITORY"))?;
+        let caches = match self.global.no_cache {
+            true => Caches::None,
+            false => config::cache_top(self.global.cache_dir.clone()).map_or(Caches::Unknown, Caches::Below),
+        };
+        let (monitor, stop) = (self.look.clone(), self.stop.clone());
+        let (repository, as_of) = (profile::meant(&self.global, place), self.global.s3.as_of);
+        Ok(Reach { repository, as_of, caches, temp_dir: env::temp_dir(), monitor, stop })
+    }
+
     /// Where the repository is.
     pub fn location(&self) -> Result<Location> {
-        let path = self.global.repository.as_deref().filter(|path| !path.as_os_str().is_empty());
-        let path = path
-            .ok_or_else(|| Error::usage("which repository? Give -r FOLDER, or -r s3:…, or set KEEPSTONE_REPOSITORY"))?;
-        Location::parse(path, self.global.s3.allow_plain_http)
+        Ok(self.reach()?.location()?)
     }
 
     /// Whether the repository is a folder of this machine.
@@ -60,18 +83,7 @@ impl App {
 
     /// The repository, still locked.
     pub fn sealed(&self) -> Result<SealedRepository> {
-        Ok(SealedRepository::open(self.location()?.open(self)?)?)
-    }
-
-    /// A folder for packs that are on their way to a remote store.
-    pub fn spool(&self) -> Result<PathBuf> {
-        let folder = match self.cache_top().filter(|_| !self.global.no_cache) {
-            Some(top) => top.join("spool"),
-            None => env::temp_dir(),
-        };
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(|source| Error::io(format!("make {}, where packs are gathered", folder.display()), source))?;
-        Ok(folder)
+        Ok(self.reach()?.sealed()?)
     }
 
     /// The repository, opened with the user's password or key.
@@ -106,55 +118,26 @@ impl App {
 
     /// The same for a second repository: signals are heeded already.
     pub fn second_context_of(&self, repository: Repository) -> Result<Context> {
-        let cache_dir = self.cache_dir(repository.id());
+        let opened = (repository.id().short(), repository.slot().short(), repository.store().location());
+        let context = self.reach()?.context(repository)?;
         if self.global.verbose {
-            let cache =
-                cache_dir.as_ref().map_or("no cache".to_owned(), |folder| format!("cache {}", folder.display()));
-            let (id, slot, place) = (repository.id().short(), repository.slot().short(), repository.store().location());
+            let cache = context.cache_dir.as_ref();
+            let cache = cache.map_or("no cache".to_owned(), |folder| format!("cache {}", folder.display()));
+            let (id, slot, place) = opened;
             self.look.note(&format!("repository {id} in {place}, opened with key {slot}, {cache}"));
         }
-        let (look, stop) = (self.look.clone(), self.stop.clone());
-        let (context, _) = Context::open_keeping(repository, cache_dir, self.global.cache_size, look, stop)?;
         Ok(context)
-    }
-
-    /// The folder for local caches of this repository; none if nothing is to be kept or can be.
-    fn cache_dir(&self, repository: RepositoryId) -> Option<PathBuf> {
-        // What is known of the present does not hold for the past, nor the other way round.
-        if self.global.no_cache || self.global.s3.as_of.is_some() {
-            return None;
-        }
-        let Some(top) = self.cache_top() else {
-            self.look.note("no local cache: neither --cache-dir nor HOME is set; every command reads the whole index");
-            return None;
-        };
-        let folder = top.join(repository.to_string());
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        match made {
-            Ok(()) => {
-                mark_as_cache(&top);
-                Some(folder)
-            }
-            Err(error) => {
-                let folder = folder.display();
-                self.look.note(&format!("no local cache: cannot make {folder} ({error}); this takes longer"));
-                None
-            }
-        }
-    }
-
-    fn cache_top(&self) -> Option<PathBuf> {
-        let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let given = self.global.cache_dir.clone().filter(|path| !path.as_os_str().is_empty());
-        given
-            .or_else(|| set("XDG_CACHE_HOME").filter(|path| path.is_absolute()).map(|path| path.join("keepstone")))
-            .or_else(|| set("HOME").map(|home| home.join(".cache/keepstone")))
     }
 
     /// A further command for the same repository, as it can be typed.
     pub fn command(&self, words: &str) -> String {
         let mut text = human::shell_word(&program());
-        let from_environment = env::var_os("KEEPSTONE_REPOSITORY").map(PathBuf::from) == self.global.repository;
+        if let Some(name) = &self.global.of_profile {
+            let files = self.global.config.iter().filter(|_| env::var_os("KEEPSTONE_CONFIG").is_none());
+            files.for_each(|file| text.push_str(&format!(" --config {}", human::shell_word(&file.to_string_lossy()))));
+            return format!("{text} --profile {} {words}", human::shell_word(name));
+        }
+        let from_environment = self.is_repository_from_environment();
         let given = [
             ("-r", self.global.repository.as_ref().filter(|_| !from_environment)),
             ("--password-file", self.global.password_file.as_ref()),
@@ -203,12 +186,4 @@ impl App {
 /// How this program was called, so that a printed command can be typed again.
 fn program() -> String {
     env::args_os().next().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "keepstone".to_owned())
-}
-
-fn mark_as_cache(top: &Path) {
-    let tag = top.join("CACHEDIR.TAG");
-    if !tag.exists() {
-        // Only a courtesy to other backup programs.
-        let _ = std::fs::write(tag, CACHEDIR_TAG);
-    }
 }

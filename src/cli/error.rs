@@ -2,7 +2,7 @@
 
 use super::exit::Exit;
 use crate::base::Kind;
-use crate::{ops, repo, store};
+use crate::{config, job, ops, repo, store};
 use std::io;
 
 /// Why a command ended early.
@@ -11,6 +11,9 @@ pub enum Error {
     /// A verb failed.
     #[error(transparent)]
     Ops(#[from] ops::Error),
+    /// The config cannot be used.
+    #[error(transparent)]
+    Config(#[from] config::Error),
     /// Something at the front door itself failed: message and kind.
     #[error("{1}")]
     Said(Kind, String),
@@ -45,6 +48,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::Ops(error) => error.kind(),
+            Error::Config(error) => error.kind(),
             Error::Said(kind, _) => *kind,
             Error::Closed => Kind::Interrupted,
         }
@@ -60,5 +64,15 @@ impl From<repo::Error> for Error {
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Error {
         Error::Ops(error.into())
+    }
+}
+
+impl From<job::Error> for Error {
+    fn from(error: job::Error) -> Error {
+        match error {
+            job::Error::Ops(error) => Error::Ops(error),
+            job::Error::Config(error) => Error::Config(error),
+            job::Error::Said(kind, text) => Error::Said(kind, text),
+        }
     }
 }

@@ -9,13 +9,14 @@ mod commands;
 mod databases;
 pub mod error;
 pub mod exit;
-mod location;
 pub mod print;
+mod profile;
+mod scratch;
 mod secrets;
-mod surroundings;
 mod terminal;
 
 use crate::base::clock::Stopwatch;
+use crate::config;
 use app::App;
 use args::Cli;
 use error::Error;
@@ -27,9 +28,9 @@ use serde::Serialize;
 pub fn run() -> u8 {
     terminal::no_core_dumps();
     let (global, command) = Cli::read();
-    let app = App::new(global);
+    let mut app = App::new(global);
     let since = Stopwatch::start();
-    let done = commands::run(&app, &command);
+    let done = app.at_profile().and_then(|()| commands::run(&app, &command));
     app.look.finish();
     if app.global.verbose {
         app.look.note(&format!("{} took {:.2} s", command.name(), since.elapsed().as_secs_f64()));
@@ -65,7 +66,11 @@ fn complain(app: &App, error: &Error) -> Exit {
         let object = JsonError { message_type: "error", code: exit.code(), kind: exit.name(), message: &message };
         say(serde_json::to_string(&object).unwrap_or(message));
     } else {
-        say(format!("keepstone: {}", print::human::name(message.as_bytes())));
+        match error {
+            // Each complaint has lines of its own, in which nothing is left that could command a terminal.
+            Error::Config(config::Error::Wrong(_)) => say(message),
+            _ => say(format!("keepstone: {}", print::human::name(message.as_bytes()))),
+        }
     }
     exit
 }

@@ -6,22 +6,18 @@
 use super::args::{Global, KdfCost, NewSecret, Side};
 use super::error::{Error, Result};
 use super::print::{human, say};
-use crate::base::child::Program;
-use crate::base::{Kind, Secret, Stop};
-use crate::crypto::identity::{generate_identity, identity_from_file, identity_text};
-use crate::crypto::slots::{
-    GuardKind, KEY_FILE_BYTES, MAX_STRETCH_KIB, Recipient, StretchCost, Unlock, generate_key_file,
-};
+use crate::base::Secret;
+use crate::config::meant::Origin;
+use crate::config::secrets;
+pub use crate::config::secrets::Brought;
+use crate::crypto::identity::{generate_identity, identity_text};
+use crate::crypto::slots::{GuardKind, MAX_STRETCH_KIB, Recipient, StretchCost, Unlock, generate_key_file};
 use std::env;
-use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-
-/// No password is longer; a file given by mistake is not read to its end.
-const MAX_PASSWORD_BYTES: u64 = 64 << 10;
+use std::path::Path;
 
 /// Said when nothing opens the repository that something is taken from.
 const NONE_FROM: &str = "no password for the repository to copy from: give --from-password-file, --from-password-command, \
@@ -29,47 +25,35 @@ const NONE_FROM: &str = "no password for the repository to copy from: give --fro
                          ask on)";
 
 /// What opens the repository.
-enum Origin {
+enum Way {
     Password(Secret<Vec<u8>>),
-    PasswordFile(PathBuf),
-    PasswordCommand(OsString),
-    KeyFile(PathBuf),
-    KeyCommand(OsString),
-    IdentityFile(PathBuf),
+    Origin(Origin),
     Terminal,
-}
-
-/// What opens a repository or will open it.
-pub struct Brought {
-    /// The password or key itself.
-    pub unlock: Unlock,
-    /// It is what a command printed, all of it.
-    by_command: bool,
 }
 
 /// What the user brings to open the repository.
 pub fn unlock(global: &Global) -> Result<Brought> {
-    let origin = origin(global);
+    let way = way(global);
     match (global.side, &global.repository) {
         (Side::From, Some(place)) => {
-            if matches!(origin, Origin::Terminal) && !io::stderr().is_terminal() {
+            if matches!(way, Way::Terminal) && !io::stderr().is_terminal() {
                 return Err(Error::usage(NONE_FROM));
             }
             let place = human::name(place.to_string_lossy().as_bytes());
-            take(origin, &format!("Password of {place}: "), false)
+            take(way, &format!("Password of {place}: "), false)
         }
-        _ => take(origin, "Password: ", false),
+        _ => take(way, "Password: ", false),
     }
 }
 
 /// What the user brings to open a repository that is made now: a password is asked for twice.
 pub fn unlock_new(global: &Global) -> Result<Brought> {
-    take(origin(global), "New password: ", true)
+    take(way(global), "New password: ", true)
 }
 
 /// Whether a password or key is named, so that nobody has to be asked.
 pub fn is_given(global: &Global) -> bool {
-    !matches!(origin(global), Origin::Terminal)
+    !matches!(way(global), Way::Terminal)
 }
 
 /// A further password or key.
@@ -83,8 +67,8 @@ pub fn another(new: &NewSecret) -> Result<Brought> {
         new.new_key_file.clone().map(Origin::KeyFile),
         new.new_key_command.clone().map(|command| Origin::KeyCommand(command.into())),
     ];
-    let origin = given.into_iter().flatten().next().unwrap_or(Origin::Terminal);
-    take(origin, "New password: ", true)
+    let way = given.into_iter().flatten().next().map_or(Way::Terminal, Way::Origin);
+    take(way, "New password: ", true)
 }
 
 /// How a slot for it is guarded.
@@ -143,8 +127,12 @@ fn write_private(path: &Path, content: &[u8], what: &str) -> Result<()> {
     file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)
 }
 
-/// An argument goes before the environment; in the environment the first of them that is set.
-fn origin(global: &Global) -> Origin {
+/// What the profile says goes before an argument, and that before the environment; in the environment the first of them
+/// that is set.
+fn way(global: &Global) -> Way {
+    if let Some(origin) = &global.origin {
+        return Way::Origin(origin.clone());
+    }
     let flags = [
         global.password_file.clone().map(Origin::PasswordFile),
         global.password_command.clone().map(|command| Origin::PasswordCommand(command.into())),
@@ -159,78 +147,23 @@ fn origin(global: &Global) -> Origin {
     let set = |name: &str| env::var_os(format!("{prefix}_{name}")).filter(|value| !value.is_empty());
     let environment = || {
         set("PASSWORD")
-            .map(|password| Origin::Password(Secret::new(password.into_vec())))
-            .or_else(|| set("PASSWORD_FILE").map(|path| Origin::PasswordFile(path.into())))
-            .or_else(|| set("PASSWORD_COMMAND").map(Origin::PasswordCommand))
-            .or_else(|| set("KEY_FILE").map(|path| Origin::KeyFile(path.into())))
-            .or_else(|| set("KEY_COMMAND").map(Origin::KeyCommand))
-            .or_else(|| set("IDENTITY_FILE").map(|path| Origin::IdentityFile(path.into())))
+            .map(|password| Way::Password(Secret::new(password.into_vec())))
+            .or_else(|| set("PASSWORD_FILE").map(|path| Way::Origin(Origin::PasswordFile(path.into()))))
+            .or_else(|| set("PASSWORD_COMMAND").map(|command| Way::Origin(Origin::PasswordCommand(command))))
+            .or_else(|| set("KEY_FILE").map(|path| Way::Origin(Origin::KeyFile(path.into()))))
+            .or_else(|| set("KEY_COMMAND").map(|command| Way::Origin(Origin::KeyCommand(command))))
+            .or_else(|| set("IDENTITY_FILE").map(|path| Way::Origin(Origin::IdentityFile(path.into()))))
     };
-    flags.into_iter().flatten().next().or_else(environment).unwrap_or(Origin::Terminal)
+    flags.into_iter().flatten().next().map(Way::Origin).or_else(environment).unwrap_or(Way::Terminal)
 }
 
-fn take(origin: Origin, prompt: &str, twice: bool) -> Result<Brought> {
-    let by_command = matches!(origin, Origin::KeyCommand(_));
-    let most_key_bytes = *KEY_FILE_BYTES.end() as u64;
-    let unlock = match origin {
-        Origin::Password(password) => Unlock::Passphrase(password),
-        Origin::PasswordFile(path) => Unlock::Passphrase(first_line(read(&path, MAX_PASSWORD_BYTES)?, &path)?),
-        Origin::PasswordCommand(command) => {
-            let printed = output_of(&command, "password", MAX_PASSWORD_BYTES)?;
-            Unlock::Passphrase(first_line(printed, Path::new("what the password command printed"))?)
-        }
-        Origin::KeyFile(path) => Unlock::KeyFile(read(&path, most_key_bytes)?),
-        Origin::KeyCommand(command) => Unlock::KeyFile(output_of(&command, "key", most_key_bytes)?),
-        Origin::IdentityFile(path) => {
-            let identity = identity_from_file(&read(&path, most_key_bytes)?);
-            Unlock::Identity(identity.map_err(|error| Error::usage(format!("{}: {error}", path.display())))?)
-        }
-        Origin::Terminal => Unlock::Passphrase(ask(prompt, twice)?),
+fn take(way: Way, prompt: &str, twice: bool) -> Result<Brought> {
+    let password = match way {
+        Way::Origin(origin) => return Ok(secrets::bring(&origin)?),
+        Way::Password(password) => password,
+        Way::Terminal => ask(prompt, twice)?,
     };
-    Ok(Brought { unlock, by_command })
-}
-
-fn read(path: &Path, most: u64) -> Result<Secret<Vec<u8>>> {
-    let failed = |source| Error::io(format!("read {}", path.display()), source);
-    let file = File::open(path).map_err(failed)?;
-    read_all(file, most).map_err(failed)?.ok_or_else(|| {
-        Error::usage(format!("{} is larger than {most} bytes: it is no password and no key", path.display()))
-    })
-}
-
-/// At most `most` bytes; none if there are more. The room is reserved at once so that no part is left behind.
-fn read_all(from: impl Read, most: u64) -> io::Result<Option<Secret<Vec<u8>>>> {
-    let mut content = Secret::new(Vec::with_capacity(most as usize + 1));
-    from.take(most + 1).read_to_end(content.expose_mut())?;
-    Ok((content.expose().len() as u64 <= most).then_some(content))
-}
-
-fn first_line(mut content: Secret<Vec<u8>>, from: &Path) -> Result<Secret<Vec<u8>>> {
-    let bytes = content.expose_mut();
-    let end = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len());
-    bytes.truncate(end);
-    if bytes.last() == Some(&b'\r') {
-        bytes.pop();
-    }
-    match bytes.is_empty() {
-        true => Err(Error::usage(format!("the first line of {} is empty: it should be the password", from.display()))),
-        false => Ok(content),
-    }
-}
-
-/// What a command prints that is to be a `what`. It may ask the person at the terminal for what it needs.
-fn output_of(command: &OsStr, what: &str, most: u64) -> Result<Secret<Vec<u8>>> {
-    let failed = |source| Error::io(format!("run the {what} command"), source);
-    let mut child = Program::shell(command).at_the_terminal().start(&Stop::new()).map_err(failed)?;
-    let output = child.take_output().expect("nobody took it before");
-    let Some(content) = read_all(output, most).map_err(failed)? else {
-        return Err(Error::usage(format!("the {what} command printed far more than a {what}")));
-    };
-    let status = child.finish().map_err(failed)?.status;
-    if !status.success() {
-        return Err(Error::Said(Kind::Unavailable, format!("the {what} command failed ({status})")));
-    }
-    Ok(content)
+    Ok(Brought { unlock: Unlock::Passphrase(password), by_command: false })
 }
 
 fn ask(prompt: &str, twice: bool) -> Result<Secret<Vec<u8>>> {
@@ -259,30 +192,7 @@ fn ask(prompt: &str, twice: bool) -> Result<Secret<Vec<u8>>> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    fn line_of(text: &[u8]) -> Option<Vec<u8>> {
-        let line = first_line(Secret::new(text.to_vec()), Path::new("file"));
-        line.ok().map(|line| line.expose().clone())
-    }
-
-    #[test]
-    fn a_password_is_the_first_line_without_its_end() {
-        assert_eq!(line_of(b"secret\n").unwrap(), b"secret");
-        assert_eq!(line_of(b"secret\r\nmore").unwrap(), b"secret");
-        assert_eq!(line_of(b" with spaces ").unwrap(), b" with spaces ");
-        assert_eq!(line_of(b"\nsecret"), None);
-        assert_eq!(line_of(b""), None);
-    }
-
-    #[test]
-    fn a_command_prints_the_password_and_its_failure_is_one() {
-        let output_of = |command: &str| output_of(OsStr::new(command), "password", 64);
-        assert_eq!(output_of("printf 'hunter2\\nmore\\n'").unwrap().expose(), b"hunter2\nmore\n");
-        assert!(output_of("yes").unwrap_err().to_string().contains("far more"));
-        let error = output_of("echo hunter2; exit 3").unwrap_err();
-        assert_eq!(error.kind(), Kind::Unavailable);
-        assert!(!error.to_string().contains("hunter2"));
-    }
+    use crate::base::Kind;
 
     #[test]
     fn a_key_file_is_made_once_and_for_its_owner_only() {
@@ -292,10 +202,5 @@ mod tests {
         assert!(matches!(make_key_file(&path).unwrap().unlock, Unlock::KeyFile(_)));
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(make_key_file(&path).err().unwrap().kind(), Kind::Exists);
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_a_password_is_not_read_to_its_end() {
-        assert!(read_all(io::repeat(1), MAX_PASSWORD_BYTES).unwrap().is_none());
     }
 }

@@ -99,6 +99,7 @@ impl Opened {
             identity_file: self.from_identity_file.clone(),
             s3,
             side: Side::From,
+            origin: None,
             ..global.clone()
         }
     }

@@ -102,7 +102,7 @@ impl std::fmt::Debug for Named {
     }
 }
 
-fn command(text: &str) -> Result<(String, String), String> {
+pub(super) fn command(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, line)) if !name.is_empty() && !line.trim().is_empty() => Ok((name.to_owned(), line.to_owned())),
         _ => Err("write NAME=COMMAND: what it is called in the snapshot, and the shell command".to_owned()),

@@ -4,6 +4,7 @@
 //! are never arguments: an argument stands in the process list.
 
 mod backup;
+mod config;
 mod copy;
 mod databases;
 mod keep;
@@ -19,6 +20,7 @@ pub mod values;
 mod ways_back;
 
 pub use backup::{Backup, Compression};
+pub use config::{Config, ConfigCommand, ConfigInit};
 pub use copy::{Copy, Opened};
 pub use databases::{Databases, Named, Parts};
 pub use keep::{Completions, Forget, Init, KdfCost, NewRepository, Prune, RebuildIndex, Tag};
@@ -27,13 +29,14 @@ pub use log::{Log, LogCommand, RunOutcome};
 pub use probe::Probe;
 pub use repair::{Parity, ParityShare, Repair, RepairCommand, RepairFrom};
 pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify, VerifyPacks};
-pub use s3::{S3, Switch};
+pub use s3::{S3, Switch, When};
 pub use see::{Cat, Diff, Filters, Find, Info, Ls, Show, SnapshotKind, SnapshotState, Snapshots, Stats};
 pub use store::{ObjectKind, Store, StoreCommand, StoreLs};
 pub use ways_back::{Drill, Phase, ToDatabase};
 
 use super::exit::Exit;
 use super::print::say;
+use crate::config::meant::Origin;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -120,9 +123,18 @@ pub struct Global {
     /// Show no progress on the terminal
     #[arg(long, global = true)]
     pub no_progress: bool,
+    /// The config [default: /etc/keepstone/keepstone.toml and ~/.config/keepstone/keepstone.toml]; may be repeated
+    #[arg(long, global = true, value_name = "FILE", env = "KEEPSTONE_CONFIG")]
+    pub config: Vec<PathBuf>,
+    /// The repository of this profile of the config, with all that is said there about it
+    #[arg(long = "profile", global = true, value_name = "NAME")]
+    pub of_profile: Option<String>,
     /// Which of two repositories these options are for.
     #[arg(skip)]
     pub side: Side,
+    /// What opens the repository, as a profile says it.
+    #[arg(skip)]
+    pub origin: Option<Origin>,
 }
 
 /// One of the two repositories of a command that has two.
@@ -191,6 +203,8 @@ pub enum Command {
     Prune(Prune),
     /// Copy snapshots from another repository into this one
     Copy(Copy),
+    /// Look at the config, or make a first one
+    Config(Config),
     /// Print completions for a shell
     Completions(Completions),
     /// Print the version
@@ -228,6 +242,7 @@ impl Command {
             Command::Forget(_) => "forget",
             Command::Prune(_) => "prune",
             Command::Copy(_) => "copy",
+            Command::Config(_) => "config",
             Command::Completions(_) => "completions",
             Command::Version => "version",
         }

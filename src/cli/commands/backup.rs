@@ -1,10 +1,10 @@
 //! `backup`: files, directories and streams into a snapshot.
 
 use super::init;
-use crate::base::{Kind, Problem};
+use crate::base::Problem;
 use crate::cli::app::App;
 use crate::cli::args::Backup;
-use crate::cli::databases::Wanted;
+use crate::cli::databases;
 use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::imported::{self, JsonImported};
@@ -12,14 +12,17 @@ use crate::cli::print::json::{
     JsonDump, JsonProblem, JsonSnapshot, JsonStream, JsonTotals, JsonTraffic, Saved, problems,
 };
 use crate::cli::print::{human, table};
+use crate::config;
+use crate::config::meant::Files;
 use crate::format::snapshot::Snapshot;
+use crate::job::build;
+use crate::job::databases::Wanted;
 use crate::ops::backup::{self, Dumped, Limits, Options, Outcome, Parent, Source, StreamKind};
 use crate::ops::select::{self, Filter as Snapshots};
 use crate::ops::{Context, verify};
-use crate::source::files::{Accounts, BadPattern, Filter, Marker, ScanOptions, paths_from_lines, paths_from_raw};
+use crate::source::files::{paths_from_lines, paths_from_raw};
 use crate::store::Traffic;
 use serde::Serialize;
-use std::env;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -68,7 +71,7 @@ struct JsonDumped {
 /// Backs up.
 pub fn run(app: &App, given: &Backup) -> Result<Exit> {
     let mut options = options(app, given)?;
-    let wanted = Wanted::parse(&given.databases)?;
+    let wanted = Wanted::of(&databases::meant(&given.databases)?, config::surroundings())?;
     let context = open(app, given)?;
     if given.verify {
         context.repository.keyring().check_full("verify what was stored")?;
@@ -77,8 +80,8 @@ pub fn run(app: &App, given: &Backup) -> Result<Exit> {
         context.index.trust_writers();
     }
     // First, since they take longest.
-    options.sources.splice(0..0, wanted.sources(&context, &given.databases, &options.limits)?);
-    keep_out(app, &context, &mut options)?;
+    options.sources.splice(0..0, wanted.sources(&context, &options.limits)?);
+    build::keep_out(&app.location()?, &context, &mut options)?;
     if let Some(parent) = &given.parent {
         options.parent = Parent::Given(select::select(&context, parent, &Snapshots::default())?.snapshot.id);
     }
@@ -123,20 +126,24 @@ fn open(app: &App, given: &Backup) -> Result<Context> {
 }
 
 fn options(app: &App, given: &Backup) -> Result<Options> {
-    let (excludes, exclude_texts) = excludes(given)?;
+    let files = Files {
+        paths: Vec::new(),
+        exclude: given.exclude.clone(),
+        iexclude: given.iexclude.clone(),
+        exclude_file: given.exclude_file.clone(),
+        iexclude_file: given.iexclude_file.clone(),
+        exclude_caches: given.exclude_caches,
+        exclude_if_present: given.exclude_if_present.clone(),
+        exclude_larger_than: given.exclude_larger_than,
+        one_file_system: given.one_file_system,
+    };
+    let (scan, exclude_texts) = build::scan(&files, read)?;
     Ok(Options {
         sources: sources(given)?,
-        scan: ScanOptions {
-            excludes,
-            one_file_system: given.one_file_system,
-            exclude_caches: given.exclude_caches,
-            exclude_larger_than: given.exclude_larger_than,
-            exclude_if_present: given.exclude_if_present.iter().map(|name| Marker::parse(name.as_bytes())).collect(),
-            ..ScanOptions::default()
-        },
+        scan,
         exclude_texts,
         host: given.host.clone(),
-        user: user(),
+        user: config::user_name(),
         tags: given.tag.iter().filter(|tag| !tag.is_empty()).cloned().collect(),
         description: given.description.clone(),
         time: given.time,
@@ -157,15 +164,6 @@ fn options(app: &App, given: &Backup) -> Result<Options> {
             ..Limits::default()
         },
     })
-}
-
-fn user() -> String {
-    let named = ["USER", "LOGNAME"].iter().filter_map(env::var_os).find(|name| !name.is_empty());
-    let number = || {
-        let number = rustix::process::getuid().as_raw();
-        Accounts::of_this_machine().user_name(number).map_or_else(|| number.to_string(), str::to_owned)
-    };
-    named.map_or_else(number, |name| name.to_string_lossy().into_owned())
 }
 
 fn sources(given: &Backup) -> Result<Vec<Source>> {
@@ -205,36 +203,6 @@ fn stream(given: &Backup) -> Result<Source> {
     Ok(Source::Stream { name: text(&given.stdin_filename)?, kind })
 }
 
-fn excludes(given: &Backup) -> Result<(Filter, Vec<Vec<u8>>)> {
-    let mut filter = Filter::new();
-    let mut texts = Vec::new();
-    let bad = |error: BadPattern| Error::usage(error.to_string());
-    for (patterns, ignoring_case) in [(&given.exclude, false), (&given.iexclude, true)] {
-        for pattern in patterns {
-            add(&mut filter, pattern.as_bytes(), ignoring_case).map_err(bad)?;
-            texts.push(pattern.as_bytes().to_vec());
-        }
-    }
-    for (files, ignoring_case) in [(&given.exclude_file, false), (&given.iexclude_file, true)] {
-        for file in files {
-            let lines = read(file)?;
-            filter.add_lines(&lines, ignoring_case).map_err(bad)?;
-            texts.extend(
-                lines.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(is_pattern).map(<[u8]>::to_vec),
-            );
-        }
-    }
-    Ok((filter, texts))
-}
-
-fn is_pattern(line: &&[u8]) -> bool {
-    !line.is_empty() && !line.starts_with(b"#")
-}
-
-fn add(filter: &mut Filter, pattern: &[u8], ignoring_case: bool) -> Result<(), BadPattern> {
-    if ignoring_case { filter.add_ignoring_case(pattern) } else { filter.add(pattern) }
-}
-
 fn read(path: &Path) -> Result<Vec<u8>> {
     let failed = |source| Error::io(format!("read {}", path.display()), source);
     let mut bytes = Vec::new();
@@ -247,42 +215,6 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         return Err(Error::usage(format!("{} is larger than {}", path.display(), human::bytes(MAX_LIST_BYTES))));
     }
     Ok(bytes)
-}
-
-/// A repository that lies in one of its sources is left out, and so is its local cache: they would change while they
-/// are read. A source that lies in the repository is refused.
-fn keep_out(app: &App, context: &Context, options: &mut Options) -> Result<()> {
-    let repository = app.location()?.folder().and_then(|folder| folder.canonicalize().ok());
-    let cache = context.cache_dir.as_ref().and_then(|folder| folder.canonicalize().ok());
-    for source in &options.sources {
-        let Source::Path(path) = source else { continue };
-        let Ok(real) = path.canonicalize() else { continue };
-        if repository.as_ref().is_some_and(|repository| real.starts_with(repository)) {
-            let text = format!("cannot back up {}: it is the repository itself, or lies in it", path.display());
-            return Err(Error::Said(Kind::Refused, text));
-        }
-        // The walk sees the path as it was named, with `..` resolved.
-        let named =
-            std::path::absolute(path).map_err(|source| Error::io(format!("find {}", path.display()), source))?;
-        let seen = if named.components().any(|part| part.as_os_str() == "..") { &real } else { &named };
-        for (ours, what) in [(&repository, "repository"), (&cache, "cache")] {
-            let Some(beneath) = ours.as_ref().and_then(|ours| ours.strip_prefix(&real).ok()) else { continue };
-            let left_out = seen.join(beneath);
-            let added = options.scan.excludes.add(&literally(&left_out));
-            added.map_err(|error| Error::Said(Kind::Refused, error.to_string()))?;
-            app.look.note(&format!("{} is left out: it is this {what}", left_out.display()));
-        }
-    }
-    Ok(())
-}
-
-/// A pattern that matches this path and no other.
-fn literally(path: &Path) -> Vec<u8> {
-    let escape = |&byte: &u8| match byte {
-        b'*' | b'?' | b'[' | b']' | b'\\' | b'!' => vec![b'\\', byte],
-        _ => vec![byte],
-    };
-    path.as_os_str().as_bytes().iter().flat_map(escape).collect()
 }
 
 /// Files that are as they were: those that were not read and those that were read and found the same.
@@ -427,14 +359,4 @@ fn conclude(app: &App, outcome: &Outcome, verified: Option<bool>) {
         (Some(true), 0) => ("nothing known".to_owned(), format!("restore {id} --target DIR")),
     };
     app.close(&safe, &not_safe, &next);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_with_wildcards_is_meant_literally() {
-        assert_eq!(literally(Path::new("/a*b/[c]/!d")), br"/a\*b/\[c\]/\!d");
-    }
 }

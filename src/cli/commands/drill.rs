@@ -2,22 +2,20 @@
 
 use super::filter;
 use super::restore_database::{JsonStep, seconds};
-use crate::base::Scratch;
 use crate::cli::app::App;
 use crate::cli::args::Drill;
 use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::json::path_pair;
 use crate::cli::print::{human, table};
-use crate::cli::surroundings::{scratch, surroundings};
-use crate::db::mysql::{self, address as mysql_address};
-use crate::db::postgres::Address;
+use crate::cli::scratch::scratch;
+use crate::config::meant::{self, Family, Link};
+use crate::config::surroundings;
+use crate::db::mysql::address as mysql_address;
 use crate::format::snapshot::Snapshot;
-use crate::ops::drill::{self, DatabaseDrill, Difference, Ended, FilesDrill, Options, Outcome, Sample};
+use crate::job::build;
+use crate::ops::drill::{self, DatabaseDrill, Difference, Ended, FilesDrill, Outcome, Sample};
 use crate::ops::select;
-use crate::target::dump::DrillServer;
-use crate::target::mysql as on_mysql;
-use crate::target::postgres::{self, Programs};
 use serde::Serialize;
 
 /// The most differences that are printed one by one.
@@ -90,20 +88,12 @@ impl<'a> From<&'a Difference> for JsonDifference<'a> {
 /// Tries a snapshot out.
 pub fn run(app: &App, given: &Drill) -> Result<Exit> {
     let scratch = scratch(given.temp_dir.as_deref())?;
-    let servers = servers(app, given, &scratch)?;
+    let options = build::drill(&meant(given)?, &surroundings(), scratch.path(), &*app.look)?;
     let context = app.context()?;
     let selected = select::select(&context, &given.snapshot, &filter(&given.filters))?;
     if selected.path.is_some() {
         return Err(Error::usage("name the snapshot without a path, and databases with --database"));
     }
-    let options = Options {
-        servers,
-        databases: given.database.clone(),
-        allow_source_server: given.allow_source_server,
-        sample: if given.full { Sample::Full } else { Sample::Percent(given.sample) },
-        files: !given.no_files && given.database.is_empty(),
-        temp_dir: scratch.path().to_owned(),
-    };
     let outcome = drill::drill(&context, &selected.snapshot, &options)?;
     app.look.finish();
     match app.out.is_json() {
@@ -113,33 +103,26 @@ pub fn run(app: &App, given: &Drill) -> Result<Exit> {
     Ok(outcome.kind().map_or(Exit::Done, Exit::of))
 }
 
-fn servers(app: &App, given: &Drill, scratch: &Scratch) -> Result<Vec<Box<dyn DrillServer>>> {
-    let mut servers: Vec<Box<dyn DrillServer>> = Vec::new();
+/// The drill as it is meant.
+fn meant(given: &Drill) -> Result<meant::Drill> {
+    let mut servers: Vec<Link> = Vec::new();
     for url in &given.server {
-        let server = server(app, given, url, scratch)?;
-        if servers.iter().any(|other| other.kind() == server.kind()) {
+        let family = if mysql_address::is_url(url) { Family::Mysql } else { Family::Postgres };
+        if servers.iter().any(|other| other.family == family) {
             return Err(Error::usage("one server for each family is enough: --server is given twice for one"));
         }
-        servers.push(server);
+        servers.push(Link { family, url: url.clone(), password: None, programs: given.programs.clone() });
     }
-    Ok(servers)
-}
-
-fn server(app: &App, given: &Drill, url: &str, scratch: &Scratch) -> Result<Box<dyn DrillServer>> {
-    let surroundings = surroundings();
-    if mysql_address::is_url(url) {
-        let address = mysql::Address::parse(url, &surroundings).map_err(crate::ops::Error::from)?;
-        address.notes.iter().for_each(|note| app.look.note(note));
-        return Ok(Box::new(on_mysql::Drill { address, jobs: usize::from(given.jobs) }));
-    }
-    let address = Address::parse(url, &surroundings).map_err(crate::ops::Error::from)?;
-    address.notes.iter().for_each(|note| app.look.note(note));
-    Ok(Box::new(postgres::Drill {
-        address,
-        programs: Programs { surroundings, folder: given.programs.clone() },
+    Ok(meant::Drill {
+        schedule: None,
+        sample: if given.full { Sample::Full } else { Sample::Percent(given.sample) },
+        files: !given.no_files && given.database.is_empty(),
+        databases: given.database.clone(),
+        allow_source_server: given.allow_source_server,
         jobs: usize::from(given.jobs),
-        temp_dir: scratch.path().to_owned(),
-    }))
+        temp_dir: given.temp_dir.clone(),
+        servers,
+    })
 }
 
 fn word(ended: &Ended) -> &'static str {

@@ -6,7 +6,7 @@ use crate::cli::args::{DatabaseFormat, Dump, DumpFormat};
 use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::human;
-use crate::cli::surroundings::surroundings;
+use crate::config::surroundings;
 use crate::ops::Context;
 use crate::ops::browse::{self, Archive};
 use crate::ops::export::{Shape, export};

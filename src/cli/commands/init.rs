@@ -73,7 +73,7 @@ fn create_as(app: &App, given: &NewRepository, like: Option<&Repository>) -> Res
     };
     let guard = secrets::guard(&brought, given.cost)?;
     let unlock = brought.unlock;
-    let store = location.create(app)?;
+    let store = location.create(&app.reach()?)?;
     let by = if matches!(unlock, Unlock::Passphrase(_)) { "a lost password" } else { "a lost key file" };
     let mut repository = match like {
         Some(like) => Repository::create_like(store, like, &unlock, guard, "first", Clock::System)?,

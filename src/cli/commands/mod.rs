@@ -2,6 +2,7 @@
 
 mod backup;
 mod cat;
+mod config;
 mod copy;
 mod diff;
 mod drill;
@@ -70,6 +71,7 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Forget(given) => forget::run(app, given),
         Command::Prune(given) => prune::run(app, given),
         Command::Copy(given) => copy::run(app, given),
+        Command::Config(given) => config::run(app, given),
         Command::Completions(given) => plain::completions(app, given),
         Command::Version => plain::version(app),
     }

@@ -6,9 +6,9 @@ use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::json::JsonTraffic;
 use crate::cli::print::{human, table};
+use crate::config::values::log_age;
 use crate::ops::Context;
 use crate::ops::prune::{self, MaxUnused, Options, Outcome};
-use crate::ops::select::{self, Age};
 use crate::store::{Locked, ObjectStore, Traffic};
 use serde::Serialize;
 
@@ -88,23 +88,12 @@ pub fn run(app: &App, given: &Prune) -> Result<Exit> {
     let options = Options {
         max_unused,
         max_repack_bytes: given.max_repack,
-        keep_log: given.keep_log.as_deref().map(keep_log).transpose()?,
+        keep_log: given.keep_log.as_deref().map(log_age).transpose().map_err(Error::usage)?,
         dry_run: given.dry_run,
         extend_locks: given.extend_lock,
         ..Options::default()
     };
     prune(app, &app.context()?, &options)
-}
-
-/// For how long records of operations are kept: what somebody did last year is asked for this year.
-fn keep_log(text: &str) -> Result<Age> {
-    let age = select::parse_age(text)?;
-    match age.months >= 12 || age.seconds >= 365 * 86_400 {
-        true => Ok(age),
-        false => {
-            Err(Error::usage(format!("`{text}` is too short: records of operations are kept for a year at least (1y)")))
-        }
-    }
 }
 
 /// The same in a context that is open.

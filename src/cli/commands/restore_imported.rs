@@ -8,7 +8,7 @@ use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::json::path_pair;
 use crate::cli::print::{human, table};
-use crate::cli::surroundings::surroundings;
+use crate::config::surroundings;
 use crate::db::mysql;
 use crate::db::postgres::Address;
 use crate::format::snapshot::Snapshot;

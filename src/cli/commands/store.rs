@@ -132,7 +132,7 @@ fn print_object(app: &App, area: Area, one: &Listed) {
 }
 
 fn probe(app: &App) -> Result<Exit> {
-    let store: Arc<dyn ObjectStore> = app.location()?.open(app)?;
+    let store: Arc<dyn ObjectStore> = app.location()?.open(&app.reach()?)?;
     let mut checks = probe::probe(&*store, &Clock::System)?.checks();
     checks.extend(store.peculiarities());
     let worst = checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Good);

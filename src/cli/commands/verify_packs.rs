@@ -43,7 +43,7 @@ struct JsonAltered {
 
 /// Reads packs and segments and compares them with their names.
 pub fn run(app: &App, given: &VerifyPacks) -> Result<Exit> {
-    let store = app.location()?.open(app)?;
+    let store = app.location()?.open(&app.reach()?)?;
     terminal::heed_signals(&app.stop).map_err(|source| Error::io("listen for signals", source))?;
     let lanes = given.jobs.map_or_else(|| sealed::lanes(&*store), usize::from);
     let outcome = sealed::verify_sealed(&*store, lanes, &*app.look, &app.stop)?;

@@ -147,6 +147,11 @@ impl Address {
     }
 }
 
+/// Whether a URL or `key=value` words hold a password themselves.
+pub fn says_password(text: &str) -> Result<bool> {
+    Ok(parameters(text.trim())?.get("password").is_some_and(|password| !password.is_empty()))
+}
+
 fn is_url(text: &str) -> bool {
     scheme(text).is_some()
 }

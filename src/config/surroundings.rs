@@ -1,11 +1,9 @@
-//! What the environment says about databases, and where files may lie for a moment.
+//! What the environment says about databases, users and caches.
 
-use super::error::{Error, Result};
-use crate::base::Scratch;
 use crate::db::Surroundings;
 use crate::source::files::Accounts;
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What the names of variables begin with that concern databases, and where their programs are and put files.
 const PREFIXES: [&str; 7] = ["PG", "MYSQL", "MARIADB", "DATABASE_URL", "PATH", "TMPDIR", "XDG_RUNTIME_DIR"];
@@ -30,10 +28,21 @@ fn user() -> Option<String> {
     named.or_else(|| variable("USER")).or_else(|| variable("LOGNAME"))
 }
 
-/// A folder for a moment that only we can read, in `parent` or else where the system keeps such things.
-pub fn scratch(parent: Option<&Path>) -> Result<Scratch> {
-    let parent = parent.map_or_else(env::temp_dir, Path::to_owned);
-    Scratch::new(&parent).map_err(|source| {
-        Error::io(format!("make a folder for a moment in {} (--temp-dir names another)", parent.display()), source)
-    })
+/// What snapshots call the user who makes them.
+pub fn user_name() -> String {
+    let named = ["USER", "LOGNAME"].iter().filter_map(env::var_os).find(|name| !name.is_empty());
+    let number = || {
+        let number = rustix::process::getuid().as_raw();
+        Accounts::of_this_machine().user_name(number).map_or_else(|| number.to_string(), str::to_owned)
+    };
+    named.map_or_else(number, |name| name.to_string_lossy().into_owned())
+}
+
+/// Where local caches lie: where somebody said, or else where this user's do.
+pub fn cache_top(given: Option<PathBuf>) -> Option<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    given
+        .filter(|path| !path.as_os_str().is_empty())
+        .or_else(|| set("XDG_CACHE_HOME").filter(|path| path.is_absolute()).map(|path| path.join("keepstone")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/keepstone")))
 }

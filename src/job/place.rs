@@ -1,9 +1,8 @@
 //! Where the repository is: a folder or a place in a bucket, and how its store is opened.
 
-use super::app::App;
-use super::args::Switch;
 use super::error::{Error, Result};
-use crate::base::{Kind, Timestamp};
+use super::reach::Reach;
+use crate::base::{Event, Kind, Timestamp};
 use crate::repo;
 use crate::store::{
     Limits, Local, ObjectStore, Retried, Retry, S3, S3Address, S3ObjectSettings, S3Settings, TRIES, Throttle,
@@ -48,9 +47,9 @@ impl Location {
     }
 
     /// Opens the store of a repository that should be there.
-    pub fn open(&self, app: &App) -> Result<Arc<dyn ObjectStore>> {
+    pub fn open(&self, reach: &Reach) -> Result<Arc<dyn ObjectStore>> {
         match self {
-            Location::Folder(path) if app.global.s3.as_of.is_some() => Err(Error::usage(format!(
+            Location::Folder(path) if reach.as_of.is_some() => Err(Error::usage(format!(
                 "--as-of needs a bucket that keeps versions, and {} is a folder: restore it from a snapshot of its file \
                  system, or leave --as-of away",
                 path.display()
@@ -59,74 +58,76 @@ impl Location {
                 Err(error) if error.kind() == Kind::NoRepository => {
                     Err(repo::Error::NoRepository(path.display().to_string()).into())
                 }
-                other => Ok(folder(app, other?)),
+                other => Ok(folder(reach, other?)),
             },
-            Location::Bucket(address) => match app.global.s3.as_of {
-                Some(at) => past(app, address, at),
-                None => bucket(app, address),
+            Location::Bucket(address) => match reach.as_of {
+                Some(at) => past(reach, address, at),
+                None => bucket(reach, address),
             },
         }
     }
 
     /// Opens the store of a repository that is to be made.
-    pub fn create(&self, app: &App) -> Result<Arc<dyn ObjectStore>> {
+    pub fn create(&self, reach: &Reach) -> Result<Arc<dyn ObjectStore>> {
         match self {
-            Location::Folder(path) => Ok(folder(app, Local::create(path)?)),
-            Location::Bucket(address) => bucket(app, address),
+            Location::Folder(path) => Ok(folder(reach, Local::create(path)?)),
+            Location::Bucket(address) => bucket(reach, address),
         }
     }
 }
 
-fn limits(app: &App) -> Limits {
-    Limits { upload: app.global.s3.limit_upload, download: app.global.s3.limit_download }
+fn limits(reach: &Reach) -> Limits {
+    Limits { upload: reach.repository.limit_upload, download: reach.repository.limit_download }
 }
 
 /// The store of a folder, which may lie on another machine: with its limits, if there are any.
-fn folder(app: &App, store: Local) -> Arc<dyn ObjectStore> {
-    match limits(app) {
+fn folder(reach: &Reach, store: Local) -> Arc<dyn ObjectStore> {
+    match limits(reach) {
         Limits { upload: None, download: None } => Arc::new(store),
-        limits => Arc::new(Throttle::new(store, limits, app.stop.clone())),
+        limits => Arc::new(Throttle::new(store, limits, reach.stop.clone())),
     }
 }
 
 /// A store that asks again when a fault may pass, and says so.
-fn bucket(app: &App, address: &S3Address) -> Result<Arc<dyn ObjectStore>> {
-    Ok(patient(app, present(app, address)?))
+fn bucket(reach: &Reach, address: &S3Address) -> Result<Arc<dyn ObjectStore>> {
+    Ok(patient(reach, present(reach, address)?))
 }
 
 /// The same for a bucket as it was.
-fn past(app: &App, address: &S3Address, at: Timestamp) -> Result<Arc<dyn ObjectStore>> {
-    Ok(patient(app, present(app, address)?.at(at)))
+fn past(reach: &Reach, address: &S3Address, at: Timestamp) -> Result<Arc<dyn ObjectStore>> {
+    Ok(patient(reach, present(reach, address)?.at(at)))
 }
 
-fn patient(app: &App, store: impl ObjectStore + 'static) -> Arc<dyn ObjectStore> {
-    let look = app.look.clone();
-    let retry = Retry::new(store, app.stop.clone(), move |retried| look.note(&told(retried)));
-    Arc::new(retry.trying(app.global.s3.s3_tries.unwrap_or(TRIES)))
+fn patient(reach: &Reach, store: impl ObjectStore + 'static) -> Arc<dyn ObjectStore> {
+    let look = reach.monitor.clone();
+    let retry = Retry::new(store, reach.stop.clone(), move |retried| look.event(Event::Note(&told(retried))));
+    Arc::new(retry.trying(reach.repository.bucket.tries.unwrap_or(TRIES)))
 }
 
-fn present(app: &App, address: &S3Address) -> Result<S3> {
-    let given = &app.global.s3;
+fn present(reach: &Reach, address: &S3Address) -> Result<S3> {
+    let given = &reach.repository.bucket;
     let settings = S3Settings {
-        region: given.s3_region.clone(),
-        authorities: given.s3_ca.clone(),
+        region: given.region.clone(),
+        authorities: given.authorities.clone(),
         keys: None,
-        path_style: given.s3_path_style.map(|switch| switch == Switch::On),
-        checksums: given.s3_checksums.map(Into::into),
-        tries: given.s3_tries,
-        connections: given.s3_connections.map(usize::from),
-        limits: limits(app),
-        plain_http: given.allow_plain_http,
-        spool: app.spool()?,
+        path_style: given.path_style,
+        checksums: given.checksums,
+        tries: given.tries,
+        connections: given.connections.map(usize::from),
+        limits: limits(reach),
+        plain_http: given.plain_http,
+        spool: reach.spool()?,
         objects: S3ObjectSettings {
-            pack_class: given.s3_storage_class.clone(),
-            tags: given.s3_tag.clone(),
-            encryption: given.s3_encryption.clone(),
-            lock: given.s3_object_lock,
+            pack_class: given.storage_class.clone(),
+            tags: given.tags.clone(),
+            encryption: given.encryption.clone(),
+            lock: given.lock,
         },
     };
-    let look = app.look.clone();
-    Ok(S3::open(address.clone(), &settings, app.stop.clone(), move |retried| look.note(&told(retried)))?)
+    let look = reach.monitor.clone();
+    Ok(S3::open(address.clone(), &settings, reach.stop.clone(), move |retried| {
+        look.event(Event::Note(&told(retried)))
+    })?)
 }
 
 fn told(retried: &Retried<'_>) -> String {

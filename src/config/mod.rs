@@ -1,0 +1,267 @@
+//! The config: TOML as it was written, checked to the last key, laid together and made into profiles as they are meant.
+//!
+//! `describe` and `keys` say what may stand in it; from them come reading, checking, `config show`, the schema for editors
+//! and the reference. `tree` keeps the place of every value, `meant` is what the rest of the house works with. Secrets never
+//! stand in it: `secrets` brings them from files, commands and the environment.
+
+mod check;
+pub mod describe;
+mod error;
+mod files;
+pub mod init;
+pub mod keys;
+mod links;
+pub mod meant;
+mod read;
+pub mod schedule;
+pub mod schema;
+pub mod secrets;
+pub mod show;
+mod surroundings;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+mod tree;
+pub mod values;
+
+pub use check::like;
+pub use error::{Complaint, Error, Result};
+pub use files::{own_place, places};
+pub use surroundings::{cache_top, surroundings, user_name};
+
+use check::Check;
+use keys::{PROFILE, REPOSITORY, ROOT};
+use meant::{Profile, Repository};
+use read::Reader;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use tree::{At, Entry, Files, Table, Value, inherited, overlay};
+
+/// A config that was read and in which nothing is wrong.
+pub struct Config {
+    files: Files,
+    root: Table,
+    /// The profiles with all that they inherit.
+    profiles: BTreeMap<String, Table>,
+    /// Profiles that others inherit from, which need not be whole.
+    parents: BTreeSet<String>,
+}
+
+impl Config {
+    /// Reads these files; if there are none, those of the system and of the user. What is said later counts more.
+    pub fn load(given: &[PathBuf]) -> Result<Config> {
+        Config::of(files::read(given)?)
+    }
+
+    /// The same of a text that is to stand at `path`.
+    pub fn of_text(path: &Path, text: &str) -> Result<Config> {
+        let mut files = Files::default();
+        files.add(path.to_owned(), text.to_owned());
+        Config::of(files)
+    }
+
+    fn of(files: Files) -> Result<Config> {
+        let mut check = Check::new(&files);
+        let mut root = Table::new();
+        for number in 0..files.paths().count() {
+            let (table, mistakes) = tree::parse(&files, number);
+            check.complaints.extend(mistakes);
+            check.table(&table, &ROOT);
+            overlay(&mut root, table);
+        }
+        let mut profiles = BTreeMap::new();
+        let mut parents = BTreeSet::new();
+        // What is laid together is looked at only when each part is what it should be.
+        if check.complaints.is_empty() {
+            for entry in tables(&root, "repositories").map(|(_, entry)| entry) {
+                check.whole(table_of(entry), &REPOSITORY, &entry.key_at);
+            }
+            let lay = Lay { root: &root };
+            for (name, entry) in tables(&root, "profiles") {
+                let table = lay.profile(&mut check, name, &mut Vec::new());
+                check.whole(&table, &PROFILE, &entry.key_at);
+                parents.extend(lay.parents(name).into_iter().map(|(parent, _)| parent));
+                profiles.insert(name.to_owned(), table);
+            }
+            for (name, table) in &profiles {
+                lay.meaning(&mut check, name, table, parents.contains(name));
+            }
+        }
+        match check.complaints.is_empty() {
+            true => Ok(Config { root, profiles, parents, files }),
+            false => Err(Error::Wrong(sorted(check.complaints))),
+        }
+    }
+
+    /// The files it was read from.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.paths()
+    }
+
+    /// The names of the repositories.
+    pub fn repositories(&self) -> Vec<&str> {
+        tables(&self.root, "repositories").map(|(name, _)| name).collect()
+    }
+
+    /// The names of the profiles that can be run: those that have a repository and something to back up.
+    pub fn profiles(&self) -> Vec<&str> {
+        let is_whole = |name: &&String| !self.parents.contains(*name) || self.profile(name).is_ok();
+        self.profiles.keys().filter(is_whole).map(String::as_str).collect()
+    }
+
+    /// A profile, with all that it inherits.
+    pub fn profile(&self, name: &str) -> Result<Profile> {
+        let table = self.laid(name)?;
+        let read = Reader::new(Some(table), &PROFILE);
+        let lacks =
+            |what: &str| Error::usage(format!("profile `{name}` has no {what}: it is there to be inherited from"));
+        let repository = read.text("repository").ok_or_else(|| lacks("repository"))?;
+        let entry = tables(&self.root, "repositories").find(|(known, _)| *known == repository).map(|(_, entry)| entry);
+        let entry =
+            entry.ok_or_else(|| Error::usage(unknown("repository", &repository, self.repositories().into_iter())))?;
+        let repository = Repository::read(repository, Reader::new(Some(table_of(entry)), &REPOSITORY));
+        let state_dir = Reader::new(Some(&self.root), &ROOT).text("state_dir").map(PathBuf::from);
+        let state_dir = state_dir.or_else(files::own_state);
+        let profile = Profile::read(name.to_owned(), repository, state_dir, read);
+        if profile.has_sources() { Ok(profile) } else { Err(lacks("sources")) }
+    }
+
+    /// The keys of a profile with all that it inherits.
+    fn laid(&self, name: &str) -> Result<&Table> {
+        self.profiles.get(name).ok_or_else(|| {
+            let names: Vec<&str> = self.profiles.keys().map(String::as_str).collect();
+            Error::usage(unknown("profile", name, names.into_iter()))
+        })
+    }
+}
+
+/// In the order of the files and their lines.
+fn sorted(mut complaints: Vec<Complaint>) -> Vec<Complaint> {
+    complaints.sort_by(|one, other| (&one.file, one.line, one.column).cmp(&(&other.file, other.line, other.column)));
+    complaints.dedup();
+    complaints
+}
+
+/// The tables with names below a key of the whole file.
+fn tables<'t>(root: &'t Table, name: &str) -> impl Iterator<Item = (&'t str, &'t Entry)> {
+    root.get(name).into_iter().flat_map(table_of).map(|(name, entry)| (name.as_str(), entry))
+}
+
+/// The table behind a key; an empty one for what is none.
+fn table_of(entry: &Entry) -> &Table {
+    static EMPTY: Table = Table::new();
+    match &entry.item.value {
+        Value::Table(table) => table,
+        _ => &EMPTY,
+    }
+}
+
+/// There is no such thing; what somebody may have meant, or what there is.
+fn unknown<'n>(what: &str, name: &str, names: impl Iterator<Item = &'n str> + Clone) -> String {
+    match like(name, names.clone()) {
+        Some(near) => format!("there is no {what} `{name}`: did you mean `{near}`?"),
+        None => match names.collect::<Vec<_>>().join(", ").as_str() {
+            "" => format!("there is no {what} `{name}`, and no other"),
+            names => format!("there is no {what} `{name}`; there is {names}"),
+        },
+    }
+}
+
+/// Lays profiles onto those that they inherit from.
+struct Lay<'t> {
+    root: &'t Table,
+}
+
+impl<'t> Lay<'t> {
+    fn entry(&self, name: &str) -> Option<&'t Entry> {
+        tables(self.root, "profiles").find(|(known, _)| *known == name).map(|(_, entry)| entry)
+    }
+
+    /// Those that a profile inherits from, and where it says so.
+    fn parents(&self, name: &str) -> Vec<(String, &'t At)> {
+        let entry = self.entry(name).and_then(|entry| table_of(entry).get("inherit"));
+        let text = |item: &'t tree::Item| match &item.value {
+            Value::Text(text) => Some((text.clone(), &item.at)),
+            _ => None,
+        };
+        match entry.map(|entry| &entry.item) {
+            Some(tree::Item { value: Value::List(list), .. }) => list.iter().filter_map(text).collect(),
+            Some(item) => text(item).into_iter().collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// A profile on all that it inherits. `below` are those that are being laid already.
+    fn profile(&self, check: &mut Check<'_>, name: &str, below: &mut Vec<String>) -> Table {
+        let Some(entry) = self.entry(name) else { return Table::new() };
+        below.push(name.to_owned());
+        let mut laid = Table::new();
+        for (parent, at) in self.parents(name) {
+            if below.contains(&parent) {
+                check.complain(
+                    at,
+                    format!("`{parent}` inherits from this very profile: a circle of profiles has no beginning"),
+                );
+            } else if self.entry(&parent).is_none() {
+                let others: Vec<&str> =
+                    tables(self.root, "profiles").map(|(other, _)| other).filter(|other| *other != name).collect();
+                check.complain(at, unknown("profile", &parent, others.into_iter()));
+            } else {
+                let mut table = self.profile(check, &parent, below);
+                table.remove("inherit");
+                inherited(&mut table, &parent);
+                overlay(&mut laid, table);
+            }
+        }
+        below.pop();
+        overlay(&mut laid, table_of(entry).clone());
+        laid
+    }
+
+    /// Looks at what only the whole of a profile can be asked.
+    fn meaning(&self, check: &mut Check<'_>, name: &str, table: &Table, is_parent: bool) {
+        let Some(entry) = self.entry(name) else { return };
+        let read = Reader::new(Some(table), &PROFILE);
+        match (read.text("repository"), table.get("repository")) {
+            (Some(repository), Some(said)) => {
+                let names: Vec<&str> = tables(self.root, "repositories").map(|(name, _)| name).collect();
+                if !names.contains(&repository.as_str()) {
+                    check.complain(&said.item.at, unknown("repository", &repository, names.into_iter()));
+                }
+            }
+            _ if is_parent => {}
+            _ => check.complain(&entry.key_at, "`repository` is missing here: name one of [repositories]"),
+        }
+        let sources = read.part("sources");
+        let has_sources = !sources.list("paths").is_empty()
+            || ["postgres", "mysql", "command"].iter().any(|kind| !sources.named(kind).is_empty());
+        if !has_sources && !is_parent {
+            check.complain(
+                &entry.key_at,
+                "there is nothing to back up: name `paths`, databases or commands below `sources`",
+            );
+        }
+        if let (Some(drill), Some(entry)) = (read.optional("drill"), table.get("drill")) {
+            let all = drill.list("databases").is_empty();
+            for family in ["postgres", "mysql"] {
+                if all && !sources.named(family).is_empty() && drill.optional(family).is_none() {
+                    let text = format!(
+                        "there are databases to try: name a server for that in `drill.{family}`, or say which `databases`"
+                    );
+                    check.complain(&entry.key_at, text);
+                }
+            }
+        }
+        let says = |name: &str, keys: &[&str]| match table.get(name) {
+            Some(entry) if keys.iter().all(|key| !table_of(entry).contains_key(*key)) => Some(&entry.key_at),
+            _ => None,
+        };
+        if let Some(at) = says("verify", &["newer_than", "budget", "share", "max_time"]) {
+            check.complain(at, "this reads nothing back: say `newer_than`, `budget`, `share` or `max_time`");
+        }
+        let keeps_nothing = read.optional("retention").is_some_and(|retention| meant::policy(retention).is_empty());
+        if let (true, Some(entry)) = (keeps_nothing, table.get("retention")) {
+            check.complain(&entry.key_at, "this keeps nothing: say what stays, for example `daily = 7`");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Jobs: from what is meant, by the config or by the command line, to options of verbs and to their repository.
+//!
+//! `reach` is the way to a repository, `place` where it is, `databases` and `build` make sources and options. A profile and
+//! a command that mean the same thing are built by the same code.
+
+pub mod build;
+pub mod databases;
+mod error;
+pub mod place;
+pub mod reach;
+
+pub use error::{Error, Result};

@@ -25,6 +25,7 @@ mod latency;
 mod ledger;
 mod log;
 mod memory;
+mod nights;
 mod packaging;
 mod postgres;
 mod probe;

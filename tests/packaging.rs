@@ -1,5 +1,6 @@
 //! The units in `packaging/systemd`: what they start is started here, with the settings that the example gives.
 
+use crate::nights;
 use crate::program::{CHEAP, Place};
 use std::collections::BTreeMap;
 use std::fs;
@@ -62,6 +63,22 @@ fn what_the_units_start_makes_a_night_and_a_morning() {
     }
     let listed = place.run(&["snapshots", "--json"]).expect(0).json();
     assert_eq!(listed[0]["snapshots"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn the_unit_of_a_profile_does_its_night() {
+    let unit = read("keepstone-run@.service");
+    let lines = values(&unit, "ExecStart");
+    let arguments = lines[0].strip_prefix("/usr/local/bin/keepstone ").unwrap().replace("%i", "web");
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let place = nights::place("");
+    nights::run(&place, &arguments).expect(0);
+    let listed =
+        nights::run(&place, &["--profile", "web", "snapshots", "--tag", "by:schedule", "--json"]).expect(0).json();
+    assert_eq!(listed[0]["snapshots"].as_array().unwrap().len(), 1);
+    assert_eq!((lines.len(), values(&unit, "LimitCORE")), (1, vec!["0"]));
+    assert_eq!(values(&unit, "StateDirectory"), ["keepstone"], "the lock can be taken");
+    assert_eq!(values(&read("keepstone-run@.timer"), "Persistent"), ["true"]);
 }
 
 #[test]

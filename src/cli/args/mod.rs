@@ -13,6 +13,7 @@ mod log;
 mod probe;
 mod repair;
 mod restore;
+mod run;
 mod s3;
 mod see;
 mod store;
@@ -29,6 +30,7 @@ pub use log::{Log, LogCommand, RunOutcome};
 pub use probe::Probe;
 pub use repair::{Parity, ParityShare, Repair, RepairCommand, RepairFrom};
 pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify, VerifyPacks};
+pub use run::{Run, StartedBy};
 pub use s3::{S3, Switch, When};
 pub use see::{Cat, Diff, Filters, Find, Info, Ls, Show, SnapshotKind, SnapshotState, Snapshots, Stats};
 pub use store::{ObjectKind, Store, StoreCommand, StoreLs};
@@ -203,6 +205,8 @@ pub enum Command {
     Prune(Prune),
     /// Copy snapshots from another repository into this one
     Copy(Copy),
+    /// Do all that belongs to a night of a profile: back up, read back, forget, prune, try a restore
+    Run(Run),
     /// Look at the config, or make a first one
     Config(Config),
     /// Print completions for a shell
@@ -242,6 +246,7 @@ impl Command {
             Command::Forget(_) => "forget",
             Command::Prune(_) => "prune",
             Command::Copy(_) => "copy",
+            Command::Run(_) => "run",
             Command::Config(_) => "config",
             Command::Completions(_) => "completions",
             Command::Version => "version",
@@ -255,6 +260,9 @@ impl Cli {
         let Cli { mut global, command } = Cli::parse();
         if let Some(Command::VerifyPacks(VerifyPacks { place: Some(place), .. })) = &command {
             global.repository = Some(place.clone());
+        }
+        if let Some(Command::Run(run)) = &command {
+            global.of_profile = Some(run.name.clone());
         }
         match command {
             Some(command) => (global, command),

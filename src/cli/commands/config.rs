@@ -268,7 +268,7 @@ fn tell(app: &App, path: &Path, answers: &Answers, key_file: Option<&Path>) {
         "next      keepstone {config}--profile {} init   (if the repository is not there yet)",
         answers.profile
     ));
-    app.out.line(format!("          keepstone {config}config show {}", answers.profile));
+    app.out.line(format!("          keepstone {config}run {}", answers.profile));
 }
 
 /// The key file that is named and not there.

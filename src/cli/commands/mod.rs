@@ -24,6 +24,7 @@ mod restore;
 mod restore_database;
 mod restore_imported;
 mod rows;
+mod run;
 mod show;
 mod snapshots;
 mod stats;
@@ -71,6 +72,7 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Forget(given) => forget::run(app, given),
         Command::Prune(given) => prune::run(app, given),
         Command::Copy(given) => copy::run(app, given),
+        Command::Run(given) => run::run(app, given),
         Command::Config(given) => config::run(app, given),
         Command::Completions(given) => plain::completions(app, given),
         Command::Version => plain::version(app),

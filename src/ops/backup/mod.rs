@@ -27,7 +27,7 @@ mod trust;
 mod walk;
 
 pub use gather::Dumped;
-pub use limits::Limits;
+pub use limits::{Limits, TimeLimit};
 
 use super::record::{Record, stored_problem};
 use super::space::Space;

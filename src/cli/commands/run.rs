@@ -1,0 +1,132 @@
+//! `run`: a night of a profile.
+
+use crate::base::Kind;
+use crate::cli::app::App;
+use crate::cli::args::{Run, StartedBy};
+use crate::cli::error::{Error, Result};
+use crate::cli::exit::Exit;
+use crate::cli::print::json::{JsonProblem, JsonSnapshot, problems};
+use crate::cli::print::{human, table};
+use crate::config::{self, Config};
+use crate::job;
+use crate::job::night::{self, By, Ended, Night, Outcome, Phase};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Problems of a phase that JSON shows.
+const SHOWN: usize = 100;
+
+#[derive(Serialize)]
+struct JsonRun<'a> {
+    message_type: &'static str,
+    profile: &'a str,
+    /// `schedule` or `hand`.
+    by: &'static str,
+    /// `done`, `partial`, `damage` or `failed`, as the gravest of its phases.
+    outcome: &'static str,
+    snapshot: Option<JsonSnapshot>,
+    phases: Vec<JsonPhase<'a>>,
+    duration_ms: u64,
+}
+
+#[derive(Serialize)]
+struct JsonPhase<'a> {
+    name: &'static str,
+    /// `done`, `partial`, `damage`, `failed` or `skipped`.
+    outcome: &'static str,
+    message: &'a str,
+    figures: BTreeMap<&'static str, u64>,
+    problems: Vec<JsonProblem>,
+    duration_ms: u64,
+}
+
+/// Runs a night.
+pub fn run(app: &App, given: &Run) -> Result<Exit> {
+    let profile = Config::load(&app.global.config)?.profile(&given.name)?;
+    let by = match given.by {
+        StartedBy::Schedule => By::Schedule,
+        StartedBy::Hand => By::Hand,
+    };
+    let open = || app.context().map_err(lowered);
+    let night = Night {
+        profile: &profile,
+        by,
+        reach: &app.reach()?,
+        open: &open,
+        surroundings: &config::surroundings(),
+        user: config::user_name(),
+    };
+    let outcome = night::run(&night)?;
+    app.look.finish();
+    match app.out.is_json() {
+        true => print_json(app, &given.name, by, &outcome),
+        false => print_text(app, &given.name, by, &outcome),
+    }
+    Ok(exit(&outcome))
+}
+
+/// The exit code of a night.
+fn exit(outcome: &Outcome) -> Exit {
+    match outcome.ended() {
+        Ended::Done | Ended::Skipped => Exit::Done,
+        Ended::Partial => Exit::Partial,
+        Ended::Damage => Exit::Damage,
+        Ended::Failed(kind) => Exit::of(kind),
+    }
+}
+
+/// A failure of the front door as one of a job.
+fn lowered(error: Error) -> job::Error {
+    match error {
+        Error::Ops(error) => job::Error::Ops(error),
+        Error::Config(error) => job::Error::Config(error),
+        Error::Said(kind, text) => job::Error::Said(kind, text),
+        Error::Closed => job::Error::Said(Kind::Interrupted, Error::Closed.to_string()),
+    }
+}
+
+fn print_json(app: &App, profile: &str, by: By, outcome: &Outcome) {
+    let phase = |phase: &'_ Phase| {
+        let shown = &phase.problems[..phase.problems.len().min(SHOWN)];
+        (phase.name, phase.ended.name(), phase.figures.iter().copied().collect(), problems(shown), phase.duration_ms)
+    };
+    let phases = outcome.phases.iter().map(|one| {
+        let (name, outcome, figures, problems, duration_ms) = phase(one);
+        JsonPhase { name, outcome, message: &one.message, figures, problems, duration_ms }
+    });
+    app.out.object(&JsonRun {
+        message_type: "run",
+        profile,
+        by: by.name(),
+        outcome: outcome.ended().name(),
+        snapshot: outcome.snapshot.as_ref().map(JsonSnapshot::from),
+        phases: phases.collect(),
+        duration_ms: outcome.duration_ms,
+    });
+}
+
+fn print_text(app: &App, profile: &str, by: By, outcome: &Outcome) {
+    let mut facts = vec![("profile", format!("{profile}, by {}", by.name()))];
+    for phase in &outcome.phases {
+        let message = human::name(phase.message.as_bytes());
+        let said = match phase.ended {
+            Ended::Skipped => format!("skipped: {message}"),
+            _ => format!("{} in {:.1} s: {message}", phase.ended.name(), phase.duration_ms as f64 / 1000.0),
+        };
+        facts.push((phase.name, said));
+    }
+    table::facts(&app.out, &facts);
+    let id = outcome.snapshot.as_ref().map(|snapshot| snapshot.id.short());
+    let trouble = outcome.phases.iter().filter(|phase| !matches!(phase.ended, Ended::Done | Ended::Skipped));
+    let trouble: Vec<&str> = trouble.map(|phase| phase.name).collect();
+    let not_safe = match (trouble.as_slice(), &id) {
+        ([], _) => "what changed since then".to_owned(),
+        (trouble, Some(_)) => format!("what is said above of {}", trouble.join(", ")),
+        (trouble, None) => format!("tonight's data: there is no new snapshot, see {}", trouble.join(", ")),
+    };
+    let (safe, next) = match &id {
+        Some(id) => (format!("snapshot {id} and what earlier runs stored"), format!("show {id}")),
+        None => ("what earlier runs stored".to_owned(), "snapshots".to_owned()),
+    };
+    app.close(&safe, &not_safe, &next);
+}

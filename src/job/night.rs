@@ -1,0 +1,560 @@
+//! A night: a profile from a first look to the test restore, each phase with its own outcome.
+//!
+//! ```text
+//! lock -> preflight -> before -> backup -> after | failed -> finally -> verify -> forget -> prune -> drill
+//! ```
+//!
+//! A phase that fails does not stop those after it where that is safe: nothing is forgotten or pruned unless this very
+//! night has made a complete snapshot and nothing was found damaged.
+
+use super::error::{Error, Result};
+use super::lock::Lock;
+use super::reach::Reach;
+use super::{build, databases::Wanted, due, hooks};
+use crate::base::clock::Stopwatch;
+use crate::base::stat::free_bytes;
+use crate::base::{Event, Kind, Problem, Scratch, Stop};
+use crate::config::meant::Profile;
+use crate::config::schedule::Schedule;
+use crate::db::Surroundings;
+use crate::db::probe::{Verdict, amount};
+use crate::format::run::Run;
+use crate::format::snapshot::Snapshot;
+use crate::ops::select::{self, Filter};
+use crate::ops::verify::Depth;
+use crate::ops::{Context, backup, drill, forget, probe, prune, verify};
+
+/// How far the clock may be behind what the newest snapshot says.
+const CLOCK_DOUBT_NS: i64 = 24 * 3600 * 1_000_000_000;
+
+/// What started it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A timer.
+    Schedule,
+    /// Somebody.
+    Hand,
+}
+
+impl By {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            By::Schedule => "schedule",
+            By::Hand => "hand",
+        }
+    }
+}
+
+/// What is run, and how the repository is opened.
+pub struct Night<'n> {
+    /// The profile.
+    pub profile: &'n Profile,
+    /// What started it.
+    pub by: By,
+    /// The way to its repository.
+    pub reach: &'n Reach,
+    /// Opens it.
+    pub open: &'n dyn Fn() -> Result<Context>,
+    /// The environment, as far as it concerns databases.
+    pub surroundings: &'n Surroundings,
+    /// What snapshots call the user.
+    pub user: String,
+}
+
+/// How a phase ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All was done.
+    Done,
+    /// Some sources could not be read.
+    Partial,
+    /// Damage was found.
+    Damage,
+    /// It failed.
+    Failed(Kind),
+    /// It was not begun.
+    Skipped,
+}
+
+impl Ended {
+    /// The word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Ended::Done => "done",
+            Ended::Partial => "partial",
+            Ended::Damage => "damage",
+            Ended::Failed(_) => "failed",
+            Ended::Skipped => "skipped",
+        }
+    }
+
+    /// How grave it is, compared with others.
+    fn gravity(&self) -> u8 {
+        match self {
+            Ended::Skipped => 0,
+            Ended::Done => 1,
+            Ended::Partial => 2,
+            Ended::Failed(Kind::Interrupted) => 5,
+            Ended::Failed(_) => 3,
+            Ended::Damage => 4,
+        }
+    }
+}
+
+/// A part of a night.
+#[derive(Clone, Debug)]
+pub struct Phase {
+    /// `preflight`, `backup`, `verify`, …
+    pub name: &'static str,
+    /// How it ended.
+    pub ended: Ended,
+    /// What it did, or why not.
+    pub message: String,
+    /// What it counted; the unit stands last in a name.
+    pub figures: Vec<(&'static str, u64)>,
+    /// What went wrong in it.
+    pub problems: Vec<Problem>,
+    /// How long it took.
+    pub duration_ms: u64,
+}
+
+/// What became of a night.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Its phases, in order.
+    pub phases: Vec<Phase>,
+    /// The snapshot that it made.
+    pub snapshot: Option<Snapshot>,
+    /// How long it took.
+    pub duration_ms: u64,
+}
+
+impl Outcome {
+    /// How it ended as a whole: as its gravest phase did, the first of those.
+    pub fn ended(&self) -> Ended {
+        let gravest = self.phases.iter().rev().max_by_key(|phase| phase.ended.gravity());
+        gravest.map_or(Ended::Done, |phase| phase.ended.clone())
+    }
+
+    /// The phase of this name.
+    pub fn phase(&self, name: &str) -> Option<&Phase> {
+        self.phases.iter().find(|phase| phase.name == name)
+    }
+
+    /// Whether it has made a snapshot that lacks nothing, and met no damage.
+    fn is_complete(&self) -> bool {
+        let is_good = |phase: &Phase| !matches!(phase.ended, Ended::Damage);
+        self.snapshot.as_ref().is_some_and(|snapshot| !snapshot.partial) && self.phases.iter().all(is_good)
+    }
+}
+
+/// What a phase that came to its end has to tell.
+struct Told {
+    ended: Ended,
+    message: String,
+    figures: Vec<(&'static str, u64)>,
+    problems: Vec<Problem>,
+}
+
+impl Told {
+    fn done(message: impl Into<String>) -> Told {
+        Told { ended: Ended::Done, message: message.into(), figures: Vec::new(), problems: Vec::new() }
+    }
+}
+
+/// Tags that say which profile made a snapshot, and what started it.
+pub fn tags(profile: &str, by: By) -> [String; 2] {
+    [profile_tag(profile), format!("by:{}", by.name())]
+}
+
+fn profile_tag(profile: &str) -> String {
+    format!("profile:{profile}")
+}
+
+/// Runs a night. Refused if the profile is being run already; everything else is an outcome.
+pub fn run(night: &Night<'_>) -> Result<Outcome> {
+    let state_dir = night.profile.state_dir.as_ref().ok_or_else(|| {
+        Error::usage("where is state kept? HOME is not set: say `state_dir` at the top of the config, or set KEEPSTONE_STATE_DIR")
+    })?;
+    let lock = Lock::take(state_dir, &night.profile.name)?;
+    let since = Stopwatch::start();
+    let mut outcome = Outcome::default();
+    let opened = outcome.first(night);
+    outcome.backup(night, opened.as_ref());
+    if let Some(context) = &opened {
+        outcome.care(night, context);
+    }
+    outcome.duration_ms = since.elapsed_ms();
+    drop(lock);
+    Ok(outcome)
+}
+
+impl Outcome {
+    fn push(&mut self, name: &'static str, since: Stopwatch, told: Result<Told>) {
+        let told = told.unwrap_or_else(|error| Told {
+            ended: Ended::Failed(error.kind()),
+            message: error.to_string(),
+            figures: Vec::new(),
+            problems: Vec::new(),
+        });
+        let Told { ended, message, figures, problems } = told;
+        self.phases.push(Phase { name, ended, message, figures, problems, duration_ms: since.elapsed_ms() });
+    }
+
+    /// Does a phase, unless somebody asked to stop.
+    fn phase_of(&mut self, name: &'static str, night: &Night<'_>, work: impl FnOnce(&mut Outcome) -> Result<Told>) {
+        let since = Stopwatch::start();
+        if night.reach.stop.raised() {
+            return self.skip(name, "somebody asked to stop");
+        }
+        night.reach.monitor.event(Event::Phase(name));
+        let told = work(self);
+        self.push(name, since, told);
+    }
+
+    fn skip(&mut self, name: &'static str, why: impl Into<String>) {
+        let told = Told { ended: Ended::Skipped, ..Told::done(why) };
+        self.push(name, Stopwatch::start(), Ok(told));
+    }
+
+    /// Opens the repository and looks whether a backup into it can work. The repository, if it can.
+    fn first(&mut self, night: &Night<'_>) -> Option<Context> {
+        let mut opened = None;
+        self.phase_of("preflight", night, |_| {
+            let context = (night.open)()?;
+            let told = preflight(night, &context)?;
+            opened = Some(context);
+            Ok(told)
+        });
+        opened
+    }
+
+    /// The backup with its hooks.
+    fn backup(&mut self, night: &Night<'_>, opened: Option<&Context>) {
+        let hooks = &night.profile.hooks;
+        match opened {
+            None => self.skip("backup", "what the preflight says stands in its way"),
+            Some(context) => {
+                if self.hook(night, "before", &hooks.before, &night.reach.stop) {
+                    self.phase_of("backup", night, |outcome| outcome.back_up(night, context));
+                } else {
+                    self.skip("backup", "a command before it failed");
+                }
+            }
+        }
+        // Whoever was told to come back up comes back up, also when somebody asked to stop.
+        let whatever = Stop::new();
+        match self.snapshot.is_some() {
+            true => self.hook(night, "after", &hooks.after, &whatever),
+            false => self.hook(night, "failed", &hooks.failed, &whatever),
+        };
+        self.hook(night, "finally", &hooks.finally, &whatever);
+    }
+
+    /// Runs commands; whether all ended well. Without commands it is no phase.
+    fn hook(&mut self, night: &Night<'_>, name: &'static str, commands: &[String], stop: &Stop) -> bool {
+        if commands.is_empty() {
+            return true;
+        }
+        let since = Stopwatch::start();
+        let mut variables = vec![("KEEPSTONE_PROFILE", night.profile.name.clone())];
+        if name != "before" {
+            let last =
+                self.phases.iter().rev().find(|phase| phase.ended != Ended::Skipped && phase.ended != Ended::Done);
+            variables.push(("KEEPSTONE_OUTCOME", self.ended().name().to_owned()));
+            variables
+                .push(("KEEPSTONE_SNAPSHOT", self.snapshot.as_ref().map_or(String::new(), |one| one.id.to_string())));
+            variables.push(("KEEPSTONE_MESSAGE", last.map_or(String::new(), |phase| phase.message.clone())));
+        }
+        let ran = hooks::run(commands, &variables, night.profile.hooks.timeout, stop);
+        let is_good = ran.is_ok();
+        let kind = if stop.raised() { Kind::Interrupted } else { Kind::Source };
+        let told = ran.map(|()| Told::done(format!("{} ended well", counted(commands.len() as u64, "command"))));
+        self.push(name, since, told.map_err(|why| Error::Said(kind, why)));
+        is_good
+    }
+
+    fn back_up(&mut self, night: &Night<'_>, context: &Context) -> Result<Told> {
+        let profile = night.profile;
+        let wanted = Wanted::of(&profile.databases, night.surroundings.clone())?;
+        let mut all = profile.tags.clone();
+        all.extend(tags(&profile.name, night.by));
+        let mut options = build::backup(profile, all, night.user.clone())?;
+        // First, since they take longest.
+        options.sources.splice(0..0, wanted.sources(context, &options.limits)?);
+        build::keep_out(&night.reach.location()?, context, &mut options)?;
+        if night.reach.caches_nothing() {
+            options.base_cache_bytes = 0;
+        }
+        let made = backup::backup(context, &options)?;
+        let totals = &made.totals;
+        let id = made.snapshot.as_ref().map_or(String::new(), |snapshot| snapshot.id.short());
+        let mut message = format!("snapshot {id}: {}", counted(totals.files, "file"));
+        for (count, what) in [
+            (made.dumps.len(), "database"),
+            (made.streams.iter().filter(|stream| stream.status == Some(0)).count(), "command"),
+        ] {
+            if count > 0 {
+                message.push_str(&format!(", {}", counted(count as u64, what)));
+            }
+        }
+        message.push_str(&format!(", {} read, {} added", amount(totals.bytes_read), amount(totals.added)));
+        if let Some(first) = made.problems.first() {
+            message.push_str(&format!(
+                "; {} could not be read, the first: {}",
+                counted(made.problem_count, "source"),
+                first.message
+            ));
+        }
+        if let Some(first) = made.damages.first() {
+            message.push_str(&format!("; the repository is damaged: {}", first.message));
+        }
+        let ended = match (made.damages.is_empty(), made.problem_count) {
+            (false, _) => Ended::Damage,
+            (true, 0) => Ended::Done,
+            (true, _) => Ended::Partial,
+        };
+        let figures = vec![
+            ("files", totals.files),
+            ("content_bytes", totals.bytes),
+            ("read_bytes", totals.bytes_read),
+            ("new_bytes", totals.bytes_new),
+            ("added_bytes", totals.added),
+            ("problems", made.problem_count),
+        ];
+        self.snapshot = made.snapshot;
+        Ok(Told { ended, message, figures, problems: made.damages.into_iter().chain(made.problems).collect() })
+    }
+
+    /// What belongs to a night besides the backup.
+    fn care(&mut self, night: &Night<'_>, context: &Context) {
+        let profile = night.profile;
+        if let Some(given) = &profile.verify {
+            self.when_due("verify", night, context, given.schedule.as_ref(), |_| true, |_| read_back(night, context));
+        }
+        const WHY: &str = "only after a backup that lacks nothing, and where nothing is damaged";
+        if let Some(policy) = &profile.retention {
+            match self.is_complete() {
+                true => self.phase_of("forget", night, |_| let_go(night, context, policy)),
+                false => self.skip("forget", WHY),
+            }
+        }
+        if let Some(given) = &profile.prune {
+            match self.is_complete() {
+                true => self.when_due(
+                    "prune",
+                    night,
+                    context,
+                    given.schedule.as_ref(),
+                    |_| true,
+                    |_| {
+                        let freed = prune::prune(context, &build::prune(given))?;
+                        let waiting = freed.waiting.as_ref().map_or(String::new(), |waiting| {
+                            format!("; {} left to a later prune: {}", counted(waiting.packs, "pack"), waiting.reason)
+                        });
+                        Ok(Told {
+                            figures: vec![("freed_bytes", freed.freed_bytes), ("packs_deleted", freed.packs_deleted)],
+                            ..Told::done(format!("{} freed{waiting}", amount(freed.freed_bytes)))
+                        })
+                    },
+                ),
+                false => self.skip("prune", WHY),
+            }
+        }
+        if let Some(given) = &profile.drill {
+            let ours = snapshots(night, context).unwrap_or_default();
+            let is_ours = |run: &Run| run.snapshots.iter().any(|id| ours.iter().any(|snapshot| snapshot.id == *id));
+            self.when_due("drill", night, context, given.schedule.as_ref(), is_ours, |_| try_out(night, context));
+        }
+    }
+
+    /// Does a phase if it is due: if no run `is_meant` has done it since the last time of its schedule.
+    fn when_due(
+        &mut self,
+        name: &'static str,
+        night: &Night<'_>,
+        context: &Context,
+        schedule: Option<&Schedule>,
+        is_meant: impl Fn(&Run) -> bool,
+        work: impl FnOnce(&mut Outcome) -> Result<Told>,
+    ) {
+        let next = schedule.map(|schedule| {
+            let now = due::local(context.repository.now_ns());
+            due::last(context, name, is_meant).map(|last_ns| due::not_before(schedule, last_ns, &now))
+        });
+        match next {
+            Some(Ok(Some(next))) => self.skip(name, format!("not due before {}", next.strftime("%Y-%m-%d %H:%M"))),
+            Some(Err(error)) => self.push(name, Stopwatch::start(), Err(error.into())),
+            None | Some(Ok(None)) => self.phase_of(name, night, work),
+        }
+    }
+}
+
+/// Whether a backup can work: the repository can be written, there is room, the clock is right.
+fn preflight(night: &Night<'_>, context: &Context) -> Result<Told> {
+    // How much databases need each of them says when it is begun.
+    let checks = probe::repository(context, 0);
+    if let Some(bad) = checks.iter().find(|check| check.verdict == Verdict::Failed) {
+        return Err(Error::Said(Kind::Denied, format!("{}; {}", bad.message, bad.remedy)));
+    }
+    let least = night.profile.min_free_bytes;
+    let free = context.repository.store().free_bytes();
+    let enough = |free: Option<u64>, place: &str, remedy: &str| match free {
+        Some(free) if free < least => {
+            let text = format!(
+                "only {} are free for {place}, and {} have to be (`limits.min_free`): {remedy}",
+                amount(free),
+                amount(least)
+            );
+            Err(Error::Said(Kind::Full, text))
+        }
+        _ => Ok(()),
+    };
+    enough(free, &context.repository.store().location(), "free some space there, or run `keepstone prune`")?;
+    if let Some(cache) = &context.cache_dir {
+        let free = free_bytes(cache);
+        enough(
+            free,
+            &format!("the cache in {}", cache.display()),
+            "free some space there, or name another `cache_dir`",
+        )?;
+    }
+    let now_ns = context.repository.now_ns();
+    let newest_ns = snapshots(night, context)?.iter().map(|snapshot| snapshot.received_ns).max();
+    if let Some(newest_ns) = newest_ns.filter(|newest_ns| *newest_ns > now_ns.saturating_add(CLOCK_DOUBT_NS)) {
+        let (now, newest) = (due::local(now_ns), due::local(newest_ns));
+        let text = format!(
+            "the clock of this machine says {now:.0}, and the newest snapshot was received at {newest:.0}: set the clock"
+        );
+        return Err(Error::Said(Kind::Refused, text));
+    }
+    let room = free.map_or(String::new(), |free| format!(", {} are free", amount(free)));
+    Ok(Told::done(format!("the repository opens and can be written{room}")))
+}
+
+/// The snapshots of this profile, oldest first.
+fn snapshots(night: &Night<'_>, context: &Context) -> Result<Vec<Snapshot>> {
+    let filter = Filter {
+        hosts: vec![host(night, context)],
+        tags: vec![vec![profile_tag(&night.profile.name)]],
+        ..Filter::default()
+    };
+    Ok(select::list(context, &filter)?.snapshots)
+}
+
+fn host(night: &Night<'_>, context: &Context) -> String {
+    night.profile.host.clone().unwrap_or_else(|| context.repository.machine().host.clone())
+}
+
+/// Reads back what new snapshots need, and packs whose turn it is.
+fn read_back(night: &Night<'_>, context: &Context) -> Result<Told> {
+    let Some(given) = &night.profile.verify else { return Ok(Told::done("nothing was asked for")) };
+    let mut passes = Vec::new();
+    if let Some(age) = given.newer_than {
+        let now_ns = context.repository.now_ns();
+        let young = snapshots(night, context)?.into_iter().filter(|snapshot| snapshot.time_ns >= age.before(now_ns));
+        passes.push(verify::Options { snapshots: young.collect(), depth: Depth::Content });
+    }
+    passes.extend(given.part.map(|part| verify::Options { snapshots: Vec::new(), depth: Depth::Part(part) }));
+    let (mut packs, mut bytes, mut damages) = (0, 0, 0);
+    let (mut problems, mut checked) = (Vec::new(), Vec::new());
+    for options in &passes {
+        // No snapshots would mean all of them.
+        if options.depth == Depth::Content && options.snapshots.is_empty() {
+            checked.push("no new snapshot".to_owned());
+            continue;
+        }
+        let found = verify::verify(context, options)?;
+        packs += found.packs;
+        bytes += found.bytes_read;
+        damages += found.damage_count;
+        checked.push(match options.depth {
+            Depth::Part(_) => "packs whose turn it was".to_owned(),
+            _ => counted(found.snapshots, "new snapshot"),
+        });
+        problems
+            .extend(found.damages.iter().map(|damage| Problem::new(&damage.object, &damage.message, Kind::Damaged)));
+    }
+    let checked = checked.join(" and ");
+    let figures = vec![("packs_read", packs), ("read_bytes", bytes), ("damages", damages)];
+    let ended = if damages > 0 { Ended::Damage } else { Ended::Done };
+    let message = match problems.first() {
+        None => format!("{checked}: {} read, all whole", amount(bytes)),
+        Some(first) => format!(
+            "{checked}: {} damaged, the first: {}; run `keepstone repair plan`",
+            counted(damages, "object"),
+            first.message
+        ),
+    };
+    Ok(Told { ended, message, figures, problems })
+}
+
+fn let_go(night: &Night<'_>, context: &Context, policy: &crate::ops::retention::Policy) -> Result<Told> {
+    let options = build::forget(policy, host(night, context), vec![profile_tag(&night.profile.name)])?;
+    let gone = forget::forget(context, &options)?;
+    let figures = vec![("kept", gone.kept), ("removed", gone.removed)];
+    match gone.failures.first() {
+        None => {
+            let message = format!("{} removed, {} kept", counted(gone.removed, "snapshot"), gone.kept);
+            Ok(Told { figures, ..Told::done(message) })
+        }
+        Some(first) => Ok(Told {
+            ended: Ended::Failed(first.kind),
+            message: first.message.clone(),
+            figures,
+            problems: gone.failures.clone(),
+        }),
+    }
+}
+
+/// Tries the newest complete snapshot of the profile.
+fn try_out(night: &Night<'_>, context: &Context) -> Result<Told> {
+    let Some(given) = &night.profile.drill else { return Ok(Told::done("nothing was asked for")) };
+    let Some(snapshot) = snapshots(night, context)?.into_iter().rfind(|snapshot| !snapshot.partial) else {
+        return Ok(Told { ended: Ended::Skipped, ..Told::done("there is no complete snapshot to try") });
+    };
+    let parent = given.temp_dir.clone().unwrap_or_else(|| night.reach.temp_dir.clone());
+    let scratch = Scratch::new(&parent).map_err(|source| {
+        Error::io(
+            format!("make a folder for a moment in {} (`drill.temp_dir` names another)", parent.display()),
+            source,
+        )
+    })?;
+    let options = build::drill(given, night.surroundings, scratch.path(), &*night.reach.monitor)?;
+    let tried = drill::drill(context, &snapshot, &options)?;
+    let id = snapshot.id.short();
+    let files = tried.files.as_ref().map_or(0, |files| files.files);
+    let figures = vec![
+        ("databases", tried.databases.len() as u64),
+        ("files", files),
+        ("differences", tried.difference_count),
+        ("restore_ms", tried.duration_ms),
+    ];
+    let message = match tried.kind() {
+        None => format!(
+            "snapshot {id} came back as promised: {}, {}",
+            counted(tried.databases.len() as u64, "database"),
+            counted(files, "file")
+        ),
+        Some(Kind::Damaged) => format!(
+            "snapshot {id} did not come back as promised: {}; run `keepstone drill {id}`",
+            counted(tried.difference_count, "difference")
+        ),
+        Some(_) => format!(
+            "snapshot {id}: {} did not come back; run `keepstone drill {id}`",
+            counted(tried.failed, "database")
+        ),
+    };
+    let ended = match tried.kind() {
+        None => Ended::Done,
+        Some(Kind::Damaged) => Ended::Damage,
+        Some(kind) => Ended::Failed(kind),
+    };
+    Ok(Told { ended, message, figures, problems: Vec::new() })
+}
+
+/// A number and what it counts.
+fn counted(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}

@@ -1,0 +1,151 @@
+//! Nights of a profile, run as a timer runs them.
+
+use crate::program::{CHEAP, Place, Run};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Command;
+
+/// A place with a repository, two folders and a profile of both, with more in its config.
+pub fn place(more: &str) -> Place {
+    let place = Place::new();
+    place.make_tree();
+    fs::create_dir_all(place.path("second")).unwrap();
+    fs::write(place.path("second/note"), "to do").unwrap();
+    fs::write(place.path("password"), "correct horse\n").unwrap();
+    let at = |name: &str| place.path(name).display().to_string();
+    let text = format!(
+        "state_dir = \"{}\"\n[repositories.main]\nplace = \"{}\"\npassword_file = \"{}\"\ncache_dir = \"{}\"\n\
+         [profiles.web]\nrepository = \"main\"\ntags = [\"site\"]\nsources.paths = [\"{}\", \"{}\"]\nlimits.min_free = 0\n{}",
+        at("state"),
+        at("vault"),
+        at("password"),
+        at("cache"),
+        at("source"),
+        at("second"),
+        more.replace("HERE", &at(""))
+    );
+    fs::write(place.path("keepstone.toml"), text).unwrap();
+    run(&place, &[&["--profile", "web", "init"], &CHEAP[..]].concat()).expect(0);
+    place
+}
+
+/// As a timer starts it: nothing in the environment but where the config is.
+fn alone<'c>(place: &Place, command: &'c mut Command) -> &'c mut Command {
+    command.env_remove("KEEPSTONE_REPOSITORY").env_remove("KEEPSTONE_PASSWORD").env_remove("KEEPSTONE_CACHE_DIR");
+    command.env("KEEPSTONE_CONFIG", place.path("keepstone.toml"))
+}
+
+/// Runs as a timer does.
+pub fn run(place: &Place, args: &[&str]) -> Run {
+    place.run_with(
+        args,
+        |command| {
+            alone(place, command);
+        },
+        b"",
+    )
+}
+
+fn night(place: &Place, code: i32) -> Value {
+    run(place, &["run", "web", "--by", "schedule", "--json"]).expect(code).json().remove(0)
+}
+
+/// How a phase ended, and what it said.
+fn phase<'n>(night: &'n Value, name: &str) -> (&'n str, &'n str) {
+    let found = night["phases"].as_array().unwrap().iter().find(|phase| phase["name"] == name);
+    found.map_or(("absent", ""), |phase| (phase["outcome"].as_str().unwrap(), phase["message"].as_str().unwrap()))
+}
+
+#[test]
+fn a_night_backs_up_reads_back_forgets_prunes_and_tries_a_restore() {
+    let place = place(
+        "[profiles.web.retention]\nlast = 2\n[profiles.web.verify]\nnewer_than = \"7d\"\nshare = \"1/2\"\n\
+         [profiles.web.drill]\nschedule = \"0 3 1 * *\"\nfull = true\n",
+    );
+    // What other hands made stays.
+    run(&place, &["--profile", "web", "backup", place.path("second").to_str().unwrap()]).expect(0);
+    let first = night(&place, 0);
+    for name in ["preflight", "backup", "verify", "forget", "prune", "drill"] {
+        assert_eq!(phase(&first, name).0, "done", "{name}: {first}");
+    }
+    assert_eq!(first["snapshot"]["tags"], serde_json::json!(["by:schedule", "profile:web", "site"]));
+    let second = night(&place, 0);
+    let (ended, why) = phase(&second, "drill");
+    assert!(ended == "skipped" && why.contains("not due before"), "{why}");
+    let text = run(&place, &["run", "web"]).expect(0).text();
+    assert!(text.contains("web, by hand") && text.contains("1 snapshot removed, 2 kept"), "{text}");
+    let listed = run(&place, &["--profile", "web", "snapshots", "--json"]).expect(0).json();
+    assert_eq!(listed[0]["snapshots"].as_array().unwrap().len(), 3, "two of the profile, one of somebody's");
+}
+
+#[test]
+fn a_source_that_fails_makes_the_night_partial_and_nothing_is_forgotten() {
+    let place = place("retention.last = 1\nsources.command.list.run = \"echo half; exit 3\"\n");
+    for _ in 0..2 {
+        let night = night(&place, 3);
+        assert_eq!(night["outcome"], "partial");
+        assert_eq!(phase(&night, "backup").0, "partial");
+        for name in ["forget", "prune"] {
+            let (ended, why) = phase(&night, name);
+            assert!(ended == "skipped" && why.contains("lacks nothing"), "{name}: {why}");
+        }
+    }
+    let listed = run(&place, &["--profile", "web", "snapshots", "--json"]).expect(0).json();
+    assert_eq!(listed[0]["snapshots"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn hooks_run_around_the_backup_and_one_that_fails_before_it_stops_it() {
+    let hooks = "[profiles.web.hooks]\nbefore = \"echo before >> HERE/ran\"\nafter = \"echo after $KEEPSTONE_OUTCOME >> HERE/ran\"\n\
+                 failed = \"echo failed $KEEPSTONE_OUTCOME >> HERE/ran\"\nfinally = \"echo finally $KEEPSTONE_PROFILE >> HERE/ran\"\n";
+    let good = place(hooks);
+    let night_of_good = night(&good, 0);
+    assert_eq!(fs::read_to_string(good.path("ran")).unwrap(), "before\nafter done\nfinally web\n");
+    assert_eq!(phase(&night_of_good, "after").0, "done");
+    let bad = place(&hooks.replace("echo before", "echo no disk >&2; false; exit 1; echo"));
+    let night_of_bad = night(&bad, 1);
+    assert_eq!((phase(&night_of_bad, "before").0, phase(&night_of_bad, "backup").0), ("failed", "skipped"));
+    assert!(phase(&night_of_bad, "before").1.contains("no disk"), "{night_of_bad}");
+    assert_eq!(fs::read_to_string(bad.path("ran")).unwrap(), "failed failed\nfinally web\n");
+    assert_eq!(night_of_bad["snapshot"], Value::Null);
+}
+
+#[test]
+fn a_second_run_of_a_profile_says_so_and_leaves() {
+    // The first run waits in its hook until its pipe is closed.
+    let place = place("hooks.before = \"echo begun > HERE/pipe; cat HERE/hold\"\n");
+    for name in ["pipe", "hold"] {
+        rustix::fs::mkfifoat(rustix::fs::CWD, place.path(name), rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    }
+    let mut command = place.command(&["run", "web", "--json"]);
+    let child = alone(&place, &mut command).spawn().unwrap();
+    let mut begun = String::new();
+    BufReader::new(fs::File::open(place.path("pipe")).unwrap()).read_line(&mut begun).unwrap();
+    assert_eq!(begun, "begun\n");
+    let second = run(&place, &["run", "web"]).expect(11);
+    assert!(
+        second.err.contains(&format!("being run on this machine already (process {})", child.id())),
+        "{}",
+        second.err
+    );
+    drop(fs::File::options().write(true).open(place.path("hold")).unwrap());
+    Run::of(child).expect(0);
+}
+
+#[test]
+fn a_night_without_its_repository_runs_the_hooks_of_a_failure_and_ends_with_its_code() {
+    let place = place("hooks.failed = \"echo $KEEPSTONE_MESSAGE > HERE/ran\"\n");
+    fs::rename(place.path("vault"), place.path("away")).unwrap();
+    let gone = night(&place, 10);
+    assert_eq!((phase(&gone, "preflight").0, phase(&gone, "backup").0), ("failed", "skipped"));
+    assert!(fs::read_to_string(place.path("ran")).unwrap().contains("vault"));
+    fs::rename(place.path("away"), place.path("vault")).unwrap();
+    fs::write(place.path("password"), "wrong\n").unwrap();
+    night(&place, 12);
+    fs::write(place.path("password"), "correct horse\n").unwrap();
+    let text = fs::read_to_string(place.path("keepstone.toml")).unwrap();
+    fs::write(place.path("keepstone.toml"), text.replace("min_free = 0", "min_free = \"9000T\"")).unwrap();
+    let full = night(&place, 1);
+    assert!(phase(&full, "preflight").1.contains("limits.min_free"), "{full}");
+}

@@ -9,7 +9,8 @@
 //! | otherwise | the file itself is changed | a mixed file whose time of last change is not the snapshot's |
 //!
 //! In the last way the time of last change is first set to 1970 and made durable; every write then sets it to the
-//! present, and the snapshot's comes last. So neither a restore that goes by size and time nor a backup ever takes
+//! present, and the snapshot's comes last, when the bytes are on the disk: a journal would keep it before them. So
+//! neither a restore that goes by size and time nor a backup ever takes
 //! the mixed file for finished. A file with several names is never changed itself: one of them may lie outside of
 //! the target.
 
@@ -119,17 +120,26 @@ impl FileUpdate {
         if meta.size != self.stat.size {
             self.way()?;
         }
-        if let Some(Way::Copy(writer)) = self.way.take() {
-            writer.forget_end();
-            return writer.finish(meta);
-        }
-        if meta.size != self.stat.size {
-            rustix::fs::ftruncate(&self.existing, meta.size).map_err(|e| self.failed("set the size of", e))?;
+        match self.way.take() {
+            Some(Way::Copy(writer)) => {
+                writer.forget_end();
+                return writer.finish(meta);
+            }
+            Some(Way::InPlace) => self.settle(meta.size)?,
+            None => {}
         }
         self.target
             .shared
             .set_open(&self.existing, meta, false)
             .map_err(|(operation, source)| self.failed(operation, source))
+    }
+
+    /// Sets the size and brings the bytes to the disk, before anything says that this is the snapshot's file.
+    fn settle(&self, size: u64) -> Result<(), Error> {
+        if size != self.stat.size {
+            rustix::fs::ftruncate(&self.existing, size).map_err(|e| self.failed("set the size of", e))?;
+        }
+        rustix::fs::fdatasync(&self.existing).map_err(|e| self.failed("write to the disk", e))
     }
 
     fn failed(&self, operation: &'static str, source: Errno) -> Error {

@@ -79,12 +79,10 @@ impl FileWriter {
         FileWriter { target, folder, name, temporary, descriptor, end, is_in_place: false }
     }
 
+    /// Without giving the file that length: after a power cut it would be as long as it should be, and zeros.
     fn reserve(&self, size: u64) -> Result<(), Error> {
-        match rustix::fs::fallocate(&self.descriptor, FallocateFlags::empty(), 0, size) {
-            Ok(()) => {
-                self.end.fetch_max(size, Ordering::Relaxed);
-                Ok(())
-            }
+        match rustix::fs::fallocate(&self.descriptor, FallocateFlags::KEEP_SIZE, 0, size) {
+            Ok(()) => Ok(()),
             Err(source @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
                 Err(self.folder.failed(&self.name, "reserve space for", source))
             }

@@ -59,8 +59,12 @@ pub fn mend(store: &dyn ObjectStore, key: &Key, limit_bytes: u64, judge: &dyn Fn
         (a, b) if a < b => (second, first),
         _ => return Ok(Mended::Left(undecided(&first, &second))),
     };
-    let usable =
-        matches!((&good.verdict, &bad.verdict), (Verdict::Proven(_), _) | (Verdict::Sound, Verdict::Damaged(_)));
+    let usable = match (&good.verdict, &bad.verdict) {
+        (Verdict::Proven(_), _) | (Verdict::Sound, Verdict::Damaged(_)) => true,
+        // What is not there cannot be the good one. An exchange of the root key that was cut off leaves such.
+        (Verdict::Foreign, _) => bad.bytes.is_none(),
+        _ => false,
+    };
     match (usable, &good.bytes) {
         (true, Some(bytes)) => write(store, &bad, bytes),
         _ => Ok(Mended::Left(undecided(&good, &bad))),
@@ -135,7 +139,7 @@ mod tests {
     #[test]
     fn a_copy_is_written_anew_only_when_nothing_good_can_be_lost() {
         // What lies there, what lies there as copy, and what both are afterwards if one is written.
-        let cases: [(&str, &str, Option<&str>); 14] = [
+        let cases: [(&str, &str, Option<&str>); 15] = [
             ("p1", "p1", None),
             ("s", "s", None),
             ("xx", "xx", None),
@@ -150,6 +154,7 @@ mod tests {
             ("sa", "sb", None),
             ("f", "s", None),
             ("f", "x", None),
+            ("", "f", Some("f")),
         ];
         for (first, second, after) in cases {
             let store = Memory::new();

@@ -3,6 +3,7 @@
 
 mod kills;
 mod model;
+mod power;
 mod years;
 
 /// How many: a few in every run, many when time is given for it.

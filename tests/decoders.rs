@@ -7,6 +7,7 @@ pub mod entry;
 mod samples;
 
 use entry::{Outcome, all, check};
+use keepstone::base::random::Lot;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -15,16 +16,16 @@ fn cases() -> u64 {
     if std::env::var_os("KEEPSTONE_LONG").is_some() { 5_000_000 } else { 20_000 }
 }
 
-/// SplitMix64: numbers that depend on the seed alone, on every machine.
-struct Chance(u64);
+/// Numbers that depend on the seed alone, on every machine.
+struct Chance(Lot);
 
 impl Chance {
+    fn of(seed: u64) -> Chance {
+        Chance(Lot::of(seed))
+    }
+
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.draw()
     }
 
     fn below(&mut self, limit: usize) -> usize {
@@ -99,7 +100,7 @@ fn no_bytes_make_a_decoder_panic_or_read_what_it_would_not_write() {
     let samples: Vec<Vec<Vec<u8>>> = decoders.iter().map(|(name, _)| samples::of(name)).collect();
     let mut read = 0;
     for seed in 0..cases() {
-        let mut chance = Chance(seed);
+        let mut chance = Chance::of(seed);
         let place = (seed % decoders.len() as u64) as usize;
         let (name, decode) = decoders[place];
         let (own, others) = (&samples[place], &samples[chance.below(samples.len())]);
@@ -122,7 +123,7 @@ fn no_file_makes_the_inspector_of_dumps_panic_or_say_two_things() {
         samples.iter().for_each(|sample| drop(inspect(sample)));
     }
     for seed in 0..cases() / 5 {
-        let mut chance = Chance(seed);
+        let mut chance = Chance::of(seed);
         let (name, inspect) = entry::IMPORTED[chance.below(entry::IMPORTED.len())];
         let mut bytes = samples[chance.below(samples.len())].clone();
         let other = &samples[chance.below(samples.len())];
@@ -136,7 +137,7 @@ fn no_file_makes_the_inspector_of_dumps_panic_or_say_two_things() {
 fn no_sidecar_makes_repair_panic_or_gives_other_bytes() {
     let mut accepted = 0;
     for seed in 0..cases() / 40 {
-        let mut chance = Chance(seed);
+        let mut chance = Chance::of(seed);
         let (name, decode) = entry::SIDECARS[usize::from(seed % 4 != 0)];
         let bytes = match name {
             "summed page" => {

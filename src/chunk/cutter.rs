@@ -140,12 +140,13 @@ impl<R> fmt::Debug for Cutter<'_, R> {
 #[allow(clippy::unwrap_used)]
 pub(super) mod tests {
     use super::*;
+    use crate::base::random::Lot;
     use crate::chunk::Sizes;
 
-    /// Bytes from a generator (xorshift64*) that needs only its seed.
+    /// Bytes that do not compress, the same for the same seed.
     pub fn random_bytes(seed: u64, length: usize) -> Vec<u8> {
-        let mut state = Random(seed);
-        (0..length).map(|_| state.next() as u8).collect()
+        let mut lot = Lot::of(seed);
+        (0..length).map(|_| lot.draw() as u8).collect()
     }
 
     /// Rows with a number and much padding, which hold few places that a mask would choose.
@@ -154,31 +155,19 @@ pub(super) mod tests {
         random.iter().enumerate().flat_map(|(row, byte)| format!("{row}\t{byte:<80}\n").into_bytes()).collect()
     }
 
-    struct Random(u64);
-
-    impl Random {
-        fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut mixed = self.0;
-            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            mixed ^ (mixed >> 31)
-        }
-    }
-
     /// Gives its data in pieces of random length, with an interruption now and then.
     struct Dribble<'a> {
         data: &'a [u8],
-        random: Random,
+        lot: Lot,
         largest: u64,
     }
 
     impl Read for Dribble<'_> {
         fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-            if self.random.next().is_multiple_of(16) {
+            if self.lot.draw().is_multiple_of(16) {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            let wanted = (1 + self.random.next() % self.largest) as usize;
+            let wanted = (1 + self.lot.draw() % self.largest) as usize;
             let count = wanted.min(into.len()).min(self.data.len());
             into[..count].copy_from_slice(&self.data[..count]);
             self.data = &self.data[count..];
@@ -194,14 +183,14 @@ pub(super) mod tests {
     fn a_stream_is_cut_where_the_same_data_in_memory_is_cut() {
         let chunker = chunker();
         for seed in 0..12_u64 {
-            let mut random = Random(seed);
-            let length = [0, 1, 4096, 70_000, 5_000_000][(random.next() % 5) as usize] + random.next() as usize % 3;
+            let mut lot = Lot::of(seed);
+            let length = [0, 1, 4096, 70_000, 5_000_000][(lot.draw() % 5) as usize] + lot.draw() as usize % 3;
             let data = match seed % 2 {
                 0 => random_bytes(seed, length),
                 _ => padded_rows(seed, length / 80),
             };
             let largest = [100, 9_000, 300_000, 9_000_000][seed as usize % 4];
-            let cutter = Cutter::new(&chunker, Dribble { data: &data, random, largest });
+            let cutter = Cutter::new(&chunker, Dribble { data: &data, lot, largest });
             let read: Vec<Chunk> = cutter.map(Result::unwrap).collect();
             let whole: Vec<Chunk> = chunker.cuts(&data).map(Chunk::from).collect();
             assert!(read == whole, "seed {seed}: {} chunks, not {}", read.len(), whole.len());
@@ -244,7 +233,7 @@ pub(super) mod tests {
         }
         let chunker = chunker();
         let data = random_bytes(4, 200_000);
-        let mut cutter = Cutter::new(&chunker, Hiccup(Dribble { data: &data, random: Random(8), largest: 999 }, false));
+        let mut cutter = Cutter::new(&chunker, Hiccup(Dribble { data: &data, lot: Lot::of(8), largest: 999 }, false));
         let (mut joined, mut failures) = (Vec::new(), 0);
         loop {
             match cutter.next_piece() {

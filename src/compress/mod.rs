@@ -531,13 +531,7 @@ mod tests {
     use super::*;
 
     fn random_bytes(seed: u64, length: usize) -> Vec<u8> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
-        };
-        (0..length).map(|_| (next() >> 56) as u8).collect()
+        crate::base::random::Lot::of(seed).bytes(length)
     }
 
     /// Rows with some content that cannot be guessed; `night` changes one row in a hundred.

@@ -6,7 +6,8 @@ use super::super::walk::{Step, Walk};
 use super::super::{Context, Error, Result};
 use super::compare::{Difference, MAX_DIFFERENCES};
 use super::{Sample, wanted};
-use crate::base::{Event, Scratch, random};
+use crate::base::random::Lot;
+use crate::base::{Event, Scratch};
 use crate::format::dump::DumpKind;
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::NodeKind;
@@ -159,23 +160,6 @@ fn bound(paths: &mut Vec<(Vec<u8>, u64)>) {
         }
         fits
     });
-}
-
-/// Numbers by lot: SplitMix64 (Steele, Lea, Flood 2014) from a random start.
-struct Lot(u64);
-
-impl Lot {
-    fn new() -> Lot {
-        Lot(u64::from_le_bytes(random::bytes()))
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut number = self.0;
-        number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (number ^ (number >> 31)) % bound.max(1)
-    }
 }
 
 #[cfg(test)]

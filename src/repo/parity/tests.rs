@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use super::*;
+use crate::base::random::Lot;
 use crate::crypto::names;
 use crate::format::parity::{CELL_BYTES, Page, Shape, Share};
 use crate::repo::pack_reader::pack_key;
@@ -9,27 +10,8 @@ use crate::store::Memory;
 
 const CELL: usize = CELL_BYTES;
 
-/// SplitMix64: numbers that depend on the seed alone, on every machine.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
-        bytes.truncate(length);
-        bytes
-    }
+fn below(lot: &mut Lot, limit: usize) -> usize {
+    lot.below(limit as u64) as usize
 }
 
 /// A pack, or what stands for one here, with its sidecar.
@@ -43,7 +25,7 @@ struct Pair {
 
 impl Pair {
     fn new(length: usize, share: &str, seed: u64) -> Pair {
-        let bytes = Chance(seed).bytes(length);
+        let bytes = Lot::of(seed).bytes(length);
         let (store, pack) = (Memory::new(), PackId(names::hash(&bytes)));
         let shape = Shape::new(length as u64, share.parse::<Share>().unwrap()).unwrap();
         store.put(&pack_key(pack), &bytes).unwrap();
@@ -99,12 +81,12 @@ fn bursts_scattered_hits_and_cut_off_ends_up_to_the_share_come_back() {
         let pair = Pair::new(length, "5%", seed as u64);
         let (groups, recovery) = (pair.shape.groups() as usize, pair.shape.group_recovery());
         assert_eq!(pair.assess().outlook, Outlook::Whole);
-        let chance = &mut Chance(99 + seed as u64);
+        let lot = &mut Lot::of(99 + seed as u64);
         // A burst hits one cell more than its length, since it lies anywhere.
         let burst = ((groups * recovery - 1) * CELL).min(length);
         for _ in 0..4 {
-            let at = chance.below(length - burst + 1);
-            let noise = chance.bytes(burst);
+            let at = below(lot, length - burst + 1);
+            let noise = lot.bytes(burst);
             pair.damage(|bytes| bytes[at..at + burst].copy_from_slice(&noise), |_| ());
             (tried, mended) = (tried + 1, mended + u32::from(pair.mends()));
             pair.damage(|bytes| bytes[at..at + burst].fill(0), |_| ());
@@ -116,8 +98,8 @@ fn bursts_scattered_hits_and_cut_off_ends_up_to_the_share_come_back() {
                 for group in 0..groups {
                     for index in 0..recovery {
                         if let Some(cell) = pair.shape.cell(group as u64, index) {
-                            let at = cell as usize * CELL + chance.below(CELL);
-                            bytes[at.min(length - 1)] ^= 1 << chance.below(8);
+                            let at = cell as usize * CELL + below(lot, CELL);
+                            bytes[at.min(length - 1)] ^= 1 << below(lot, 8);
                         }
                     }
                 }
@@ -215,7 +197,7 @@ fn what_is_no_sidecar_of_this_pack_is_refused() {
     let text = read(&other.sidecar);
     assert!(text.contains(&format!("it is the sidecar of pack {}", other.pack)), "{text}");
     assert!(read(&[]).contains("not one of its pages"), "nothing");
-    assert!(read(&Chance(5).bytes(90_000)).contains("not one of its pages"), "noise");
+    assert!(read(&Lot::of(5).bytes(90_000)).contains("not one of its pages"), "noise");
     let error = Sidecar::read(&pair.store, pair.pack, u64::MAX).err().unwrap();
     assert!(error.to_string().contains("no sidecar has"), "{error}");
 }

@@ -1,26 +1,14 @@
 //! Random histories against a plain model: a merge is a set union, and nothing dead comes back.
 
 use super::*;
+use crate::base::random::Lot;
 use std::collections::{BTreeMap, BTreeSet};
 
 const IDS: u64 = 300;
 
-/// SplitMix64: a history is a function of its seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ z >> 31) % end
-    }
-}
-
 struct History {
     world: World,
-    dice: Dice,
+    dice: Lot,
     next_pack: u64,
     next_record: u64,
     /// Blobs by pack.
@@ -35,7 +23,7 @@ impl History {
     fn new(seed: u64) -> History {
         History {
             world: World::new(),
-            dice: Dice(seed),
+            dice: Lot::of(seed),
             next_pack: 1,
             next_record: 1,
             packs: BTreeMap::new(),

@@ -2,15 +2,15 @@
 
 use crate::program::{CHEAP, Place};
 use crate::vault::{
-    Vault, back_up, backup_of, count, files_below, key, keys, noise, open, prune_all, read_everything, restore,
-    verify_all,
+    Vault, back_up, backup_of, count, crash_everywhere, files_below, key, keys, noise, open, prune_all,
+    read_everything, restore, verify_all,
 };
 use keepstone::base::{Clock, Kind};
 use keepstone::format::parity::{Shape, Share};
 use keepstone::ops::repair::{self, Options, Way};
 use keepstone::ops::{self, Context, forget, parity, verify};
 use keepstone::repo::SealedRepository;
-use keepstone::store::{Area, Crash, Fault, Key, Memory, ObjectStore, Operation, Record};
+use keepstone::store::{Area, Fault, Key, Memory, ObjectStore, Operation, Record};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -410,32 +410,6 @@ fn a_full_disk_ends_a_repair_and_everything_is_as_it_was() {
     assert!(!apply(&vault.open(), &all()).unwrap().is_damage());
 }
 
-/// Runs `act` on copies of `vault`, crashing at each of its changes in turn, in both ways; then `check`s.
-fn crash_everywhere(
-    vault: &Vault,
-    act: &dyn Fn(&Context) -> ops::Result<()>,
-    check: &dyn Fn(&Memory, &Clock, &str),
-) -> u64 {
-    for crash in [Crash::Before, Crash::After] {
-        for change in 1.. {
-            let (store, clock) = vault.copy();
-            let fault = Fault::new(store.clone());
-            fault.crash_at(change, crash);
-            let done = open(Arc::new(fault.clone()), &clock).and_then(|context| act(&context));
-            if !fault.crashed() {
-                done.unwrap();
-                check(&store, &clock, "not stopped");
-                if crash == Crash::After {
-                    return change - 1;
-                }
-                break;
-            }
-            check(&store, &clock, &format!("{crash:?} change {change}"));
-        }
-    }
-    unreachable!("the second round returns")
-}
-
 #[test]
 fn a_repair_that_is_killed_at_any_change_loses_nothing_and_the_next_one_mends_all() {
     let vault = protected("5%");
@@ -451,20 +425,24 @@ fn a_repair_that_is_killed_at_any_change_loses_nothing_and_the_next_one_mends_al
         damaged.push((pack.clone(), vault.store.get(pack, u64::MAX).unwrap()));
     }
     damage(&vault.store, &sidecar(&packs[2]), |bytes| bytes[9000] ^= 1);
-    let changes = crash_everywhere(&vault, &|context| apply(context, &all()).map(drop), &|store, clock, what| {
-        // Each damaged pack is where it was, or whole and kept in quarantine.
-        for (pack, bytes) in &damaged {
-            let now = store.get(pack, u64::MAX).unwrap();
-            let kept = Key::new(Area::Quarantine, format!("packs.{}.1", pack.name()));
-            assert!(now == *bytes || store.get(&kept, u64::MAX).is_ok_and(|kept| kept == *bytes), "{what}");
-        }
-        clock.advance(std::time::Duration::from_secs(60));
-        let context = open(Arc::new(store.clone()), clock).unwrap();
-        let applied = apply(&context, &all()).unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert!(!applied.is_damage(), "{what}: {:?}", applied.left);
-        assert!(whole.iter().all(|(key, bytes)| store.get(key, u64::MAX).unwrap() == *bytes), "{what}");
-        assert!(read_everything(&context).unwrap() > 0);
-    });
+    let changes = crash_everywhere(
+        &vault,
+        &|store, clock| apply(&open(store, clock)?, &all()).map(drop),
+        &|store, clock, what| {
+            // Each damaged pack is where it was, or whole and kept in quarantine.
+            for (pack, bytes) in &damaged {
+                let now = store.get(pack, u64::MAX).unwrap();
+                let kept = Key::new(Area::Quarantine, format!("packs.{}.1", pack.name()));
+                assert!(now == *bytes || store.get(&kept, u64::MAX).is_ok_and(|kept| kept == *bytes), "{what}");
+            }
+            clock.advance(std::time::Duration::from_secs(60));
+            let context = open(Arc::new(store.clone()), clock).unwrap();
+            let applied = apply(&context, &all()).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(!applied.is_damage(), "{what}: {:?}", applied.left);
+            assert!(whole.iter().all(|(key, bytes)| store.get(key, u64::MAX).unwrap() == *bytes), "{what}");
+            assert!(read_everything(&context).unwrap() > 0);
+        },
+    );
     assert!(changes >= 8, "only {changes} changes were tried");
 }
 
@@ -484,12 +462,12 @@ fn a_backup_or_a_making_of_sidecars_that_is_killed_at_any_change_leaves_what_the
         assert_eq!(names(store, Area::Packs), names(store, Area::Parity), "{what}");
         assert!(!verify_all(&context()).unwrap().damage, "{what}");
     };
-    let changes = crash_everywhere(&vault, &|context| back_up(context, folder).map(drop), &whole);
+    let changes = crash_everywhere(&vault, &|store, clock| back_up(&open(store, clock)?, folder).map(drop), &whole);
     assert!(changes >= 8, "only {changes} changes of the backup were tried");
     let changes = crash_everywhere(
         &vault,
-        &|context| parity::build(context, Some(share("30%"))).map(drop),
-        &|store, clock, what| whole(store, clock, what),
+        &|store, clock| parity::build(&open(store, clock)?, Some(share("30%"))).map(drop),
+        &whole,
     );
     assert!(changes >= 5, "only {changes} changes of the making were tried");
 }

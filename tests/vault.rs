@@ -14,7 +14,7 @@ use keepstone::repo::snapshots::{self, Found};
 use keepstone::repo::trees::GetBlob;
 use keepstone::repo::{Repository, SealedRepository};
 use keepstone::source::files::ScanOptions;
-use keepstone::store::{Area, Key, Memory, ObjectStore};
+use keepstone::store::{Area, Crash, Fault, Key, Memory, ObjectStore};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -262,6 +262,32 @@ fn read_chunk(reader: &mut BlobReader, seen: &mut BTreeSet<BlobId>, id: BlobId) 
 pub fn prune_all(context: &Context) -> Result<prune::Outcome> {
     let options = prune::Options { max_unused: prune::MaxUnused::Bytes(0), ..prune::Options::default() };
     prune::prune(context, &options)
+}
+
+/// What is stopped: it gets the store that will fail and the clock.
+pub type Act<'a> = &'a dyn Fn(Arc<dyn ObjectStore>, &Clock) -> Result<()>;
+
+/// Runs `act` on copies of `vault`, stopping it before and after each of its changes in turn; `check` gets what is left,
+/// and at last what there is when it was not stopped. Answers how many changes there are.
+pub fn crash_everywhere(vault: &Vault, act: Act<'_>, check: &dyn Fn(&Memory, &Clock, &str)) -> u64 {
+    for crash in [Crash::Before, Crash::After] {
+        for change in 1.. {
+            let (store, clock) = vault.copy();
+            let fault = Fault::new(store.clone());
+            fault.crash_at(change, crash);
+            let done = act(Arc::new(fault.clone()), &clock);
+            if !fault.crashed() {
+                done.unwrap();
+                check(&store, &clock, "not stopped");
+                if crash == Crash::After {
+                    return change - 1;
+                }
+                break;
+            }
+            check(&store, &clock, &format!("{crash:?} change {change}"));
+        }
+    }
+    unreachable!("the second round returns")
 }
 
 /// Reads all files of a snapshot, by their names alone.

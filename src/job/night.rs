@@ -14,7 +14,7 @@ use super::{build, databases::Wanted, due, hooks};
 use crate::base::clock::Stopwatch;
 use crate::base::stat::free_bytes;
 use crate::base::{Event, Kind, Problem, Scratch, Stop};
-use crate::config::meant::Profile;
+use crate::config::meant::{Drill, Profile, Prune, Verify};
 use crate::config::schedule::Schedule;
 use crate::db::Surroundings;
 use crate::db::probe::{Verdict, amount};
@@ -331,7 +331,14 @@ impl Outcome {
     fn care(&mut self, night: &Night<'_>, context: &Context) {
         let profile = night.profile;
         if let Some(given) = &profile.verify {
-            self.when_due("verify", night, context, given.schedule.as_ref(), |_| true, |_| read_back(night, context));
+            self.when_due(
+                "verify",
+                night,
+                context,
+                given.schedule.as_ref(),
+                |_| true,
+                |_| read_back(night, context, given),
+            );
         }
         const WHY: &str = "only after a backup that lacks nothing, and where nothing is damaged";
         if let Some(policy) = &profile.retention {
@@ -342,30 +349,18 @@ impl Outcome {
         }
         if let Some(given) = &profile.prune {
             match self.is_complete() {
-                true => self.when_due(
-                    "prune",
-                    night,
-                    context,
-                    given.schedule.as_ref(),
-                    |_| true,
-                    |_| {
-                        let freed = prune::prune(context, &build::prune(given))?;
-                        let waiting = freed.waiting.as_ref().map_or(String::new(), |waiting| {
-                            format!("; {} left to a later prune: {}", counted(waiting.packs, "pack"), waiting.reason)
-                        });
-                        Ok(Told {
-                            figures: vec![("freed_bytes", freed.freed_bytes), ("packs_deleted", freed.packs_deleted)],
-                            ..Told::done(format!("{} freed{waiting}", amount(freed.freed_bytes)))
-                        })
-                    },
-                ),
+                true => {
+                    self.when_due("prune", night, context, given.schedule.as_ref(), |_| true, |_| free(context, given))
+                }
                 false => self.skip("prune", WHY),
             }
         }
         if let Some(given) = &profile.drill {
             let ours = snapshots(night, context).unwrap_or_default();
             let is_ours = |run: &Run| run.snapshots.iter().any(|id| ours.iter().any(|snapshot| snapshot.id == *id));
-            self.when_due("drill", night, context, given.schedule.as_ref(), is_ours, |_| try_out(night, context));
+            self.when_due("drill", night, context, given.schedule.as_ref(), is_ours, |_| {
+                try_out(night, context, given)
+            });
         }
     }
 
@@ -448,8 +443,7 @@ fn host(night: &Night<'_>, context: &Context) -> String {
 }
 
 /// Reads back what new snapshots need, and packs whose turn it is.
-fn read_back(night: &Night<'_>, context: &Context) -> Result<Told> {
-    let Some(given) = &night.profile.verify else { return Ok(Told::done("nothing was asked for")) };
+fn read_back(night: &Night<'_>, context: &Context, given: &Verify) -> Result<Told> {
     let mut passes = Vec::new();
     if let Some(age) = given.newer_than {
         let now_ns = context.repository.now_ns();
@@ -508,9 +502,20 @@ fn let_go(night: &Night<'_>, context: &Context, policy: &crate::ops::retention::
     }
 }
 
+/// Deletes what no snapshot needs any more.
+fn free(context: &Context, given: &Prune) -> Result<Told> {
+    let freed = prune::prune(context, &build::prune(given))?;
+    let waiting = freed.waiting.as_ref().map_or(String::new(), |waiting| {
+        format!("; {} left to a later prune: {}", counted(waiting.packs, "pack"), waiting.reason)
+    });
+    Ok(Told {
+        figures: vec![("freed_bytes", freed.freed_bytes), ("packs_deleted", freed.packs_deleted)],
+        ..Told::done(format!("{} freed{waiting}", amount(freed.freed_bytes)))
+    })
+}
+
 /// Tries the newest complete snapshot of the profile.
-fn try_out(night: &Night<'_>, context: &Context) -> Result<Told> {
-    let Some(given) = &night.profile.drill else { return Ok(Told::done("nothing was asked for")) };
+fn try_out(night: &Night<'_>, context: &Context, given: &Drill) -> Result<Told> {
     let Some(snapshot) = snapshots(night, context)?.into_iter().rfind(|snapshot| !snapshot.partial) else {
         return Ok(Told { ended: Ended::Skipped, ..Told::done("there is no complete snapshot to try") });
     };

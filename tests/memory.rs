@@ -2,7 +2,7 @@
 //! command takes of one whose index names more blobs than anybody stores in a test.
 
 use crate::program::{CHEAP, PASSWORD, Place};
-use crate::synthetic::{BLOBS_PER_PACK, BLOBS_PER_SEGMENT, pack_row, write_segments};
+use crate::synthetic::{BLOBS_PER_SEGMENT, packs_of_segment, write_segments};
 use keepstone::base::{Clock, Secret};
 use keepstone::crypto::slots::Unlock;
 use keepstone::repo::SealedRepository;
@@ -98,10 +98,8 @@ fn name_more_blobs(place: &Place, blobs: u64) -> u64 {
     let repository = SealedRepository::open(store.clone()).unwrap().unlock(&unlock, Clock::System).unwrap();
     write_segments(&*store, repository.keyring(), blobs);
     let mut packs = 0;
-    for segment in 0..blobs.div_ceil(BLOBS_PER_SEGMENT) {
-        let first = segment * BLOBS_PER_SEGMENT;
-        for number in 0..(blobs - first).min(BLOBS_PER_SEGMENT).div_ceil(BLOBS_PER_PACK) {
-            let row = pack_row(first + number);
+    for first in (0..blobs).step_by(BLOBS_PER_SEGMENT as usize) {
+        for row in packs_of_segment(first, blobs) {
             let name = row.id.to_string();
             let folder = place.path("vault/packs").join(&name[..2]);
             fs::create_dir_all(&folder).unwrap();

@@ -73,7 +73,13 @@ pub fn frame_row(pack: u32, place: u64) -> FrameRow {
     }
 }
 
-/// Writes segments that name so many blobs. The packs of the segment that begins with blob `n` are `n`, `n + 1`, …
+/// The packs of the segment that begins with the blob `first` of `blobs`.
+pub fn packs_of_segment(first: u64, blobs: u64) -> impl Iterator<Item = PackRow> {
+    let count = (blobs - first).min(BLOBS_PER_SEGMENT);
+    (0..count.div_ceil(BLOBS_PER_PACK)).map(move |number| pack_row(first + number))
+}
+
+/// Writes segments that name so many blobs.
 pub fn write_segments(store: &dyn ObjectStore, keyring: &Keyring, blobs: u64) {
     let mut number = 0;
     while number < blobs {
@@ -81,8 +87,8 @@ pub fn write_segments(store: &dyn ObjectStore, keyring: &Keyring, blobs: u64) {
         let count = end - number;
         let mut writer = SegmentWriter::begin(store, keyring, origin()).unwrap();
         writer.key(KeyId([3; 16])).unwrap();
-        for pack in 0..count.div_ceil(BLOBS_PER_PACK) {
-            writer.pack(&pack_row(number + pack)).unwrap();
+        for pack in packs_of_segment(number, blobs) {
+            writer.pack(&pack).unwrap();
         }
         for frame in 0..count.div_ceil(2) {
             writer.frame(&frame_row((frame * 2 / BLOBS_PER_PACK) as u32, frame * 2 % BLOBS_PER_PACK)).unwrap();

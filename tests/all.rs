@@ -18,6 +18,7 @@ mod dumps;
 mod format_document;
 mod handbook;
 mod hardship;
+mod history;
 mod imported;
 mod keep;
 mod keys;

@@ -16,6 +16,7 @@ mod damage;
 mod decoders;
 mod dumps;
 mod format_document;
+mod formats;
 mod handbook;
 mod hardship;
 mod history;

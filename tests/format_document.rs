@@ -240,8 +240,8 @@ fn sample_config() -> Config {
             max_bytes: 1_048_576,
             unknown: none(),
         },
-        reader_features: vec!["v1-draft".into()],
-        writer_features: vec!["v1-draft".into()],
+        reader_features: Vec::new(),
+        writer_features: vec!["write-only-clients".into()],
         store: StoreConfig {
             put_if_absent: true,
             list_after_write: true,

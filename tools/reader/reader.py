@@ -44,7 +44,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV, ChaCha20Poly1305
 
 DONE, FAILED, PARTIAL, DAMAGED, NO_REPOSITORY, REFUSED, WRONG_KEY = 0, 1, 3, 4, 10, 11, 12
 
-FEATURES = {"v1-draft"}  # what this reader knows of a config's `reader_features` (section 5)
+FEATURES = set()  # what this reader knows of a config's `reader_features` (section 5)
 
 # Limits of section 16.
 MAX_CONFIG_BYTES = MAX_SLOT_BYTES = MAX_EPOCH_BYTES = 64 << 10

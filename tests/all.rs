@@ -31,6 +31,7 @@ mod nights;
 mod notify;
 mod packaging;
 mod postgres;
+mod predict;
 mod probe;
 mod program;
 mod reader;

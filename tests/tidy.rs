@@ -39,6 +39,8 @@ const FLOORS: &[(&str, u8)] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("aes", &["crypto"]),
     ("argon2", &["crypto"]),
+    ("augurs_core", &["report/forecast"]),
+    ("augurs_ets", &["report/forecast"]),
     ("aws_config", &["store/s3"]),
     ("aws_sdk_s3", &["store/s3"]),
     ("aws_smithy_http_client", &["store/s3"]),

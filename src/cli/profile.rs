@@ -7,8 +7,18 @@ use std::path::PathBuf;
 
 /// From now on `global` is about `repository`. What the command line says of buckets and bandwidth besides still counts.
 pub fn take(global: &mut Global, repository: Repository) {
-    let Repository { name: _, place, origin, cache_dir, cache_bytes, limit_upload, limit_download, bucket } =
-        repository;
+    let Repository {
+        name: _,
+        place,
+        origin,
+        cache_dir,
+        cache_bytes,
+        limit_upload,
+        limit_download,
+        bucket,
+        quota_bytes: _,
+        price: _,
+    } = repository;
     global.repository = Some(place);
     global.origin = origin;
     global.cache_size = cache_bytes;
@@ -49,6 +59,8 @@ pub fn meant(global: &Global, place: PathBuf) -> Repository {
         origin: global.origin.clone(),
         cache_dir: global.cache_dir.clone(),
         cache_bytes: global.cache_size,
+        quota_bytes: None,
+        price: None,
         limit_upload: s3.limit_upload,
         limit_download: s3.limit_download,
         bucket: Bucket {

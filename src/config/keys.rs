@@ -1,5 +1,6 @@
 //! All keys of the config: table by table, each with what may stand behind it and what it means.
 
+pub(super) mod outlook;
 pub(super) mod telling;
 
 use super::describe::{Form, Key, Section, Text};
@@ -126,6 +127,13 @@ pub static ROOT: Section = Section {
         ),
         key("log_keep", Form::Text(&DURATION), "90d", "How long its lines are kept at least"),
         key("log_size", Form::Text(&SIZE), "10M", "How large it may grow before a new file is begun"),
+        key("forecast", Form::Part(&outlook::FORECAST), "", "How `predict` guesses"),
+        key(
+            "prices",
+            Form::Named(&outlook::PRICE),
+            "",
+            "What storage costs, by the name of a storage class or any other",
+        ),
         key("repositories", Form::Named(&REPOSITORY), "", "Where backups go to, each repository by its name"),
         key("profiles", Form::Named(&PROFILE), "", "What must be safe, each profile by its name"),
         key("notify", Form::Part(&telling::NOTIFY), "", "How people can be told"),
@@ -155,6 +163,13 @@ pub(super) static REPOSITORY: Section = Section {
         ),
         key("cache_dir", Form::Text(&ABSOLUTE), "", "Where local caches lie, if not where they lie otherwise"),
         key("cache_size", Form::Text(&SIZE), "1G", "How large the cache of a repository in a bucket may grow"),
+        key("quota", Form::Text(&SIZE), "", "How large it may grow: `predict` says when"),
+        key(
+            "price",
+            Form::Text(&PLAIN),
+            "",
+            "What it costs, by a name in `prices`; else by its storage class, or STANDARD",
+        ),
         key("limit_upload", Form::Text(&RATE), "", "Send at most so much a second"),
         key("limit_download", Form::Text(&RATE), "", "Receive at most so much a second"),
         key("s3", Form::Part(&S3), "", "How a bucket is talked to"),

@@ -2,8 +2,10 @@
 //!
 //! The command line is turned into some of these types too, so that a profile and a command mean the same thing.
 
+mod outlook;
 mod telling;
 
+pub use outlook::{Outlook, Price};
 pub use telling::Channel;
 pub(super) use telling::channels;
 
@@ -55,6 +57,10 @@ pub struct Repository {
     pub cache_dir: Option<PathBuf>,
     /// How large the cache of a repository in a bucket may grow, in bytes.
     pub cache_bytes: u64,
+    /// How large it may grow.
+    pub quota_bytes: Option<u64>,
+    /// What its price is called, if somebody says so.
+    pub price: Option<String>,
     /// Bytes a second to it at most.
     pub limit_upload: Option<u64>,
     /// Bytes a second from it at most.
@@ -366,6 +372,8 @@ impl Repository {
             origin: password(&read).or(key_file).or(key_command).or(identity),
             cache_dir: read.text("cache_dir").map(PathBuf::from),
             cache_bytes: read.value("cache_size", values::size).unwrap_or(0),
+            quota_bytes: read.value("quota", values::size),
+            price: read.text("price"),
             limit_upload: read.value("limit_upload", values::rate),
             limit_download: read.value("limit_download", values::rate),
             bucket: Bucket::read(read.part("s3")),

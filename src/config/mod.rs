@@ -30,9 +30,10 @@ pub use files::{own_place, places};
 pub use surroundings::{cache_top, surroundings, user_name};
 
 use check::Check;
+use keys::outlook::PRICE;
 use keys::telling::{NOTIFY, TOKENS, URLS};
 use keys::{PROFILE, REPOSITORY, ROOT};
-use meant::{Channel, Profile, Repository, State};
+use meant::{Channel, Outlook, Price, Profile, Repository, State};
 use read::Reader;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -88,6 +89,7 @@ impl Config {
                 parents.extend(lay.parents(name).into_iter().map(|(parent, _)| parent));
                 profiles.insert(name.to_owned(), table);
             }
+            lay.prices(&mut check);
             for (name, table) in &profiles {
                 lay.meaning(&mut check, name, table, parents.contains(name));
             }
@@ -121,10 +123,7 @@ impl Config {
         let lacks =
             |what: &str| Error::usage(format!("profile `{name}` has no {what}: it is there to be inherited from"));
         let repository = read.text("repository").ok_or_else(|| lacks("repository"))?;
-        let entry = tables(&self.root, "repositories").find(|(known, _)| *known == repository).map(|(_, entry)| entry);
-        let entry =
-            entry.ok_or_else(|| Error::usage(unknown("repository", &repository, self.repositories().into_iter())))?;
-        let repository = Repository::read(repository, Reader::new(Some(table_of(entry)), &REPOSITORY));
+        let repository = self.repository(&repository)?;
         let profile = Profile::read(name.to_owned(), repository, self.state(), read);
         if profile.has_sources() { Ok(profile) } else { Err(lacks("sources")) }
     }
@@ -141,6 +140,23 @@ impl Config {
             Some(at) => Ok(channels.swap_remove(at)),
             None => Err(Error::usage(unknown("channel", name, channels.iter().map(|one| one.told.name.as_str())))),
         }
+    }
+
+    /// A repository.
+    pub fn repository(&self, name: &str) -> Result<Repository> {
+        let entry = tables(&self.root, "repositories").find(|(known, _)| *known == name).map(|(_, entry)| entry);
+        let entry = entry.ok_or_else(|| Error::usage(unknown("repository", name, self.repositories().into_iter())))?;
+        Ok(Repository::read(name.to_owned(), Reader::new(Some(table_of(entry)), &REPOSITORY)))
+    }
+
+    /// How the future is guessed.
+    pub fn outlook(&self) -> Outlook {
+        Outlook::read(Reader::new(Some(&self.root), &ROOT).part("forecast"))
+    }
+
+    /// What storage costs, by name.
+    pub fn prices(&self) -> BTreeMap<String, Price> {
+        Price::read_all(&Reader::new(Some(&self.root), &ROOT))
     }
 
     /// What this machine remembers of its runs.
@@ -286,6 +302,22 @@ impl<'t> Lay<'t> {
                 {
                     check.complain(&entry.key_at, "nobody gets it: name somebody in `to`");
                 }
+            }
+        }
+    }
+
+    /// Looks whether the prices that repositories name are there, and each price is whole.
+    fn prices(&self, check: &mut Check<'_>) {
+        let names: Vec<&str> = tables(self.root, "prices").map(|(name, _)| name).collect();
+        for entry in tables(self.root, "prices").map(|(_, entry)| entry) {
+            check.whole(table_of(entry), &PRICE, &entry.key_at);
+        }
+        for (_, entry) in tables(self.root, "repositories") {
+            if let Some(entry) = table_of(entry).get("price")
+                && let Value::Text(name) = &entry.item.value
+                && !names.contains(&name.as_str())
+            {
+                check.complain(&entry.item.at, unknown("price", name, names.iter().copied()));
             }
         }
     }

@@ -85,11 +85,15 @@ history_keep = "2y"
 log_file = "/var/log/keepstone.jsonl"
 log_keep = "30d"
 log_size = "1M"
+forecast = { method = "ets", level = "95%", days = 365 }
+prices.cold = { storage = "0.004", currency = "EUR" }
 [repositories.main]
 place = "s3:https://s3.example.org/vault/team"
 identity_file = "/etc/keepstone/identity"
 cache_dir = "/var/cache/keepstone"
 cache_size = 1000000000
+quota = "2T"
+price = "cold"
 limit_upload = 500
 limit_download = "2M"
 [repositories.main.s3]
@@ -134,7 +138,12 @@ programs = "/usr/lib/postgresql/15/bin"
 url = "mysql://drill@spare/"
 password_command = "pass spare"
 "#;
-    let all = load(&[all]).unwrap().profile("all").unwrap();
+    let config = load(&[all]).unwrap();
+    let all = config.profile("all").unwrap();
+    assert_eq!((all.repository.quota_bytes, all.repository.price.as_deref()), (Some(2 << 40), Some("cold")));
+    assert_eq!(config.prices()["cold"], meant::Price { storage: 0.004, currency: "EUR".into() });
+    let outlook = config.outlook();
+    assert_eq!((outlook.options.level, outlook.options.method.name(), outlook.days), (0.95, "ets", 365));
     assert_eq!((all.repository.limit_upload, all.repository.limit_download), (Some(500 << 10), Some(2 << 20)));
     assert_eq!((all.databases.len(), all.commands.len(), all.files.paths.len()), (2, 1, 1));
     assert!(

@@ -72,6 +72,12 @@ pub fn percent(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("`{text}` is not a share: write 5%, up to 100%"))
 }
 
+/// A price: `0.023`.
+pub fn price(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| format!("`{text}` is not a price: write 0.023"))
+}
+
 /// A share of a whole: `1/30`.
 pub fn share(text: &str) -> Result<(u32, u32), String> {
     let parts = text.split_once('/').and_then(|(parts, of)| Some((parts.parse().ok()?, of.parse().ok()?)));

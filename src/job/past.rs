@@ -3,11 +3,13 @@
 use super::due::local;
 use super::missed::missed;
 use super::night::Outcome;
-use crate::base::clock::Timestamp;
+use crate::base::clock::{TimeZone, Timestamp};
 use crate::config::meant::Profile;
 use crate::history::{Entry, Filter, History, TableCount, figure};
 use crate::notify::rules::{Facts, Missed, Rate, Safe, Table};
 use crate::report::Landmarks;
+use crate::report::forecast::{Method, Options};
+use crate::report::growth::Growth;
 use crate::report::landmarks::ended;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,6 +17,8 @@ use std::time::Duration;
 
 /// So far back runs are looked at.
 const DAYS: i64 = 400;
+/// So many days say how a repository grows.
+const GROWTH_DAYS: i64 = 90;
 /// Rates are those of so many days.
 const RATE_DAYS: i64 = 30;
 const DAY_NS: i64 = 86_400 * 1_000_000_000;
@@ -51,12 +55,22 @@ pub fn facts(profile: &Profile, outcome: &Outcome, now: Timestamp) -> Facts {
         },
         runs: rate(&|entry| Some(entry.outcome.is_good())),
         verified: rate(&|entry| ended(entry, "verify").map(|outcome| outcome == "done")),
+        needed_bytes: needed(folder, profile, own, now_ns),
         drill: entries.iter().rev().find_map(|entry| entry.figures.get(figure::RESTORE_MS)).map(Duration::from_millis),
         // What a partial snapshot lacks was not deleted.
         content_before: last_complete.filter(|_| is_complete).and_then(|one| one.figures.get(figure::CONTENT_BYTES)),
         tables: is_complete.then(|| tables(folder, profile, outcome, &is_own)),
         ..Facts::default()
     }
+}
+
+/// What the repository may need more within a month, from the runs of all profiles that use it.
+fn needed(folder: Option<&Path>, profile: &Profile, own: Option<&Entry>, now_ns: i64) -> Option<u64> {
+    let since_ns = Some(now_ns.saturating_sub(GROWTH_DAYS * DAY_NS));
+    let mut entries = read(folder, Filter { since_ns, ..Filter::default() });
+    entries.retain(|entry| entry.repository == profile.repository.name && own.is_none_or(|own| own.id != entry.id));
+    let growth = Growth::of(entries.iter().chain(own), &TimeZone::system());
+    growth.needed_bytes(RATE_DAYS as usize, &Options { method: Method::Auto, level: 0.8 })
 }
 
 /// Whether new snapshots are read back whole.

@@ -472,7 +472,7 @@ impl fmt::Display for GroupKey {
 }
 
 #[cfg(test)]
-pub(super) mod samples {
+pub(crate) mod samples {
     //! Snapshots made of nothing, for tests.
     #![allow(clippy::unwrap_used)]
     use super::*;

@@ -104,6 +104,26 @@ pub struct Forget {
     /// Remove these snapshots
     #[arg(value_name = "SNAP")]
     pub snapshots: Vec<OsString>,
+    /// What stays.
+    #[command(flatten)]
+    pub keep: Keep,
+    /// What makes a group: any of host, paths, tags, separated by commas; empty for one group of all
+    #[arg(short, long, value_name = "BY", default_value = "host,paths")]
+    pub group_by: String,
+    /// Remove nothing; say what would be removed
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Then delete what no snapshot needs any more
+    #[arg(long)]
+    pub prune: bool,
+    /// Which snapshots the policy is for.
+    #[command(flatten)]
+    pub filters: Filters,
+}
+
+/// Rules of what stays.
+#[derive(Debug, Args)]
+pub struct Keep {
     /// Keep the newest N
     #[arg(short = 'l', long, value_name = "N", value_parser = count, help_heading = "What to keep")]
     pub keep_last: Option<u32>,
@@ -143,18 +163,6 @@ pub struct Forget {
     /// Keep those with all of these tags, separated by commas (may be repeated: any such list)
     #[arg(long, value_name = "TAG,…", help_heading = "What to keep")]
     pub keep_tag: Vec<String>,
-    /// What makes a group: any of host, paths, tags, separated by commas; empty for one group of all
-    #[arg(short, long, value_name = "BY", default_value = "host,paths")]
-    pub group_by: String,
-    /// Remove nothing; say what would be removed
-    #[arg(short = 'n', long)]
-    pub dry_run: bool,
-    /// Then delete what no snapshot needs any more
-    #[arg(long)]
-    pub prune: bool,
-    /// Which snapshots the policy is for.
-    #[command(flatten)]
-    pub filters: Filters,
 }
 
 /// A number to keep; `unlimited` for all.

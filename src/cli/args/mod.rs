@@ -12,6 +12,7 @@ mod keep;
 mod key;
 mod log;
 mod notify;
+mod predict;
 mod probe;
 mod repair;
 mod restore;
@@ -27,10 +28,11 @@ pub use config::{Config, ConfigCommand, ConfigInit};
 pub use copy::{Copy, Opened};
 pub use databases::{Databases, Named, Parts};
 pub use history::{Ended, History, HistoryCommand};
-pub use keep::{Completions, Forget, Init, KdfCost, NewRepository, Prune, RebuildIndex, Tag};
+pub use keep::{Completions, Forget, Init, KdfCost, Keep, NewRepository, Prune, RebuildIndex, Tag};
 pub use key::{Key, KeyCommand, NewSecret, SheetFormat};
 pub use log::{Log, LogCommand, LogLocal, RunOutcome};
 pub use notify::{Notify, NotifyCommand};
+pub use predict::{Guess, Predict};
 pub use probe::Probe;
 pub use repair::{Parity, ParityShare, Repair, RepairCommand, RepairFrom};
 pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify, VerifyPacks};
@@ -213,6 +215,8 @@ pub enum Command {
     Run(Run),
     /// Show what became of the runs of profiles on this machine
     History(History),
+    /// Say how repositories grow, when a disk or quota is full, and what it costs
+    Predict(Predict),
     /// Look at the config, or make a first one
     Config(Config),
     /// Send test messages, and what waits to be sent
@@ -256,6 +260,7 @@ impl Command {
             Command::Copy(_) => "copy",
             Command::Run(_) => "run",
             Command::History(_) => "history",
+            Command::Predict(_) => "predict",
             Command::Config(_) => "config",
             Command::Notify(_) => "notify",
             Command::Completions(_) => "completions",

@@ -4,7 +4,7 @@ use super::{filter, prune, selected, tell};
 use crate::base::clock::TimeZone;
 use crate::base::{Kind, SnapshotId};
 use crate::cli::app::App;
-use crate::cli::args::Forget;
+use crate::cli::args::{Forget, Keep};
 use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::human;
@@ -52,7 +52,7 @@ struct JsonKept {
 
 /// Forgets, and prunes if asked to.
 pub fn run(app: &App, given: &Forget) -> Result<Exit> {
-    let policy = policy(given)?;
+    let policy = policy(&given.keep)?;
     if given.snapshots.is_empty() && policy.is_empty() {
         return Err(Error::usage("what should go? Name snapshots, or say what to keep: --keep-daily 7, for example"));
     }
@@ -104,7 +104,8 @@ fn named(context: &Context, texts: &[OsString], filter: &select::Filter) -> Resu
     }
 }
 
-fn policy(given: &Forget) -> Result<Policy> {
+/// The policy that the options say.
+pub(super) fn policy(given: &Keep) -> Result<Policy> {
     let period = |text: &Option<String>| -> Result<Option<Period>> {
         let parsed = text.as_ref().map(|text| text.parse::<Period>()).transpose();
         parsed.map_err(|error| Error::usage(error.to_string()))

@@ -18,6 +18,7 @@ mod ls;
 mod notify;
 mod parity;
 mod plain;
+mod predict;
 mod probe;
 mod prune;
 mod rebuild_index;
@@ -76,6 +77,7 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Copy(given) => copy::run(app, given),
         Command::Run(given) => run::run(app, given),
         Command::History(given) => history::run(app, given),
+        Command::Predict(given) => predict::run(app, given),
         Command::Config(given) => config::run(app, given),
         Command::Notify(given) => notify::run(app, given),
         Command::Completions(given) => plain::completions(app, given),

@@ -129,7 +129,7 @@
 use super::Repository;
 use super::ahead::{Ahead, each_ahead};
 use super::error::{Error, Result};
-use crate::base::{Kind, PackId, SegmentId, SessionId, random};
+use crate::base::{Kind, PackId, SegmentId, SessionId, SortedSet, random};
 use crate::format::cbor::{Cbor, Unknown};
 use crate::format::envelope::{self, ObjectKind};
 use crate::format::session::{Condemned, End, Seen, Session as Stored, SessionKind};
@@ -353,13 +353,17 @@ pub fn close_condemned(
     let spare: BTreeSet<&PackId> = spared.packs.iter().collect();
     let swept = record.packs.iter().filter(|pack| !spare.contains(pack));
     // All that was swept, named by a segment or not: somebody may have listed such a segment just before it went.
-    let packs: BTreeSet<PackId> = swept.chain(tombstones).copied().collect();
+    let packs: SortedSet<PackId> = swept.chain(tombstones).copied().collect();
     let roster = Condemned {
         session: by,
         at_ns: repository.now_ns(),
-        packs: packs.into_iter().collect(),
+        packs: packs.into_vec(),
         kept_segments: kept.into_iter().filter(|id| !record.segments.contains(id)).collect(),
-        ..record.clone()
+        number: record.number,
+        segments: record.segments.clone(),
+        snapshots: record.snapshots.clone(),
+        voucher: record.voucher.clone(),
+        unknown: record.unknown.clone(),
     };
     put_done(repository, &roster)
 }

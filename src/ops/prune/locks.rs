@@ -1,10 +1,9 @@
 //! Retention by Object Lock: what keeps things longer than prune wants, and what has to be kept longer than it was locked.
 
-use super::super::{Context, Result};
+use super::super::{Context, Error, Result};
 use crate::base::monitor::Event;
-use crate::base::{Kind, PackId, Timestamp, side_by_side};
+use crate::base::{Kind, PackId, SortedSet, Timestamp, side_by_side};
 use crate::store::{self, Area, Extended, Key, Locked, ObjectStore, S3Lock};
-use std::collections::BTreeSet;
 
 /// Objects whose locks are looked at in one go.
 const AT_ONCE: usize = 1000;
@@ -39,8 +38,12 @@ impl Locks {
 pub fn extend(context: &Context) -> Result<Locks> {
     context.monitor.event(Event::Phase("extending locks"));
     let store = &**context.repository.store();
-    let packs: BTreeSet<PackId> =
-        context.index.packs()?.into_iter().filter(|pack| !pack.void).map(|pack| pack.id).collect();
+    let mut packs = Vec::new();
+    context.index.each_pack::<Error>(&mut |pack| {
+        packs.extend((!pack.void).then_some(pack.id));
+        Ok(())
+    })?;
+    let packs: SortedSet<PackId> = packs.into_iter().collect();
     let mut locks = Locks::default();
     for area in Area::ALL.into_iter().filter(|area| S3Lock::covers(*area)) {
         let mut keys = Vec::new();

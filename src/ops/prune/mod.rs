@@ -35,7 +35,7 @@ use super::record::Record;
 use super::select::Age;
 use super::{Context, Error, Result};
 use crate::base::monitor::Event;
-use crate::base::{Kind, PackId, Problem, SegmentId, SessionId};
+use crate::base::{Kind, PackId, Problem, SegmentId, SessionId, SortedSet};
 use crate::format::run::Outcome as Ended;
 use crate::format::session::Condemned;
 use crate::repo;
@@ -468,8 +468,9 @@ fn sweep_record(
 }
 
 fn waiting(context: &Context, record: &Condemned, who: String) -> Result<Waiting> {
-    let stored = plan::stored_packs(context)?;
-    let bytes = record.packs.iter().filter_map(|pack| stored.get(pack)).map(|pack| pack.size_bytes).sum();
+    let named: SortedSet<PackId> = record.packs.iter().copied().collect();
+    let mut bytes = 0;
+    plan::each_stored(context, &mut |pack, size_bytes| bytes += if named.contains(&pack) { size_bytes } else { 0 })?;
     let reason = format!("{who} began before it was known what goes; the first prune after its end deletes it");
     Ok(Waiting { record: record.number, packs: record.packs.len() as u64, bytes, reason })
 }
@@ -517,24 +518,26 @@ fn held(context: &Context, present: &[SegmentId], sessions: &BTreeSet<SessionId>
         Ok::<_, Error>(())
     })?;
     // What is void is of no use to them either.
-    for pack in context.index.packs()?.iter().filter(|pack| pack.void) {
-        held.remove(&pack.id);
-    }
+    context.index.each_pack::<Error>(&mut |pack| {
+        if pack.void {
+            held.remove(&pack.id);
+        }
+        Ok(())
+    })?;
     Ok(held)
 }
 
 fn describe(plan: &Plan<'_>, outcome: &mut Outcome) {
     outcome.snapshots = plan.snapshot_count;
     outcome.live_blobs = plan.live.count();
-    outcome.packs_kept = plan.kept.len() as u64;
-    outcome.kept_bytes = plan.kept_bytes;
-    outcome.packs_repacked = plan.repacked.len() as u64;
-    outcome.repacked_bytes = plan.repacked.values().sum();
-    outcome.copied_bytes = plan.copied_bytes;
+    (outcome.packs_kept, outcome.kept_bytes) = plan.kept_bytes();
+    outcome.packs_repacked = plan.repacked().count() as u64;
+    outcome.repacked_bytes = plan.repacked().map(|(_, bytes)| bytes).sum();
+    outcome.copied_bytes = plan.copied_bytes();
     outcome.early_bytes = plan.early_bytes;
-    outcome.packs_orphaned = plan.orphaned.len() as u64;
-    outcome.unused_bytes = plan.unused_bytes;
-    outcome.pinned_bytes = plan.pinned_bytes;
+    outcome.packs_orphaned = plan.orphans();
+    outcome.unused_bytes = plan.unused_bytes();
+    outcome.pinned_bytes = plan.pinned_bytes();
 }
 
 /// What a prune would do. It leaves no mark and fences nobody, so what others do meanwhile may change the answer.
@@ -559,11 +562,12 @@ fn preview(context: &Context, options: &Options) -> Result<Outcome> {
     let plan = plan::make(context, options, &seen)?;
     describe(&plan, &mut outcome);
     outcome.packs_deleted = plan.going().count() as u64;
-    outcome.deleted_bytes = plan.going().map(|(_, bytes)| *bytes).sum();
+    outcome.deleted_bytes = plan.going().map(|(_, bytes)| bytes).sum();
     let sidecars = sidecars::orphans(context, &|pack| plan.goes(pack))?;
-    (outcome.sidecars_deleted, outcome.sidecar_bytes_deleted) = (sidecars.len() as u64, sidecars.values().sum());
-    outcome.written_bytes = plan.copied_bytes;
-    outcome.bytes_after = (outcome.bytes_before + plan.copied_bytes).saturating_sub(outcome.deleted_bytes);
+    (outcome.sidecars_deleted, outcome.sidecar_bytes_deleted) =
+        (sidecars.len() as u64, sidecars.iter().map(|(_, bytes)| bytes).sum());
+    outcome.written_bytes = outcome.copied_bytes;
+    outcome.bytes_after = (outcome.bytes_before + outcome.copied_bytes).saturating_sub(outcome.deleted_bytes);
     outcome.freed_bytes = outcome.bytes_before.saturating_sub(outcome.bytes_after);
     Ok(outcome)
 }

@@ -27,11 +27,11 @@
 use super::super::{Context, Error, Result};
 use super::locks::lock_of;
 use super::merge::Merge;
-use super::plan::{Plan, StoredPack, stored_packs};
+use super::plan::{Plan, each_stored, stored_among};
 use super::presence::Presence;
 use super::spare;
 use crate::base::monitor::Event;
-use crate::base::{PackId, SegmentId, SessionId};
+use crate::base::{PackId, SegmentId, SessionId, SortedMap, SortedSet};
 use crate::format::cbor::Unknown;
 use crate::format::session::Condemned;
 use crate::repo;
@@ -39,7 +39,7 @@ use crate::repo::index::{Origin, Place, list_segments, segments};
 use crate::repo::pack_reader::pack_key;
 use crate::repo::session;
 use crate::store::{Area, Key, Locked};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Objects that are deleted at once, at most.
 const AT_ONCE: usize = 1000;
@@ -75,16 +75,14 @@ pub struct Gone {
 }
 
 impl Gone {
-    fn add_pack(&mut self, there: Option<&StoredPack>) {
-        if let Some(there) = there {
-            self.packs += 1;
-            self.pack_bytes += there.size_bytes;
-        }
+    fn add_pack(&mut self, there: Option<u64>) {
+        self.packs += u64::from(there.is_some());
+        self.pack_bytes += there.unwrap_or(0);
     }
 
-    fn add_locked(&mut self, lock: Locked, there: Option<&StoredPack>) {
+    fn add_locked(&mut self, lock: Locked, there: Option<u64>) {
         self.locked += 1;
-        self.locked_bytes += there.map_or(0, |there| there.size_bytes);
+        self.locked_bytes += there.unwrap_or(0);
         self.lock = self.lock.max(Some(lock));
     }
 }
@@ -93,13 +91,12 @@ impl Gone {
 /// hangs on it can be decoded as before, and never comes to hang on itself.
 pub fn prove(context: &Context, plan: &Plan<'_>) -> Result<()> {
     context.monitor.event(Event::Phase("proving that nothing needed goes"));
-    let stored = stored_packs(context)?;
-    let stays = |pack: &PackId| !plan.goes(pack) && stored.contains_key(pack);
+    let stays = who_stays(context, plan)?;
     let going = |pack: &repo::index::PackSummary| plan.goes(&pack.id);
     plan.live.each_live_by_pack(&going, &mut |_, located| {
         let places = context.index.places(&located.id)?;
         let least = places.iter().map(Place::depth).min();
-        if places.iter().any(|place| stays(&place.pack) && Some(place.depth()) == least) {
+        if places.iter().any(|place| stays.contains(&place.pack) && Some(place.depth()) == least) {
             return Ok(());
         }
         Err(repo::Error::Internal(format!(
@@ -108,6 +105,13 @@ pub fn prove(context: &Context, plan: &Plan<'_>) -> Result<()> {
         )))
     })?;
     Ok(())
+}
+
+/// The packs that are there and do not go, new ones included.
+fn who_stays(context: &Context, plan: &Plan<'_>) -> Result<SortedSet<PackId>> {
+    let mut stays = Vec::new();
+    each_stored(context, &mut |pack, _| stays.extend((!plan.goes(&pack)).then_some(pack)))?;
+    Ok(stays.into_iter().collect())
 }
 
 /// Stores the record of what goes, under the number after the last that the plan saw; none if that is taken.
@@ -119,7 +123,7 @@ pub fn condemn(context: &Context, plan: &Plan<'_>, merge: &Merge, session: Sessi
         number: plan.condemned_seen + 1,
         session,
         at_ns: repository.now_ns(),
-        packs: plan.going().map(|(pack, _)| *pack).collect(),
+        packs: plan.going().map(|(pack, _)| pack).collect(),
         segments: merge.replaced.clone(),
         snapshots: plan.snapshots.iter().copied().collect(),
         kept_segments: merge.kept.clone(),
@@ -154,9 +158,12 @@ pub fn sweep(context: &Context, presence: &mut Presence<'_>, record: &Condemned)
     }
     // Asked before the segments go that may name such packs.
     let mut tombstones = context.index.tombstones()?;
-    let stored = stored_packs(context)?;
+    let swept = context.index.swept()?;
+    let named: SortedSet<PackId> = record.packs.iter().copied().collect();
+    let stored = stored_among(context, &|pack| named.contains(pack) || swept.contains(pack))?;
+    drop(named);
     // What was swept once and is there all the same is locked. No rebuild of the index may find it: its bases are gone.
-    tombstones.extend(context.index.swept()?.into_iter().filter(|pack| stored.contains_key(pack)));
+    tombstones.extend(swept.iter().copied().filter(|pack| stored.contains(pack)));
     context.check_stop()?;
     let gone = delete(context, &stored, record, &spared)?;
     session::close_condemned(&context.repository, record, &spared, own, &brought_back, &tombstones)?;
@@ -205,19 +212,23 @@ fn bring_back(context: &Context, record: &Condemned, spared: &Condemned, session
 
 /// Those of the packs that some segment names and none brings back. What was swept earlier cannot come back.
 fn still_void(context: &Context, spare: &BTreeSet<PackId>) -> Result<BTreeSet<PackId>> {
+    let mut void = BTreeSet::new();
+    if spare.is_empty() {
+        return Ok(void);
+    }
     let swept = context.index.tombstones()?;
-    let void = context.index.packs()?.into_iter().filter(|pack| pack.void).map(|pack| pack.id);
-    Ok(void.filter(|pack| spare.contains(pack) && !swept.contains(pack)).collect())
+    context.index.each_pack::<Error>(&mut |pack| {
+        if pack.void && spare.contains(&pack.id) && !swept.contains(&pack.id) {
+            void.insert(pack.id);
+        }
+        Ok(())
+    })?;
+    Ok(void)
 }
 
 /// Segments before packs: a segment that names a deleted pack would let the next backup believe it has the blob. Within
 /// each of the two the order is all one, so many go at once.
-fn delete(
-    context: &Context,
-    stored: &BTreeMap<PackId, StoredPack>,
-    record: &Condemned,
-    spared: &Condemned,
-) -> Result<Gone> {
+fn delete(context: &Context, stored: &SortedMap<PackId, u64>, record: &Condemned, spared: &Condemned) -> Result<Gone> {
     context.monitor.event(Event::Phase("deleting"));
     let store = &**context.repository.store();
     let listed = list_segments(store)?;
@@ -231,13 +242,15 @@ fn delete(
     }
     store.flush(Area::Index)?;
     let spare: BTreeSet<&PackId> = spared.packs.iter().collect();
-    let packs: Vec<PackId> = record.packs.iter().filter(|pack| !spare.contains(pack)).copied().collect();
-    gone.spared = (record.packs.len() - packs.len()) as u64;
-    context.monitor.event(Event::Total { items: packs.len() as u64, bytes: 0, complete: true });
-    for packs in packs.chunks(AT_ONCE) {
+    let count = record.packs.iter().filter(|pack| !spare.contains(pack)).count() as u64;
+    gone.spared = record.packs.len() as u64 - count;
+    context.monitor.event(Event::Total { items: count, bytes: 0, complete: true });
+    let mut left = record.packs.iter().filter(|pack| !spare.contains(pack)).copied().peekable();
+    while left.peek().is_some() {
+        let packs: Vec<PackId> = left.by_ref().take(AT_ONCE).collect();
         let keys: Vec<Key> = packs.iter().map(|pack| pack_key(*pack)).collect();
         for ((pack, key), deleted) in packs.iter().zip(&keys).zip(store.delete_each(&keys)) {
-            let there = stored.get(pack);
+            let there = stored.get(pack).copied();
             match deleted {
                 Ok(()) => gone.add_pack(there),
                 Err(error) => gone.add_locked(lock_of(store, key, error)?, there),

@@ -35,6 +35,7 @@ mod readme;
 mod remote_cache;
 mod repair;
 mod repairs;
+mod requests;
 mod roster;
 mod s3;
 mod servers;

@@ -127,7 +127,7 @@
 //! anybody is at work. A writer needs no right to delete.
 
 use super::Repository;
-use super::ahead::{Ahead, each_ahead};
+use super::ahead::{Ahead, Answers, each_ahead};
 use super::error::{Error, Result};
 use crate::base::{Kind, PackId, SegmentId, SessionId, SortedSet, random};
 use crate::format::cbor::{Cbor, Unknown};
@@ -150,13 +150,21 @@ pub struct Session<'r> {
     condemned: BTreeSet<u64>,
     highest: u64,
     ended: bool,
+    /// What it listed together with the condemned records.
+    looked: Answers,
 }
 
 impl<'r> Session<'r> {
     /// Leaves a mark, then looks at the condemned records and says which it has seen, in this order.
     pub fn begin(repository: &'r Repository, kind: SessionKind, operation: &str) -> Result<Session<'r>> {
         let mut session = Session::begin_holding(repository, kind, operation)?;
-        let records = list_condemned(&**repository.store())?;
+        let store = Ahead::new(&**repository.store());
+        if kind == SessionKind::Reader {
+            // It brings its index up to date next. Who writes looks at snapshots before.
+            store.list_now(&LOOKED_AT);
+            session.looked = store.listings_again();
+        }
+        let records = list_condemned(&store)?;
         session.highest = records.highest();
         session.condemned = records.open;
         let seen = session.condemned.iter().copied().collect();
@@ -190,7 +198,14 @@ impl<'r> Session<'r> {
             unknown: Unknown::none(),
         };
         // From here on it may be there, even if the answer is lost: dropping it says that it has ended.
-        let session = Session { repository, id, condemned: BTreeSet::new(), highest: 0, ended: false };
+        let session = Session {
+            repository,
+            id,
+            condemned: BTreeSet::new(),
+            highest: 0,
+            ended: false,
+            looked: Answers::default(),
+        };
         put_new(repository, &Key::new(Area::Sessions, id), ObjectKind::Session, &mark)?;
         Ok(session)
     }
@@ -198,6 +213,11 @@ impl<'r> Session<'r> {
     /// Its name.
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// What it has listed since it left its mark, for the index; once.
+    pub fn take_looked(&mut self) -> Answers {
+        std::mem::take(&mut self.looked)
     }
 
     /// The numbers of the open condemned records that it has seen.
@@ -285,8 +305,8 @@ pub fn condemned_numbers(store: &dyn ObjectStore) -> Result<BTreeSet<u64>> {
     Ok(list_condemned(store)?.open)
 }
 
+use super::index::{LOOKED_AT, done_key, late, list_segments, load_condemned_at, spared_key};
 pub use super::index::{Records, condemned_key, list_condemned, load_condemned};
-use super::index::{done_key, late, list_segments, load_condemned_at, spared_key};
 
 /// Signs and seals a record, a decision or a roster: clients that may only write hold the key of the seal, and what is
 /// said here decides what is deleted.

@@ -536,6 +536,27 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
     }
 }
 
+/// What keeps an object that could not be deleted; the failure itself if it is nothing of that sort.
+pub fn lock_of(store: &dyn ObjectStore, key: &Key, error: Error) -> Result<Locked, Error> {
+    if error.kind() != Kind::Denied {
+        return Err(error);
+    }
+    match store.lock_on(key) {
+        Ok(Some(locked)) => Ok(locked),
+        // Who may not delete at all may not ask for locks either.
+        Ok(None) | Err(_) => Err(error),
+    }
+}
+
+/// Deletes several objects; one that is locked stays and is no failure. Gives what keeps it, or nothing, for each of them
+/// in their order.
+pub fn delete_unlocked(store: &dyn ObjectStore, keys: &[Key]) -> Result<Vec<Option<Locked>>, Error> {
+    let answers = keys.iter().zip(store.delete_each(keys));
+    answers
+        .map(|(key, answer)| answer.map_or_else(|error| lock_of(store, key, error).map(Some), |()| Ok(None)))
+        .collect()
+}
+
 /// A listing as its parts give it, one after the other: `list` of a store that has more than one.
 fn list_in_parts(store: &impl ObjectStore, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
     let mut from = None;

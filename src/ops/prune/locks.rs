@@ -3,7 +3,7 @@
 use super::super::{Context, Error, Result};
 use crate::base::monitor::Event;
 use crate::base::{Kind, PackId, SortedSet, Timestamp, side_by_side};
-use crate::store::{self, Area, Extended, Key, Locked, ObjectStore, S3Lock};
+use crate::store::{Area, Extended, Key, S3Lock};
 
 /// Objects whose locks are looked at in one go.
 const AT_ONCE: usize = 1000;
@@ -64,16 +64,4 @@ pub fn extend(context: &Context) -> Result<Locks> {
         }
     }
     Ok(locks)
-}
-
-/// What keeps an object that could not be deleted; the failure itself if it is nothing of that sort.
-pub fn lock_of(store: &dyn ObjectStore, key: &Key, error: store::Error) -> Result<Locked, store::Error> {
-    if error.kind() != Kind::Denied {
-        return Err(error);
-    }
-    match store.lock_on(key) {
-        Ok(Some(locked)) => Ok(locked),
-        // Who may not delete at all may not ask for locks either.
-        Ok(None) | Err(_) => Err(error),
-    }
 }

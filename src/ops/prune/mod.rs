@@ -167,6 +167,8 @@ pub struct Outcome {
     pub packs_locked: u64,
     /// Their bytes.
     pub locked_bytes: u64,
+    /// Segments that were replaced and that the store keeps, because they are locked.
+    pub segments_locked: u64,
     /// What keeps the one of them that is kept longest.
     pub lock: Option<Locked>,
     /// Bytes of packs that go before the time that their storage class is billed for at least.
@@ -408,9 +410,7 @@ fn attempt<'i>(
     if !beside_others(context) {
         alone::check(context, presence)?;
     }
-    let Some(record) = sweep::condemn(context, &plan, &merge, own)? else { return Ok(Step::Again) };
-    // The set of what lives has served: its place on disk is free again before things go.
-    drop(plan);
+    let Some(record) = sweep::condemn(context, plan, merge, own)? else { return Ok(Step::Again) };
     sweep_record(context, presence, &record, outcome)?;
     Ok(Step::Done)
 }
@@ -451,9 +451,12 @@ fn sweep_record(
             outcome.deleted_bytes += gone.pack_bytes + gone.segment_bytes;
             outcome.packs_locked += gone.locked;
             outcome.locked_bytes += gone.locked_bytes;
+            outcome.segments_locked += gone.locked_segments;
             outcome.lock = outcome.lock.max(gone.lock);
             if let Some(lock) = gone.lock {
-                let note = format!("{} packs that nobody needs stay for now: {lock} (the last)", gone.locked);
+                let (packs, segments) = (gone.locked, gone.locked_segments);
+                let what = format!("{packs} packs and {segments} segments that nobody needs stay for now");
+                let note = format!("{what}: {lock} (the last)");
                 context.monitor.event(Event::Note(&note));
             }
             Ok(true)
@@ -579,14 +582,12 @@ fn clear_closed(repository: &repo::Repository) -> Result<u64> {
     let closed = session::closed_sessions(store)?;
     // Asked before the marks go, which say whose they are.
     let gone = session::gone_among(repository, &closed)?;
-    session::clear_sessions(store, &closed)?;
+    let cleared = session::clear_sessions(store, &closed)?;
     let tombstones = session::fenced_among(store, &gone)?;
     let keys: Vec<store::Key> = tombstones.iter().map(|id| store::Key::new(Area::Snapshots, id)).collect();
-    for (key, deleted) in keys.iter().zip(store.delete_each(&keys)) {
-        // One that is locked says of a session that is over that it is over.
-        deleted.or_else(|error| locks::lock_of(store, key, error).map(drop))?;
-    }
-    Ok(closed.len() as u64)
+    // One that is locked says of a session that is over that it is over.
+    store::delete_unlocked(store, &keys)?;
+    Ok(cleared)
 }
 
 #[cfg(test)]

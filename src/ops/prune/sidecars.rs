@@ -1,11 +1,10 @@
 //! What is about packs that are gone: their parity sidecars, and records of damage in them.
 
 use super::super::{Context, Result};
-use super::locks::lock_of;
 use super::plan::stored_among;
 use crate::base::{PackId, SortedMap};
 use crate::repo::{damage, parity};
-use crate::store::{Area, Key};
+use crate::store::{Area, Key, delete_unlocked};
 
 /// Sidecars that are deleted at once, at most.
 const AT_ONCE: usize = 1000;
@@ -46,14 +45,11 @@ pub fn drop_orphans(context: &Context) -> Result<Dropped> {
     let mut dropped = Dropped::default();
     for orphans in orphans.chunks(AT_ONCE) {
         let keys: Vec<Key> = orphans.iter().map(|(pack, _)| parity::sidecar_key(*pack)).collect();
-        for ((key, (_, bytes)), deleted) in keys.iter().zip(orphans).zip(store.delete_each(&keys)) {
-            match deleted {
-                Ok(()) => {
-                    dropped.sidecars += 1;
-                    dropped.bytes += bytes;
-                }
-                // One that is locked helps nobody and harms nobody.
-                Err(error) => drop(lock_of(store, key, error)?),
+        // One that is locked helps nobody and harms nobody.
+        for ((_, bytes), lock) in orphans.iter().zip(delete_unlocked(store, &keys)?) {
+            if lock.is_none() {
+                dropped.sidecars += 1;
+                dropped.bytes += bytes;
             }
         }
     }

@@ -22,10 +22,10 @@
 //! | all of them, flushed | the same; without the flush a crash of the machine could bring segments back whose packs are gone |
 //! | some packs deleted | no segment names them any more; the rest still stand in the record |
 //! | all packs deleted but some that are locked | these are orphans, which the next prune condemns again |
+//! | all segments deleted but some that are locked | they name packs that are tombstones until the next prune deletes them |
 //! | the roster | the record counts as closed; what it leaves is cleared by the next prune |
 
 use super::super::{Context, Error, Result};
-use super::locks::lock_of;
 use super::merge::Merge;
 use super::plan::{Plan, each_stored, stored_among};
 use super::presence::Presence;
@@ -38,7 +38,7 @@ use crate::repo;
 use crate::repo::index::{Origin, Place, list_segments, segments};
 use crate::repo::pack_reader::pack_key;
 use crate::repo::session;
-use crate::store::{Area, Key, Locked};
+use crate::store::{Area, Key, Locked, delete_unlocked};
 use std::collections::BTreeSet;
 
 /// Objects that are deleted at once, at most.
@@ -65,11 +65,14 @@ pub struct Gone {
     pub segment_bytes: u64,
     /// Packs that somebody needs after all.
     pub spared: u64,
-    /// Packs that the store keeps, because they are locked: no segment names them any more, so the next prune finds them
-    /// as orphans and tries again.
+    /// Packs that the store keeps, because they are locked: no segment that counts names them any more, so the next prune
+    /// finds them as orphans and tries again.
     pub locked: u64,
     /// Their bytes.
     pub locked_bytes: u64,
+    /// Segments that the store keeps. What they say of packs that went counts for nothing, for these stay in the roster
+    /// as tombstones; what they say of others other segments say too. The next prune tries again.
+    pub locked_segments: u64,
     /// What keeps the one of them that is kept longest.
     pub lock: Option<Locked>,
 }
@@ -78,6 +81,17 @@ impl Gone {
     fn add_pack(&mut self, there: Option<u64>) {
         self.packs += u64::from(there.is_some());
         self.pack_bytes += there.unwrap_or(0);
+    }
+
+    fn add_segment(&mut self, lock: Option<Locked>, there: Option<u64>) {
+        match lock {
+            None => {
+                self.segments += u64::from(there.is_some());
+                self.segment_bytes += there.unwrap_or(0);
+            }
+            Some(_) => self.locked_segments += 1,
+        }
+        self.lock = self.lock.max(lock);
     }
 
     fn add_locked(&mut self, lock: Locked, there: Option<u64>) {
@@ -114,8 +128,9 @@ fn who_stays(context: &Context, plan: &Plan<'_>) -> Result<SortedSet<PackId>> {
     Ok(stays.into_iter().collect())
 }
 
-/// Stores the record of what goes, under the number after the last that the plan saw; none if that is taken.
-pub fn condemn(context: &Context, plan: &Plan<'_>, merge: &Merge, session: SessionId) -> Result<Option<Condemned>> {
+/// Stores the record of what goes, under the number after the last that the plan saw; none if that is taken. The plan has
+/// served then, and makes room before the record is sealed.
+pub fn condemn(context: &Context, plan: Plan<'_>, merge: Merge, session: SessionId) -> Result<Option<Condemned>> {
     let repository = &context.repository;
     // A forgotten snapshot that came back after a crash of the machine would need what is condemned here.
     repository.store().flush(Area::Snapshots)?;
@@ -124,13 +139,14 @@ pub fn condemn(context: &Context, plan: &Plan<'_>, merge: &Merge, session: Sessi
         session,
         at_ns: repository.now_ns(),
         packs: plan.going().map(|(pack, _)| pack).collect(),
-        segments: merge.replaced.clone(),
+        segments: merge.replaced,
         snapshots: plan.snapshots.iter().copied().collect(),
-        kept_segments: merge.kept.clone(),
+        kept_segments: merge.kept,
         voucher: None,
         unknown: Unknown::none(),
     };
-    Ok(session::put_condemned(repository, &record)?.then_some(record))
+    drop(plan);
+    Ok(session::put_condemned(repository, record)?)
 }
 
 /// Deletes what `record` names and nobody needs, unless somebody is at work who does not know of it.
@@ -166,6 +182,7 @@ pub fn sweep(context: &Context, presence: &mut Presence<'_>, record: &Condemned)
     tombstones.extend(swept.iter().copied().filter(|pack| stored.contains(pack)));
     context.check_stop()?;
     let gone = delete(context, &stored, record, &spared)?;
+    drop(stored);
     session::close_condemned(&context.repository, record, &spared, own, &brought_back, &tombstones)?;
     Ok(Swept::Done(gone))
 }
@@ -235,10 +252,9 @@ fn delete(context: &Context, stored: &SortedMap<PackId, u64>, record: &Condemned
     let mut gone = Gone::default();
     for segments in record.segments.chunks(AT_ONCE) {
         let keys: Vec<Key> = segments.iter().map(|segment| segments::segment_key(*segment)).collect();
-        session::delete_all(store, &keys)?;
-        let there: Vec<&u64> = segments.iter().filter_map(|segment| listed.get(segment)).collect();
-        gone.segments += there.len() as u64;
-        gone.segment_bytes += there.into_iter().sum::<u64>();
+        for (segment, lock) in segments.iter().zip(delete_unlocked(store, &keys)?) {
+            gone.add_segment(lock, listed.get(segment).copied());
+        }
     }
     store.flush(Area::Index)?;
     let spare: BTreeSet<&PackId> = spared.packs.iter().collect();
@@ -249,11 +265,11 @@ fn delete(context: &Context, stored: &SortedMap<PackId, u64>, record: &Condemned
     while left.peek().is_some() {
         let packs: Vec<PackId> = left.by_ref().take(AT_ONCE).collect();
         let keys: Vec<Key> = packs.iter().map(|pack| pack_key(*pack)).collect();
-        for ((pack, key), deleted) in packs.iter().zip(&keys).zip(store.delete_each(&keys)) {
+        for (pack, lock) in packs.iter().zip(delete_unlocked(store, &keys)?) {
             let there = stored.get(pack).copied();
-            match deleted {
-                Ok(()) => gone.add_pack(there),
-                Err(error) => gone.add_locked(lock_of(store, key, error)?, there),
+            match lock {
+                None => gone.add_pack(there),
+                Some(lock) => gone.add_locked(lock, there),
             }
         }
         context.monitor.event(Event::Done { items: packs.len() as u64, bytes: 0 });

@@ -16,6 +16,7 @@
 //! | 3 | [`repo`] | the vault: keyring, sessions, packs, index, trees, snapshots |
 //! | 3 | [`source`] | where bytes come from |
 //! | 3 | [`target`] | where bytes go back to |
+//! | 3 | [`history`] | what happened: runs, day sums, the operation log |
 //! | 4 | [`ops`] | the verbs: backup, restore, verify, forget, prune, … |
 //! | 6 | [`config`] | TOML as written into profiles as meant; secrets |
 //! | 7 | [`job`] | one job from what is meant to its record |
@@ -33,6 +34,7 @@ pub mod config;
 pub mod crypto;
 pub mod db;
 pub mod format;
+pub mod history;
 pub mod job;
 pub mod ops;
 pub mod parity;

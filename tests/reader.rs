@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The folder with the packages for Python that the reader needs, where `./test` puts them.
-fn packages() -> Option<PathBuf> {
+pub fn packages() -> Option<PathBuf> {
     let told = std::env::var_os("KEEPSTONE_TEST_READER").map(PathBuf::from);
     let beside = || Some(std::env::current_exe().ok()?.ancestors().nth(3)?.join("reader"));
     let folder = told.or_else(beside)?;
@@ -23,7 +23,7 @@ fn packages() -> Option<PathBuf> {
 }
 
 /// A program of the reader's folder, run in a place.
-fn python(place: &Place, packages: &Path, program: &str, args: &[&OsStr]) -> Run {
+pub fn python(place: &Place, packages: &Path, program: &str, args: &[&OsStr]) -> Run {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/reader").join(program);
     let mut command = Command::new("python3");
     command.arg(program).args(args).current_dir(place.path("")).env_clear();

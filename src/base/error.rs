@@ -52,6 +52,27 @@ impl Kind {
         }
     }
 
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::NotFound => "not_found",
+            Kind::Exists => "exists",
+            Kind::Denied => "denied",
+            Kind::Full => "full",
+            Kind::Unavailable => "unavailable",
+            Kind::Damaged => "damaged",
+            Kind::Unsupported => "unsupported",
+            Kind::WrongKey => "wrong_key",
+            Kind::NoRepository => "no_repository",
+            Kind::Refused => "refused",
+            Kind::Usage => "usage",
+            Kind::Source => "source",
+            Kind::Target => "target",
+            Kind::Interrupted => "interrupted",
+            Kind::Internal => "internal",
+        }
+    }
+
     /// Whether the same request may succeed a little later.
     pub fn is_transient(self) -> bool {
         self == Kind::Unavailable

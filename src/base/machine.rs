@@ -49,6 +49,17 @@ pub fn acting_as() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
+/// The most memory that this process has had at once, in bytes; none where the kernel does not say.
+pub fn peak_memory_bytes() -> Option<u64> {
+    peak_of(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// The line `VmHWM` of `/proc/PID/status` (proc(5)), which counts in KiB.
+fn peak_of(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Field 22 of `/proc/PID/stat` (proc(5)); the fields before it follow the last `)` of the command's name.
 fn began(process: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
@@ -59,6 +70,13 @@ fn began(process: u32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_most_memory_is_read_from_what_the_kernel_says() {
+        assert_eq!(peak_of("Name:\tkeepstone\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB\n"), Some(2 << 20));
+        assert_eq!(peak_of("VmHWM:\tmuch\n"), None);
+        assert!(peak_memory_bytes().is_some_and(|bytes| bytes > 1 << 20));
+    }
 
     #[test]
     fn a_living_process_is_not_taken_for_dead() {

@@ -47,6 +47,16 @@ impl App {
         Ok(())
     }
 
+    /// The same for the repository of this profile.
+    pub fn of_profile(&self, name: &str) -> Result<App> {
+        let mut global = self.global.clone();
+        (global.repository, global.origin, global.of_profile) = (None, None, Some(name.to_owned()));
+        let mut app =
+            App { global, out: Output::new(self.global.json), look: self.look.clone(), stop: self.stop.clone() };
+        app.at_profile()?;
+        Ok(app)
+    }
+
     fn is_repository_from_environment(&self) -> bool {
         env::var_os("KEEPSTONE_REPOSITORY").map(PathBuf::from) == self.global.repository
     }

@@ -6,6 +6,7 @@ use super::read::Reader;
 use super::schedule::Schedule;
 use super::values;
 use crate::compress::Level;
+use crate::history::operations;
 use crate::ops::backup::Limits;
 use crate::ops::drill::Sample;
 use crate::ops::prune::MaxUnused;
@@ -121,8 +122,39 @@ pub struct Profile {
     pub drill: Option<Drill>,
     /// Commands around the backup.
     pub hooks: Hooks,
-    /// Where this machine keeps what it has to remember of runs; none if nobody knows.
-    pub state_dir: Option<PathBuf>,
+    /// What this machine remembers of its runs.
+    pub state: State,
+}
+
+/// What a machine remembers of its runs, and for how long.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Where it keeps that; none if nobody knows.
+    pub folder: Option<PathBuf>,
+    /// How long the history of runs is kept.
+    pub history_keep: Age,
+    log_file: Option<PathBuf>,
+    log_keep: Duration,
+    log_bytes: u64,
+}
+
+impl State {
+    pub(super) fn read(read: &Reader<'_>) -> State {
+        State {
+            folder: read.text("state_dir").map(PathBuf::from),
+            history_keep: read.value("history_keep", parse_age).unwrap_or_default(),
+            log_file: read.text("log_file").map(PathBuf::from),
+            log_keep: read.value("log_keep", values::duration).unwrap_or_default(),
+            log_bytes: read.value("log_size", values::size).unwrap_or(0),
+        }
+    }
+
+    /// The operation log; none if nobody knows where it is.
+    pub fn operations(&self) -> Option<operations::Log> {
+        let own = || self.folder.as_ref().map(|folder| folder.join(operations::FILE_NAME));
+        let path = self.log_file.clone().or_else(own)?;
+        Some(operations::Log { path, keep: self.log_keep, most_bytes: self.log_bytes })
+    }
 }
 
 /// Files and what of them is left out.
@@ -358,7 +390,7 @@ impl Bucket {
 
 impl Profile {
     /// Reads one that was laid together; `inherit` and `repository` were followed before.
-    pub(super) fn read(name: String, repository: Repository, state_dir: Option<PathBuf>, read: Reader<'_>) -> Profile {
+    pub(super) fn read(name: String, repository: Repository, state: State, read: Reader<'_>) -> Profile {
         // Both were followed by whoever found the repository.
         let _ = (read.list("inherit"), read.text("repository"));
         let sources = read.part("sources");
@@ -387,7 +419,7 @@ impl Profile {
             prune,
             drill: read.optional("drill").map(Drill::read),
             hooks: Hooks::read(read.part("hooks")),
-            state_dir,
+            state,
         };
         read.finish();
         profile

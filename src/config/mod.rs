@@ -31,7 +31,7 @@ pub use surroundings::{cache_top, surroundings, user_name};
 
 use check::Check;
 use keys::{PROFILE, REPOSITORY, ROOT};
-use meant::{Profile, Repository};
+use meant::{Profile, Repository, State};
 use read::Reader;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -120,10 +120,15 @@ impl Config {
         let entry =
             entry.ok_or_else(|| Error::usage(unknown("repository", &repository, self.repositories().into_iter())))?;
         let repository = Repository::read(repository, Reader::new(Some(table_of(entry)), &REPOSITORY));
-        let state_dir = Reader::new(Some(&self.root), &ROOT).text("state_dir").map(PathBuf::from);
-        let state_dir = state_dir.or_else(files::own_state);
-        let profile = Profile::read(name.to_owned(), repository, state_dir, read);
+        let profile = Profile::read(name.to_owned(), repository, self.state(), read);
         if profile.has_sources() { Ok(profile) } else { Err(lacks("sources")) }
+    }
+
+    /// What this machine remembers of its runs.
+    pub fn state(&self) -> State {
+        let mut state = State::read(&Reader::new(Some(&self.root), &ROOT));
+        state.folder = state.folder.or_else(files::own_state);
+        state
     }
 
     /// The keys of a profile with all that it inherits.

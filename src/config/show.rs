@@ -4,7 +4,7 @@ use super::check::as_text;
 use super::describe::{Form, Key, Section};
 use super::keys::{PROFILE, REPOSITORY, ROOT};
 use super::tree::{At, Entry, Item, Table, Value};
-use super::{Config, Result, table_of, tables};
+use super::{Config, Result, files, table_of, tables};
 use std::path::PathBuf;
 
 /// What is shown in place of what may hold a secret.
@@ -15,6 +15,8 @@ const HIDDEN: &str = "…";
 pub enum From {
     /// Nobody said anything.
     Default,
+    /// No file says anything, and the environment does, or else who runs it.
+    Environment,
     /// Somebody did.
     File {
         /// The file.
@@ -40,7 +42,10 @@ pub struct Shown {
 }
 
 /// The keys at the top that are no tables.
-static ROOT_KEYS: Section = Section { doc: ROOT.doc, keys: ROOT.keys.split_at(1).0, one_of: &[] };
+static ROOT_KEYS: Section = Section { doc: ROOT.doc, keys: ROOT.keys.split_at(VALUES_AT_TOP).0, one_of: &[] };
+
+/// How many they are.
+const VALUES_AT_TOP: usize = 5;
 
 impl Config {
     /// All values of a repository or profile that hold, table by table.
@@ -52,6 +57,11 @@ impl Config {
             _ => None,
         });
         self.section("", Some(&self.root), &ROOT_KEYS, &mut shown);
+        if let Some(shown) = shown.iter_mut().find(|shown| shown.key == "state_dir" && shown.value.is_none())
+            && let Some(folder) = files::own_state()
+        {
+            (shown.value, shown.from) = (Some(quoted(&folder.to_string_lossy())), From::Environment);
+        }
         for (name, entry) in tables(&self.root, "repositories").filter(|(name, _)| Some(*name) == repository.as_deref())
         {
             self.section(&format!("repositories.{}", word(name)), Some(table_of(entry)), &REPOSITORY, &mut shown);

@@ -81,6 +81,10 @@ fn every_key_can_be_said_and_is_read() {
     // Reading asserts that each key of each table was asked for.
     let all = r#"
 state_dir = "/var/lib/elsewhere"
+history_keep = "2y"
+log_file = "/var/log/keepstone.jsonl"
+log_keep = "30d"
+log_size = "1M"
 [repositories.main]
 place = "s3:https://s3.example.org/vault/team"
 identity_file = "/etc/keepstone/identity"

@@ -7,6 +7,10 @@ use crate::crypto::names::hash;
 
 /// The most problems that a record carries.
 pub const MAX_PROBLEMS: usize = 100;
+/// The most phases of a night.
+pub const MAX_PHASES: usize = 64;
+/// The most tables that a record counts.
+pub const MAX_TABLES: usize = 2000;
 
 numbered! {
     /// How an operation ended.
@@ -23,6 +27,8 @@ numbered! {
         Refused = 11,
         /// Stopped by the user or a signal.
         Interrupted = 130,
+        /// Its process was gone before it could say anything: told by a later run of the same machine.
+        Vanished = 137,
     }
 }
 
@@ -36,6 +42,7 @@ impl Outcome {
             Outcome::Damage => "damage",
             Outcome::Refused => "refused",
             Outcome::Interrupted => "interrupted",
+            Outcome::Vanished => "vanished",
         }
     }
 }
@@ -47,6 +54,38 @@ record! {
         1 => name: String,
         /// How much.
         2 => value: u64,
+    }
+}
+
+record! {
+    /// A part of a night.
+    RunPhase {
+        /// What was done: `preflight`, `backup`, `verify`, …
+        1 => name: String,
+        /// How it ended: `done`, `partial`, `damage`, `failed` or `skipped`.
+        2 => outcome: String,
+        /// What it did, or why not.
+        3 => message: String,
+        /// How long it took.
+        4 => duration_ms: u64,
+        /// What it counted.
+        5 => figures: Vec<Figure>,
+        /// The kind of its failure.
+        6 => kind: Option<String>,
+    }
+}
+
+record! {
+    /// A table as a night saw it.
+    RunTable {
+        /// The dump that it is in: `@postgres/NAME`.
+        1 => source: String,
+        /// Its name, with its schema where it has one.
+        2 => name: String,
+        /// Rows, exactly.
+        3 => rows: u64,
+        /// Bytes of the rows.
+        4 => bytes: u64,
     }
 }
 
@@ -95,6 +134,14 @@ record! {
         15 => ledger: Option<[u8; 32]>,
         /// A client left it that may only write: nobody else vouches for what it says.
         16 => unverified: bool,
+        /// The profile, if it was a night of one.
+        17 => profile: Option<String>,
+        /// What started it: `schedule` or `hand`.
+        18 => by: Option<String>,
+        /// Its phases in their order, at most [`MAX_PHASES`].
+        19 => phases: Vec<RunPhase>,
+        /// Tables of the databases in its snapshot, the largest of them, at most [`MAX_TABLES`].
+        20 => tables: Vec<RunTable>,
     } checked by Run::check
 }
 
@@ -119,7 +166,12 @@ pub const MAX_PREVIOUS: usize = 16;
 
 impl Run {
     fn check(&self) -> Result<(), String> {
-        if self.previous.len() <= MAX_PREVIOUS { Ok(()) } else { Err("too many records before it".to_owned()) }
+        match self {
+            run if run.previous.len() > MAX_PREVIOUS => Err("too many records before it".to_owned()),
+            run if run.phases.len() > MAX_PHASES => Err("too many phases".to_owned()),
+            run if run.tables.len() > MAX_TABLES => Err("too many tables".to_owned()),
+            _ => Ok(()),
+        }
     }
 
     /// What the records after it name it by.
@@ -133,9 +185,27 @@ impl Run {
 mod tests {
     use super::*;
 
+    fn phase() -> RunPhase {
+        let figures = vec![Figure { name: "files".into(), value: 3, unknown: Unknown::none() }];
+        RunPhase {
+            name: "backup".into(),
+            outcome: "failed".into(),
+            message: "no answer".into(),
+            duration_ms: 4,
+            figures,
+            kind: Some("unavailable".into()),
+            unknown: Unknown::none(),
+        }
+    }
+
+    fn table() -> RunTable {
+        let (source, name) = ("@postgres/shop".into(), "public.orders".into());
+        RunTable { source, name, rows: 5, bytes: 6, unknown: Unknown::none() }
+    }
+
     #[test]
     fn a_run_comes_back_however_it_ended() {
-        for outcome in [0, 1, 3, 4, 11, 130] {
+        for outcome in [0, 1, 3, 4, 11, 130, 137] {
             let run = Run {
                 id: RunId([1; 16]),
                 operation: "verify".into(),
@@ -153,6 +223,10 @@ mod tests {
                 sequence: 7,
                 ledger: Some([6; 32]),
                 unverified: false,
+                profile: Some("web".into()),
+                by: Some("schedule".into()),
+                phases: vec![phase()],
+                tables: vec![table()],
                 unknown: Unknown::none(),
             };
             assert_eq!(Run::from_cbor(&run.to_cbor(), "run").unwrap(), run);
@@ -179,6 +253,10 @@ mod tests {
             sequence: 1,
             ledger: None,
             unverified: false,
+            profile: None,
+            by: None,
+            phases: Vec::new(),
+            tables: Vec::new(),
             unknown: Unknown::none(),
         };
         let first = run(Vec::new()).reference();
@@ -186,6 +264,12 @@ mod tests {
         for (count, fits) in [(MAX_PREVIOUS, true), (MAX_PREVIOUS + 1, false)] {
             let read = Run::from_cbor(&run(vec![first.clone(); count]).to_cbor(), "run");
             assert_eq!(read.is_ok(), fits, "{count}");
+        }
+        for (phases, tables, fits) in
+            [(MAX_PHASES, MAX_TABLES, true), (MAX_PHASES + 1, 0, false), (0, MAX_TABLES + 1, false)]
+        {
+            let large = Run { phases: vec![phase(); phases], tables: vec![table(); tables], ..run(Vec::new()) };
+            assert_eq!(Run::from_cbor(&large.to_cbor(), "run").is_ok(), fits, "{phases} {tables}");
         }
     }
 }

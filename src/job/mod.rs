@@ -1,16 +1,20 @@
 //! Jobs: from what is meant, by the config or by the command line, to options of verbs and to their repository.
 //!
 //! `reach` is the way to a repository, `place` where it is, `databases` and `build` make sources and options. A profile and
-//! a command that mean the same thing are built by the same code. `night` does all that belongs to a night of a profile.
+//! a command that mean the same thing are built by the same code. `night` does all that belongs to a night of a profile; `annals`
+//! writes down what became of it.
 
+mod annals;
 pub mod build;
 pub mod databases;
 mod due;
 mod error;
 mod hooks;
 mod lock;
+pub mod missed;
 pub mod night;
 pub mod place;
 pub mod reach;
 
+pub use annals::rebuild;
 pub use error::{Error, Result};

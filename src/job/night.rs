@@ -5,46 +5,33 @@
 //! ```
 //!
 //! A phase that fails does not stop those after it where that is safe: nothing is forgotten or pruned unless this very
-//! night has made a complete snapshot and nothing was found damaged.
+//! night has made a complete snapshot and nothing was found damaged. What became of it goes into the history, see `annals`.
 
+use super::annals::Annals;
 use super::error::{Error, Result};
 use super::lock::Lock;
 use super::reach::Reach;
 use super::{build, databases::Wanted, due, hooks};
 use crate::base::clock::Stopwatch;
 use crate::base::stat::free_bytes;
-use crate::base::{Event, Kind, Problem, Scratch, Stop};
+use crate::base::{Event, Kind, Problem, Scratch, SnapshotId, Stop};
 use crate::config::meant::{Drill, Profile, Prune, Verify};
 use crate::config::schedule::Schedule;
 use crate::db::Surroundings;
 use crate::db::probe::{Verdict, amount};
 use crate::format::run::Run;
 use crate::format::snapshot::Snapshot;
+use crate::history::{Entry, TableCount, figure};
+use crate::ops::backup::{Dumped, TableSize};
 use crate::ops::select::{self, Filter};
 use crate::ops::verify::Depth;
 use crate::ops::{Context, backup, drill, forget, probe, prune, verify};
+use crate::repo::snapshots as stored;
+
+pub use crate::history::By;
 
 /// How far the clock may be behind what the newest snapshot says.
 const CLOCK_DOUBT_NS: i64 = 24 * 3600 * 1_000_000_000;
-
-/// What started it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// A timer.
-    Schedule,
-    /// Somebody.
-    Hand,
-}
-
-impl By {
-    /// The word for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            By::Schedule => "schedule",
-            By::Hand => "hand",
-        }
-    }
-}
 
 /// What is run, and how the repository is opened.
 pub struct Night<'n> {
@@ -128,6 +115,36 @@ pub struct Outcome {
     pub snapshot: Option<Snapshot>,
     /// How long it took.
     pub duration_ms: u64,
+    /// Tables of the databases in its snapshot.
+    pub tables: Vec<TableCount>,
+    /// Earlier runs of which nobody has heard again.
+    pub vanished: Vec<Entry>,
+    /// What could not be written down of it. That costs the backup nothing.
+    pub unwritten: Vec<Problem>,
+    /// What stands in the history of it.
+    pub entry: Option<Entry>,
+    /// Snapshots of the profile as far as they are known, oldest first: they are listed once.
+    ours: Vec<Ours>,
+}
+
+/// A snapshot of the profile.
+#[derive(Clone, Copy, Debug)]
+struct Ours {
+    id: SnapshotId,
+    time_ns: i64,
+    received_ns: i64,
+    is_partial: bool,
+}
+
+impl Ours {
+    fn of(snapshot: &Snapshot) -> Ours {
+        Ours {
+            id: snapshot.id,
+            time_ns: snapshot.time_ns,
+            received_ns: snapshot.received_ns,
+            is_partial: snapshot.partial,
+        }
+    }
 }
 
 impl Outcome {
@@ -140,6 +157,12 @@ impl Outcome {
     /// The phase of this name.
     pub fn phase(&self, name: &str) -> Option<&Phase> {
         self.phases.iter().find(|phase| phase.name == name)
+    }
+
+    /// Snapshots of the profile that are left.
+    pub(super) fn snapshots_left(&self) -> u64 {
+        let kept = self.phase("forget").and_then(|phase| phase.figures.iter().find(|(name, _)| *name == figure::KEPT));
+        kept.map_or(self.ours.len() as u64, |(_, kept)| *kept)
     }
 
     /// Whether it has made a snapshot that lacks nothing, and met no damage.
@@ -174,18 +197,23 @@ fn profile_tag(profile: &str) -> String {
 
 /// Runs a night. Refused if the profile is being run already; everything else is an outcome.
 pub fn run(night: &Night<'_>) -> Result<Outcome> {
-    let state_dir = night.profile.state_dir.as_ref().ok_or_else(|| {
+    let state_dir = night.profile.state.folder.as_ref().ok_or_else(|| {
         Error::usage("where is state kept? HOME is not set: say `state_dir` at the top of the config, or set KEEPSTONE_STATE_DIR")
     })?;
     let lock = Lock::take(state_dir, &night.profile.name)?;
     let since = Stopwatch::start();
     let mut outcome = Outcome::default();
+    let mut annals = Annals::begin(night, state_dir);
     let opened = outcome.first(night);
+    if let Some(context) = &opened {
+        annals.opened(night, context);
+    }
     outcome.backup(night, opened.as_ref());
     if let Some(context) = &opened {
         outcome.care(night, context);
     }
     outcome.duration_ms = since.elapsed_ms();
+    annals.end(night, &mut outcome, opened.as_ref());
     drop(lock);
     Ok(outcome)
 }
@@ -221,9 +249,10 @@ impl Outcome {
     /// Opens the repository and looks whether a backup into it can work. The repository, if it can.
     fn first(&mut self, night: &Night<'_>) -> Option<Context> {
         let mut opened = None;
-        self.phase_of("preflight", night, |_| {
+        self.phase_of("preflight", night, |outcome| {
             let context = (night.open)()?;
-            let told = preflight(night, &context)?;
+            outcome.ours = snapshots(night, &context)?;
+            let told = preflight(night, &context, &outcome.ours)?;
             opened = Some(context);
             Ok(told)
         });
@@ -316,13 +345,26 @@ impl Outcome {
             (true, _) => Ended::Partial,
         };
         let figures = vec![
-            ("files", totals.files),
-            ("content_bytes", totals.bytes),
-            ("read_bytes", totals.bytes_read),
-            ("new_bytes", totals.bytes_new),
-            ("added_bytes", totals.added),
-            ("problems", made.problem_count),
+            (figure::FILES, totals.files),
+            (figure::DATABASES, made.dumps.len() as u64),
+            (figure::TABLES, made.dumps.iter().map(|dump| dump.record.tables).sum()),
+            (figure::ROWS, made.dumps.iter().map(|dump| dump.record.rows).fold(0, u64::saturating_add)),
+            (figure::CONTENT_BYTES, totals.bytes),
+            (figure::READ_BYTES, totals.bytes_read),
+            (figure::NEW_BYTES, totals.bytes_new),
+            (figure::STORED_BYTES, totals.stored_data),
+            (figure::DELTA_BYTES, totals.bytes_delta),
+            (figure::DELTA_STORED_BYTES, totals.stored_delta),
+            (figure::DELTA_WHOLE_BYTES, totals.whole_delta),
+            (figure::ADDED_BYTES, totals.added),
+            (figure::PROBLEMS, made.problem_count),
+            (figure::SEAL_MS, made.times.seal_ms),
+            (figure::PROVE_MS, made.times.prove_ms),
+            (figure::UPLOAD_MS, made.times.upload_ms),
+            (figure::SOURCE_RETRIES, made.source_retries),
         ];
+        self.tables = made.dumps.iter().flat_map(table_counts).collect();
+        self.ours.extend(made.snapshot.as_ref().map(Ours::of));
         self.snapshot = made.snapshot;
         Ok(Told { ended, message, figures, problems: made.damages.into_iter().chain(made.problems).collect() })
     }
@@ -337,7 +379,7 @@ impl Outcome {
                 context,
                 given.schedule.as_ref(),
                 |_| true,
-                |_| read_back(night, context, given),
+                |outcome| read_back(context, &outcome.ours, given),
             );
         }
         const WHY: &str = "only after a backup that lacks nothing, and where nothing is damaged";
@@ -356,10 +398,10 @@ impl Outcome {
             }
         }
         if let Some(given) = &profile.drill {
-            let ours = snapshots(night, context).unwrap_or_default();
+            let ours = self.ours.clone();
             let is_ours = |run: &Run| run.snapshots.iter().any(|id| ours.iter().any(|snapshot| snapshot.id == *id));
             self.when_due("drill", night, context, given.schedule.as_ref(), is_ours, |_| {
-                try_out(night, context, given)
+                try_out(night, context, &ours, given)
             });
         }
     }
@@ -387,7 +429,7 @@ impl Outcome {
 }
 
 /// Whether a backup can work: the repository can be written, there is room, the clock is right.
-fn preflight(night: &Night<'_>, context: &Context) -> Result<Told> {
+fn preflight(night: &Night<'_>, context: &Context, ours: &[Ours]) -> Result<Told> {
     // How much databases need each of them says when it is begun.
     let checks = probe::repository(context, 0);
     if let Some(bad) = checks.iter().find(|check| check.verdict == Verdict::Failed) {
@@ -416,7 +458,7 @@ fn preflight(night: &Night<'_>, context: &Context) -> Result<Told> {
         )?;
     }
     let now_ns = context.repository.now_ns();
-    let newest_ns = snapshots(night, context)?.iter().map(|snapshot| snapshot.received_ns).max();
+    let newest_ns = ours.iter().map(|snapshot| snapshot.received_ns).max();
     if let Some(newest_ns) = newest_ns.filter(|newest_ns| *newest_ns > now_ns.saturating_add(CLOCK_DOUBT_NS)) {
         let (now, newest) = (due::local(now_ns), due::local(newest_ns));
         let text = format!(
@@ -429,13 +471,21 @@ fn preflight(night: &Night<'_>, context: &Context) -> Result<Told> {
 }
 
 /// The snapshots of this profile, oldest first.
-fn snapshots(night: &Night<'_>, context: &Context) -> Result<Vec<Snapshot>> {
+fn snapshots(night: &Night<'_>, context: &Context) -> Result<Vec<Ours>> {
     let filter = Filter {
         hosts: vec![host(night, context)],
         tags: vec![vec![profile_tag(&night.profile.name)]],
         ..Filter::default()
     };
-    Ok(select::list(context, &filter)?.snapshots)
+    Ok(select::list(context, &filter)?.snapshots.iter().map(Ours::of).collect())
+}
+
+/// One of them, whole; none if it is gone meanwhile.
+fn whole(context: &Context, id: SnapshotId) -> Result<Option<Snapshot>> {
+    match stored::load(&context.repository, id)? {
+        stored::Found::Snapshot(snapshot) => Ok(Some(*snapshot)),
+        _ => Ok(None),
+    }
 }
 
 fn host(night: &Night<'_>, context: &Context) -> String {
@@ -443,12 +493,13 @@ fn host(night: &Night<'_>, context: &Context) -> String {
 }
 
 /// Reads back what new snapshots need, and packs whose turn it is.
-fn read_back(night: &Night<'_>, context: &Context, given: &Verify) -> Result<Told> {
+fn read_back(context: &Context, ours: &[Ours], given: &Verify) -> Result<Told> {
     let mut passes = Vec::new();
     if let Some(age) = given.newer_than {
         let now_ns = context.repository.now_ns();
-        let young = snapshots(night, context)?.into_iter().filter(|snapshot| snapshot.time_ns >= age.before(now_ns));
-        passes.push(verify::Options { snapshots: young.collect(), depth: Depth::Content });
+        let young = ours.iter().filter(|snapshot| snapshot.time_ns >= age.before(now_ns));
+        let young: Vec<_> = young.map(|snapshot| whole(context, snapshot.id)).collect::<Result<_>>()?;
+        passes.push(verify::Options { snapshots: young.into_iter().flatten().collect(), depth: Depth::Content });
     }
     passes.extend(given.part.map(|part| verify::Options { snapshots: Vec::new(), depth: Depth::Part(part) }));
     let (mut packs, mut bytes, mut damages) = (0, 0, 0);
@@ -471,7 +522,7 @@ fn read_back(night: &Night<'_>, context: &Context, given: &Verify) -> Result<Tol
             .extend(found.damages.iter().map(|damage| Problem::new(&damage.object, &damage.message, Kind::Damaged)));
     }
     let checked = checked.join(" and ");
-    let figures = vec![("packs_read", packs), ("read_bytes", bytes), ("damages", damages)];
+    let figures = vec![(figure::PACKS_READ, packs), (figure::READ_BYTES, bytes), (figure::DAMAGES, damages)];
     let ended = if damages > 0 { Ended::Damage } else { Ended::Done };
     let message = match problems.first() {
         None => format!("{checked}: {} read, all whole", amount(bytes)),
@@ -487,7 +538,7 @@ fn read_back(night: &Night<'_>, context: &Context, given: &Verify) -> Result<Tol
 fn let_go(night: &Night<'_>, context: &Context, policy: &crate::ops::retention::Policy) -> Result<Told> {
     let options = build::forget(policy, host(night, context), vec![profile_tag(&night.profile.name)])?;
     let gone = forget::forget(context, &options)?;
-    let figures = vec![("kept", gone.kept), ("removed", gone.removed)];
+    let figures = vec![(figure::KEPT, gone.kept), (figure::REMOVED, gone.removed)];
     match gone.failures.first() {
         None => {
             let message = format!("{} removed, {} kept", counted(gone.removed, "snapshot"), gone.kept);
@@ -509,14 +560,15 @@ fn free(context: &Context, given: &Prune) -> Result<Told> {
         format!("; {} left to a later prune: {}", counted(waiting.packs, "pack"), waiting.reason)
     });
     Ok(Told {
-        figures: vec![("freed_bytes", freed.freed_bytes), ("packs_deleted", freed.packs_deleted)],
+        figures: vec![(figure::FREED_BYTES, freed.freed_bytes), ("packs_deleted", freed.packs_deleted)],
         ..Told::done(format!("{} freed{waiting}", amount(freed.freed_bytes)))
     })
 }
 
 /// Tries the newest complete snapshot of the profile.
-fn try_out(night: &Night<'_>, context: &Context, given: &Drill) -> Result<Told> {
-    let Some(snapshot) = snapshots(night, context)?.into_iter().rfind(|snapshot| !snapshot.partial) else {
+fn try_out(night: &Night<'_>, context: &Context, ours: &[Ours], given: &Drill) -> Result<Told> {
+    let newest = ours.iter().rfind(|snapshot| !snapshot.is_partial);
+    let Some(snapshot) = newest.map(|newest| whole(context, newest.id)).transpose()?.flatten() else {
         return Ok(Told { ended: Ended::Skipped, ..Told::done("there is no complete snapshot to try") });
     };
     let parent = given.temp_dir.clone().unwrap_or_else(|| night.reach.temp_dir.clone());
@@ -531,16 +583,15 @@ fn try_out(night: &Night<'_>, context: &Context, given: &Drill) -> Result<Told> 
     let id = snapshot.id.short();
     let files = tried.files.as_ref().map_or(0, |files| files.files);
     let figures = vec![
-        ("databases", tried.databases.len() as u64),
-        ("files", files),
-        ("differences", tried.difference_count),
-        ("restore_ms", tried.duration_ms),
+        (figure::DATABASES, tried.databases.len() as u64),
+        (figure::FILES, files),
+        (figure::DIFFERENCES, tried.difference_count),
+        (figure::RESTORE_MS, tried.duration_ms),
     ];
     let message = match tried.kind() {
         None => format!(
-            "snapshot {id} came back as promised: {}, {}",
-            counted(tried.databases.len() as u64, "database"),
-            counted(files, "file")
+            "snapshot {id} came back as promised: {}",
+            tried_of(tried.databases.len() as u64, tried.files.as_ref().map(|files| files.files))
         ),
         Some(Kind::Damaged) => format!(
             "snapshot {id} did not come back as promised: {}; run `keepstone drill {id}`",
@@ -557,6 +608,27 @@ fn try_out(night: &Night<'_>, context: &Context, given: &Drill) -> Result<Told> 
         Some(kind) => Ended::Failed(kind),
     };
     Ok(Told { ended, message, figures, problems: Vec::new() })
+}
+
+/// What was tried: databases, files or both.
+fn tried_of(databases: u64, files: Option<u64>) -> String {
+    let databases = Some(databases).filter(|count| *count > 0).map(|count| counted(count, "database"));
+    let files = files.map(|count| counted(count, "file"));
+    let all: Vec<String> = databases.into_iter().chain(files).collect();
+    if all.is_empty() { "nothing was in it to try".to_owned() } else { all.join(", ") }
+}
+
+/// The tables of a dump, as the history has them.
+fn table_counts(dump: &Dumped) -> Vec<TableCount> {
+    let source = String::from_utf8_lossy(&dump.record.path.0);
+    let source = source.trim_start_matches('/');
+    let table = |table: &TableSize| TableCount {
+        source: source.to_owned(),
+        name: table.name.clone(),
+        rows: table.rows,
+        bytes: table.bytes,
+    };
+    dump.tables.iter().map(table).collect()
 }
 
 /// A number and what it counts.

@@ -37,6 +37,10 @@ impl Record {
                 sequence: 0,
                 ledger: None,
                 unverified: context.repository.keyring().is_write_only(),
+                profile: None,
+                by: None,
+                phases: Vec::new(),
+                tables: Vec::new(),
                 unknown: Unknown::none(),
             },
         }

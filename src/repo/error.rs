@@ -81,6 +81,11 @@ pub enum Error {
         /// The feature.
         feature: String,
     },
+    /// A version made it that wrote a draft of the format.
+    #[error(
+        "{0} was made by a version that tried out the format: make a new repository with `keepstone init` and back up into it"
+    )]
+    Draft(String),
     /// Somebody fenced this session: what it wrote may be swept.
     #[error("this run (session {0}) was fenced by a prune because it seemed dead; run it again, stored data is reused")]
     Fenced(SessionId),
@@ -112,7 +117,7 @@ impl Error {
             Error::AlreadyThere(_) | Error::Refused(_) | Error::Fenced(_) | Error::RootExchanged(_) => Kind::Refused,
             Error::NoSlotOpens { .. } | Error::NotGranted { .. } => Kind::WrongKey,
             Error::WriteOnly(_) => Kind::Refused,
-            Error::Feature { .. } => Kind::Unsupported,
+            Error::Feature { .. } | Error::Draft(_) => Kind::Unsupported,
             Error::Cache { .. } => Kind::Unavailable,
             Error::Internal(_) => Kind::Internal,
         }

@@ -48,9 +48,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Reader features that this version has.
-const READER_FEATURES: &[&str] = &["v1-draft"];
+const READER_FEATURES: &[&str] = &[];
 /// Writer features that this version has.
-const WRITER_FEATURES: &[&str] = &["v1-draft", clients::FEATURE];
+const WRITER_FEATURES: &[&str] = &[clients::FEATURE];
+/// The feature of repositories that were made before the format was frozen.
+const DRAFT: &str = "v1-draft";
 /// What could be read, and what could not, by name.
 pub type Readable<T, N> = (Vec<T>, Vec<(N, Error)>);
 
@@ -169,7 +171,10 @@ impl SealedRepository {
                 store.introduce(config.config.repository, config.config.store.put_if_absent);
                 Ok(SealedRepository { store, config, copy: configs.next(), ahead })
             }
-            None => Err(Error::Feature { location: store.location(), feature: feature.unwrap_or_default() }),
+            None => match feature.unwrap_or_default() {
+                feature if feature == DRAFT => Err(Error::Draft(store.location())),
+                feature => Err(Error::Feature { location: store.location(), feature }),
+            },
         }
     }
 
@@ -568,9 +573,9 @@ fn new_config(repository: RepositoryId, created_ns: i64, sizes: Sizes, store: St
         repository,
         created_ns,
         chunker,
-        reader_features: READER_FEATURES.iter().map(ToString::to_string).collect(),
-        // Not all that this version has: others come when they are needed.
-        writer_features: READER_FEATURES.iter().map(ToString::to_string).collect(),
+        // Features come when they are needed.
+        reader_features: Vec::new(),
+        writer_features: Vec::new(),
         store,
         revision: 1,
         parity: None,

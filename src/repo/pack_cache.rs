@@ -83,6 +83,9 @@ pub struct PackCache {
     state: Mutex<State>,
     /// A piece has come or will not.
     came: Condvar,
+    /// The bytes of the folder as far as this process knows; none before it looked. Who changes it holds it meanwhile:
+    /// of two that read it, add and write it back, one would be forgotten and the folder outgrow its limit.
+    folder_bytes: Mutex<Option<u64>>,
 }
 
 /// The folder on the local disk.
@@ -99,8 +102,6 @@ struct State {
     under_way: HashSet<Piece>,
     /// Pieces whose last use was written down by this process.
     touched: HashSet<Piece>,
-    /// The bytes of the folder as far as this process knows; none before it looked.
-    folder_bytes: Option<u64>,
     /// The disk did not take something: nothing more is written.
     full: bool,
 }
@@ -108,7 +109,7 @@ struct State {
 impl PackCache {
     /// A cache in memory alone.
     pub fn in_memory() -> PackCache {
-        PackCache { folder: None, state: Mutex::default(), came: Condvar::new() }
+        PackCache { folder: None, state: Mutex::default(), came: Condvar::new(), folder_bytes: Mutex::default() }
     }
 
     /// A cache in `folder`, which may grow to `limit_bytes`. `tell` hears once if nothing can be written.
@@ -125,6 +126,10 @@ impl PackCache {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn folder_bytes(&self) -> MutexGuard<'_, Option<u64>> {
+        self.folder_bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes of metadata that are worth reading ahead at once: what can be kept.
@@ -245,14 +250,14 @@ impl PackCache {
     /// Counts what was written; makes room when it is too much.
     fn grew(&self, bytes: u64) {
         let Some(folder) = &self.folder else { return };
-        let known = self.state().folder_bytes;
+        let mut folder_bytes = self.folder_bytes();
         // The first look counts what others left.
-        let total = known.map_or_else(|| folder.make_room(folder.limit_bytes), |known| known + bytes);
+        let total = folder_bytes.map_or_else(|| folder.make_room(folder.limit_bytes), |known| known + bytes);
         let total = match total > folder.limit_bytes {
             true => folder.make_room(folder.limit_bytes / LEFT_OF_LIMIT.1 * LEFT_OF_LIMIT.0),
             false => total,
         };
-        self.state().folder_bytes = Some(total);
+        *folder_bytes = Some(total);
     }
 
     /// Throws away what is kept of these bytes of a pack: they are not what they should be.
@@ -276,7 +281,7 @@ impl PackCache {
                 let _ = fs::remove_file(&file.path);
             }
         }
-        self.state().folder_bytes = None;
+        *self.folder_bytes() = None;
     }
 
     /// Begins to keep a pack that is being written, as far as that can be done.

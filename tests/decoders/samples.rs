@@ -12,7 +12,7 @@ use keepstone::format::keys::{ClassEntry, ClientEpoch, Credential, Epoch, Guard,
 use keepstone::format::ledger::{Finding, Ledger, PacksRead, SnapshotsFound};
 use keepstone::format::pack::{Blob, BlobKind, Block, Chain, Directory, Encoding, Frame, Role};
 use keepstone::format::parity::{Page, Shape};
-use keepstone::format::run::{Figure, History, Outcome, Run, RunRef};
+use keepstone::format::run::{Figure, History, Outcome, Run, RunPhase, RunRef, RunTable};
 use keepstone::format::segment::{Entry, FrameRow, Head, PackRow, PageRef};
 use keepstone::format::session::{Condemned, End, Seen, Session, SessionKind};
 use keepstone::format::snapshot::{
@@ -340,6 +340,24 @@ fn run() -> Run {
         sequence: 7,
         ledger: Some([6; 32]),
         unverified: true,
+        profile: Some("web".into()),
+        by: Some("schedule".into()),
+        phases: vec![RunPhase {
+            name: "backup".into(),
+            outcome: "failed".into(),
+            message: "no answer".into(),
+            duration_ms: 4,
+            figures: vec![Figure { name: "files".into(), value: 3, unknown: none() }],
+            kind: Some("unavailable".into()),
+            unknown: unknown(),
+        }],
+        tables: vec![RunTable {
+            source: "@postgres/shop".into(),
+            name: "public.orders".into(),
+            rows: 5,
+            bytes: 6,
+            unknown: unknown(),
+        }],
         unknown: unknown(),
     }
 }

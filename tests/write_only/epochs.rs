@@ -134,7 +134,7 @@ fn a_config_without_its_features_is_refused_by_a_client_that_cannot_prove_it() {
     let object = |name: &str| Key::new(Area::Config, name);
     let stored = config::decode(&vault.store.get(&object("config"), u64::MAX).unwrap()).unwrap();
     assert!(stored.config.writer_features.iter().any(|feature| feature == "write-only-clients"));
-    let weaker = Config { writer_features: vec!["v1-draft".to_owned()], revision: 9, ..stored.config };
+    let weaker = Config { writer_features: Vec::new(), revision: 9, ..stored.config };
     // Somebody without the root key puts it there, for the right root key and with a proof that is none.
     let forged = keepstone::format::config::encode(&weaker, &keepstone::crypto::RootKey::generate());
     let right_id = [&forged[..8], &stored.root.0, &forged[24..]].concat();
@@ -151,9 +151,9 @@ fn the_first_client_makes_the_repository_one_that_others_must_know_about() {
     vault.write("file", &noise(1, 10_000));
     vault.back_up();
     let features = |vault: &Vault| vault.open().repository.config().writer_features.clone();
-    assert_eq!(features(&vault), ["v1-draft"]);
+    assert_eq!(features(&vault), [""; 0]);
     add_client(&vault, "host7");
-    assert_eq!(features(&vault), ["v1-draft", "write-only-clients"]);
+    assert_eq!(features(&vault), ["write-only-clients"]);
     assert_eq!(vault.open().repository.config().revision, 2);
     add_client(&vault, "host8");
     assert_eq!(vault.open().repository.config().revision, 2);
@@ -192,7 +192,7 @@ fn an_index_that_nobody_signed_has_to_be_made_anew_before_the_first_client() {
     let refused = add().unwrap_err();
     assert_eq!(refused.kind(), Kind::Refused);
     assert!(refused.to_string().contains("rebuild-index"), "{refused}");
-    assert_eq!(vault.open().repository.config().writer_features, ["v1-draft"]);
+    assert_eq!(vault.open().repository.config().writer_features, [""; 0]);
     rebuild::rebuild_index(&vault.open()).unwrap();
     add().unwrap();
     assert_eq!(back_up_as(&vault, &as_client(&vault, "host7"), "host7").totals.bytes_new, 0);

@@ -44,7 +44,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV, ChaCha20Poly1305
 
 DONE, FAILED, PARTIAL, DAMAGED, NO_REPOSITORY, REFUSED, WRONG_KEY = 0, 1, 3, 4, 10, 11, 12
 
-FEATURES = {"v1-draft"}  # what this reader knows of a config's `reader_features` (section 5)
+FEATURES = set()  # what this reader knows of a config's `reader_features` (section 5)
 
 # Limits of section 16.
 MAX_CONFIG_BYTES = MAX_SLOT_BYTES = MAX_EPOCH_BYTES = 64 << 10
@@ -223,7 +223,10 @@ Condemned: 1 number uint, 2 session bytes 16, 3 at_ns int, 4 packs [bytes 32]?, 
     6 snapshots [bytes 16]?, 7 kept_segments [bytes 32]?, 8 voucher Voucher?
 Run: 1 id bytes 16, 2 operation text, 3 begun_ns int, 4 ended_ns int, 5 host text, 6 program text, 7 outcome Outcome,
     8 session bytes 16?, 9 snapshots [bytes 16]?, 10 figures [Figure]?, 11 problems [StoredProblem]?,
-    12 previous [RunRef]?, 13 slot bytes 16?, 14 sequence uint, 15 ledger bytes 32?, 16 unverified bool?
+    12 previous [RunRef]?, 13 slot bytes 16?, 14 sequence uint, 15 ledger bytes 32?, 16 unverified bool?,
+    17 profile text?, 18 by text?, 19 phases [RunPhase]?, 20 tables [RunTable]?
+RunPhase: 1 name text, 2 outcome text, 3 message text, 4 duration_ms uint, 5 figures [Figure]?, 6 kind text?
+RunTable: 1 source text, 2 name text, 3 rows uint, 4 bytes uint
 RunRef: 1 id bytes 16, 2 hash bytes 32
 History: 1 id bytes 16, 2 made_ns int, 3 runs [Run]?, 4 dropped_before_ns int?, 5 dropped [RunRef]?
 Ledger: 1 run bytes 16, 2 at_ns int, 3 covers [bytes 16]?, 4 packs [PacksRead]?, 5 snapshots [SnapshotsFound]?
@@ -254,7 +257,7 @@ ENUMERATIONS = {
     "Encoding": (0, 1, 2),
     "NodeKind": (0, 1, 2, 3, 4, 5, 6),
     "SessionKind": (1, 2, 3),
-    "Outcome": (0, 1, 3, 4, 11, 130),
+    "Outcome": (0, 1, 3, 4, 11, 130, 137),
     "Finding": (1, 2, 3),
 }
 PASSPHRASE, KEY_FILE, COMMAND, RECIPIENT = ENUMERATIONS["GuardKind"]

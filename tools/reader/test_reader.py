@@ -106,7 +106,7 @@ class Key:
 class Writer:
     """Puts a repository into a folder."""
 
-    def __init__(self, folder, features=("v1-draft",)):
+    def __init__(self, folder, features=()):
         self.folder = folder
         self.root, self.repository = noise("root", 32), noise("repository", 32)
         self.root_id = reader.root_id(self.root)
@@ -434,11 +434,11 @@ class Refused(Case):
     """What the format forbids."""
 
     def test_an_unknown_required_feature_is_named(self):
-        Writer(self.vault, features=("v1-draft", "bases-from-the-moon")).everything()
+        Writer(self.vault, features=("bases-from-the-moon",)).everything()
         self.assertIn("bases-from-the-moon", self.run_reader("snapshots", code=11))
 
     def test_a_config_whose_features_were_taken_out_does_not_prove(self):
-        Writer(self.vault, features=("v1-draft", "moon"))
+        Writer(self.vault, features=("moon",))
         for name in ("config", "config.copy"):
             with open(f"{self.vault}/{name}", "r+b") as file:
                 raw = file.read()
@@ -546,7 +546,8 @@ class Document(unittest.TestCase):
         raw = bytes.fromhex(self.vectors["config"])
         key = reader.derive("keepstone v1 config proof", root)
         self.assertEqual(blake3(raw[:24] + raw[60:], key=key).digest(), raw[24:56])
-        self.assertEqual(reader.decode("Config", raw[60:]).reader_features, ["v1-draft"])
+        config = reader.decode("Config", raw[60:])
+        self.assertEqual((config.reader_features, config.writer_features), ([], ["write-only-clients"]))
         ring = reader.Keyring(root, repository)
         key_id = reader.derive("keepstone v1 key id", bytes([2]) * 32, 16)
         ring.keys[reader.METADATA_CLASS, key_id] = bytes([2]) * 32

@@ -12,8 +12,10 @@ Examples:
   keepstone log --host web1 --operation backup --outcome failed --outcome partial
   keepstone log --newer-than 30d --json
   keepstone log verify
+  keepstone log local
 
-Each operation that changes or reads back what is stored leaves a record. Records of one machine are chained by hash, and \\
+This is the log of the repository, sealed in it: what was done to it, by any machine. `log local` is the operation log of this \
+machine, `keepstone history` what became of the nights of its profiles. Each operation that changes or reads back what is stored leaves a record. Records of one machine are chained by hash, and \\
 snapshots name the newest of the machine that made them."
 )]
 pub struct Log {
@@ -48,6 +50,33 @@ Example:
 What a record, a snapshot or this machine's own memory names has to be there with the hash that it is named by. Exit code \\
 4 says that something is not; it is named. The newest record of a machine is named by nobody yet.")]
     Verify,
+    /// Show this machine's operation log: what its runs did, also those that never reached their repository
+    Local(LogLocal),
+}
+
+/// Show this machine's operation log.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  keepstone log local
+  keepstone log local --operation backup --status failed --newer-than 30d
+  keepstone --profile shop log local --json
+
+Reads the file with one JSON object a line that every `keepstone run` adds to: `operations.jsonl` in the folder of state, or \
+`log_file` of the config. No repository is opened.")]
+pub struct LogLocal {
+    /// Only this operation: run, preflight, backup, verify, forget, prune, drill, … (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub operation: Vec<String>,
+    /// Only those that ended so: done, partial, damage, failed, refused, interrupted, vanished (may be repeated)
+    #[arg(long, value_name = "WORD")]
+    pub status: Vec<String>,
+    /// Only those younger than this: 12h, 30d, 1y6m
+    #[arg(long, value_name = "AGE")]
+    pub newer_than: Option<String>,
+    /// The newest N
+    #[arg(short, long, value_name = "N", default_value_t = 100)]
+    pub newest: usize,
 }
 
 /// How an operation ended.
@@ -65,4 +94,6 @@ pub enum RunOutcome {
     Refused,
     /// Stopped by the user or a signal
     Interrupted,
+    /// Killed before it could say anything
+    Vanished,
 }

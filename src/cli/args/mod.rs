@@ -7,6 +7,7 @@ mod backup;
 mod config;
 mod copy;
 mod databases;
+mod history;
 mod keep;
 mod key;
 mod log;
@@ -24,9 +25,10 @@ pub use backup::{Backup, Compression};
 pub use config::{Config, ConfigCommand, ConfigInit};
 pub use copy::{Copy, Opened};
 pub use databases::{Databases, Named, Parts};
+pub use history::{Ended, History, HistoryCommand};
 pub use keep::{Completions, Forget, Init, KdfCost, NewRepository, Prune, RebuildIndex, Tag};
 pub use key::{Key, KeyCommand, NewSecret, SheetFormat};
-pub use log::{Log, LogCommand, RunOutcome};
+pub use log::{Log, LogCommand, LogLocal, RunOutcome};
 pub use probe::Probe;
 pub use repair::{Parity, ParityShare, Repair, RepairCommand, RepairFrom};
 pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify, VerifyPacks};
@@ -207,6 +209,8 @@ pub enum Command {
     Copy(Copy),
     /// Do all that belongs to a night of a profile: back up, read back, forget, prune, try a restore
     Run(Run),
+    /// Show what became of the runs of profiles on this machine
+    History(History),
     /// Look at the config, or make a first one
     Config(Config),
     /// Print completions for a shell
@@ -247,6 +251,7 @@ impl Command {
             Command::Prune(_) => "prune",
             Command::Copy(_) => "copy",
             Command::Run(_) => "run",
+            Command::History(_) => "history",
             Command::Config(_) => "config",
             Command::Completions(_) => "completions",
             Command::Version => "version",

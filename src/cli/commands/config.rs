@@ -160,7 +160,7 @@ fn profile(config: &Config, name: &str, shown: &[Shown]) -> Result<JsonProfile> 
 impl std::convert::From<&Shown> for JsonValue {
     fn from(shown: &Shown) -> JsonValue {
         let (file, line, inherited_from) = match &shown.from {
-            From::Default => (None, None, None),
+            From::Default | From::Environment => (None, None, None),
             From::File { file, line, profile } => (Some(file.display().to_string()), Some(*line), profile.clone()),
         };
         JsonValue { table: shown.table.clone(), key: shown.key, value: shown.value.clone(), file, line, inherited_from }
@@ -201,6 +201,7 @@ fn show(app: &App, name: &str) -> Result<Exit> {
         }
         let from = match &value.from {
             From::Default => "by default".to_owned(),
+            From::Environment => "from the environment and the user".to_owned(),
             From::File { file, line, profile } => {
                 let inherited = profile.as_ref().map_or(String::new(), |name| format!(", inherited from {name}"));
                 format!("{}:{line}{inherited}", human::name(file.as_os_str().as_encoded_bytes()))

@@ -1,14 +1,17 @@
 //! `log`: what was done, and whether nothing of it was taken away.
 
 use super::tell;
+use crate::base::{Clock, Timestamp};
 use crate::cli::app::App;
-use crate::cli::args::{Log, LogCommand, RunOutcome};
-use crate::cli::error::Result;
+use crate::cli::args::{Log, LogCommand, LogLocal, RunOutcome};
+use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::human;
 use crate::cli::print::json::{JsonProblem, problems};
 use crate::cli::print::table::{self, Table};
+use crate::config::Config;
 use crate::format::run::{Outcome as Ended, Run};
+use crate::history::operations::{self, Line};
 use crate::ops::log::{self, Checked, Filter, Listing};
 use crate::ops::select;
 use serde::Serialize;
@@ -83,8 +86,9 @@ struct JsonFinding {
 
 /// Lists or verifies.
 pub fn run(app: &App, given: &Log) -> Result<Exit> {
-    match given.command {
+    match &given.command {
         Some(LogCommand::Verify) => verify(app),
+        Some(LogCommand::Local(given)) => local(app, given),
         None => list(app, given),
     }
 }
@@ -97,6 +101,7 @@ fn ended(outcome: RunOutcome) -> Ended {
         RunOutcome::Damage => Ended::Damage,
         RunOutcome::Refused => Ended::Refused,
         RunOutcome::Interrupted => Ended::Interrupted,
+        RunOutcome::Vanished => Ended::Vanished,
     }
 }
 
@@ -115,6 +120,57 @@ fn list(app: &App, given: &Log) -> Result<Exit> {
         false => print_text(app, &listing),
     }
     Ok(tell(app, &listing.damaged))
+}
+
+/// A line of the operation log.
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    message_type: &'static str,
+    #[serde(flatten)]
+    line: &'a Line,
+}
+
+/// The operation log of this machine.
+fn local(app: &App, given: &LogLocal) -> Result<Exit> {
+    let state = Config::load(&app.global.config)?.state();
+    let log = state.operations().ok_or_else(|| {
+        Error::usage("where is state kept? HOME is not set: say `state_dir` at the top of the config, or set KEEPSTONE_STATE_DIR")
+    })?;
+    let age = given.newer_than.as_deref().map(select::parse_age).transpose()?;
+    let now_ns = i64::try_from(Clock::System.now().as_nanosecond()).unwrap_or(i64::MAX);
+    let filter = operations::Filter {
+        profiles: app.global.of_profile.iter().cloned().collect(),
+        operations: given.operation.clone(),
+        statuses: given.status.clone(),
+        since: age.map(|age| Timestamp::from_nanosecond(i128::from(age.before(now_ns))).unwrap_or_default()),
+        newest: given.newest,
+    };
+    let lines = log.lines(&filter).map_err(|error| Error::Said(error.kind(), error.to_string()))?;
+    if app.out.is_json() {
+        lines.iter().for_each(|line| app.out.object(&JsonLine { message_type: "operation", line }));
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&["Time", "Profile", "Operation", "Status", ">Took", ">Size", ">Records", "Message"]);
+    for line in &lines {
+        let details = &line.details;
+        let name = |text: &str| human::name(text.as_bytes());
+        table.row(vec![
+            name(&line.timestamp),
+            name(&details.profile),
+            name(&line.operation),
+            name(&line.status),
+            format!("{:.1} s", details.duration),
+            details.size.map_or(String::new(), human::bytes),
+            details.records.map_or(String::new(), human::count),
+            name(&details.message),
+        ]);
+    }
+    if !lines.is_empty() {
+        table.print(&app.out);
+        app.out.line("");
+    }
+    app.out.line(format!("{} in {}", human::counted(lines.len() as u64, "line"), log.path.display()));
+    Ok(Exit::Done)
 }
 
 fn duration_ms(run: &Run) -> u64 {

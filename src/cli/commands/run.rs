@@ -27,6 +27,18 @@ struct JsonRun<'a> {
     snapshot: Option<JsonSnapshot>,
     phases: Vec<JsonPhase<'a>>,
     duration_ms: u64,
+    /// Its id in the history and in the log of the repository.
+    run: Option<String>,
+    /// Earlier runs that were killed, for which this one makes up.
+    vanished: Vec<JsonVanished>,
+    /// What could not be written down of it, which cost the backup nothing.
+    unwritten: Vec<JsonProblem>,
+}
+
+#[derive(Serialize)]
+struct JsonVanished {
+    run: String,
+    begun: String,
 }
 
 #[derive(Serialize)]
@@ -102,6 +114,13 @@ fn print_json(app: &App, profile: &str, by: By, outcome: &Outcome) {
         snapshot: outcome.snapshot.as_ref().map(JsonSnapshot::from),
         phases: phases.collect(),
         duration_ms: outcome.duration_ms,
+        run: outcome.entry.as_ref().map(|entry| entry.id.to_string()),
+        vanished: outcome
+            .vanished
+            .iter()
+            .map(|gone| JsonVanished { run: gone.id.to_string(), begun: human::rfc3339(gone.begun_ns) })
+            .collect(),
+        unwritten: problems(&outcome.unwritten),
     });
 }
 
@@ -114,6 +133,13 @@ fn print_text(app: &App, profile: &str, by: By, outcome: &Outcome) {
             _ => format!("{} in {:.1} s: {message}", phase.ended.name(), phase.duration_ms as f64 / 1000.0),
         };
         facts.push((phase.name, said));
+    }
+    for gone in &outcome.vanished {
+        let said = format!("the run of {} was killed; this one makes up for it", human::time(gone.begun_ns));
+        facts.push(("vanished", said));
+    }
+    for problem in &outcome.unwritten {
+        facts.push(("unwritten", human::name(problem.message.as_bytes())));
     }
     table::facts(&app.out, &facts);
     let id = outcome.snapshot.as_ref().map(|snapshot| snapshot.id.short());

@@ -148,6 +148,8 @@ pub struct Found {
     pub imported: Imported,
     /// Files that are dumps, when all is found.
     pub imported_dumps: Vec<ImportedDump>,
+    /// How often a database was tried again.
+    pub source_retries: u64,
 }
 
 /// The small files of a job that are still to come, and the content of all of them.

@@ -25,7 +25,7 @@ use crate::source::dump::{Consume, Dump, DumpSource, Planned};
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Builder};
@@ -144,6 +144,7 @@ pub struct Feed<'f> {
     expected: Mutex<Vec<Option<(u64, u64)>>>,
     space: Space,
     told_of_space: AtomicBool,
+    retries: AtomicU64,
 }
 
 impl<'f> Feed<'f> {
@@ -169,7 +170,13 @@ impl<'f> Feed<'f> {
             expected: Mutex::new(vec![None; fed.len()]),
             space,
             told_of_space: AtomicBool::new(false),
+            retries: AtomicU64::new(0),
         }
+    }
+
+    /// How often a source was tried again so far.
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
     }
 
     /// Reads all sources; `take` gets what comes, on this thread. When it returns, whoever still reads is stopped.
@@ -265,6 +272,7 @@ impl<'f> Feed<'f> {
                 broken.message
             );
             self.monitor.event(Event::Note(&note));
+            self.retries.fetch_add(1, Ordering::Relaxed);
             stop.rest(wait);
             if stop.raised() {
                 return Err(broken);

@@ -14,7 +14,8 @@ use super::stream;
 use crate::base::{BlobId, Event, Kind, Problem};
 use crate::crypto::names::fold_digits;
 use crate::format::cbor::{Bytes, Unknown};
-use crate::format::dump::{MANIFEST_NAME, Manifest};
+use crate::format::dump::{MANIFEST_NAME, Manifest, Table};
+use crate::format::run::MAX_TABLES;
 use crate::format::snapshot::Dump;
 use crate::format::tree::{Node, NodeKind};
 use crate::repo::Error as RepoError;
@@ -46,6 +47,32 @@ pub struct Dumped {
     pub unchanged: u64,
     /// All streams, the manifest not counted.
     pub streams: u64,
+    /// Its tables, the largest of them.
+    pub tables: Vec<TableSize>,
+}
+
+/// A table and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSize {
+    /// Its name, with its schema where it has one.
+    pub name: String,
+    /// Rows, exactly.
+    pub rows: u64,
+    /// Bytes of the rows.
+    pub bytes: u64,
+}
+
+/// The tables of a dump, the largest of them.
+fn tables_of(manifest: &Manifest) -> Vec<TableSize> {
+    let name = |table: &Table| match table.schema.as_str() {
+        "" => table.name.clone(),
+        schema => format!("{schema}.{}", table.name),
+    };
+    let size = |table: &Table| TableSize { name: name(table), rows: table.rows, bytes: table.bytes };
+    let mut tables: Vec<TableSize> = manifest.tables.iter().map(size).collect();
+    tables.sort_by(|one, other| (other.bytes, &one.name).cmp(&(one.bytes, &other.name)));
+    tables.truncate(MAX_TABLES);
+    tables
 }
 
 /// How a stream differs from what it was.
@@ -246,6 +273,7 @@ impl Gather<'_, '_> {
             new_bytes: part.new_bytes,
             unchanged,
             streams: part.paths.len() as u64,
+            tables: tables_of(manifest),
         });
         Ok(())
     }

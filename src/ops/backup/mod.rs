@@ -26,7 +26,7 @@ mod stream;
 mod trust;
 mod walk;
 
-pub use gather::Dumped;
+pub use gather::{Dumped, TableSize};
 pub use limits::{Limits, TimeLimit};
 
 use super::record::{Record, stored_problem};
@@ -74,6 +74,7 @@ const PARENT_FRAMES_BYTES: usize = 6 << 20;
 const WAITING_STEPS: usize = 8;
 /// Deep paths are walked by recursion: room for some hundred thousand levels.
 const WALK_STACK_BYTES: usize = 512 << 20;
+const NS_PER_MS: u64 = 1_000_000;
 
 /// Where bytes come from.
 #[derive(Clone, Debug)]
@@ -180,6 +181,21 @@ pub struct Outcome {
     pub dumps: Vec<Dumped>,
     /// Files that already were dumps, by path.
     pub imported: Vec<ImportedDump>,
+    /// Where its time went.
+    pub times: Times,
+    /// How often a database was tried again.
+    pub source_retries: u64,
+}
+
+/// Where time went, summed over what went side by side: more than the run took is no contradiction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Encryption.
+    pub seal_ms: u64,
+    /// Decoding again what was just sealed.
+    pub prove_ms: u64,
+    /// Writing and storing packs.
+    pub upload_ms: u64,
 }
 
 /// Totals of nothing.
@@ -265,6 +281,10 @@ fn figures(record: &mut Record, outcome: &Outcome) {
         ("rows", outcome.dumps.iter().map(|dump| dump.record.rows).fold(0, u64::saturating_add)),
         ("problems", outcome.problem_count),
         ("damages", outcome.damages.len() as u64),
+        ("seal_ms", outcome.times.seal_ms),
+        ("prove_ms", outcome.times.prove_ms),
+        ("upload_ms", outcome.times.upload_ms),
+        ("source_retries", outcome.source_retries),
     ] {
         record.figure(name, value);
     }
@@ -530,7 +550,9 @@ fn feed(
         stored_bytes: context.index.stored_bytes()?,
     };
     let feed = Feed::new(&sources.fed, &options.limits, namer.clone(), monitor, stop, space);
-    feed.run(|messages| gather(builder, &sources.fed, &past.seen, root_before, messages)).map_err(start_failed)?
+    let gathered = feed.run(|messages| gather(builder, &sources.fed, &past.seen, root_before, messages));
+    builder.found.source_retries = feed.retries();
+    gathered.map_err(start_failed)?
 }
 
 /// Scans and reads files and single streams, and builds all trees down from `/`.
@@ -631,6 +653,12 @@ fn outcome(found: Found, counters: &Counters, parent: Option<SnapshotId>) -> Out
         streams: found.streams,
         dumps: found.dumps,
         imported: found.imported_dumps,
+        times: Times {
+            seal_ms: get(&counters.seal_ns) / NS_PER_MS,
+            prove_ms: get(&counters.prove_ns) / NS_PER_MS,
+            upload_ms: get(&counters.upload_ns) / NS_PER_MS,
+        },
+        source_retries: found.source_retries,
     }
 }
 

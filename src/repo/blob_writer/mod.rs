@@ -27,6 +27,7 @@ use super::index::{Claim, Index, Marks};
 use super::pack_writer::{self, PlacedBlob};
 use super::trees::PutBlob;
 use crate::base::budget::Permit;
+use crate::base::clock::Stopwatch;
 use crate::base::{BlobId, Budget, Buffers, SessionId};
 use crate::compress::Level;
 use crate::format::pack::{BlobKind, Role};
@@ -90,11 +91,22 @@ pub struct Counters {
     pub blobs_new: AtomicU64,
     /// Bases that turned out damaged.
     pub bases_damaged: AtomicU64,
+    /// Nanoseconds of sealing, summed over threads.
+    pub seal_ns: AtomicU64,
+    /// Nanoseconds of opening, decoding and naming again what was just sealed, summed over threads.
+    pub prove_ns: AtomicU64,
+    /// Nanoseconds of writing and storing packs, summed over what went side by side.
+    pub upload_ns: AtomicU64,
 }
 
 impl Counters {
     fn add(counter: &AtomicU64, bytes: usize) {
         counter.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn add_time(counter: &AtomicU64, since: Stopwatch) {
+        let ns = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        counter.fetch_add(ns, Ordering::Relaxed);
     }
 }
 

@@ -12,6 +12,7 @@ use super::super::index::segments::{self, Origin, SegmentContents};
 use super::super::pack_writer::{FilledPack, PackWriter};
 use super::seal::SealedBatch;
 use super::{Counters, gone};
+use crate::base::clock::Stopwatch;
 use crate::base::{Buffers, SessionId};
 use crate::format::pack::{Directory, Role};
 use crate::format::segment::PackRow;
@@ -130,6 +131,13 @@ struct OpenPacks<'w> {
 
 impl OpenPacks<'_> {
     fn add(&mut self, batch: SealedBatch) -> Result<()> {
+        let since = Stopwatch::start();
+        let added = self.write(batch);
+        Counters::add_time(&self.work.counters.upload_ns, since);
+        added
+    }
+
+    fn write(&mut self, batch: SealedBatch) -> Result<()> {
         if let Some(log) = &self.work.chunk_log {
             log.append(&batch.chunks);
         }
@@ -178,7 +186,7 @@ fn upload_all(work: &Work, filled: Receiver<FilledPack>) -> Result<()> {
         let (tell, stored) = sync_channel(lanes);
         for _ in 0..lanes {
             let (tell, filled) = (tell.clone(), &filled);
-            scope.spawn(move || store_packs(filled, failed, &tell));
+            scope.spawn(move || store_packs(&work.counters, filled, failed, &tell));
         }
         drop(tell);
         save_segments(work, &stored).inspect_err(|_| failed.store(true, Ordering::Relaxed))
@@ -186,12 +194,19 @@ fn upload_all(work: &Work, filled: Receiver<FilledPack>) -> Result<()> {
 }
 
 /// One lane: stores one pack after the other until there are no more or one of the lanes failed.
-fn store_packs(filled: &Mutex<Receiver<FilledPack>>, failed: &AtomicBool, tell: &SyncSender<Result<Stored>>) {
+fn store_packs(
+    counters: &Counters,
+    filled: &Mutex<Receiver<FilledPack>>,
+    failed: &AtomicBool,
+    tell: &SyncSender<Result<Stored>>,
+) {
     while !failed.load(Ordering::Relaxed) {
         let pack = filled.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK_UP);
         match pack {
             Ok(pack) => {
+                let since = Stopwatch::start();
                 let stored = pack.store();
+                Counters::add_time(&counters.upload_ns, since);
                 failed.fetch_or(stored.is_err(), Ordering::Relaxed);
                 // If nobody hears it, somebody else has failed.
                 let _ = tell.send(stored);

@@ -7,8 +7,10 @@ use super::super::Repository;
 use super::super::error::{Error, Result};
 use super::super::pack_reader::block_kind;
 use super::super::pack_writer::PlacedFrame;
+use super::Counters;
 use super::bases::Chosen;
 use super::seal::{Plain, Tools};
+use crate::base::clock::Stopwatch;
 use crate::base::random;
 use crate::compress::Encoding;
 use crate::crypto::siv::Message;
@@ -19,11 +21,17 @@ use crate::format::pack::Role;
 pub(super) fn seal_and_prove(
     tools: &mut Tools,
     repository: &Repository,
+    counters: &Counters,
     role: Role,
     plains: &mut [&mut Plain],
 ) -> Result<()> {
+    let since = Stopwatch::start();
     seal_blocks(repository, role, plains)?;
-    prove(tools, repository, role, plains)
+    Counters::add_time(&counters.seal_ns, since);
+    let since = Stopwatch::start();
+    prove(tools, repository, role, plains)?;
+    Counters::add_time(&counters.prove_ns, since);
+    Ok(())
 }
 
 /// Seals all blocks side by side: nonce, synthetic IV, ciphertext.

@@ -189,7 +189,7 @@ impl Sealer {
             [Role::Data, Role::Metadata].into_iter().try_for_each(|role| {
                 let of_role = due.iter_mut().filter(|batch| batch.role == role);
                 let mut plains: Vec<&mut Plain> = of_role.flat_map(|batch| &mut batch.plains).collect();
-                seal_and_prove(tools, &self.repository, role, &mut plains)
+                seal_and_prove(tools, &self.repository, &self.counters, role, &mut plains)
             })
         });
         if let Err(error) = sealed {

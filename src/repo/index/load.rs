@@ -145,9 +145,9 @@ pub fn bring_up_to_date(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Ke
             // Merged away, swept or closed since it was listed: a new listing shows what has taken its place.
             Err(error) if error.kind() == Kind::NotFound && attempt < LISTINGS => continue,
             Ok(Told::Missing) if look == Look::Together => continue,
-            other => drop(other?),
+            Ok(_) => break,
+            Err(error) => return Err(error),
         }
-        break;
     }
     apply_marks(cache)?;
     Ok(opened)

@@ -343,7 +343,7 @@ impl Place {
         let keys = || page.contents().iter().filter_map(Object::key);
         // A directory bucket of Amazon's lists in no order: then what came last says nothing.
         let is_all = !page.is_truncated().unwrap_or(true)
-            || (keys().is_sorted() && keys().last().is_some_and(|key| key > last && !key.starts_with(last)));
+            || (keys().is_sorted() && keys().next_back().is_some_and(|key| key > last && !key.starts_with(last)));
         let lines = || {
             page.contents().iter().filter_map(|object| {
                 let (area, folder) =

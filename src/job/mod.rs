@@ -5,6 +5,7 @@
 //! writes down what became of it.
 
 mod annals;
+pub mod announce;
 pub mod build;
 pub mod databases;
 mod due;
@@ -13,6 +14,7 @@ mod hooks;
 mod lock;
 pub mod missed;
 pub mod night;
+pub mod past;
 pub mod place;
 pub mod reach;
 

@@ -12,6 +12,7 @@ mod due;
 mod error;
 mod hooks;
 mod lock;
+pub mod metrics;
 pub mod missed;
 pub mod night;
 pub mod past;

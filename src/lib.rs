@@ -18,6 +18,8 @@
 //! | 3 | [`target`] | where bytes go back to |
 //! | 3 | [`history`] | what happened: runs, day sums, the operation log |
 //! | 4 | [`ops`] | the verbs: backup, restore, verify, forget, prune, … |
+//! | 5 | [`report`] | what the history says, made readable; no I/O |
+//! | 5 | [`notify`] | who is told what happened: alerts, messages, channels |
 //! | 6 | [`config`] | TOML as written into profiles as meant; secrets |
 //! | 7 | [`job`] | one job from what is meant to its record |
 //! | 9 | [`cli`] | the front door: arguments, terminal, text and JSON, exit codes |
@@ -36,9 +38,11 @@ pub mod db;
 pub mod format;
 pub mod history;
 pub mod job;
+pub mod notify;
 pub mod ops;
 pub mod parity;
 pub mod repo;
+pub mod report;
 pub mod source;
 pub mod store;
 pub mod target;

@@ -29,6 +29,7 @@ mod ledger;
 mod log;
 mod memory;
 mod nights;
+mod notify;
 mod packaging;
 mod postgres;
 mod probe;

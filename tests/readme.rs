@@ -154,9 +154,9 @@ fn run(place: &Place, command: &str, servers: Option<&Servers>, bucket: Option<&
     let text = servers.map_or(text.clone(), |servers| servers.rename(&text));
     let text = bucket.map_or(text.clone(), |(_, real)| text.replace(real, BUCKET));
     let words = |line: &str| {
-        let words = line
-            .split(' ')
-            .map(|word| if word.trim_end_matches(',') == host { word.replace(&host, HOST) } else { word.to_owned() });
+        let words = line.split(' ').map(|word| {
+            if word.trim_end_matches([',', ':']) == host { word.replace(&host, HOST) } else { word.to_owned() }
+        });
         words.collect::<Vec<_>>().join(" ")
     };
     (text.lines().map(words).collect::<Vec<_>>().join("\n"), output.status.code().unwrap_or(-1))
@@ -175,7 +175,7 @@ pub fn normal(lines: &[String]) -> Vec<String> {
 fn normal_word(word: &str) -> String {
     let bare = word.trim_end_matches([',', ':', ';', '.', ')']);
     let rest = &word[bare.len()..];
-    let is_id = matches!(bare.len(), 8 | 32 | 64) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_id = matches!(bare.len(), 8 | 16 | 32 | 64) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_number = bare.bytes().any(|byte| byte.is_ascii_digit())
         && bare.bytes().all(|byte| byte.is_ascii_digit() || b"-:.,".contains(&byte));
     // A moment as programs write it.

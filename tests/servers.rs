@@ -4,7 +4,9 @@
 pub mod cluster;
 pub mod postgres;
 pub mod proxy;
+pub mod receiver;
 pub mod seaweed;
+pub mod smtp;
 
 use keepstone::base::{Secret, Stop};
 use keepstone::store::{S3, S3Address, S3Keys, S3Settings};

@@ -60,6 +60,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("indicatif", &["cli"]),
     // Everybody else says `base::Timestamp`.
     ("jiff", &["base/clock.rs", "cli"]),
+    ("lettre", &["notify/mail.rs"]),
     ("minicbor", &["format"]),
     ("qrcode", &["cli"]),
     // The verbs and the vault decide what runs side by side; the rooms below compute one thing at a time.
@@ -68,8 +69,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("rpassword", &["cli"]),
     ("rusqlite", &["repo/index", "history"]),
     ("rustix", LOCAL_FILES),
-    ("rustls", &["db"]),
-    ("rustls_native_certs", &["db"]),
+    ("rustls", &["db", "notify/http.rs"]),
+    ("rustls_native_certs", &["db", "notify/http.rs"]),
     ("serde", ANYWHERE),
     ("serde_json", ANYWHERE),
     ("signal_hook", &["cli"]),
@@ -80,6 +81,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("tokio_postgres", &["db", "source/postgres", "target/postgres"]),
     ("tokio_postgres_rustls", &["db"]),
     ("toml", &["config"]),
+    ("ureq", &["notify/http.rs"]),
     ("url", &["db"]),
     ("xattr", LOCAL_FILES),
     ("zeroize", ANYWHERE),

@@ -1,5 +1,7 @@
 //! All keys of the config: table by table, each with what may stand behind it and what it means.
 
+pub(super) mod telling;
+
 use super::describe::{Form, Key, Section, Text};
 use super::schedule::Schedule;
 use super::{links, values};
@@ -123,6 +125,7 @@ pub static ROOT: Section = Section {
         key("log_size", Form::Text(&SIZE), "10M", "How large it may grow before a new file is begun"),
         key("repositories", Form::Named(&REPOSITORY), "", "Where backups go to, each repository by its name"),
         key("profiles", Form::Named(&PROFILE), "", "What must be safe, each profile by its name"),
+        key("notify", Form::Part(&telling::NOTIFY), "", "How people can be told"),
     ],
     one_of: &[],
 };
@@ -203,6 +206,8 @@ pub(super) static PROFILE: Section = Section {
         key("prune", Form::Optional(&PRUNE), "", "Freeing space; without this table it follows `retention`"),
         key("drill", Form::Optional(&DRILL), "", "Test restores; without this table none"),
         key("hooks", Form::Part(&HOOKS), "", "Commands around the backup"),
+        key("notify", Form::Part(&telling::TELL), "", "Whom it tells"),
+        key("alerts", Form::Part(&telling::ALERTS), "", "What is worth telling"),
     ],
     one_of: &[],
 };

@@ -2,11 +2,18 @@
 //!
 //! The command line is turned into some of these types too, so that a profile and a command mean the same thing.
 
+mod telling;
+
+pub use telling::Channel;
+pub(super) use telling::channels;
+
 use super::read::Reader;
 use super::schedule::Schedule;
 use super::values;
 use crate::compress::Level;
 use crate::history::operations;
+use crate::notify::route::Route;
+use crate::notify::rules::Rules;
 use crate::ops::backup::Limits;
 use crate::ops::drill::Sample;
 use crate::ops::prune::MaxUnused;
@@ -124,6 +131,10 @@ pub struct Profile {
     pub drill: Option<Drill>,
     /// Commands around the backup.
     pub hooks: Hooks,
+    /// Whom it tells.
+    pub route: Route,
+    /// What is worth telling.
+    pub rules: Rules,
     /// What this machine remembers of its runs.
     pub state: State,
 }
@@ -467,6 +478,8 @@ impl Profile {
             prune,
             drill: read.optional("drill").map(Drill::read),
             hooks: Hooks::read(read.part("hooks")),
+            route: telling::route(read.part("notify")),
+            rules: telling::rules(read.part("alerts")),
             state,
         };
         read.finish();

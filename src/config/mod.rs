@@ -31,8 +31,9 @@ pub use surroundings::{cache_top, surroundings, user_name};
 
 use crate::base::child::keep_from_children;
 use check::Check;
+use keys::telling::{NOTIFY, TOKENS, URLS};
 use keys::{PROFILE, REPOSITORY, ROOT};
-use meant::{Profile, Repository, State};
+use meant::{Channel, Profile, Repository, State};
 use read::Reader;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -77,7 +78,11 @@ impl Config {
             for entry in tables(&root, "repositories").map(|(_, entry)| entry) {
                 check.whole(table_of(entry), &REPOSITORY, &entry.key_at);
             }
+            if let Some(entry) = root.get("notify") {
+                check.whole(table_of(entry), &NOTIFY, &entry.key_at);
+            }
             let lay = Lay { root: &root };
+            lay.channels(&mut check);
             for (name, entry) in tables(&root, "profiles") {
                 let table = lay.profile(&mut check, name, &mut Vec::new());
                 check.whole(&table, &PROFILE, &entry.key_at);
@@ -124,6 +129,20 @@ impl Config {
         let repository = Repository::read(repository, Reader::new(Some(table_of(entry)), &REPOSITORY));
         let profile = Profile::read(name.to_owned(), repository, self.state(), read);
         if profile.has_sources() { Ok(profile) } else { Err(lacks("sources")) }
+    }
+
+    /// How people can be told.
+    pub fn channels(&self) -> Vec<Channel> {
+        meant::channels(Reader::new(self.root.get("notify").map(table_of), &NOTIFY))
+    }
+
+    /// The channel of this name.
+    pub fn channel(&self, name: &str) -> Result<Channel> {
+        let mut channels = self.channels();
+        match channels.iter().position(|channel| channel.told.name == name) {
+            Some(at) => Ok(channels.swap_remove(at)),
+            None => Err(Error::usage(unknown("channel", name, channels.iter().map(|one| one.told.name.as_str())))),
+        }
     }
 
     /// What this machine remembers of its runs.
@@ -236,9 +255,79 @@ impl<'t> Lay<'t> {
         laid
     }
 
+    /// The sorts of channels, each with those of its name.
+    fn sorts(&self) -> impl Iterator<Item = (&'t str, &'t str, &'t Entry)> {
+        let each = |(sort, entry): (&'t str, &'t Entry)| {
+            table_of(entry).iter().map(move |(name, entry)| (sort, name.as_str(), entry))
+        };
+        tables(self.root, "notify").flat_map(each)
+    }
+
+    /// Looks at what only the whole of a channel can be asked.
+    fn channels(&self, check: &mut Check<'_>) {
+        let mut names = BTreeSet::new();
+        for (sort, name, entry) in self.sorts() {
+            let table = table_of(entry);
+            let says = |keys: &[&str]| keys.iter().any(|key| table.contains_key(*key));
+            let text = |key: &str| match table.get(key).map(|entry| &entry.item.value) {
+                Some(Value::Text(text)) => text.as_str(),
+                _ => "",
+            };
+            if !names.insert(name) {
+                check.complain(&entry.key_at, format!("another channel is called `{name}` already: take another name"));
+            }
+            let form = NOTIFY.key(sort).and_then(|key| key.form.section());
+            let wants = |keys: &[&str]| form.is_some_and(|section| section.one_of == keys);
+            if wants(&URLS) && !says(&URLS) {
+                check.complain(&entry.key_at, "where is it? Say `url_file`, `url_command` or `url_env`");
+            }
+            if wants(&TOKENS) && !says(&TOKENS) {
+                check.complain(&entry.key_at, "it wants a token: say `token_file`, `token_command` or `token_env`");
+            }
+            if sort == "mail" {
+                let has_password = says(&["password_file", "password_command", "password_env"]);
+                if says(&["user"]) != has_password {
+                    check.complain(&entry.key_at, "a `user` and a password belong together: say both or none");
+                }
+                if has_password && text("encryption") == "none" {
+                    check.complain(
+                        &entry.key_at,
+                        "a password is not sent without encryption: leave out `encryption = \"none\"`",
+                    );
+                }
+                if matches!(table.get("to").map(|entry| &entry.item.value), Some(Value::List(list)) if list.is_empty())
+                {
+                    check.complain(&entry.key_at, "nobody gets it: name somebody in `to`");
+                }
+            }
+        }
+    }
+
+    /// Looks whether the channels that a profile names are there.
+    fn told(&self, check: &mut Check<'_>, table: &Table) {
+        let names: Vec<&str> = self.sorts().map(|(_, name, _)| name).collect();
+        let lists = ["channels", "critical", "warning", "info", "night"];
+        let route = table.get("notify").map(table_of);
+        for entry in lists.iter().filter_map(|list| route?.get(*list)) {
+            let items = match &entry.item.value {
+                Value::List(list) => list.iter().collect(),
+                _ => vec![&entry.item],
+            };
+            for item in items {
+                match &item.value {
+                    Value::Text(name) if !names.contains(&name.as_str()) => {
+                        check.complain(&item.at, unknown("channel", name, names.iter().copied()));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
     /// Looks at what only the whole of a profile can be asked.
     fn meaning(&self, check: &mut Check<'_>, name: &str, table: &Table, is_parent: bool) {
         let Some(entry) = self.entry(name) else { return };
+        self.told(check, table);
         let read = Reader::new(Some(table), &PROFILE);
         match (read.text("repository"), table.get("repository")) {
             (Some(repository), Some(said)) => {

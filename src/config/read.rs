@@ -54,6 +54,16 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// Whether the section has such a key at all.
+    pub fn has(&self, name: &str) -> bool {
+        self.section.key(name).is_some()
+    }
+
+    /// Whether somebody said something: an empty list is something else than none.
+    pub fn is_said(&self, name: &str) -> bool {
+        self.entry(name).1.is_some()
+    }
+
     /// A table that holds with its defaults even if it is not there.
     pub fn part(&self, name: &str) -> Reader<'t> {
         let (key, entry) = self.entry(name);

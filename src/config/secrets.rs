@@ -63,9 +63,14 @@ pub fn password(origin: &Origin) -> Result<Secret<Vec<u8>>> {
 
 /// Brings a password as a text: that of a database.
 pub fn password_text(origin: &Origin) -> Result<Secret<String>> {
+    text(origin)
+}
+
+/// Brings a line that is a secret: a password, a token, the address of a chat.
+pub fn text(origin: &Origin) -> Result<Secret<String>> {
     let password = password(origin)?;
-    let text =
-        std::str::from_utf8(password.expose()).map_err(|_| Error::usage("the password of a database is not UTF-8"))?;
+    let text = std::str::from_utf8(password.expose())
+        .map_err(|_| Error::usage("a password, token or address is not UTF-8"))?;
     Ok(Secret::new(text.to_owned()))
 }
 

@@ -103,6 +103,28 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A whole number.
+pub fn count(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a whole number"))
+}
+
+/// Nothing for `off`, else what `read` makes of it.
+pub fn unless_off<T>(text: &str, read: fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+    if text == "off" { Ok(None) } else { read(text).map(Some).map_err(|why| format!("{why}; or `off`")) }
+}
+
+/// A header: `NAME: VALUE`.
+pub fn header(text: &str) -> Result<(String, String), String> {
+    let wrong = || format!("`{text}` is not a header: write NAME: VALUE");
+    let (name, value) = text.split_once(':').ok_or_else(wrong)?;
+    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    if is_name && value.chars().all(|c| !c.is_control()) {
+        Ok((name.to_owned(), value.trim().to_owned()))
+    } else {
+        Err(wrong())
+    }
+}
+
 /// For how long records of operations are kept: what somebody did last year is asked for this year.
 pub fn log_age(text: &str) -> Result<Age, String> {
     let age = parse_age(text).map_err(|error| error.to_string())?;

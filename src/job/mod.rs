@@ -5,6 +5,7 @@
 //! writes down what became of it.
 
 mod annals;
+pub mod announce;
 pub mod build;
 pub mod databases;
 mod due;
@@ -15,6 +16,7 @@ mod load;
 mod lock;
 pub mod missed;
 pub mod night;
+pub mod past;
 pub mod place;
 pub mod reach;
 

@@ -103,6 +103,13 @@ pub struct Phase {
     pub duration_ms: u64,
 }
 
+impl Phase {
+    /// What it counted under this name.
+    pub fn figure(&self, name: &str) -> Option<u64> {
+        self.figures.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+}
+
 /// What became of a night.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -604,6 +611,6 @@ fn table_counts(dump: &Dumped) -> Vec<TableCount> {
 }
 
 /// A number and what it counts.
-fn counted(number: u64, noun: &str) -> String {
+pub(super) fn counted(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

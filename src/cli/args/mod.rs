@@ -12,6 +12,7 @@ mod history;
 mod keep;
 mod key;
 mod log;
+mod notify;
 mod probe;
 mod repair;
 mod restore;
@@ -31,6 +32,7 @@ pub use history::{Ended, History, HistoryCommand};
 pub use keep::{Completions, Forget, Init, KdfCost, NewRepository, Prune, RebuildIndex, Tag};
 pub use key::{Key, KeyCommand, NewSecret, SheetFormat};
 pub use log::{Log, LogCommand, LogLocal, RunOutcome};
+pub use notify::{Notify, NotifyCommand};
 pub use probe::Probe;
 pub use repair::{Parity, ParityShare, Repair, RepairCommand, RepairFrom};
 pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify, VerifyPacks};
@@ -217,6 +219,8 @@ pub enum Command {
     History(History),
     /// Look at the config, or make a first one
     Config(Config),
+    /// Send test messages, and what waits to be sent
+    Notify(Notify),
     /// Print completions for a shell
     Completions(Completions),
     /// Print the version
@@ -277,6 +281,7 @@ impl Command {
             Command::Health(_) => "health",
             Command::History(_) => "history",
             Command::Config(_) => "config",
+            Command::Notify(_) => "notify",
             Command::Completions(_) => "completions",
             Command::Version => "version",
         }

@@ -16,6 +16,7 @@ mod init;
 mod key;
 mod log;
 mod ls;
+mod notify;
 mod parity;
 mod plain;
 mod probe;
@@ -78,6 +79,7 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Health(given) => health::run(app, given),
         Command::History(given) => history::run(app, given),
         Command::Config(given) => config::run(app, given),
+        Command::Notify(given) => notify::run(app, given),
         Command::Completions(given) => plain::completions(app, given),
         Command::Version => plain::version(app),
     }

@@ -9,6 +9,7 @@ use crate::cli::print::json::{JsonProblem, JsonSnapshot, problems};
 use crate::cli::print::{human, table};
 use crate::config::{self, Config};
 use crate::job;
+use crate::job::announce::Announcer;
 use crate::job::night::{self, By, Ended, Night, Outcome, Phase};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -54,7 +55,8 @@ struct JsonPhase<'a> {
 
 /// Runs a night.
 pub fn run(app: &App, given: &Run) -> Result<Exit> {
-    let profile = Config::load(&app.global.config)?.profile(&given.name)?;
+    let config = Config::load(&app.global.config)?;
+    let (profile, channels) = (config.profile(&given.name)?, config.channels());
     let by = match given.by {
         StartedBy::Schedule => By::Schedule,
         StartedBy::Hand => By::Hand,
@@ -68,7 +70,9 @@ pub fn run(app: &App, given: &Run) -> Result<Exit> {
         surroundings: &config::surroundings(),
         user: config::user_name(),
     };
-    let outcome = night::run(&night)?;
+    let announcer = Announcer::begin(&night, &channels);
+    let mut outcome = night::run(&night)?;
+    announcer.end(&mut outcome);
     app.look.finish();
     match app.out.is_json() {
         true => print_json(app, &given.name, by, &outcome),

@@ -1,0 +1,252 @@
+//! Who is told of a night: pings when it begins, and at its end what rules make of it, through the outbox to each channel.
+//!
+//! Messages are laid into the outbox before anybody is called, so that what cannot be sent tonight is sent later, and a
+//! message waits there from an earlier night until its channel works again. What failed is a phase of the night.
+
+use super::due::local;
+use super::night::{Ended, Night, Outcome, Phase};
+use super::past;
+use crate::base::clock::{Clock, Stopwatch, TimeZone, Timestamp};
+use crate::base::stat::free_bytes;
+use crate::base::{Kind, Machine, Problem};
+use crate::config::meant::Channel;
+use crate::config::secrets;
+use crate::history::{Entry, figure};
+use crate::notify::alerts::Open;
+use crate::notify::message::{self, About, Message, Notice, State};
+use crate::notify::outbox::{Outbox, Tried, Waiting, Which};
+use crate::notify::rules::{self, Facts, Ran};
+use crate::notify::{Error, Secrets, Way};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A night that has begun and will be told of.
+pub struct Announcer<'n> {
+    night: &'n Night<'n>,
+    channels: &'n [Channel],
+    host: String,
+    free_before: Option<u64>,
+}
+
+impl<'n> Announcer<'n> {
+    /// Calls those who want to know that a night begins. Whether they answer is no matter: they will miss its end.
+    pub fn begin(night: &'n Night<'n>, channels: &'n [Channel]) -> Announcer<'n> {
+        let host = night.profile.host.clone().unwrap_or_else(|| Machine::this().host);
+        let announcer = Announcer { night, channels, host, free_before: free(night) };
+        let message =
+            Message::bare(announcer.about(), Clock::System.now(), State::Begun, "the night begins".to_owned());
+        for channel in channels.iter().filter(|channel| matches!(channel.told.way, Way::Ping)) {
+            if night.profile.route.night.contains(&channel.told.name) {
+                let _ = send(channel, &message);
+            }
+        }
+        announcer
+    }
+
+    fn about(&self) -> About<'_> {
+        let profile = self.night.profile;
+        About { profile: &profile.name, host: &self.host, repository: &profile.repository.name }
+    }
+
+    /// Tells what became of it, and what waited since earlier nights.
+    pub fn end(&self, outcome: &mut Outcome) {
+        let profile = self.night.profile;
+        if profile.route.channels().next().is_none() {
+            return;
+        }
+        let since = Stopwatch::start();
+        let told = self.tell(outcome);
+        let (ended, message, problems) = match told {
+            Ok(tried) => summary(&tried),
+            Err(error) => (Ended::Failed(error.kind()), error.to_string(), Vec::new()),
+        };
+        let (figures, duration_ms) = (Vec::new(), since.elapsed_ms());
+        outcome.phases.push(Phase { name: "announce", ended, message, figures, problems, duration_ms });
+    }
+
+    fn tell(&self, outcome: &Outcome) -> Result<Vec<Tried>, Error> {
+        let profile = self.night.profile;
+        let now = Clock::System.now();
+        let state_dir =
+            profile.state.folder.as_ref().ok_or_else(|| Error::usage("where is state kept? Say `state_dir`"))?;
+        let free_now = figure(outcome, figure::REPOSITORY_FREE_AFTER_BYTES).or_else(|| free(self.night));
+        let past = past::facts(profile, outcome, now);
+        let facts = facts(outcome, Facts { profile: profile.name.clone(), now, free_bytes: free_now, ..past });
+        let mut open = Open::load(state_dir, &profile.name);
+        let judged = rules::judge(&facts, &profile.rules);
+        let notices = open.settle(&judged, now.as_second(), profile.route.repeat);
+        let night = self.told_night(outcome, free_now);
+        let outbox = Outbox::below(state_dir);
+        let waiting = self.messages(&notices, &night, now);
+        // A full disk is what people have to hear of: then there is no outbox, but there is a channel.
+        let unkept: Vec<(Waiting, Error)> =
+            waiting.into_iter().filter_map(|one| outbox.put(&one, now).err().map(|error| (one, error))).collect();
+        open.save(state_dir, &profile.name).or_else(|error| if unkept.is_empty() { Err(error) } else { Ok(()) })?;
+        let mut tried: Vec<Tried> = unkept.into_iter().map(|(one, error)| self.at_once(one, &error)).collect();
+        tried.extend(outbox.send(Which::Due, now, &mut |waiting| send_waiting(self.channels, waiting))?);
+        Ok(tried)
+    }
+
+    /// Sends what could not be kept.
+    fn at_once(&self, waiting: Waiting, why: &Error) -> Tried {
+        let sent = send_waiting(self.channels, &waiting);
+        let error = sent.err().map(|error| format!("{error}; and it is not kept for later: {why}"));
+        Tried { channel: waiting.channel, title: waiting.message.title, error }
+    }
+
+    fn messages(&self, notices: &[Notice], night: &message::Night, now: Timestamp) -> Vec<Waiting> {
+        let route = &self.night.profile.route;
+        let local = now.to_zoned(TimeZone::system());
+        let one = |(channel, notices): (String, Vec<Notice>)| {
+            let message = Message::new(self.about(), now, notices, Some(night.clone()));
+            let is_ping = self.channels.iter().any(|one| one.told.name == channel && matches!(one.told.way, Way::Ping));
+            // A ping wakes nobody.
+            let quiet = route.quiet.filter(|_| !is_ping).and_then(|quiet| quiet.until(message.severity(), &local));
+            Waiting {
+                channel,
+                not_before: quiet.map_or(0, Timestamp::as_second),
+                quiet: quiet.is_some(),
+                attempts: 0,
+                error: None,
+                superseded: is_ping,
+                message,
+            }
+        };
+        route.audience(notices, true).into_iter().map(one).collect()
+    }
+
+    fn told_night(&self, outcome: &Outcome, free_after_bytes: Option<u64>) -> message::Night {
+        let ended = outcome.ended();
+        let figure = |name| figure(outcome, name);
+        message::Night {
+            outcome: ended.name().to_owned(),
+            good: matches!(ended, Ended::Done | Ended::Skipped),
+            by: self.night.by.name().to_owned(),
+            run: outcome.entry.as_ref().map(|entry| entry.id.short()),
+            snapshot: outcome.snapshot.as_ref().map(|snapshot| snapshot.id.short()),
+            duration_ms: outcome.duration_ms,
+            content_bytes: figure(figure::CONTENT_BYTES),
+            read_bytes: figure(figure::READ_BYTES),
+            added_bytes: figure(figure::ADDED_BYTES),
+            encryption_ms: figure(figure::SEAL_MS),
+            upload_ms: figure(figure::UPLOAD_MS),
+            free_before_bytes: figure(figure::REPOSITORY_FREE_BEFORE_BYTES).or(self.free_before),
+            free_after_bytes,
+            problems: problems(outcome),
+        }
+    }
+}
+
+/// What is free for a repository on this machine.
+fn free(night: &Night<'_>) -> Option<u64> {
+    free_bytes(night.reach.location().ok()?.folder()?)
+}
+
+/// Phases that did not end as they should.
+fn bad_phases(outcome: &Outcome) -> impl Iterator<Item = &Phase> {
+    outcome.phases.iter().filter(|phase| !matches!(phase.ended, Ended::Done | Ended::Skipped))
+}
+
+/// What is not as it should be, one text for each phase: what went wrong first in it, else what it says.
+fn errors(outcome: &Outcome) -> Vec<String> {
+    let text = |phase: &Phase| {
+        let more = match phase.problems.len() {
+            0 | 1 => String::new(),
+            count => format!(" (and {} more)", count - 1),
+        };
+        let why = phase.problems.first().map_or(phase.message.clone(), |first| format!("{}{more}", told(first)));
+        format!("{} {}: {why}", phase.name, phase.ended.name())
+    };
+    bad_phases(outcome).map(text).chain(vanished(outcome)).chain(outcome.unwritten.iter().map(told)).collect()
+}
+
+/// All that went wrong.
+fn problems(outcome: &Outcome) -> Vec<String> {
+    let of_phase = |phase: &Phase| match phase.problems.is_empty() {
+        true => vec![format!("{}: {}", phase.name, phase.message)],
+        false => phase.problems.iter().take(message::MOST_PROBLEMS).map(told).collect(),
+    };
+    let of_phases = bad_phases(outcome).flat_map(of_phase);
+    of_phases.chain(vanished(outcome)).chain(outcome.unwritten.iter().map(told)).collect()
+}
+
+/// Earlier runs of which nobody has heard again.
+fn vanished(outcome: &Outcome) -> impl Iterator<Item = String> {
+    let text = |entry: &Entry| {
+        format!("the run of {:.0} vanished: its process was ended before it could say anything", local(entry.begun_ns))
+    };
+    outcome.vanished.iter().map(text)
+}
+
+/// A figure of the night: of its entry, or of its backup where it left none.
+fn figure(outcome: &Outcome, name: &str) -> Option<u64> {
+    let of_entry = outcome.entry.as_ref().and_then(|entry| entry.figures.get(name));
+    of_entry.or_else(|| outcome.phase("backup")?.figure(name))
+}
+
+/// A problem with what it is about.
+fn told(problem: &Problem) -> String {
+    match problem.message.contains(&problem.subject) {
+        true => problem.message.clone(),
+        false => format!("{}: {}", problem.subject, problem.message),
+    }
+}
+
+/// What is known of earlier nights, and what this one did.
+fn facts(outcome: &Outcome, past: Facts) -> Facts {
+    let ran = Ran {
+        errors: errors(outcome),
+        duration: Duration::from_millis(outcome.duration_ms),
+        content_bytes: figure(outcome, figure::CONTENT_BYTES),
+        added_bytes: figure(outcome, figure::ADDED_BYTES),
+    };
+    Facts { ran: Some(ran), ..past }
+}
+
+/// What an attempt to tell everybody came to.
+fn summary(tried: &[Tried]) -> (Ended, String, Vec<Problem>) {
+    let failed: Vec<&Tried> = tried.iter().filter(|one| one.error.is_some()).collect();
+    let sent = tried.len() - failed.len();
+    let why = |one: &Tried| format!("{}: {}", one.channel, one.error.as_deref().unwrap_or_default());
+    match failed.first() {
+        None if tried.is_empty() => (Ended::Done, "there is nothing to tell".to_owned(), Vec::new()),
+        None => {
+            let names: BTreeMap<&str, ()> = tried.iter().map(|one| (one.channel.as_str(), ())).collect();
+            let names: Vec<&str> = names.into_keys().collect();
+            (
+                Ended::Done,
+                format!("{} sent through {}", super::night::counted(sent as u64, "message"), names.join(", ")),
+                Vec::new(),
+            )
+        }
+        Some(first) => {
+            let message = format!(
+                "{} of {} not sent, the first: {}; kept for the next run, or `keepstone notify flush`",
+                failed.len(),
+                super::night::counted(tried.len() as u64, "message"),
+                why(first)
+            );
+            let problems = failed
+                .iter()
+                .map(|one| Problem::new(one.channel.clone(), one.error.clone().unwrap_or_default(), Kind::Unavailable));
+            (Ended::Failed(Kind::Unavailable), message, problems.collect())
+        }
+    }
+}
+
+/// Sends what waits through its channel.
+pub fn send_waiting(channels: &[Channel], waiting: &Waiting) -> Result<(), Error> {
+    let channel = channels.iter().find(|channel| channel.told.name == waiting.channel);
+    let channel = channel.ok_or_else(|| Error::usage(format!("there is no channel `{}` any more", waiting.channel)))?;
+    send(channel, &waiting.message)
+}
+
+/// Sends a message through a channel, with the secrets that it needs.
+pub fn send(channel: &Channel, message: &Message) -> Result<(), Error> {
+    let bring = |origin: &Option<_>| {
+        let brought = origin.as_ref().map(secrets::text).transpose();
+        brought.map_err(|error| Error::new(error.kind(), error.to_string()))
+    };
+    let secrets = Secrets { url: bring(&channel.url)?, token: bring(&channel.token)? };
+    channel.told.send(message, &secrets)
+}

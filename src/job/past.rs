@@ -1,0 +1,102 @@
+//! What earlier nights say, for rules that look at more than one.
+
+use super::due::local;
+use super::missed::missed;
+use super::night::Outcome;
+use crate::base::clock::Timestamp;
+use crate::config::meant::Profile;
+use crate::history::{Entry, Filter, History, TableCount, figure};
+use crate::notify::rules::{Facts, Missed, Rate, Safe, Table};
+use crate::report::Landmarks;
+use crate::report::landmarks::ended;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// So far back runs are looked at.
+const DAYS: i64 = 400;
+/// Rates are those of so many days.
+const RATE_DAYS: i64 = 30;
+const DAY_NS: i64 = 86_400 * 1_000_000_000;
+/// A run is missed when it has not begun so long after its time.
+const GRACE_S: i64 = 3600;
+/// Among so many of the newest runs the last one with the rows of tables is looked for.
+const RUNS_WITH_TABLES: usize = 20;
+
+/// What the history says of a profile, and what this night compares with. Without a history, what this night itself says.
+pub fn facts(profile: &Profile, outcome: &Outcome, now: Timestamp) -> Facts {
+    let now_ns = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX);
+    let folder = profile.state.folder.as_deref();
+    let since_ns = Some(now_ns.saturating_sub(DAYS * DAY_NS));
+    let mut entries = read(folder, Filter { since_ns, ..of(profile) });
+    let own = outcome.entry.as_ref();
+    let is_own = |entry: &Entry| own.is_some_and(|own| own.id == entry.id);
+    if !entries.iter().any(is_own) {
+        entries.extend(own.cloned());
+    }
+    let lately = |entry: &&Entry| entry.begun_ns >= now_ns.saturating_sub(RATE_DAYS * DAY_NS);
+    let rate = |counts: &dyn Fn(&Entry) -> Option<bool>| {
+        let counted: Vec<bool> = entries.iter().filter(lately).filter_map(counts).collect();
+        Rate { good: counted.iter().filter(|good| **good).count() as u64, all: counted.len() as u64 }
+    };
+    let reads_snapshots = reads_snapshots(profile);
+    let earlier: Vec<&Entry> = entries.iter().filter(|entry| !is_own(entry)).collect();
+    let is_complete = own.is_some_and(Entry::is_complete);
+    let last_complete = earlier.iter().rev().find(|entry| entry.is_complete());
+    Facts {
+        missed: Some(missing(profile, &entries, earlier.last().map(|entry| entry.begun_ns), now_ns)),
+        safe: match Landmarks::of(&entries, reads_snapshots).safe(reads_snapshots) {
+            Some(ns) => Safe::At(local(ns).timestamp()),
+            None => Safe::Never,
+        },
+        runs: rate(&|entry| Some(entry.outcome.is_good())),
+        verified: rate(&|entry| ended(entry, "verify").map(|outcome| outcome == "done")),
+        drill: entries.iter().rev().find_map(|entry| entry.figures.get(figure::RESTORE_MS)).map(Duration::from_millis),
+        // What a partial snapshot lacks was not deleted.
+        content_before: last_complete.filter(|_| is_complete).and_then(|one| one.figures.get(figure::CONTENT_BYTES)),
+        tables: is_complete.then(|| tables(folder, profile, outcome, &is_own)),
+        ..Facts::default()
+    }
+}
+
+/// Whether new snapshots are read back whole.
+pub fn reads_snapshots(profile: &Profile) -> bool {
+    profile.verify.as_ref().is_some_and(|verify| verify.newer_than.is_some())
+}
+
+fn of(profile: &Profile) -> Filter {
+    Filter { profiles: vec![profile.name.clone()], ..Filter::default() }
+}
+
+/// What cannot be read was told when the night wrote its own entry.
+fn read(folder: Option<&Path>, filter: Filter) -> Vec<Entry> {
+    let history = folder.and_then(|folder| History::read(folder).ok().flatten());
+    history.and_then(|history| history.entries(&filter).ok()).unwrap_or_default()
+}
+
+/// The last time since the run before this one at which nothing was run.
+fn missing(profile: &Profile, entries: &[Entry], since_ns: Option<i64>, now_ns: i64) -> Missed {
+    let times = match (&profile.schedule, since_ns) {
+        (Some(schedule), Some(since_ns)) => missed(schedule, entries, &local(since_ns), &local(now_ns), GRACE_S),
+        _ => Vec::new(),
+    };
+    times.last().map_or(Missed::No, |time| Missed::At(time.timestamp()))
+}
+
+/// Tables now and when they were counted last.
+fn tables(folder: Option<&Path>, profile: &Profile, outcome: &Outcome, is_own: &dyn Fn(&Entry) -> bool) -> Vec<Table> {
+    if outcome.tables.is_empty() {
+        return Vec::new();
+    }
+    let filter = Filter { newest: Some(RUNS_WITH_TABLES), tables: true, ..of(profile) };
+    let earlier = read(folder, filter)
+        .into_iter()
+        .rev()
+        .find(|entry| !is_own(entry) && entry.is_complete() && !entry.tables.is_empty());
+    let Some(earlier) = earlier else { return Vec::new() };
+    let mut rows: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let name = |table: &TableCount| format!("{} {}", table.source, table.name);
+    earlier.tables.iter().for_each(|table| rows.entry(name(table)).or_default().0 = table.rows);
+    outcome.tables.iter().for_each(|table| rows.entry(name(table)).or_default().1 = table.rows);
+    rows.into_iter().map(|(name, (before, after))| Table { name, before, after }).collect()
+}

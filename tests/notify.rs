@@ -1,0 +1,355 @@
+//! People are told what happened in a night, by real receivers of HTTP and mail.
+
+use crate::nights;
+use crate::program::Place;
+use crate::servers::proxy::Request;
+use crate::servers::receiver::Receiver;
+use crate::servers::smtp::Smtp;
+use keepstone::base::{Machine, RunId, SessionId, Timestamp};
+use keepstone::history::{By, Entry, History, Outcome, Phase, figure};
+use serde_json::{Value, json};
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
+/// A part of every secret here: it must never be seen anywhere but in a request.
+const SECRET: &str = "s3cr3t";
+
+fn night(place: &Place, code: i32) -> (Value, String) {
+    let run = nights::run(place, &["run", "web", "--by", "schedule", "--json"]).expect(code);
+    let shown = format!("{}{}", run.text(), run.err);
+    (run.json().remove(0), shown)
+}
+
+fn phase<'n>(night: &'n Value, name: &str) -> &'n Value {
+    night["phases"].as_array().unwrap().iter().find(|phase| phase["name"] == name).unwrap_or(&Value::Null)
+}
+
+/// A command whose failure makes a night partial while the file `HERE/bad` is there.
+const SOMETIMES_BAD: &str = "sources.command.list.run = \"echo half; ! test -e HERE/bad\"\n";
+
+fn body(request: &Request) -> Value {
+    serde_json::from_slice(&request.body).unwrap()
+}
+
+/// All files below a folder, as text.
+fn everything_in(folder: &Path) -> String {
+    let mut all = String::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        match entry.file_type().unwrap().is_dir() {
+            true => all.push_str(&everything_in(&entry.path())),
+            false => all.push_str(&String::from_utf8_lossy(&fs::read(entry.path()).unwrap())),
+        }
+    }
+    all
+}
+
+/// The file of an address or a token.
+fn secret(place: &Place, name: &str, text: &str) {
+    fs::write(place.path(name), format!("{text}\n")).unwrap();
+}
+
+#[test]
+fn every_channel_hears_of_a_bad_night_in_its_own_shape_and_no_secret_is_shown() {
+    let receiver = Receiver::start("");
+    let place = nights::place(&format!(
+        "{SOMETIMES_BAD}notify.critical = [\"slack\", \"teams\", \"discord\", \"telegram\", \"ntfy\", \"duty\", \"hook\", \"own\"]\n\
+         notify.night = \"ping\"\nalerts.critical.rpo = \"off\"\n\
+         [notify.slack.slack]\nurl_file = \"HERE/slack\"\n[notify.teams.teams]\nurl_command = \"cat HERE/teams\"\n\
+         [notify.discord.discord]\nurl_file = \"HERE/discord\"\n\
+         [notify.telegram.telegram]\nserver = \"{server}\"\nchat = \"@ops\"\ntoken_file = \"HERE/token\"\n\
+         [notify.ntfy.ntfy]\nurl_file = \"HERE/ntfy\"\ntoken_file = \"HERE/token\"\n\
+         [notify.pagerduty.duty]\nserver = \"{server}\"\ntoken_file = \"HERE/token\"\n\
+         [notify.webhook.hook]\nurl_file = \"HERE/hook\"\ntoken_file = \"HERE/token\"\nmethod = \"PUT\"\nheaders = \"X-Team: a\"\n\
+         template = '{{\"what\": \"{{title}}\", \"added\": \"{{added_bytes}}\"}}'\n\
+         [notify.ping.ping]\nurl_file = \"HERE/ping\"\n\
+         [notify.command.own]\nrun = \"cat > HERE/told; echo $KEEPSTONE_STATE $KEEPSTONE_PROFILE >> HERE/told\"\n",
+        server = receiver.url("")
+    ));
+    for name in ["slack", "teams", "discord", "ntfy", "hook", "ping"] {
+        secret(&place, name, &receiver.url(&format!("/{name}/{SECRET}")));
+    }
+    secret(&place, "token", &format!("token-{SECRET}"));
+    fs::write(place.path("bad"), "").unwrap();
+    let (night, shown) = night(&place, 3);
+    let announce = phase(&night, "announce");
+    assert_eq!(announce["outcome"], "done", "{announce}");
+    assert!(!shown.contains(SECRET) && !everything_in(&place.path("state")).contains(SECRET), "{shown}");
+    let requests = receiver.requests();
+    let find = |path: &str| {
+        let found: Vec<&Request> = requests.iter().filter(|request| request.path == path).collect();
+        assert_eq!(found.len(), 1, "{path}: {:?}", requests.iter().map(|one| &one.path).collect::<Vec<_>>());
+        found[0]
+    };
+    let of = |name: &str| find(&format!("/{name}/{SECRET}"));
+    assert!(body(of("slack"))["text"].as_str().unwrap().starts_with("CRITICAL: web on "));
+    assert_eq!(body(of("teams"))["attachments"][0]["content"]["type"], "AdaptiveCard");
+    assert!(body(of("discord"))["embeds"][0]["description"].as_str().unwrap().contains("command"));
+    let telegram = find(&format!("/bottoken-{SECRET}/sendMessage"));
+    assert_eq!(body(telegram)["chat_id"], "@ops");
+    let ntfy = find("/ntfy/");
+    assert_eq!((body(ntfy)["topic"].as_str(), body(ntfy)["priority"].as_u64()), (Some(SECRET), Some(5)));
+    let bearer = format!("Bearer token-{SECRET}");
+    assert_eq!(ntfy.header("authorization"), Some(bearer.as_str()));
+    let event = body(find("/v2/enqueue"));
+    assert_eq!((&event["event_action"], &event["payload"]["class"]), (&json!("trigger"), &json!("error")));
+    let hook = of("hook");
+    assert_eq!((hook.method.as_str(), hook.header("x-team")), ("PUT", Some("a")));
+    assert_eq!(hook.header("authorization"), Some(bearer.as_str()));
+    assert_eq!(body(hook)["added"], phase(&night, "backup")["figures"]["added_bytes"]);
+    find(&format!("/ping/{SECRET}/start"));
+    let end = find(&format!("/ping/{SECRET}/fail"));
+    assert!(String::from_utf8_lossy(&end.body).contains("outcome    partial, started by schedule"));
+    let told = fs::read_to_string(place.path("told")).unwrap();
+    let (message, words) = told.split_once('\n').unwrap();
+    let message: Value = serde_json::from_str(message).unwrap();
+    assert_eq!(words, "critical web\n");
+    for name in ["duration_ms", "content_bytes", "ratio", "free_before_bytes", "free_after_bytes"] {
+        assert!(message[name].is_number(), "{name}: {message}");
+    }
+    assert_eq!(message["snapshot"], night["snapshot"]["short_id"]);
+}
+
+#[test]
+fn a_mail_comes_encrypted_with_a_password_as_text_and_as_a_page_and_only_to_a_server_that_is_trusted() {
+    let place = nights::place(
+        "notify.night = \"mail\"\nalerts.warning.savings = \"off\"\n[notify.mail.mail]\nserver = \"localhost:1\"\nuser = \"backup\"\npassword_file = \"HERE/mail-password\"\n\
+         from = \"Keepstone <backup@example.org>\"\nto = [\"ann@example.org\", \"Bob <bob@example.org>\"]\n",
+    );
+    let Some(server) = Smtp::start(&place.path("")) else { return };
+    secret(&place, "mail-password", "hunter2");
+    let config = place.path("keepstone.toml");
+    let text = fs::read_to_string(&config).unwrap().replace("localhost:1", &format!("localhost:{}", server.port));
+    fs::write(&config, &text).unwrap();
+    let (first, _) = night(&place, 1);
+    assert_eq!(
+        (&phase(&first, "backup")["outcome"], &phase(&first, "announce")["outcome"]),
+        (&json!("done"), &json!("failed"))
+    );
+    assert!(server.mails().is_empty(), "nobody vouches for the server");
+    fs::write(&config, format!("{text}ca = \"{}\"\n", server.authority.display())).unwrap();
+    nights::run(&place, &["notify", "flush"]).expect(0);
+    let mails = server.mails();
+    assert_eq!(mails.len(), 1);
+    let mail = &mails[0];
+    assert!(mail.encrypted && mail.from.contains("<backup@example.org>"), "{mail:?}");
+    assert_eq!(mail.login.as_deref(), Some("PLAIN AGJhY2t1cABodW50ZXIy"));
+    assert_eq!(mail.to.len(), 2);
+    let data = mail.data.replace("=\n", "");
+    let (text, page) = data.split_once("text/html").unwrap();
+    assert!(text.contains("Subject: OK: web on ") && text.contains("Auto-Submitted: auto-generated"), "{text}");
+    assert!(text.contains("started by schedule") && page.contains("<table"), "{}", mail.data);
+    let told = nights::run(&place, &["notify", "test", "mail"]).expect(0);
+    assert!(told.text().contains("mail: a test message was sent") && server.mails().len() == 2, "{}", told.text());
+}
+
+#[test]
+fn a_night_goes_on_when_nobody_listens_and_what_it_had_to_say_is_said_later() {
+    let receiver = Receiver::start("");
+    receiver.answer(500);
+    // It takes a connection and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = nights::place(&format!(
+        "notify.night = [\"hook\", \"hangs\", \"mail\"]\n[notify.webhook.hook]\nurl_file = \"HERE/hook\"\n\
+         [notify.webhook.hangs]\nurl_file = \"HERE/hangs\"\ntimeout = 1\n\
+         [notify.mail.mail]\nserver = \"127.0.0.1:{}\"\nencryption = \"none\"\ntimeout = 1\nfrom = \"a@example.org\"\nto = \"b@example.org\"\n",
+        nobody.local_addr().unwrap().port()
+    ));
+    drop(nobody);
+    secret(&place, "hook", &receiver.url(&format!("/{SECRET}")));
+    secret(&place, "hangs", &format!("http://{}/{SECRET}", silent.local_addr().unwrap()));
+    let (first, shown) = night(&place, 1);
+    assert_eq!(phase(&first, "backup")["outcome"], "done");
+    let announce = phase(&first, "announce");
+    assert_eq!(
+        (&announce["outcome"], announce["problems"].as_array().unwrap().len()),
+        (&json!("failed"), 3),
+        "{announce}"
+    );
+    assert!(announce["message"].as_str().unwrap().contains("3 of 3 messages not sent"), "{announce}");
+    let problems = announce["problems"].to_string();
+    assert!(problems.contains("did not answer in time") && problems.contains("answered with 500"), "{problems}");
+    let listed = nights::run(&place, &["notify", "list", "--json"]).expect(0);
+    assert_eq!(listed.json().iter().filter(|one| one["message_type"] == "waiting").count(), 3);
+    let again = nights::run(&place, &["notify", "flush", "--due"]).expect(0);
+    assert!(again.text().contains("3 messages wait on"), "they pause: {}", again.text());
+    for shown in [shown, listed.text(), again.text(), everything_in(&place.path("state"))] {
+        assert!(!shown.contains(SECRET), "{shown}");
+    }
+    receiver.answer(200);
+    secret(&place, "hangs", &receiver.url("/second"));
+    let flushed = nights::run(&place, &["notify", "flush", "--json"]).expect(1).json();
+    let sent: Vec<(&Value, &Value)> = flushed.iter().map(|one| (&one["channel"], &one["sent"])).collect();
+    assert!(
+        sent.contains(&(&json!("hook"), &json!(true))) && sent.contains(&(&json!("mail"), &json!(false))),
+        "{sent:?}"
+    );
+    let ids: Vec<Value> =
+        receiver.requests().iter().filter(|one| one.path.contains(SECRET)).map(|one| body(one)["id"].clone()).collect();
+    assert!(ids.len() == 2 && ids[0] == ids[1], "it is the same message: {ids:?}");
+    let left = nights::run(&place, &["notify", "list"]).expect(0).text();
+    assert!(left.contains("mail") && !left.contains("hook"), "{left}");
+}
+
+#[test]
+fn an_alert_is_told_once_and_so_is_its_end() {
+    let receiver = Receiver::start("");
+    let place = nights::place(&format!(
+        "{SOMETIMES_BAD}notify.channels = \"hook\"\nalerts.info.size_change = \"off\"\nalerts.warning.savings = \"off\"\n\
+         [notify.webhook.hook]\nurl_env = \"HOOK\"\n"
+    ));
+    let told = |code| {
+        let before = receiver.requests().len();
+        let mut command = place.command(&["run", "web"]);
+        for name in ["KEEPSTONE_REPOSITORY", "KEEPSTONE_PASSWORD", "KEEPSTONE_CACHE_DIR"] {
+            command.env_remove(name);
+        }
+        command.env("KEEPSTONE_CONFIG", place.path("keepstone.toml")).env("HOOK", receiver.url("/"));
+        let run = crate::program::Run::of(command.spawn().unwrap()).expect(code);
+        let news: Vec<Value> = receiver.requests()[before..].iter().map(body).collect();
+        (news, run.text())
+    };
+    assert_eq!(told(0).0, Vec::<Value>::new(), "a good night is no news");
+    fs::write(place.path("bad"), "").unwrap();
+    let (news, text) = told(3);
+    assert_eq!((news.len(), &news[0]["state"]), (1, &json!("critical")), "{news:?}");
+    assert!(text.contains("1 message sent through hook"), "{text}");
+    let (news, text) = told(3);
+    assert!(news.is_empty() && text.contains("there is nothing to tell"), "{news:?}\n{text}");
+    fs::remove_file(place.path("bad")).unwrap();
+    let (news, _) = told(0);
+    assert_eq!((news.len(), &news[0]["state"]), (1, &json!("recovered")), "{news:?}");
+    assert_eq!(news[0]["alerts"][0]["rule"], "error");
+    assert_eq!(told(0).0, Vec::<Value>::new());
+}
+
+/// A run that was begun so many hours ago, as the history has it.
+fn past_run(place: &Place, hours: i64, outcome: Outcome, content_bytes: u64) {
+    let now_ns = i64::try_from(Timestamp::now().as_nanosecond()).unwrap();
+    let begun_ns = now_ns - hours * 3600 * 1_000_000_000;
+    let id = RunId(keepstone::base::random::bytes());
+    let mut entry = Entry::begun(id, "web", "main", "alpha", By::Schedule, begun_ns);
+    (entry.ended_ns, entry.outcome, entry.snapshot) = (Some(begun_ns + 1), outcome, Some(SessionId(id.0)));
+    let done = Phase { name: "backup".to_owned(), outcome: "done".to_owned(), ..Phase::default() };
+    entry.phases.push(done);
+    entry.figures.set(figure::CONTENT_BYTES, content_bytes);
+    let (mut history, _) = History::open(&place.path("state"), now_ns).unwrap();
+    history.begin(&entry, &Machine::this()).unwrap();
+    history.end(&entry).unwrap();
+}
+
+#[test]
+fn what_earlier_nights_say_counts_too_missed_runs_rates_and_changes() {
+    let receiver = Receiver::start("");
+    let place = nights::place(
+        "schedule = \"0 * * * *\"\nnotify.channels = \"hook\"\nalerts.warning.savings = \"off\"\n\
+         [notify.webhook.hook]\nurl_file = \"HERE/hook\"\n",
+    );
+    secret(&place, "hook", &receiver.url("/"));
+    for hours in 20..32 {
+        past_run(&place, hours, if hours < 23 { Outcome::Failed } else { Outcome::Done }, 1 << 30);
+    }
+    night(&place, 0);
+    let told = receiver.requests().iter().map(body).next().unwrap();
+    let rules: Vec<(&str, &str)> = told["alerts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|alert| (alert["rule"].as_str().unwrap(), alert["severity"].as_str().unwrap()))
+        .collect();
+    assert_eq!(rules, [("missed", "critical"), ("success_rate", "critical"), ("size_change", "info")], "{told}");
+    assert!(told["alerts"][1]["text"].as_str().unwrap().contains("10 of the last 13 runs"), "{told}");
+    night(&place, 0);
+    let told = receiver.requests().iter().map(body).next_back().unwrap();
+    assert_eq!(told["alerts"][0]["rule"], "missed", "{told}");
+    assert_eq!((told["alerts"].as_array().unwrap().len(), &told["state"]), (1, &json!("recovered")), "{told}");
+}
+
+#[test]
+fn a_message_goes_out_even_where_it_cannot_be_kept() {
+    let receiver = Receiver::start("");
+    let place = nights::place("notify.night = \"hook\"\n[notify.webhook.hook]\nurl_file = \"HERE/hook\"\n");
+    secret(&place, "hook", &receiver.url("/"));
+    // As a disk that is full: nothing can be made below it.
+    fs::create_dir_all(place.path("state")).unwrap();
+    fs::write(place.path("state/outbox"), "").unwrap();
+    let (_, _) = night(&place, 1);
+    assert_eq!(receiver.requests().len(), 1);
+}
+
+#[test]
+fn an_answer_that_points_elsewhere_is_not_followed_and_plain_http_only_within_the_machine() {
+    let other = Receiver::start("");
+    let receiver = Receiver::start(&other.url("/elsewhere"));
+    let place = nights::place("[notify.webhook.hook]\nurl_file = \"HERE/hook\"\n");
+    secret(&place, "hook", &receiver.url(&format!("/{SECRET}")));
+    for status in [302, 307, 308] {
+        receiver.answer(status);
+        let told = nights::run(&place, &["notify", "test"]).expect(1);
+        assert!(
+            told.text().contains(&format!("answered with {status}")) && !told.text().contains(SECRET),
+            "{}",
+            told.text()
+        );
+    }
+    assert!(other.requests().is_empty());
+    for (url, why) in [
+        ("http://chat.example.org/x", "without encryption"),
+        ("chat", "not the address"),
+        ("ftp://127.0.0.1/x", "not the address"),
+    ] {
+        secret(&place, "hook", &format!("{url}{SECRET}"));
+        let told = nights::run(&place, &["notify", "test", "hook"]).expect(1);
+        assert!(told.text().contains(why) && !told.text().contains(SECRET), "{}", told.text());
+    }
+}
+
+#[test]
+fn what_can_wait_waits_for_quiet_hours_to_end_and_a_ping_does_not() {
+    let receiver = Receiver::start("");
+    // From an hour ago to four hours from now, wherever in the day that is.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 60;
+    let clock = |minute: u64| format!("{:02}:{:02}", minute / 60 % 24, minute % 60);
+    let place = nights::place(&format!(
+        "notify.night = [\"hook\", \"ping\"]\nnotify.quiet = \"{}-{}\"\n[notify.webhook.hook]\nurl_file = \"HERE/hook\"\n\
+         [notify.ping.ping]\nurl_file = \"HERE/ping\"\n",
+        clock(now - 60),
+        clock(now + 240)
+    ));
+    secret(&place, "hook", &receiver.url("/hook"));
+    secret(&place, "ping", &receiver.url("/ping"));
+    night(&place, 0);
+    nights::run(&place, &["notify", "flush"]).expect(0);
+    let paths: Vec<String> = receiver.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(paths, ["/ping/start", "/ping"]);
+    let listed = nights::run(&place, &["notify", "list", "--json"]).expect(0).json();
+    assert_eq!((&listed[0]["channel"], &listed[0]["quiet"]), (&json!("hook"), &json!(true)));
+}
+
+#[test]
+fn channels_that_are_not_there_or_not_whole_are_named_with_their_lines() {
+    let place = nights::place("");
+    let mistakes = "notify.channels = [\"ops\", \"chatt\"]\nalerts.critical.duration = \"soon\"\nalerts.warning.sise = 1\n\
+         [notify.slack.chat]\nurl_env = \"CHAT\"\n[notify.mail.ops]\nserver = \"smtp.example.org\"\nfrom = \"nobody\"\nto = []\n";
+    let config = place.path("keepstone.toml");
+    let text = fs::read_to_string(&config).unwrap() + mistakes;
+    fs::write(&config, &text).unwrap();
+    let wrong = nights::run(&place, &["config", "check"]).expect(2).err;
+    for part in ["`soon` is not a span of time", "did you mean `size`?", "`nobody` is not an address"] {
+        assert!(wrong.contains(part), "{part}: {wrong}");
+    }
+    let text =
+        text.replace("\"soon\"", "\"off\"").replace("sise = 1", "size = \"5G\"").replace("nobody", "a@example.org");
+    fs::write(&config, format!("{text}user = \"a\"\n[notify.webhook.ops]\n")).unwrap();
+    let wrong = nights::run(&place, &["config", "check"]).expect(2).err;
+    for part in [
+        "no channel `chatt`: did you mean `chat`?",
+        "another channel is called `ops`",
+        "where is it? Say `url_file`",
+        "belong together",
+        "nobody gets it",
+    ] {
+        assert!(wrong.contains(part), "{part}: {wrong}");
+    }
+}

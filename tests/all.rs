@@ -28,6 +28,7 @@ mod latency;
 mod ledger;
 mod log;
 mod memory;
+mod metrics;
 mod nights;
 mod notify;
 mod packaging;

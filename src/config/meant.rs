@@ -4,8 +4,8 @@
 
 mod telling;
 
-pub use telling::Channel;
-pub(super) use telling::channels;
+pub use telling::{Channel, Metrics};
+pub(super) use telling::{channels, metrics};
 
 use super::read::Reader;
 use super::schedule::Schedule;

@@ -31,9 +31,9 @@ pub use surroundings::{cache_top, surroundings, user_name};
 
 use crate::base::child::keep_from_children;
 use check::Check;
-use keys::telling::{NOTIFY, TOKENS, URLS};
+use keys::telling::{METRICS, NOTIFY, TOKENS, URLS};
 use keys::{PROFILE, REPOSITORY, ROOT};
-use meant::{Channel, Profile, Repository, State};
+use meant::{Channel, Metrics, Profile, Repository, State};
 use read::Reader;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -78,8 +78,10 @@ impl Config {
             for entry in tables(&root, "repositories").map(|(_, entry)| entry) {
                 check.whole(table_of(entry), &REPOSITORY, &entry.key_at);
             }
-            if let Some(entry) = root.get("notify") {
-                check.whole(table_of(entry), &NOTIFY, &entry.key_at);
+            for (name, section) in [("notify", &NOTIFY), ("metrics", &METRICS)] {
+                if let Some(entry) = root.get(name) {
+                    check.whole(table_of(entry), section, &entry.key_at);
+                }
             }
             let lay = Lay { root: &root };
             lay.channels(&mut check);
@@ -134,6 +136,11 @@ impl Config {
     /// How people can be told.
     pub fn channels(&self) -> Vec<Channel> {
         meant::channels(Reader::new(self.root.get("notify").map(table_of), &NOTIFY))
+    }
+
+    /// Where metrics go.
+    pub fn metrics(&self) -> Metrics {
+        meant::metrics(Reader::new(self.root.get("metrics").map(table_of), &METRICS))
     }
 
     /// The channel of this name.

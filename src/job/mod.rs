@@ -14,6 +14,7 @@ pub mod health;
 mod hooks;
 mod load;
 mod lock;
+pub mod metrics;
 pub mod missed;
 pub mod night;
 pub mod past;

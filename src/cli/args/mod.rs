@@ -12,6 +12,7 @@ mod history;
 mod keep;
 mod key;
 mod log;
+mod metrics;
 mod notify;
 mod probe;
 mod repair;
@@ -32,6 +33,7 @@ pub use history::{Ended, History, HistoryCommand};
 pub use keep::{Completions, Forget, Init, KdfCost, NewRepository, Prune, RebuildIndex, Tag};
 pub use key::{Key, KeyCommand, NewSecret, SheetFormat};
 pub use log::{Log, LogCommand, LogLocal, RunOutcome};
+pub use metrics::Metrics;
 pub use notify::{Notify, NotifyCommand};
 pub use probe::Probe;
 pub use repair::{Parity, ParityShare, Repair, RepairCommand, RepairFrom};
@@ -221,6 +223,8 @@ pub enum Command {
     Config(Config),
     /// Send test messages, and what waits to be sent
     Notify(Notify),
+    /// Print metrics for Prometheus
+    Metrics(Metrics),
     /// Print completions for a shell
     Completions(Completions),
     /// Print the version
@@ -282,6 +286,7 @@ impl Command {
             Command::History(_) => "history",
             Command::Config(_) => "config",
             Command::Notify(_) => "notify",
+            Command::Metrics(_) => "metrics",
             Command::Completions(_) => "completions",
             Command::Version => "version",
         }

@@ -16,6 +16,7 @@ mod init;
 mod key;
 mod log;
 mod ls;
+mod metrics;
 mod notify;
 mod parity;
 mod plain;
@@ -80,6 +81,7 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::History(given) => history::run(app, given),
         Command::Config(given) => config::run(app, given),
         Command::Notify(given) => notify::run(app, given),
+        Command::Metrics(given) => metrics::run(app, given),
         Command::Completions(given) => plain::completions(app, given),
         Command::Version => plain::version(app),
     }

@@ -19,6 +19,7 @@ mod format_document;
 mod formats;
 mod handbook;
 mod hardship;
+mod health;
 mod history;
 mod imported;
 mod keep;

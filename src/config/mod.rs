@@ -29,6 +29,7 @@ pub use error::{Complaint, Error, Result};
 pub use files::{own_place, places};
 pub use surroundings::{cache_top, surroundings, user_name};
 
+use crate::base::child::keep_from_children;
 use check::Check;
 use keys::telling::{METRICS, NOTIFY, TOKENS, URLS};
 use keys::{PROFILE, REPOSITORY, ROOT};
@@ -94,6 +95,7 @@ impl Config {
                 lay.meaning(&mut check, name, table, parents.contains(name));
             }
         }
+        keep_variables_from_children(&root);
         match check.complaints.is_empty() {
             true => Ok(Config { root, profiles, parents, files }),
             false => Err(Error::Wrong(sorted(check.complaints))),
@@ -163,6 +165,17 @@ impl Config {
             let names: Vec<&str> = self.profiles.keys().map(String::as_str).collect();
             Error::usage(unknown("profile", name, names.into_iter()))
         })
+    }
+}
+
+/// No program that is started inherits a variable that is said to hold a password; whoever needs it gets it.
+fn keep_variables_from_children(table: &Table) {
+    for (name, entry) in table {
+        match &entry.item.value {
+            Value::Table(below) => keep_variables_from_children(below),
+            Value::Text(variable) if name.ends_with("_env") => keep_from_children(variable),
+            _ => {}
+        }
     }
 }
 

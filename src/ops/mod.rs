@@ -34,7 +34,7 @@ pub mod verify;
 mod walk;
 mod whole;
 
-use crate::base::{Event, Kind, Monitor, Problem, Stop};
+use crate::base::{Event, Kind, Monitor, Pace, Problem, Stop};
 use crate::format::session::SessionKind;
 use crate::format::snapshot::Snapshot;
 use crate::repo::ahead::{Ahead, Answers};
@@ -70,6 +70,8 @@ pub struct Context {
     pub monitor: Arc<dyn Monitor>,
     /// Asks to stop.
     pub stop: Stop,
+    /// Lets work stand still while the machine is busy.
+    pub pace: Pace,
 }
 
 impl Context {
@@ -126,7 +128,7 @@ impl Context {
         }
         let repository = Arc::new(repository);
         let (index, opened) = Index::open(&**repository.store(), repository.keyring(), cache_dir.as_deref())?;
-        let context = Context { repository, index: Arc::new(index), cache_dir, monitor, stop };
+        let context = Context { repository, index: Arc::new(index), cache_dir, monitor, stop, pace: Pace::default() };
         context.forget_packs(&opened);
         Ok((context, opened))
     }
@@ -182,8 +184,9 @@ impl Context {
         Ok(missing.into_iter().map(missing_segment).collect())
     }
 
-    /// Ends the verb if somebody asked to stop.
+    /// Between two pieces of work: stands still while the machine is busy, and ends the verb if somebody asked to stop.
     pub fn check_stop(&self) -> Result<(), Error> {
+        self.pace.wait(&self.stop);
         if self.stop.raised() { Err(Error::Interrupted) } else { Ok(()) }
     }
 }

@@ -7,6 +7,7 @@ mod backup;
 mod config;
 mod copy;
 mod databases;
+mod health;
 mod history;
 mod keep;
 mod key;
@@ -27,6 +28,7 @@ pub use backup::{Backup, Compression};
 pub use config::{Config, ConfigCommand, ConfigInit};
 pub use copy::{Copy, Opened};
 pub use databases::{Databases, Named, Parts};
+pub use health::Health;
 pub use history::{Ended, History, HistoryCommand};
 pub use keep::{Completions, Forget, Init, KdfCost, NewRepository, Prune, RebuildIndex, Tag};
 pub use key::{Key, KeyCommand, NewSecret, SheetFormat};
@@ -80,7 +82,7 @@ KEEPSTONE_PASSWORD_COMMAND, KEEPSTONE_KEY_FILE, KEEPSTONE_KEY_COMMAND or KEEPSTO
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 done but some sources could not be read, 4 damage found (a backup \
 makes its snapshot all the same), \
-10 no repository, 11 refused, 12 wrong password or key, 130 interrupted.";
+10 no repository, 11 refused, 12 wrong password or key, 20 and 21 a warning and worse (`health`), 130 interrupted.";
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
@@ -213,6 +215,8 @@ pub enum Command {
     Copy(Copy),
     /// Do all that belongs to a night of a profile: back up, read back, forget, prune, try a restore
     Run(Run),
+    /// Say how things stand: ok, warning or critical
+    Health(Health),
     /// Show what became of the runs of profiles on this machine
     History(History),
     /// Look at the config, or make a first one
@@ -229,6 +233,25 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it stores, deletes, reads back or brings back: what somebody asks for later.
+    pub fn is_operation(&self) -> bool {
+        use Command as C;
+        matches!(
+            self,
+            C::Backup(_)
+                | C::Restore(_)
+                | C::Drill(_)
+                | C::Verify(_)
+                | C::Forget(_)
+                | C::Prune(_)
+                | C::Copy(_)
+                | C::Tag(_)
+                | C::Repair(_)
+                | C::Parity(_)
+                | C::RebuildIndex(_)
+        )
+    }
+
     /// What messages call it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -259,6 +282,7 @@ impl Command {
             Command::Prune(_) => "prune",
             Command::Copy(_) => "copy",
             Command::Run(_) => "run",
+            Command::Health(_) => "health",
             Command::History(_) => "history",
             Command::Config(_) => "config",
             Command::Notify(_) => "notify",

@@ -9,6 +9,7 @@ mod drill;
 mod dump;
 mod entry;
 mod forget;
+mod health;
 mod history;
 mod info;
 mod init;
@@ -76,6 +77,7 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Prune(given) => prune::run(app, given),
         Command::Copy(given) => copy::run(app, given),
         Command::Run(given) => run::run(app, given),
+        Command::Health(given) => health::run(app, given),
         Command::History(given) => history::run(app, given),
         Command::Config(given) => config::run(app, given),
         Command::Notify(given) => notify::run(app, given),

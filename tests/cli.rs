@@ -25,6 +25,8 @@ const COMMANDS: &[&str] = &[
     "stats",
     "info",
     "log",
+    "history",
+    "health",
     "key",
     "rebuild-index",
     "cat",

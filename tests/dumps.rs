@@ -11,7 +11,7 @@ use crate::vault::{
 };
 use fake::{Fake, Fault};
 use keepstone::base::monitor::Remember;
-use keepstone::base::{Event, Kind, Monitor, SnapshotId, Stop};
+use keepstone::base::{Event, Kind, Monitor, Pace, SnapshotId, Stop};
 use keepstone::format::snapshot::Snapshot;
 use keepstone::ops::backup::{Limits, Options, Outcome, Parent, Source, backup};
 use keepstone::ops::{Context, Error, dumps, forget, restore as restoring};
@@ -61,7 +61,14 @@ fn back_up(vault: &Vault, options: &Options) -> (keepstone::ops::Result<Outcome>
 
 fn watched(vault: &Vault, monitor: Arc<dyn Monitor>, stop: Stop) -> Context {
     let context = vault.open();
-    Context { repository: context.repository, index: context.index, cache_dir: None, monitor, stop }
+    Context {
+        repository: context.repository,
+        index: context.index,
+        cache_dir: None,
+        monitor,
+        stop,
+        pace: Pace::default(),
+    }
 }
 
 fn done(vault: &Vault, sources: Vec<Source>) -> Snapshot {

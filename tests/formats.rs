@@ -78,8 +78,8 @@ pub fn told(top: &Path) -> Vec<String> {
 
 /// The user in a line of [`describe`]: `NAME MODE UID:GID SECONDS.NANOSECONDS CONTENT`.
 fn owner(line: &str) -> String {
-    let uid = line.split(' ').filter_map(|word| word.split_once(':')).map(|(uid, _)| uid);
-    uid.filter(|uid| uid.parse::<u32>().is_ok()).next_back().unwrap_or_default().to_owned()
+    let mut uid = line.split(' ').filter_map(|word| word.split_once(':')).map(|(uid, _)| uid);
+    uid.rfind(|uid| uid.parse::<u32>().is_ok()).unwrap_or_default().to_owned()
 }
 
 /// The files of a folder and what is in them, by name.

@@ -77,6 +77,21 @@ fn every_run_leaves_an_entry_a_sealed_record_and_lines_that_say_the_same() {
 }
 
 #[test]
+fn what_is_done_by_hand_to_the_repository_of_a_profile_stands_in_the_operation_log_too() {
+    let place = place("");
+    night(&place, 0);
+    run(&place, &["--profile", "web", "verify"]).expect(0);
+    run(&place, &["--profile", "web", "snapshots"]).expect(0);
+    let target = place.path("back").display().to_string();
+    run(&place, &["--profile", "web", "restore", "deadbeef", "--target", &target]).expect(1);
+    let lines = run(&place, &["log", "local", "--json"]).expect(0).json();
+    let said: Vec<_> =
+        lines.iter().map(|line| (line["operation"].as_str().unwrap(), line["status"].as_str().unwrap())).collect();
+    assert_eq!(said[said.len() - 2..], [("verify", "done"), ("restore", "failed")], "{said:?}");
+    assert!(lines.last().unwrap()["details"]["message"].as_str().unwrap().contains("deadbeef"), "{lines:?}");
+}
+
+#[test]
 fn a_history_that_is_gone_comes_back_from_the_records_in_the_repository() {
     let place = place("");
     night(&place, 0);

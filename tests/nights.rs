@@ -1,6 +1,9 @@
 //! Nights of a profile, run as a timer runs them.
 
 use crate::program::{CHEAP, Place, Run};
+use crate::servers::postgres::server;
+use keepstone::base::RunId;
+use keepstone::history::{Entry, History, figure};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -131,6 +134,10 @@ fn a_second_run_of_a_profile_says_so_and_leaves() {
     );
     drop(fs::File::options().write(true).open(place.path("hold")).unwrap());
     Run::of(child).expect(0);
+    let entries = run(&place, &["history", "--json"]).expect(0).json();
+    let ended: Vec<_> = entries.iter().map(|entry| entry["outcome"].as_str().unwrap()).collect();
+    assert_eq!(ended, ["done", "refused"], "the second one is not forgotten");
+    assert!(entries[1]["problems"][0]["message"].as_str().unwrap().contains("already"), "{entries:?}");
 }
 
 #[test]
@@ -148,4 +155,124 @@ fn a_night_without_its_repository_runs_the_hooks_of_a_failure_and_ends_with_its_
     fs::write(place.path("keepstone.toml"), text.replace("min_free = 0", "min_free = \"9000T\"")).unwrap();
     let full = night(&place, 1);
     assert!(phase(&full, "preflight").1.contains("limits.min_free"), "{full}");
+}
+
+#[test]
+fn a_night_does_not_begin_where_what_half_of_the_last_nights_added_does_not_fit() {
+    let place = place("");
+    night(&place, 0);
+    let (mut history, _) = History::open(&place.path("state"), 7).unwrap();
+    let known = history.newest("web").unwrap().unwrap();
+    for number in 1..=3 {
+        let mut large =
+            Entry { id: RunId([number; 16]), begun_ns: known.begun_ns + i64::from(number), ..known.clone() };
+        large.figures.set(figure::ADDED_BYTES, 1 << 62);
+        history.end(&large).unwrap();
+    }
+    drop(history);
+    let stopped = night(&place, 1);
+    let (ended, why) = phase(&stopped, "preflight");
+    assert!(ended == "failed" && why.contains("half of the last 3 nights added 4096.0 PiB"), "{why}");
+    assert_eq!(phase(&stopped, "backup").0, "skipped");
+    let text = fs::read_to_string(place.path("keepstone.toml")).unwrap();
+    let text = text.replace("limits.min_free = 0", "limits.min_free = 0\nlimits.ignore_free_space = true");
+    fs::write(place.path("keepstone.toml"), text).unwrap();
+    night(&place, 0);
+}
+
+#[test]
+fn a_run_has_the_priorities_of_its_profile_and_so_have_the_programs_that_it_starts() {
+    let place =
+        place("load.nice = 11\nload.ionice = \"idle\"\nhooks.before = \"nice > HERE/nice; ionice > HERE/ionice\"\n");
+    let night = night(&place, 0);
+    assert_eq!(fs::read_to_string(place.path("nice")).unwrap(), "11\n");
+    assert_eq!(fs::read_to_string(place.path("ionice")).unwrap(), "idle\n", "{night}");
+}
+
+#[test]
+fn a_variable_that_holds_a_password_is_kept_from_hooks_and_commands() {
+    let place = place("hooks.before = \"env > HERE/seen\"\nsources.command.list.run = \"env\"\n");
+    let config = place.path("keepstone.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let line = text.lines().find(|line| line.starts_with("password_file")).unwrap();
+    fs::write(&config, text.replace(line, "password_env = \"SHOP_SECRET\"")).unwrap();
+    let with_secret = |args: &[&str]| {
+        let run = place.run_with(
+            args,
+            |command| {
+                alone(&place, command).env("SHOP_SECRET", "correct horse");
+            },
+            b"",
+        );
+        run.expect(0)
+    };
+    with_secret(&["run", "web"]);
+    assert!(!fs::read_to_string(place.path("seen")).unwrap().contains("SHOP_SECRET"));
+    let printed = with_secret(&["--profile", "web", "dump", "latest", "/@command/list"]).text();
+    assert!(printed.contains("PATH=") && !printed.contains("SHOP_SECRET"), "{printed}");
+}
+
+#[test]
+fn nobody_gives_a_snapshot_the_tags_of_a_profile_by_hand() {
+    let place = place("");
+    night(&place, 0);
+    for args in [
+        &["--profile", "web", "backup", "--tag", "profile:web", "second"][..],
+        &["--profile", "web", "tag", "--add", "by:hand", "latest"],
+    ] {
+        let refused = run(&place, args).expect(2);
+        assert!(refused.err.contains("looks like a tag that a run of a profile gives by itself"), "{}", refused.err);
+    }
+}
+
+#[test]
+fn the_folder_of_state_is_shown_where_only_the_environment_names_it() {
+    let place = place("");
+    let config = place.path("keepstone.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let line = text.lines().find(|line| line.starts_with("state_dir")).unwrap();
+    fs::write(&config, text.replace(line, "")).unwrap();
+    let mut command = place.command(&["config", "show", "web"]);
+    let child = alone(&place, &mut command).env("KEEPSTONE_STATE_DIR", "/srv/state").spawn().unwrap();
+    let shown = Run::of(child).expect(0).text();
+    assert!(shown.contains("state_dir = \"/srv/state\"") && shown.contains("from the environment"), "{shown}");
+}
+
+#[test]
+fn a_night_with_a_database_is_tried_on_a_server_and_its_tables_stand_in_the_history() {
+    let Some(server) = server() else { return };
+    let address = server.create(
+        "CREATE TABLE orders (id int PRIMARY KEY, note text); INSERT INTO orders SELECT i, md5(i::text) FROM generate_series(1, 500) i;
+         CREATE TABLE empty (id int);",
+    );
+    let place = place(&format!(
+        "[profiles.web.sources.postgres.shop]\nurl = \"{}\"\nprograms = \"{programs}\"\n[profiles.web.load]\nreplication_lag = \"1h\"\n\
+         [profiles.web.drill]\nfull = true\nallow_source_server = true\n[profiles.web.drill.postgres]\nurl = \"{}\"\n\
+         programs = \"{programs}\"\n",
+        server.socket_url(&address.database),
+        server.socket_url("postgres"),
+        programs = server.programs.display(),
+    ));
+    let first = night(&place, 0);
+    assert!(phase(&first, "drill").1.contains("came back as promised: 1 database, "), "{first}");
+    server
+        .connect(&address.database)
+        .execute("INSERT INTO orders VALUES (501, 'one more'), (502, 'and another')")
+        .unwrap();
+    night(&place, 0);
+    let entries = run(&place, &["history", "--json"]).expect(0).json();
+    let rows = |entry: &Value| {
+        let table = entry["tables"].as_array().unwrap().iter().find(|table| table["name"] == "public.orders");
+        let table = table.unwrap_or_else(|| panic!("no table: {entry}"));
+        assert_eq!(table["source"], "@postgres/shop");
+        (table["rows"].as_u64().unwrap(), table["bytes"].as_u64().unwrap() > 0)
+    };
+    assert_eq!((rows(&entries[0]), rows(&entries[1])), ((500, true), (502, true)));
+    let figures = &entries[1]["figures"];
+    assert_eq!((&figures["databases"], &figures["rows"], &figures["tables"]), (&1.into(), &502.into(), &2.into()));
+    assert!(figures["restore_ms"].is_u64() && figures["paused_ms"] == 0, "{figures}");
+    let looks = run(&place, &["health", "web", "--json"]).json().remove(0);
+    let looks = looks["checks"].as_array().unwrap();
+    let database = looks.iter().find(|check| check["name"] == "databases").unwrap();
+    assert!(database["message"].as_str().unwrap().contains("can be dumped (PostgreSQL"), "{looks:?}");
 }

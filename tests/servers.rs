@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod postgres;
+pub mod prometheus;
 pub mod proxy;
 pub mod receiver;
 pub mod seaweed;

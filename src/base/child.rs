@@ -7,6 +7,7 @@
 use super::Stop;
 use super::stop::{LOOK_EVERY, Stoppable};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -32,6 +33,14 @@ pub const SECRET_VARIABLES: [&str; 12] = [
     "KEEPSTONE_FROM_IDENTITY_FILE",
 ];
 
+/// Further variables that hold a secret, as somebody has said.
+static MORE_SECRETS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// From now on no child inherits this variable: it holds a secret.
+pub fn keep_from_children(variable: &str) {
+    MORE_SECRETS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(variable.to_owned());
+}
+
 /// The end of a child's standard error that is kept.
 pub const ERRORS_BYTES: usize = 4 << 10;
 
@@ -55,6 +64,9 @@ impl Program {
         SECRET_VARIABLES.iter().for_each(|name| {
             command.env_remove(name);
         });
+        for name in MORE_SECRETS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).iter() {
+            command.env_remove(name);
+        }
         Program { command, at_terminal: false }
     }
 
@@ -323,6 +335,18 @@ mod tests {
         for name in SECRET_VARIABLES {
             assert!(removed.iter().any(|(removed, _)| *removed == name), "{name}");
         }
+    }
+
+    #[test]
+    fn no_child_inherits_a_variable_that_somebody_keeps_from_it() {
+        keep_from_children("KEEPSTONE_TEST_SHOP_PASSWORD");
+        let program = Program::new("true");
+        let is_removed = |program: &Program| {
+            let mut variables = program.command.get_envs();
+            variables.any(|(name, value)| name == "KEEPSTONE_TEST_SHOP_PASSWORD" && value.is_none())
+        };
+        assert!(is_removed(&program));
+        assert!(!is_removed(&program.env("KEEPSTONE_TEST_SHOP_PASSWORD", "x")), "what is given on purpose is given");
     }
 
     #[test]

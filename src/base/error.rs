@@ -39,6 +39,25 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 15] = [
+        Kind::NotFound,
+        Kind::Exists,
+        Kind::Denied,
+        Kind::Full,
+        Kind::Unavailable,
+        Kind::Damaged,
+        Kind::Unsupported,
+        Kind::WrongKey,
+        Kind::NoRepository,
+        Kind::Refused,
+        Kind::Usage,
+        Kind::Source,
+        Kind::Target,
+        Kind::Interrupted,
+        Kind::Internal,
+    ];
+
     /// The kind that an operating system error amounts to when it concerns a store.
     pub fn of_io(error: &std::io::Error) -> Kind {
         use std::io::ErrorKind as E;

@@ -60,6 +60,11 @@ fn peak_of(status: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// Gives this thread, and all threads and programs that it starts from now on, a lower priority: from 0 to 19.
+pub fn be_nice(nice: u8) -> std::io::Result<()> {
+    Ok(rustix::process::setpriority_process(None, i32::from(nice.min(19)))?)
+}
+
 /// Field 22 of `/proc/PID/stat` (proc(5)); the fields before it follow the last `)` of the command's name.
 fn began(process: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;

@@ -38,6 +38,13 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
     figures.f_bavail.checked_mul(figures.f_frsize)
 }
 
+/// The same, and how much there is in all.
+pub fn space(path: &Path) -> Option<(u64, u64)> {
+    let figures = rustix::fs::statvfs(path).ok()?;
+    let bytes = |blocks: u64| blocks.checked_mul(figures.f_frsize);
+    Some((bytes(figures.f_bavail)?, bytes(figures.f_blocks)?))
+}
+
 impl Stat {
     /// Asks for the entry `name` of an open directory; a symlink is meant itself, and nothing is mounted for it.
     pub fn of_entry(directory: &OwnedFd, name: &CStr) -> rustix::io::Result<Stat> {

@@ -141,12 +141,10 @@ impl App {
 
     /// A further command for the same repository, as it can be typed.
     pub fn command(&self, words: &str) -> String {
-        let mut text = human::shell_word(&program());
-        if let Some(name) = &self.global.of_profile {
-            let files = self.global.config.iter().filter(|_| env::var_os("KEEPSTONE_CONFIG").is_none());
-            files.for_each(|file| text.push_str(&format!(" --config {}", human::shell_word(&file.to_string_lossy()))));
-            return format!("{text} --profile {} {words}", human::shell_word(name));
+        if self.global.of_profile.is_some() {
+            return self.config_command(words);
         }
+        let mut text = human::shell_word(&program());
         let from_environment = self.is_repository_from_environment();
         let given = [
             ("-r", self.global.repository.as_ref().filter(|_| !from_environment)),
@@ -160,6 +158,17 @@ impl App {
         }
         if self.global.s3.allow_plain_http {
             text.push_str(" --allow-plain-http");
+        }
+        format!("{text} {words}")
+    }
+
+    /// A further command that finds its repository in the config, or needs none, as it can be typed.
+    pub fn config_command(&self, words: &str) -> String {
+        let mut text = human::shell_word(&program());
+        let files = self.global.config.iter().filter(|_| env::var_os("KEEPSTONE_CONFIG").is_none());
+        files.for_each(|file| text.push_str(&format!(" --config {}", human::shell_word(&file.to_string_lossy()))));
+        if let Some(name) = &self.global.of_profile {
+            text.push_str(&format!(" --profile {}", human::shell_word(name)));
         }
         format!("{text} {words}")
     }

@@ -21,6 +21,10 @@ pub enum Exit {
     Refused = 11,
     /// The password or key is wrong.
     WrongKey = 12,
+    /// Somebody should look soon: only `health` says so.
+    Warning = 20,
+    /// Somebody should look now: only `health` says so.
+    Critical = 21,
     /// Stopped by the user or by a signal.
     Interrupted = 130,
 }
@@ -63,6 +67,8 @@ impl Exit {
             Exit::NoRepository => "no_repository",
             Exit::Refused => "refused",
             Exit::WrongKey => "wrong_key",
+            Exit::Warning => "warning",
+            Exit::Critical => "critical",
             Exit::Interrupted => "interrupted",
         }
     }

@@ -15,10 +15,12 @@ mod scratch;
 mod secrets;
 mod terminal;
 
+use crate::base::Clock;
 use crate::base::clock::Stopwatch;
-use crate::config;
+use crate::config::{self, Config};
+use crate::history::operations::{Details, Line};
 use app::App;
-use args::Cli;
+use args::{Cli, Command};
 use error::Error;
 use exit::Exit;
 use print::say;
@@ -35,13 +37,38 @@ pub fn run() -> u8 {
     if app.global.verbose {
         app.look.note(&format!("{} took {:.2} s", command.name(), since.elapsed().as_secs_f64()));
     }
+    let message = done.as_ref().err().map_or(String::new(), ToString::to_string);
     let exit = done.unwrap_or_else(|error| complain(&app, &error));
+    write_down(&app, &command, exit, message, since);
     match app.out.finish() {
         Ok(()) => exit.code(),
         Err(source) => {
             let told = complain(&app, &Error::io("write to standard output", source));
             if exit == Exit::Done { told.code() } else { exit.code() }
         }
+    }
+}
+
+/// What is done by hand to the repository of a profile stands in the operation log of the machine, beside what its runs do.
+fn write_down(app: &App, command: &Command, exit: Exit, message: String, since: Stopwatch) {
+    let Some(profile) = app.global.of_profile.as_ref().filter(|_| command.is_operation()) else { return };
+    let Some(log) = Config::load(&app.global.config).ok().and_then(|config| config.state().operations()) else {
+        return;
+    };
+    let now = Clock::System.now();
+    let line = Line {
+        timestamp: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        operation: command.name().to_owned(),
+        status: exit.name().to_owned(),
+        details: Details {
+            duration: since.elapsed().as_secs_f64(),
+            profile: profile.clone(),
+            message,
+            ..Details::default()
+        },
+    };
+    if let Err(error) = log.add(&[line], now) {
+        app.look.note(&format!("the operation log: {error}"));
     }
 }
 

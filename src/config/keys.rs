@@ -66,10 +66,7 @@ static TAG: Text = text("a tag", "^[^,]+$", |tag| {
     if tag.is_empty() || tag.contains(',') {
         return Err(format!("`{tag}` is not a tag: it has to be a text without commas"));
     }
-    match ["profile:", "by:"].iter().any(|ours| tag.starts_with(ours)) {
-        true => Err(format!("`{tag}` looks like a tag that a run gives by itself: take another")),
-        false => Ok(()),
-    }
+    values::free_tag(tag)
 });
 static TAGS: Text = text("tags with commas between them", "", not_empty);
 static OBJECT_TAG: Text = text("KEY=VALUE", "^[^=]+=", |text| values::tag(text).map(drop));
@@ -137,6 +134,7 @@ pub static ROOT: Section = Section {
         key("repositories", Form::Named(&REPOSITORY), "", "Where backups go to, each repository by its name"),
         key("profiles", Form::Named(&PROFILE), "", "What must be safe, each profile by its name"),
         key("notify", Form::Part(&telling::NOTIFY), "", "How people can be told"),
+        key("metrics", Form::Part(&telling::METRICS), "", "Metrics for Prometheus"),
     ],
     one_of: &[],
 };
@@ -218,6 +216,7 @@ pub(super) static PROFILE: Section = Section {
         key("sources", Form::Part(&SOURCES), "", "What is backed up"),
         key("backup", Form::Part(&BACKUP), "", "How it is stored"),
         key("limits", Form::Part(&LIMITS), "", "How long, how often and beside how much"),
+        key("load", Form::Part(&LOAD), "", "What a run leaves to others on this machine"),
         key("retention", Form::Optional(&RETENTION), "", "Which of its snapshots stay; without this table all of them"),
         key("verify", Form::Optional(&VERIFY), "", "What is read back; without this table nothing"),
         key("prune", Form::Optional(&PRUNE), "", "Freeing space; without this table it follows `retention`"),
@@ -353,6 +352,31 @@ static LIMITS: Section = Section {
         ),
         key("min_free", Form::Text(&SIZE), "1G", "Do not begin where less is free, for the repository or its cache"),
         key("ignore_free_space", Form::Switch, "false", "Begin even if databases are far larger than what is free"),
+    ],
+    one_of: &[],
+};
+
+static LOAD: Section = Section {
+    doc: "What a run leaves to others: its priorities, and bounds above which it stands still. Pressure is the share of the last \
+          ten seconds in which some task waited (Linux: `/proc/pressure`), those of the run itself included.",
+    keys: &[
+        key("nice", Form::Count { least: 0, most: 19 }, "", "Give the run a lower priority for processors"),
+        key("ionice", Form::Word(&["idle", "low"]), "", "Give it a lower priority for disks, with the program ionice"),
+        key("cpu", Form::Text(&PERCENT), "", "Stand still while tasks wait for processors for more than this share"),
+        key("memory", Form::Text(&PERCENT), "", "The same for memory"),
+        key("io", Form::Text(&PERCENT), "", "The same for disks"),
+        key(
+            "replication_lag",
+            Form::Text(&DURATION),
+            "",
+            "Stand still while a replica of a PostgreSQL server that is backed up is further behind",
+        ),
+        key(
+            "longest_pause",
+            Form::Text(&DURATION),
+            "10min",
+            "Go on after this time all the same, and for as long before the next pause; `source_timeout` goes on meanwhile",
+        ),
     ],
     one_of: &[],
 };

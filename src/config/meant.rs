@@ -6,8 +6,8 @@ mod outlook;
 mod telling;
 
 pub use outlook::{Outlook, Price};
-pub use telling::Channel;
-pub(super) use telling::channels;
+pub use telling::{Channel, Metrics};
+pub(super) use telling::{channels, metrics};
 
 use super::read::Reader;
 use super::schedule::Schedule;
@@ -125,6 +125,8 @@ pub struct Profile {
     pub limits: Limits,
     /// Bytes that have to be free before anything begins.
     pub min_free_bytes: u64,
+    /// What a run leaves to others.
+    pub load: Load,
     /// Which snapshots stay; none for all.
     pub retention: Option<Policy>,
     /// What is read back.
@@ -280,6 +282,51 @@ pub struct Storing {
     pub ignore_ctime: bool,
 }
 
+/// What a run leaves to others on its machine.
+#[derive(Clone, Debug, Default)]
+pub struct Load {
+    /// Its priority for processors, from 0 to 19; none for the usual one.
+    pub nice: Option<u8>,
+    /// Its priority for disks; none for the usual one.
+    pub ionice: Option<IoClass>,
+    /// Above this share of time, in percent, in which tasks wait for processors it stands still.
+    pub cpu: Option<f64>,
+    /// The same for memory.
+    pub memory: Option<f64>,
+    /// The same for disks.
+    pub io: Option<f64>,
+    /// It stands still while a replica is further behind.
+    pub replication_lag: Option<Duration>,
+    /// No pause is longer.
+    pub longest_pause: Duration,
+}
+
+/// A lower priority for disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoClass {
+    /// Only when nobody else wants them.
+    Idle,
+    /// After all others.
+    Low,
+}
+
+impl Load {
+    fn read(read: Reader<'_>) -> Load {
+        let class = |word: String| if word == "idle" { IoClass::Idle } else { IoClass::Low };
+        let load = Load {
+            nice: small(&read, "nice"),
+            ionice: read.text("ionice").map(class),
+            cpu: read.value("cpu", values::percent),
+            memory: read.value("memory", values::percent),
+            io: read.value("io", values::percent),
+            replication_lag: read.value("replication_lag", values::duration),
+            longest_pause: read.value("longest_pause", values::duration).unwrap_or_default(),
+        };
+        read.finish();
+        load
+    }
+}
+
 /// What is read back.
 #[derive(Clone, Debug)]
 pub struct Verify {
@@ -433,6 +480,7 @@ impl Profile {
             storing: Storing::read(read.part("backup")),
             limits,
             min_free_bytes,
+            load: Load::read(read.part("load")),
             retention,
             verify: read.optional("verify").map(Verify::read),
             prune,

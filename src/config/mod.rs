@@ -29,11 +29,12 @@ pub use error::{Complaint, Error, Result};
 pub use files::{own_place, places};
 pub use surroundings::{cache_top, surroundings, user_name};
 
+use crate::base::child::keep_from_children;
 use check::Check;
 use keys::outlook::PRICE;
-use keys::telling::{NOTIFY, TOKENS, URLS};
+use keys::telling::{METRICS, NOTIFY, TOKENS, URLS};
 use keys::{PROFILE, REPOSITORY, ROOT};
-use meant::{Channel, Outlook, Price, Profile, Repository, State};
+use meant::{Channel, Metrics, Outlook, Price, Profile, Repository, State};
 use read::Reader;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -78,8 +79,10 @@ impl Config {
             for entry in tables(&root, "repositories").map(|(_, entry)| entry) {
                 check.whole(table_of(entry), &REPOSITORY, &entry.key_at);
             }
-            if let Some(entry) = root.get("notify") {
-                check.whole(table_of(entry), &NOTIFY, &entry.key_at);
+            for (name, section) in [("notify", &NOTIFY), ("metrics", &METRICS)] {
+                if let Some(entry) = root.get(name) {
+                    check.whole(table_of(entry), section, &entry.key_at);
+                }
             }
             let lay = Lay { root: &root };
             lay.channels(&mut check);
@@ -94,6 +97,7 @@ impl Config {
                 lay.meaning(&mut check, name, table, parents.contains(name));
             }
         }
+        keep_variables_from_children(&root);
         match check.complaints.is_empty() {
             true => Ok(Config { root, profiles, parents, files }),
             false => Err(Error::Wrong(sorted(check.complaints))),
@@ -131,6 +135,11 @@ impl Config {
     /// How people can be told.
     pub fn channels(&self) -> Vec<Channel> {
         meant::channels(Reader::new(self.root.get("notify").map(table_of), &NOTIFY))
+    }
+
+    /// Where metrics go.
+    pub fn metrics(&self) -> Metrics {
+        meant::metrics(Reader::new(self.root.get("metrics").map(table_of), &METRICS))
     }
 
     /// The channel of this name.
@@ -172,6 +181,17 @@ impl Config {
             let names: Vec<&str> = self.profiles.keys().map(String::as_str).collect();
             Error::usage(unknown("profile", name, names.into_iter()))
         })
+    }
+}
+
+/// No program that is started inherits a variable that is said to hold a password; whoever needs it gets it.
+fn keep_variables_from_children(table: &Table) {
+    for (name, entry) in table {
+        match &entry.item.value {
+            Value::Table(below) => keep_variables_from_children(below),
+            Value::Text(variable) if name.ends_with("_env") => keep_from_children(variable),
+            _ => {}
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::check::as_text;
 use super::describe::{Form, Key, Section};
-use super::keys::telling::NOTIFY;
+use super::keys::telling::{METRICS, NOTIFY};
 use super::keys::{PROFILE, REPOSITORY, ROOT};
 use super::tree::{At, Entry, Item, Table, Value};
 use super::{Config, Result, files, table_of, tables};
@@ -68,6 +68,7 @@ impl Config {
             self.section(&format!("repositories.{}", word(name)), Some(table_of(entry)), &REPOSITORY, &mut shown);
         }
         self.section(&format!("profiles.{}", word(profile)), Some(table), &PROFILE, &mut shown);
+        self.section("metrics", self.root.get("metrics").map(table_of), &METRICS, &mut shown);
         self.section("notify", self.root.get("notify").map(table_of), &NOTIFY, &mut shown);
         Ok(shown)
     }

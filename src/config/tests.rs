@@ -122,6 +122,7 @@ sources.mysql.wiki = { url = "mysql://backup@db2/wiki", content = "data", global
 sources.postgres.shop = { url = "shop", content = "schema", workers = 4, lock_timeout = "5min", schema = "s*" }
 backup = { compression = 9, deltas = false, base_cache = 0 }
 limits = { attempts = 1, parallel = 2, source_timeout = "2h", timeout = 7200, min_free = "10G", ignore_free_space = true }
+load = { nice = 10, ionice = "idle", cpu = "60%", memory = "20%", io = "50%", replication_lag = "30s", longest_pause = "5min" }
 retention = { last = 3, within = "1y6m", tags = ["a,b", "c"] }
 verify = { schedule = "0 6 * * *", newer_than = "7d", share = "1/30", budget = "5G", max_time = "30min" }
 prune = { schedule = "0 5 * * SUN", max_unused = "10%", max_repack = "5G", keep_log = "5y" }
@@ -150,6 +151,7 @@ password_command = "pass spare"
         all.databases[0].parts.schema_only && all.databases[1].parts.data_only && all.databases[1].parts.no_globals
     );
     assert_eq!(all.databases[0].lock_timeout.as_secs(), 300);
+    assert_eq!((all.load.cpu, all.load.ionice), (Some(60.0), Some(super::meant::IoClass::Idle)));
     assert_eq!(all.verify.unwrap().part.unwrap().most_seconds, Some(1800));
     assert_eq!(all.retention.unwrap().keep_tags, [vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()]]);
     assert_eq!((all.drill.unwrap().servers.len(), all.hooks.after.len()), (2, 2));

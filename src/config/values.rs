@@ -64,6 +64,18 @@ pub fn lock(text: &str) -> Result<S3Lock, String> {
     Ok(S3Lock { mode, days: days.parse().map_err(|_| wrong())? })
 }
 
+/// A tag that somebody may give: those that runs give by themselves say who made a snapshot, and `retention` of a profile
+/// finds its own by them.
+pub fn free_tag(tag: &str) -> Result<(), String> {
+    match ["profile:", "by:"].iter().find(|ours| tag.starts_with(**ours)) {
+        Some(ours) => Err(format!(
+            "`{tag}` looks like a tag that a run of a profile gives by itself: take one that does not begin with `{ours}`, or \
+             back up with `keepstone run`"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// A share: `5%`. The answer is between 0 and 100.
 pub fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());

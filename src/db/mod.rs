@@ -1,5 +1,6 @@
 //! What talks to database servers: errors that name the thing, and the watch that ends a talk.
 
+pub mod certificate;
 mod error;
 pub mod mysql;
 pub mod postgres;

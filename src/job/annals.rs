@@ -9,6 +9,7 @@
 //! None of it is worth a backup: what cannot be written down is told and the night goes on.
 
 use super::due;
+use super::error::Error;
 use super::night::{Ended, Night, Outcome, Phase};
 use crate::base::machine::{Machine, peak_memory_bytes};
 use crate::base::stat::free_bytes;
@@ -22,6 +23,8 @@ use std::path::Path;
 
 /// So many of the newest records are looked through when the history has to be filled again by itself.
 const REFILL_RECORDS: usize = 2000;
+/// So many earlier runs say what is to be expected of this one.
+const EARLIER: usize = 60;
 /// So many entries that lie in no repository yet are sealed by one night.
 const SEALED_AT_ONCE: usize = 100;
 
@@ -46,6 +49,29 @@ pub struct Annals {
 
 fn now_ns() -> i64 {
     i64::try_from(Clock::System.now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// A run that found its profile being run already leaves an entry too: whoever starts runs too closely should see it.
+pub fn refused(night: &Night<'_>, state_dir: &Path, error: &Error) {
+    if error.kind() != Kind::Refused {
+        return;
+    }
+    let (profile, now_ns) = (night.profile, now_ns());
+    let (id, host) = (RunId(random::bytes()), Machine::this().host);
+    let begun = Entry::begun(id, &profile.name, &profile.repository.name, &host, night.by, now_ns);
+    let problem = history::Problem { subject: "profile".to_owned(), message: error.to_string() };
+    let entry = Entry {
+        ended_ns: Some(now_ns),
+        outcome: history::Outcome::Refused,
+        problems: vec![problem],
+        problem_count: 1,
+        ..begun
+    };
+    // The run itself says why it leaves: that this could not be written down matters less.
+    let _ = History::open(state_dir, now_ns).and_then(|(mut history, _)| history.end(&entry));
+    if let Some(log) = profile.state.operations() {
+        let _ = log.add(&[of_run(&entry)], Clock::System.now());
+    }
 }
 
 impl Annals {
@@ -87,6 +113,17 @@ impl Annals {
             night.reach.monitor.event(Event::Note(&note));
         }
         annals
+    }
+
+    /// The newest runs of the profile before this one, as far as they are known, oldest first.
+    pub fn earlier(&self) -> Vec<Entry> {
+        let filter = history::Filter {
+            profiles: vec![self.entry.profile.clone()],
+            before_ns: Some(self.entry.begun_ns),
+            newest: Some(EARLIER),
+            ..history::Filter::default()
+        };
+        self.history.as_ref().and_then(|history| history.entries(&filter).ok()).unwrap_or_default()
     }
 
     fn tell(&mut self, night: &Night<'_>, problem: Problem) {
@@ -175,6 +212,8 @@ impl Annals {
         let figures = &mut entry.figures;
         figures.set(figure::PROBLEMS, entry.problem_count);
         figures.set_known(figure::PEAK_MEMORY_BYTES, peak_memory_bytes());
+        figures.set(figure::PAUSED_MS, outcome.pace.paused_ms());
+        figures.set(figure::PAUSES, outcome.pace.pauses());
         if let Some(context) = opened {
             let store = context.repository.store();
             figures.set(figure::STORE_RETRIES, store.traffic().since(&self.traffic).retries);
@@ -298,6 +337,7 @@ fn rfc3339(ns: i64) -> String {
 }
 
 fn of_run(entry: &Entry) -> Line {
+    let first = entry.problems.first().filter(|_| entry.phases.is_empty()).map(|problem| problem.message.as_str());
     let figure = |name: &str| entry.figures.get(name);
     let details = Details {
         size: figure(figure::ADDED_BYTES),
@@ -306,7 +346,7 @@ fn of_run(entry: &Entry) -> Line {
         profile: entry.profile.clone(),
         run: Some(entry.id.to_string()),
         snapshot: entry.snapshot.map(|id| id.to_string()),
-        message: entry.trouble().unwrap_or_default().to_owned(),
+        message: entry.trouble().or(first).unwrap_or_default().to_owned(),
     };
     Line {
         timestamp: rfc3339(entry.ended_ns.unwrap_or(entry.begun_ns)),

@@ -1,6 +1,8 @@
 //! Databases as they are meant, made into sources of a backup and into servers for drills.
 
 use super::error::{Error, Result};
+use super::night::Night;
+use crate::base::pace::Gauge;
 use crate::base::{Clock, Event, Kind, Monitor};
 use crate::config::meant::{Database, Drill, Family, Link, Parts};
 use crate::config::secrets;
@@ -12,8 +14,10 @@ use crate::source::dump::{Dump, DumpSource};
 use crate::source::{mysql as from_mysql, postgres as from_postgres};
 use crate::target::dump::DrillServer;
 use crate::target::{mysql as on_mysql, postgres as on_postgres};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Databases whose addresses were understood; nobody was asked for anything yet.
 pub struct Wanted {
@@ -106,6 +110,70 @@ impl Wanted {
             });
             Ok(renamed.collect())
         })
+    }
+}
+
+/// Host and port of each PostgreSQL server that may be talked with over TLS.
+pub fn tls_places(databases: &[Database], surroundings: &Surroundings) -> BTreeSet<(String, u16)> {
+    let place = |database: &Database| match Address::of(&database.link, surroundings) {
+        Ok(Address::Postgres(address)) if !address.host.starts_with('/') && address.tls != postgres::Tls::Disable => {
+            let host = address.host_address.map_or_else(|| address.host.clone(), |host| host.to_string());
+            Some((host, address.port))
+        }
+        _ => None,
+    };
+    databases.iter().filter_map(place).collect()
+}
+
+/// A gauge for the replicas of each PostgreSQL server that the profile reads.
+pub fn lag_gauges(night: &Night<'_>, bound: Duration) -> Vec<Gauge> {
+    let links = night.profile.databases.iter().map(|database| &database.link);
+    let mut addresses: Vec<postgres::Address> = Vec::new();
+    for link in links.filter(|link| link.family == Family::Postgres) {
+        match Address::of(link, night.surroundings) {
+            Ok(Address::Postgres(address)) if addresses.iter().all(|known| known.server() != address.server()) => {
+                addresses.push(*address);
+            }
+            // One that makes no sense is told when it is to be read.
+            _ => {}
+        }
+    }
+    let gauge = |address: postgres::Address| {
+        let name = format!("the replication lag of {} in s", address.server());
+        let watch = Watch { stop: night.reach.stop.clone(), monitor: night.reach.monitor.clone() };
+        let mut lag = Lag { address, watch, connection: None, told: false };
+        Gauge { name, bound: bound.as_secs_f64(), read: Box::new(move || lag.read()) }
+    };
+    addresses.into_iter().map(gauge).collect()
+}
+
+/// Asks a server how far its replicas are behind.
+struct Lag {
+    address: postgres::Address,
+    watch: Watch,
+    connection: Option<postgres::Connection>,
+    told: bool,
+}
+
+impl Lag {
+    fn read(&mut self) -> Option<f64> {
+        let asked = self.ask();
+        if let Err(error) = &asked {
+            self.connection = None;
+            if !std::mem::replace(&mut self.told, true) {
+                let note = format!("the replication lag is not known now, so its bound holds nobody up: {error}");
+                self.watch.monitor.event(Event::Note(&note));
+            }
+        }
+        asked.ok()
+    }
+
+    fn ask(&mut self) -> db::Result<f64> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => postgres::Connection::connect(&self.address, None, &self.watch)?,
+        };
+        postgres::facts::replication_lag_seconds(self.connection.insert(connection))
     }
 }
 

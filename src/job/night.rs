@@ -7,14 +7,14 @@
 //! A phase that fails does not stop those after it where that is safe: nothing is forgotten or pruned unless this very
 //! night has made a complete snapshot and nothing was found damaged. What became of it goes into the history, see `annals`.
 
-use super::annals::Annals;
+use super::annals::{self, Annals};
 use super::error::{Error, Result};
+use super::health::Seen;
 use super::lock::Lock;
 use super::reach::Reach;
-use super::{build, databases::Wanted, due, hooks};
+use super::{build, databases::Wanted, due, health, hooks, load};
 use crate::base::clock::Stopwatch;
-use crate::base::stat::free_bytes;
-use crate::base::{Event, Kind, Problem, Scratch, SnapshotId, Stop};
+use crate::base::{Event, Kind, Pace, Problem, Scratch, SnapshotId, Stop};
 use crate::config::meant::{Drill, Profile, Prune, Verify};
 use crate::config::schedule::Schedule;
 use crate::db::Surroundings;
@@ -25,13 +25,10 @@ use crate::history::{Entry, TableCount, figure};
 use crate::ops::backup::{Dumped, TableSize};
 use crate::ops::select::{self, Filter};
 use crate::ops::verify::Depth;
-use crate::ops::{Context, backup, drill, forget, probe, prune, verify};
+use crate::ops::{Context, backup, drill, forget, prune, verify};
 use crate::repo::snapshots as stored;
 
 pub use crate::history::By;
-
-/// How far the clock may be behind what the newest snapshot says.
-const CLOCK_DOUBT_NS: i64 = 24 * 3600 * 1_000_000_000;
 
 /// What is run, and how the repository is opened.
 pub struct Night<'n> {
@@ -130,28 +127,10 @@ pub struct Outcome {
     pub unwritten: Vec<Problem>,
     /// What stands in the history of it.
     pub entry: Option<Entry>,
+    /// Lets work stand still while the machine is busy.
+    pub(super) pace: Pace,
     /// Snapshots of the profile as far as they are known, oldest first: they are listed once.
-    ours: Vec<Ours>,
-}
-
-/// A snapshot of the profile.
-#[derive(Clone, Copy, Debug)]
-struct Ours {
-    id: SnapshotId,
-    time_ns: i64,
-    received_ns: i64,
-    is_partial: bool,
-}
-
-impl Ours {
-    fn of(snapshot: &Snapshot) -> Ours {
-        Ours {
-            id: snapshot.id,
-            time_ns: snapshot.time_ns,
-            received_ns: snapshot.received_ns,
-            is_partial: snapshot.partial,
-        }
-    }
+    ours: Vec<Seen>,
 }
 
 impl Outcome {
@@ -207,11 +186,14 @@ pub fn run(night: &Night<'_>) -> Result<Outcome> {
     let state_dir = night.profile.state.folder.as_ref().ok_or_else(|| {
         Error::usage("where is state kept? HOME is not set: say `state_dir` at the top of the config, or set KEEPSTONE_STATE_DIR")
     })?;
-    let lock = Lock::take(state_dir, &night.profile.name)?;
+    let lock =
+        Lock::take(state_dir, &night.profile.name).inspect_err(|error| annals::refused(night, state_dir, error))?;
+    load::ease(&night.profile.load, &*night.reach.monitor);
     let since = Stopwatch::start();
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome { pace: Pace::watched(), ..Outcome::default() };
     let mut annals = Annals::begin(night, state_dir);
-    let opened = outcome.first(night);
+    let watch = load::watch(night, &outcome.pace);
+    let opened = outcome.first(night, &annals);
     if let Some(context) = &opened {
         annals.opened(night, context);
     }
@@ -219,6 +201,7 @@ pub fn run(night: &Night<'_>) -> Result<Outcome> {
     if let Some(context) = &opened {
         outcome.care(night, context);
     }
+    drop(watch);
     outcome.duration_ms = since.elapsed_ms();
     annals.end(night, &mut outcome, opened.as_ref());
     drop(lock);
@@ -254,12 +237,12 @@ impl Outcome {
     }
 
     /// Opens the repository and looks whether a backup into it can work. The repository, if it can.
-    fn first(&mut self, night: &Night<'_>) -> Option<Context> {
+    fn first(&mut self, night: &Night<'_>, annals: &Annals) -> Option<Context> {
         let mut opened = None;
         self.phase_of("preflight", night, |outcome| {
-            let context = (night.open)()?;
+            let context = Context { pace: outcome.pace.clone(), ..(night.open)()? };
             outcome.ours = snapshots(night, &context)?;
-            let told = preflight(night, &context, &outcome.ours)?;
+            let told = preflight(night, &context, &outcome.ours, &annals.earlier())?;
             opened = Some(context);
             Ok(told)
         });
@@ -371,7 +354,7 @@ impl Outcome {
             (figure::SOURCE_RETRIES, made.source_retries),
         ];
         self.tables = made.dumps.iter().flat_map(table_counts).collect();
-        self.ours.extend(made.snapshot.as_ref().map(Ours::of));
+        self.ours.extend(made.snapshot.as_ref().map(Seen::of));
         self.snapshot = made.snapshot;
         Ok(Told { ended, message, figures, problems: made.damages.into_iter().chain(made.problems).collect() })
     }
@@ -435,56 +418,45 @@ impl Outcome {
     }
 }
 
-/// Whether a backup can work: the repository can be written, there is room, the clock is right.
-fn preflight(night: &Night<'_>, context: &Context, ours: &[Ours]) -> Result<Told> {
-    // How much databases need each of them says when it is begun.
-    let checks = probe::repository(context, 0);
-    if let Some(bad) = checks.iter().find(|check| check.verdict == Verdict::Failed) {
-        return Err(Error::Said(Kind::Denied, format!("{}; {}", bad.message, bad.remedy)));
-    }
-    let least = night.profile.min_free_bytes;
-    let free = context.repository.store().free_bytes();
-    let enough = |free: Option<u64>, place: &str, remedy: &str| match free {
-        Some(free) if free < least => {
-            let text = format!(
-                "only {} are free for {place}, and {} have to be (`limits.min_free`): {remedy}",
-                amount(free),
-                amount(least)
-            );
-            Err(Error::Said(Kind::Full, text))
-        }
-        _ => Ok(()),
+/// Whether a backup can work: what fails stops the night, what somebody should know is told.
+fn preflight(night: &Night<'_>, context: &Context, snapshots: &[Seen], entries: &[Entry]) -> Result<Told> {
+    let facts = health::Facts {
+        profile: night.profile,
+        context,
+        now_ns: context.repository.now_ns(),
+        snapshots,
+        entries,
+        surroundings: night.surroundings,
+        temp_dir: &night.reach.temp_dir,
     };
-    enough(free, &context.repository.store().location(), "free some space there, or run `keepstone prune`")?;
-    if let Some(cache) = &context.cache_dir {
-        let free = free_bytes(cache);
-        enough(
-            free,
-            &format!("the cache in {}", cache.display()),
-            "free some space there, or name another `cache_dir`",
-        )?;
+    let checks = health::up_to_failure(health::BEFORE, &facts);
+    if let Some(bad) = checks.iter().find(|check| check.verdict == Verdict::Failed) {
+        return Err(Error::Said(health::kind(bad), format!("{}; {}", bad.message, bad.remedy)));
     }
-    let now_ns = context.repository.now_ns();
-    let newest_ns = ours.iter().map(|snapshot| snapshot.received_ns).max();
-    if let Some(newest_ns) = newest_ns.filter(|newest_ns| *newest_ns > now_ns.saturating_add(CLOCK_DOUBT_NS)) {
-        let (now, newest) = (due::local(now_ns), due::local(newest_ns));
-        let text = format!(
-            "the clock of this machine says {now:.0}, and the newest snapshot was received at {newest:.0}: set the clock"
-        );
-        return Err(Error::Said(Kind::Refused, text));
+    let room = checks.iter().find(|check| check.name == "space" && check.verdict == Verdict::Ok);
+    let room = room.map_or(String::new(), |check| format!(", {}", check.message));
+    let mut message = format!("the repository opens and can be written{room}");
+    for check in checks.iter().filter(|check| check.verdict == Verdict::Warning) {
+        let warning = format!("{}; {}", check.message, check.remedy);
+        context.monitor.event(Event::Note(&warning));
+        message.push_str(&format!("; but {warning}"));
     }
-    let room = free.map_or(String::new(), |free| format!(", {} are free", amount(free)));
-    Ok(Told::done(format!("the repository opens and can be written{room}")))
+    Ok(Told::done(message))
 }
 
 /// The snapshots of this profile, oldest first.
-fn snapshots(night: &Night<'_>, context: &Context) -> Result<Vec<Ours>> {
+fn snapshots(night: &Night<'_>, context: &Context) -> Result<Vec<Seen>> {
+    snapshots_of(night.profile, context)
+}
+
+/// The same for whoever runs no night.
+pub fn snapshots_of(profile: &Profile, context: &Context) -> Result<Vec<Seen>> {
     let filter = Filter {
-        hosts: vec![host(night, context)],
-        tags: vec![vec![profile_tag(&night.profile.name)]],
+        hosts: vec![profile.host.clone().unwrap_or_else(|| context.repository.machine().host.clone())],
+        tags: vec![vec![profile_tag(&profile.name)]],
         ..Filter::default()
     };
-    Ok(select::list(context, &filter)?.snapshots.iter().map(Ours::of).collect())
+    Ok(select::list(context, &filter)?.snapshots.iter().map(Seen::of).collect())
 }
 
 /// One of them, whole; none if it is gone meanwhile.
@@ -500,7 +472,7 @@ fn host(night: &Night<'_>, context: &Context) -> String {
 }
 
 /// Reads back what new snapshots need, and packs whose turn it is.
-fn read_back(context: &Context, ours: &[Ours], given: &Verify) -> Result<Told> {
+fn read_back(context: &Context, ours: &[Seen], given: &Verify) -> Result<Told> {
     let mut passes = Vec::new();
     if let Some(age) = given.newer_than {
         let now_ns = context.repository.now_ns();
@@ -573,7 +545,7 @@ fn free(context: &Context, given: &Prune) -> Result<Told> {
 }
 
 /// Tries the newest complete snapshot of the profile.
-fn try_out(night: &Night<'_>, context: &Context, ours: &[Ours], given: &Drill) -> Result<Told> {
+fn try_out(night: &Night<'_>, context: &Context, ours: &[Seen], given: &Drill) -> Result<Told> {
     let newest = ours.iter().rfind(|snapshot| !snapshot.is_partial);
     let Some(snapshot) = newest.map(|newest| whole(context, newest.id)).transpose()?.flatten() else {
         return Ok(Told { ended: Ended::Skipped, ..Told::done("there is no complete snapshot to try") });

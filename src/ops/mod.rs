@@ -34,9 +34,10 @@ pub mod verify;
 mod walk;
 mod whole;
 
-use crate::base::{Event, Kind, Monitor, Problem, Stop};
+use crate::base::{Event, Kind, Monitor, Pace, Problem, Stop};
 use crate::format::session::SessionKind;
 use crate::format::snapshot::Snapshot;
+use crate::repo::ahead::{Ahead, Answers};
 use crate::repo::index::{Index, Opened, OwnCache, missing_segment};
 use crate::repo::pack_cache::PackCache;
 use crate::repo::{self, Repository, Session};
@@ -69,6 +70,8 @@ pub struct Context {
     pub monitor: Arc<dyn Monitor>,
     /// Asks to stop.
     pub stop: Stop,
+    /// Lets work stand still while the machine is busy.
+    pub pace: Pace,
 }
 
 impl Context {
@@ -125,7 +128,7 @@ impl Context {
         }
         let repository = Arc::new(repository);
         let (index, opened) = Index::open(&**repository.store(), repository.keyring(), cache_dir.as_deref())?;
-        let context = Context { repository, index: Arc::new(index), cache_dir, monitor, stop };
+        let context = Context { repository, index: Arc::new(index), cache_dir, monitor, stop, pace: Pace::default() };
         context.forget_packs(&opened);
         Ok((context, opened))
     }
@@ -139,7 +142,13 @@ impl Context {
 
     /// Compares the index with the store once more.
     fn refresh(&self) -> Result<Opened, Error> {
-        let opened = self.index.refresh(&**self.repository.store(), self.repository.keyring())?;
+        self.refresh_with(Answers::default())
+    }
+
+    /// The same, with what was listed just now.
+    fn refresh_with(&self, looked: Answers) -> Result<Opened, Error> {
+        let store = Ahead::with(&**self.repository.store(), looked);
+        let opened = self.index.refresh(&store, self.repository.keyring())?;
         self.forget_packs(&opened);
         Ok(opened)
     }
@@ -148,7 +157,7 @@ impl Context {
     /// cannot be written is read all the same: whoever can sweep it could not see the mark anyway.
     fn read_session(&self, operation: &str) -> Result<(Option<Session<'_>>, Opened), Error> {
         let begun = Session::begin(&self.repository, SessionKind::Reader, operation);
-        let session = match begun {
+        let mut session = match begun {
             Ok(session) => Some(session),
             Err(error) if matches!(error.kind(), Kind::Denied | Kind::Full) => {
                 let note =
@@ -158,7 +167,8 @@ impl Context {
             }
             Err(error) => return Err(error.into()),
         };
-        let opened = self.refresh()?;
+        let looked = session.as_mut().map(Session::take_looked).unwrap_or_default();
+        let opened = self.refresh_with(looked)?;
         opened.damaged.iter().for_each(|problem| self.monitor.event(Event::Problem(problem)));
         Ok((session, opened))
     }
@@ -174,8 +184,9 @@ impl Context {
         Ok(missing.into_iter().map(missing_segment).collect())
     }
 
-    /// Ends the verb if somebody asked to stop.
+    /// Between two pieces of work: stands still while the machine is busy, and ends the verb if somebody asked to stop.
     pub fn check_stop(&self) -> Result<(), Error> {
+        self.pace.wait(&self.stop);
         if self.stop.raised() { Err(Error::Interrupted) } else { Ok(()) }
     }
 }

@@ -4,6 +4,7 @@
 use super::Context;
 use super::backup::{self, backup};
 use crate::base::monitor::Remember;
+use crate::base::pace::{Gauge, Pace, Rules, Watch};
 use crate::base::{Clock, Kind, Monitor, Secret, SessionId, SnapshotId, Stop, Timestamp, random};
 use crate::chunk::Sizes;
 use crate::compress::Level;
@@ -208,4 +209,28 @@ impl ObjectStore for ReadOnly {
     fn free_bytes(&self) -> Option<u64> {
         self.0.free_bytes()
     }
+}
+
+/// A brake that stays closed until somebody stands at it.
+fn closed_until_met(context: &mut Context, seen: Arc<Remember>) -> Watch {
+    context.pace = Pace::watched();
+    let look = context.pace.clone();
+    let read = Box::new(move || Some(if look.standing() == 0 { 90.0 } else { 10.0 }));
+    let gauge = Gauge { name: "load".to_owned(), bound: 50.0, read };
+    let rules =
+        Rules { look_every: std::time::Duration::from_millis(1), longest_pause: std::time::Duration::from_secs(3600) };
+    Watch::start(&context.pace, vec![gauge], rules, &context.stop, seen).unwrap()
+}
+
+#[test]
+fn a_backup_stands_still_while_the_machine_is_busy_and_is_whole_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("note"), "to do").unwrap();
+    let mut depot = Depot::new();
+    let watch = closed_until_met(&mut depot.context, depot.seen.clone());
+    let snapshot = depot.backup(folder.path());
+    assert!(!snapshot.partial && depot.context.pace.pauses() > 0);
+    drop(watch);
+    let notes = depot.seen.notes.lock().unwrap();
+    assert_eq!(notes.iter().filter(|note| note.contains("load is 90, above 50")).count(), 1, "{notes:?}");
 }

@@ -248,10 +248,10 @@ pub fn databases(golden: &Golden) -> bool {
     maker.run(&[&["backup"], &sources[..]].concat());
     postgres.connect("golden").execute("UPDATE goods SET price = 1 WHERE id = 250").unwrap();
     maker.night(&format!(
-        "[profiles.web.sources.postgres.golden]\nurl = \"{}\"\n[profiles.web.sources.mysql.golden]\nurl = \"{}\"\n\
+        "[profiles.web.sources.postgres.golden]\nurl = \"{}\"\n[profiles.web.sources.mysql.golden]\nurl = \"mysql://boss@127.0.0.1:{}/golden\"\n\
          password_env = \"MYSQL_WORD\"\n[profiles.web.sources.command.words]\nrun = \"echo so many words\"\n",
         postgres.socket_url("golden"),
-        format!("mysql://boss@127.0.0.1:{}/golden", mysql.port()),
+        mysql.port(),
     ));
     postgres.connect("postgres").execute("DROP DATABASE golden").unwrap();
     mysql.sql("DROP DATABASE golden");

@@ -1,6 +1,6 @@
 //! Talks with a real server: what comes back, and what is said when nothing does.
 
-use crate::servers::postgres::{PASSWORD, another, server, surroundings, watch};
+use crate::servers::postgres::{PASSWORD, another, server, standby_of, surroundings, watch};
 use keepstone::base::{Kind, Silent, Stop};
 use keepstone::db::postgres::{Address, Connection, TemporaryDatabase, Tools, facts, temporary};
 use keepstone::db::{Error, Watch};
@@ -218,4 +218,47 @@ fn until(mut done: impl FnMut() -> bool) {
         thread::sleep(Duration::from_millis(50));
     }
     panic!("it did not happen within 10 s");
+}
+
+#[test]
+fn the_end_of_a_servers_certificate_is_known_and_a_server_without_one_has_none() {
+    use keepstone::db::certificate::{Before, ends};
+    let Some(server) = server() else { return };
+    let limit = std::time::Duration::from_secs(60);
+    let speaks = server.connect("postgres").value("SHOW ssl").unwrap().as_deref() == Some("on");
+    let known = ends("127.0.0.1", server.port, Before::Postgres, limit).unwrap();
+    // The tests give it ten years.
+    let in_years = |at: keepstone::base::Timestamp| {
+        (at.as_second() - keepstone::base::Clock::System.now().as_second()) / 31_557_600
+    };
+    assert_eq!(known.map(in_years), speaks.then_some(9));
+    let Some(plain) = another(&["ssl=off"]) else { return };
+    assert_eq!(ends("127.0.0.1", plain.port, Before::Postgres, limit).unwrap(), None);
+}
+
+#[test]
+fn a_replica_that_stands_still_is_behind_and_one_that_has_caught_up_is_not() {
+    let Some(primary) = another(&[]) else { return };
+    let standby = standby_of(&primary);
+    let (mut there, mut here) = (primary.connect("postgres"), standby.connect("postgres"));
+    // Each look takes a while; a replica that never comes to this point fails the test.
+    let until = |connection: &mut Connection, what: &str, place: &str| {
+        let sql = format!("SELECT pg_last_wal_{what}_lsn() >= '{place}'");
+        let comes = (0..1_000_000).any(|_| connection.value(&sql).unwrap().as_deref() == Some("t"));
+        assert!(comes, "{what} {place}");
+    };
+    let mut write = |sql: &str| {
+        there.execute(sql).unwrap();
+        there.value("SELECT pg_switch_wal()").unwrap().unwrap()
+    };
+    let begun = write("CREATE TABLE seen (i int)");
+    until(&mut here, "replay", &begun);
+    here.execute("SELECT pg_wal_replay_pause()").unwrap();
+    let later = write("INSERT INTO seen VALUES (1)");
+    until(&mut here, "receive", &later);
+    assert!(facts::replication_lag_seconds(&mut here).unwrap() > 0.0);
+    here.execute("SELECT pg_wal_replay_resume()").unwrap();
+    // The primary may write something by itself meanwhile: one look at which all is replayed is enough.
+    assert!((0..1_000_000).any(|_| facts::replication_lag_seconds(&mut here).unwrap() == 0.0));
+    assert!(facts::replication_lag_seconds(&mut primary.connect("postgres")).unwrap() >= 0.0);
 }

@@ -7,10 +7,12 @@ mod backup;
 mod config;
 mod copy;
 mod databases;
+mod health;
 mod history;
 mod keep;
 mod key;
 mod log;
+mod metrics;
 mod notify;
 mod predict;
 mod probe;
@@ -27,10 +29,12 @@ pub use backup::{Backup, Compression};
 pub use config::{Config, ConfigCommand, ConfigInit};
 pub use copy::{Copy, Opened};
 pub use databases::{Databases, Named, Parts};
+pub use health::Health;
 pub use history::{Ended, History, HistoryCommand};
 pub use keep::{Completions, Forget, Init, KdfCost, Keep, NewRepository, Prune, RebuildIndex, Tag};
 pub use key::{Key, KeyCommand, NewSecret, SheetFormat};
 pub use log::{Log, LogCommand, LogLocal, RunOutcome};
+pub use metrics::Metrics;
 pub use notify::{Notify, NotifyCommand};
 pub use predict::{Guess, Predict};
 pub use probe::Probe;
@@ -80,7 +84,7 @@ KEEPSTONE_PASSWORD_COMMAND, KEEPSTONE_KEY_FILE, KEEPSTONE_KEY_COMMAND or KEEPSTO
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 done but some sources could not be read, 4 damage found (a backup \
 makes its snapshot all the same), \
-10 no repository, 11 refused, 12 wrong password or key, 130 interrupted.";
+10 no repository, 11 refused, 12 wrong password or key, 20 and 21 a warning and worse (`health`), 130 interrupted.";
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
@@ -213,6 +217,8 @@ pub enum Command {
     Copy(Copy),
     /// Do all that belongs to a night of a profile: back up, read back, forget, prune, try a restore
     Run(Run),
+    /// Say how things stand: ok, warning or critical
+    Health(Health),
     /// Show what became of the runs of profiles on this machine
     History(History),
     /// Say how repositories grow, when a disk or quota is full, and what it costs
@@ -221,6 +227,8 @@ pub enum Command {
     Config(Config),
     /// Send test messages, and what waits to be sent
     Notify(Notify),
+    /// Print metrics for Prometheus
+    Metrics(Metrics),
     /// Print completions for a shell
     Completions(Completions),
     /// Print the version
@@ -229,6 +237,25 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it stores, deletes, reads back or brings back: what somebody asks for later.
+    pub fn is_operation(&self) -> bool {
+        use Command as C;
+        matches!(
+            self,
+            C::Backup(_)
+                | C::Restore(_)
+                | C::Drill(_)
+                | C::Verify(_)
+                | C::Forget(_)
+                | C::Prune(_)
+                | C::Copy(_)
+                | C::Tag(_)
+                | C::Repair(_)
+                | C::Parity(_)
+                | C::RebuildIndex(_)
+        )
+    }
+
     /// What messages call it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -259,10 +286,12 @@ impl Command {
             Command::Prune(_) => "prune",
             Command::Copy(_) => "copy",
             Command::Run(_) => "run",
+            Command::Health(_) => "health",
             Command::History(_) => "history",
             Command::Predict(_) => "predict",
             Command::Config(_) => "config",
             Command::Notify(_) => "notify",
+            Command::Metrics(_) => "metrics",
             Command::Completions(_) => "completions",
             Command::Version => "version",
         }

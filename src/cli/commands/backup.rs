@@ -12,8 +12,8 @@ use crate::cli::print::json::{
     JsonDump, JsonProblem, JsonSnapshot, JsonStream, JsonTotals, JsonTraffic, Saved, problems,
 };
 use crate::cli::print::{human, table};
-use crate::config;
 use crate::config::meant::Files;
+use crate::config::{self, values};
 use crate::format::snapshot::Snapshot;
 use crate::job::build;
 use crate::job::databases::Wanted;
@@ -126,6 +126,7 @@ fn open(app: &App, given: &Backup) -> Result<Context> {
 }
 
 fn options(app: &App, given: &Backup) -> Result<Options> {
+    given.tag.iter().try_for_each(|tag| values::free_tag(tag)).map_err(Error::usage)?;
     let files = Files {
         paths: Vec::new(),
         exclude: given.exclude.clone(),

@@ -171,7 +171,7 @@ fn list(app: &App, given: &Given) -> Result<Exit> {
     app.out.line(human::counted(entries.len() as u64, "run"));
     if let Some(newest) = entries.last() {
         app.out.line("");
-        app.out.line(format!("next      {}", app.command(&format!("history show {}", newest.id.short()))));
+        app.out.line(format!("next      {}", app.config_command(&format!("history show {}", newest.id.short()))));
     }
     Ok(Exit::Done)
 }
@@ -386,7 +386,7 @@ fn rebuild(app: &App, hosts: &[String]) -> Result<Exit> {
     }
     if !app.out.is_json() {
         app.out.line("");
-        app.out.line(format!("next      {}", app.command("history")));
+        app.out.line(format!("next      {}", app.config_command("history")));
     }
     Ok(Exit::Done)
 }

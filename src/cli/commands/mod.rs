@@ -9,12 +9,14 @@ mod drill;
 mod dump;
 mod entry;
 mod forget;
+mod health;
 mod history;
 mod info;
 mod init;
 mod key;
 mod log;
 mod ls;
+mod metrics;
 mod notify;
 mod parity;
 mod plain;
@@ -76,10 +78,12 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Prune(given) => prune::run(app, given),
         Command::Copy(given) => copy::run(app, given),
         Command::Run(given) => run::run(app, given),
+        Command::Health(given) => health::run(app, given),
         Command::History(given) => history::run(app, given),
         Command::Predict(given) => predict::run(app, given),
         Command::Config(given) => config::run(app, given),
         Command::Notify(given) => notify::run(app, given),
+        Command::Metrics(given) => metrics::run(app, given),
         Command::Completions(given) => plain::completions(app, given),
         Command::Version => plain::version(app),
     }

@@ -10,6 +10,7 @@ use crate::cli::print::{human, table};
 use crate::config::{self, Config};
 use crate::job;
 use crate::job::announce::Announcer;
+use crate::job::metrics;
 use crate::job::night::{self, By, Ended, Night, Outcome, Phase};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -73,6 +74,7 @@ pub fn run(app: &App, given: &Run) -> Result<Exit> {
     let announcer = Announcer::begin(&night, &channels);
     let mut outcome = night::run(&night)?;
     announcer.end(&mut outcome);
+    metrics::publish(&config, &mut outcome);
     app.look.finish();
     match app.out.is_json() {
         true => print_json(app, &given.name, by, &outcome),

@@ -3,9 +3,10 @@
 use super::{filter, selected};
 use crate::cli::app::App;
 use crate::cli::args::Tag;
-use crate::cli::error::Result;
+use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::human;
+use crate::config::values;
 use crate::ops::tag::{self, Change};
 use serde::Serialize;
 
@@ -25,6 +26,8 @@ struct JsonTagged {
 
 /// Changes tags.
 pub fn run(app: &App, given: &Tag) -> Result<Exit> {
+    let given_tags = given.set.iter().flatten().chain(&given.add);
+    { given_tags }.try_for_each(|tag| values::free_tag(tag)).map_err(Error::usage)?;
     let context = app.context()?;
     let ids = selected(&context, &given.snapshots, &filter(&given.filters))?;
     let change = match &given.set {

@@ -51,6 +51,34 @@ pub static NOTIFY: Section = Section {
     one_of: &[],
 };
 
+/// Metrics for Prometheus.
+pub static METRICS: Section = Section {
+    doc: "Metrics for Prometheus: told at the end of each night. `keepstone metrics` prints them.",
+    keys: &[
+        key(
+            "textfile",
+            Form::Text(&ABSOLUTE),
+            "",
+            "The file for the textfile collector of the node exporter: its name ends with .prom",
+        ),
+        key("url_file", Form::Text(&ABSOLUTE), "", "The file whose first line is the address of a push gateway"),
+        key(
+            "url_command",
+            Form::Text(&SECRET_COMMAND),
+            "",
+            "The command whose first line of output is the address of a push gateway",
+        ),
+        key("url_env", Form::Text(&VARIABLE), "", "The environment variable that holds the address of a push gateway"),
+        TOKEN_FILE,
+        TOKEN_COMMAND,
+        TOKEN_ENV,
+        CA,
+        TIMEOUT,
+        PLAIN_HTTP,
+    ],
+    one_of: &URLS,
+};
+
 /// The keys of which each channel with an address has one.
 pub const URLS: [&str; 3] = ["url_file", "url_command", "url_env"];
 /// The keys of which each channel with a token has one.

@@ -7,6 +7,7 @@ use crate::notify::route::{Quiet, Route};
 use crate::notify::rules::{Rules, Thresholds};
 use crate::notify::template::Template;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A channel, and where what is secret of it comes from.
 #[derive(Clone, Debug)]
@@ -87,6 +88,37 @@ fn origin(read: &Reader<'_>, [file, command, variable]: [&str; 3]) -> Option<Ori
     let command = read.text(command).map(|command| Origin::PasswordCommand(command.into()));
     let variable = read.text(variable).map(Origin::PasswordVariable);
     file.or(command).or(variable)
+}
+
+/// Metrics for Prometheus.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// The file for the textfile collector.
+    pub textfile: Option<PathBuf>,
+    /// The address of a push gateway.
+    pub push: Option<Origin>,
+    /// A token for it.
+    pub token: Option<Origin>,
+    /// Authorities to trust too.
+    pub authorities: Option<PathBuf>,
+    /// Give up after so long.
+    pub timeout: Duration,
+    /// Whether it may be told without encryption on another machine.
+    pub plain_http: bool,
+}
+
+/// Reads where metrics go.
+pub(crate) fn metrics(read: Reader<'_>) -> Metrics {
+    let metrics = Metrics {
+        textfile: read.text("textfile").map(PathBuf::from),
+        push: origin(&read, ["url_file", "url_command", "url_env"]),
+        token: origin(&read, ["token_file", "token_command", "token_env"]),
+        authorities: read.text("ca").map(PathBuf::from),
+        timeout: read.value("timeout", values::duration).unwrap_or_default(),
+        plain_http: read.switch("allow_plain_http"),
+    };
+    read.finish();
+    metrics
 }
 
 /// Reads whom a profile tells.

@@ -290,3 +290,13 @@ impl Values {
         text.parse().map_err(|_| connection.strange(format!("the server says {text:?} where a number was expected")))
     }
 }
+/// How far replicas are behind, in seconds: of a primary the one that is furthest behind, of a standby itself. Zero where
+/// there is none; the role has to be a member of `pg_monitor` to see those of others.
+pub fn replication_lag_seconds(connection: &mut Connection) -> Result<f64> {
+    const SQL: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN \
+        CASE WHEN pg_catalog.pg_last_wal_receive_lsn() IS NOT DISTINCT FROM pg_catalog.pg_last_wal_replay_lsn() THEN 0 \
+        ELSE extract(epoch FROM pg_catalog.now() - pg_catalog.pg_last_xact_replay_timestamp()) END \
+        ELSE (SELECT pg_catalog.max(extract(epoch FROM replay_lag)) FROM pg_catalog.pg_stat_replication) END";
+    let value = connection.value(SQL)?;
+    Ok(value.and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0).max(0.0))
+}

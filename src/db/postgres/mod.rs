@@ -12,7 +12,7 @@ mod lookup;
 pub mod probe;
 pub mod quote;
 pub mod temporary;
-mod tls;
+pub(super) mod tls;
 pub mod tools;
 
 pub use address::{Address, Tls};

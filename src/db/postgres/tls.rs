@@ -138,6 +138,12 @@ impl ServerCertVerifier for Trusted {
     }
 }
 
+/// What shakes hands with anybody, for who only looks.
+pub(in crate::db) fn anybody() -> (Arc<CryptoProvider>, Arc<dyn ServerCertVerifier>) {
+    let provider = Arc::new(ring::default_provider());
+    (provider.clone(), Arc::new(Anybody(provider)))
+}
+
 /// Trusts anybody: `prefer` and `no-verify`, where only those who merely listen are to be kept out.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);

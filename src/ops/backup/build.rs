@@ -12,7 +12,7 @@ use super::sources::Walked;
 use super::stream;
 use super::walk::{Step, node_of};
 use crate::base::budget::Permit;
-use crate::base::{BlobId, Event, Kind, Monitor, Problem, Stop};
+use crate::base::{BlobId, Event, Kind, Monitor, Pace, Problem, Stop};
 use crate::format::snapshot::{ImportedDump, MAX_PROBLEMS, Stream, Totals};
 use crate::format::tree::{Node, NodeKind};
 use crate::repo::blob_reader::BlobReader;
@@ -115,6 +115,9 @@ pub struct Builder<'a> {
     pub monitor: &'a dyn Monitor,
     /// Asks to stop.
     pub stop: &'a Stop,
+    /// Lets work stand still while the machine is busy. Here all of it comes together, and whoever reads ahead of it fills
+    /// his channel and waits.
+    pub pace: &'a Pace,
     /// The time of streams' nodes.
     pub now_ns: i64,
     /// What was found.
@@ -179,19 +182,20 @@ impl<'a> Builder<'a> {
         namer: Arc<Namer>,
         sources: &'a [Walked],
         monitor: &'a dyn Monitor,
-        stop: &'a Stop,
+        (stop, pace): (&'a Stop, &'a Pace),
         now_ns: i64,
     ) -> Builder<'a> {
         let accounts = Accounts::of_this_machine();
         let found = Found { totals: Some(super::no_totals()), ..Found::default() };
         let (open, current) = (Vec::new(), None);
-        Builder { sink, reader, accounts, namer, sources, monitor, stop, now_ns, found, open, current }
+        Builder { sink, reader, accounts, namer, sources, monitor, stop, pace, now_ns, found, open, current }
     }
 
     /// Follows all steps; gives the tree of `/`.
     pub fn build(&mut self, steps: &Receiver<Vec<Step>>, root_before: Option<BlobId>) -> Result<BlobId> {
         self.open.push(Open::new(None, None, root_before));
         for step in steps.iter().flatten() {
+            self.pace.wait(self.stop);
             if self.stop.raised() {
                 return Err(Error::Interrupted);
             }

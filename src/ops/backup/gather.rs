@@ -156,6 +156,7 @@ pub fn gather(
     let (open, top) = (HashMap::new(), Folder::default());
     let mut gather = Gather { builder, fed, seen, parts, open, top, ended: 0 };
     for message in messages {
+        gather.builder.pace.wait(gather.builder.stop);
         gather.take(message)?;
         if gather.builder.stop.raised() {
             return Err(Error::Interrupted);

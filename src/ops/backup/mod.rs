@@ -509,7 +509,8 @@ fn build(
     let namer = Arc::new(Namer::new(repository.chunker()?, repository.keyring().clone(), options.validate_dumps));
     let reader = blobs(context);
     let monitor = &*context.monitor;
-    let mut builder = Builder::new(sink, reader, namer.clone(), &sources.walked, monitor, &context.stop, now_ns);
+    let mut builder =
+        Builder::new(sink, reader, namer.clone(), &sources.walked, monitor, (&context.stop, &context.pace), now_ns);
     let root = feed(context, options, sources, past, &namer, &mut builder).and_then(|gathered| {
         context.monitor.event(Event::Phase("backing up"));
         files(context, options, sources, past, gathered, &namer, &mut builder)

@@ -299,10 +299,7 @@ fn print(app: &App, repository: &Repository, growth: &Growth, question: &Questio
     };
     let told = told(repository, size, growth, question);
     let mut lines = vec![
-        (
-            "repository",
-            format!("{}, {} days measured", human::name(repository.name.as_bytes()), size.measured()),
-        ),
+        ("repository", format!("{}, {} days measured", human::name(repository.name.as_bytes()), size.measured())),
         ("now", human::bytes(told.bytes)),
     ];
     if let Some(last) = told.days.last() {

@@ -16,7 +16,7 @@ use keepstone::repo::index::{Index, SegmentContents, save};
 use keepstone::repo::keyring::{Keyring, new_epoch};
 use keepstone::store::{Local, ObjectStore};
 use std::path::Path;
-use synthetic::{BLOBS_PER_PACK, frame_row, id, id_at, marks_of, mixed, origin, pack_row, write_segments};
+use synthetic::{blobs_per_pack, frame_row, id, id_at, marks_of, mixed, origin, pack_row, write_segments};
 
 const LOOKUPS: u64 = 200_000;
 
@@ -27,7 +27,7 @@ fn main() {
     let root = RootKey::generate();
     let epoch = new_epoch(&root, None, 0).unwrap();
     let keyring = Keyring::new(RepositoryId([1; 32]), root, &[epoch]).unwrap();
-    println!("{blobs} blobs, half of them with marks, two to a frame, {BLOBS_PER_PACK} to a pack");
+    println!("{blobs} blobs, half of them with marks, two to a frame, {} to a pack", blobs_per_pack());
     measured("write segments", blobs, || write_segments(&store, &keyring, blobs));
     let cache = folder.path().join("cache");
     measured("load all into a new cache", blobs, || drop(open(&store, &keyring, &cache)));
@@ -55,7 +55,15 @@ fn main() {
                 live.mark(&id_at(number * 2, blobs)).unwrap();
             }
         });
-        measured("usage of all packs", blobs, || println!("{} packs", live.pack_usage().unwrap().len()));
+        measured("usage of all packs", blobs, || {
+            let mut packs = 0;
+            let count = &mut |_, _| {
+                packs += 1;
+                Ok::<_, keepstone::repo::Error>(())
+            };
+            live.each_usage(count).unwrap();
+            println!("{packs} packs");
+        });
     }
 }
 
@@ -122,12 +130,12 @@ fn add_night(store: &dyn ObjectStore, keyring: &Keyring, index: &Index, night: u
         let mut contents = SegmentContents { keys: vec![KeyId([3; 16])], ..SegmentContents::default() };
         for place in 0..2000 {
             let number = (1 << 40) + night * 1_000_000 + segment * 2000 + place;
-            let pack = (place / BLOBS_PER_PACK) as u32;
-            if place % BLOBS_PER_PACK == 0 {
+            let pack = (place / blobs_per_pack()) as u32;
+            if place % blobs_per_pack() == 0 {
                 contents.packs.push(pack_row(number));
             }
             if place % 2 == 0 {
-                contents.frames.push(frame_row(pack, place % BLOBS_PER_PACK));
+                contents.frames.push(frame_row(pack, place % blobs_per_pack()));
             }
             let marks = marks_of(number);
             contents.entries.push(Entry {

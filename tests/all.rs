@@ -40,6 +40,7 @@ mod readme;
 mod remote_cache;
 mod repair;
 mod repairs;
+mod requests;
 mod roster;
 mod s3;
 mod servers;

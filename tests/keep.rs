@@ -1,6 +1,8 @@
 //! What keeps a repository in order: forget, prune, tag, key slots, rebuild, info.
 
-use crate::vault::{Vault, back_up, bytes, count, key, noise, open, prune_all, read_everything, read_index};
+use crate::vault::{
+    Vault, back_up, bytes, count, key, noise, open, prune_all, read_everything, read_index, verify_all,
+};
 use keepstone::base::{Clock, Kind, Secret, SlotId, TimeZone, Timestamp};
 use keepstone::crypto::slots::{GuardKind, StretchCost, Unlock};
 use keepstone::format::session::SessionKind;
@@ -421,17 +423,24 @@ fn info_sums_up_days_weeks_and_months() {
     assert!(outcome.problems.is_empty());
 }
 
-/// A store that lets nobody delete packs before a time.
+/// A store that lets nobody delete packs before a time, or nothing at all.
 struct Locking {
     inner: Arc<dyn ObjectStore>,
     clock: Clock,
     until: Timestamp,
+    all: bool,
+}
+
+impl Locking {
+    fn locks(&self, key: &Key) -> bool {
+        (self.all || key.area() == Area::Packs) && self.clock.now() < self.until
+    }
 }
 
 impl ObjectStore for Locking {
     keepstone::store::forward!(inner: put, begin, replace, get, get_range, size, list, location, free_bytes);
     fn delete(&self, key: &Key) -> Result<(), Error> {
-        match key.area() == Area::Packs && self.clock.now() < self.until {
+        match self.locks(key) {
             true => {
                 Err(Error::new(Kind::Denied, "delete", key, "Access Denied because object protected by object lock"))
             }
@@ -439,7 +448,7 @@ impl ObjectStore for Locking {
         }
     }
     fn lock_on(&self, key: &Key) -> Result<Option<Locked>, Error> {
-        Ok((key.area() == Area::Packs && self.clock.now() < self.until).then_some(Locked::Until(self.until)))
+        Ok(self.locks(key).then_some(Locked::Until(self.until)))
     }
 }
 
@@ -457,7 +466,8 @@ fn packs_that_are_locked_are_left_by_every_prune_until_they_are_not_and_nobody_f
     vault.hours(1);
     let until = vault.clock.now() + Duration::from_secs(72 * 3600);
     let (inner, clock): (Arc<dyn ObjectStore>, _) = (Arc::new(vault.store.clone()), vault.clock.clone());
-    let locked = || open(Arc::new(Locking { inner: inner.clone(), clock: clock.clone(), until }), &clock).unwrap();
+    let locked =
+        || open(Arc::new(Locking { inner: inner.clone(), clock: clock.clone(), until, all: false }), &clock).unwrap();
     forget::forget(&locked(), &policy(last(1))).unwrap();
     let blobs = read_everything(&vault.open()).unwrap();
     let first = prune_all(&locked()).unwrap();
@@ -482,4 +492,42 @@ fn packs_that_are_locked_are_left_by_every_prune_until_they_are_not_and_nobody_f
     let kept = open(inner.clone(), &clock).unwrap().index.packs().unwrap().len();
     assert_eq!(count(&vault.store, Area::Packs), kept, "nothing is left");
     read_everything(&vault.open()).unwrap();
+}
+
+#[test]
+fn a_bucket_that_locks_everything_stops_no_prune_and_what_is_replaced_goes_when_the_locks_end() {
+    let vault = vault(5);
+    vault.hours(1);
+    let until = vault.clock.now() + Duration::from_secs(120 * 3600);
+    let (inner, clock): (Arc<dyn ObjectStore>, _) = (Arc::new(vault.store.clone()), vault.clock.clone());
+    let locking = || Locking { inner: inner.clone(), clock: clock.clone(), until, all: true };
+    let locked = || open(Arc::new(locking()), &clock).unwrap();
+    let mut blobs = 0;
+    for night in 0..3u64 {
+        vault.write("new", &noise(90 + night, 50_000));
+        back_up(&locked(), vault.files.path()).unwrap();
+        // Who may lift locks forgets.
+        forget::forget(&vault.open(), &policy(last(1))).unwrap();
+        blobs = read_everything(&vault.open()).unwrap();
+        let pruned = prune_all(&locked()).unwrap();
+        assert_eq!((pruned.packs_deleted, pruned.segments_deleted), (0, 0), "{pruned:?}");
+        assert!(pruned.packs_locked > 0 && pruned.segments_locked > 0, "{pruned:?}");
+        assert_eq!((pruned.sessions_cleared, pruned.lock), (0, Some(Locked::Until(until))), "{pruned:?}");
+        assert_eq!(read_everything(&vault.open()).unwrap(), blobs);
+        assert!(!verify_all(&vault.open()).unwrap().damage);
+        // Nobody counts on what the prune took for gone: it comes back whole when it is stored again.
+        read_index(&vault.open()).unwrap();
+        vault.hours(12);
+    }
+    // A writer beside it who knows only what the locked segments say.
+    vault.write("new", &noise(90, 50_000));
+    back_up(&locked(), vault.files.path()).unwrap();
+    read_everything(&vault.open()).unwrap();
+    vault.hours(120);
+    let last = prune_all(&locked()).unwrap();
+    assert!(last.segments_locked == 0 && last.segments_deleted >= 3 && last.packs_deleted > 0, "{last:?}");
+    let kept = vault.open().index.packs().unwrap().len();
+    assert_eq!(count(&vault.store, Area::Packs), kept, "nothing is left");
+    assert!(read_everything(&vault.open()).unwrap() >= blobs);
+    assert!(!verify_all(&vault.open()).unwrap().damage);
 }

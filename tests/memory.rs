@@ -113,7 +113,9 @@ fn name_more_blobs(place: &Place, blobs: u64) -> u64 {
 #[test]
 fn every_command_has_room_enough_whatever_the_index_names() {
     let long = std::env::var_os("KEEPSTONE_LONG").is_some();
-    let blobs: u64 = if long { 50_000_000 } else { 400_000 };
+    let usual: u64 = if long { 50_000_000 } else { 400_000 };
+    let asked = std::env::var("KEEPSTONE_BLOBS").map(|blobs| blobs.parse().expect("a number of blobs"));
+    let blobs = asked.unwrap_or(usual);
     let place = Place::with_snapshot();
     let packs = name_more_blobs(&place, blobs);
     fs::write(place.path("source/later"), "something new").unwrap();

@@ -363,6 +363,26 @@ fn listings_are_complete(subject: &Subject) {
     for area in Area::ALL {
         assert_eq!(list(&*store, area), expected, "{area:?}");
     }
+    // Few that come first by name, more than are asked for at once, and some that lie further back.
+    let (few, many) = ([Area::Condemned, Area::Damage, Area::Index], [Area::Keys, Area::Epochs]);
+    for areas in [&few[..], &many, &[], &[Area::Snapshots, Area::Packs, Area::Config]] {
+        let mut together: BTreeMap<Area, BTreeMap<String, u64>> = BTreeMap::new();
+        let mut each = |area, listed: Listed| {
+            let seen = together.entry(area).or_default();
+            assert!(seen.insert(listed.name, listed.size_bytes).is_none(), "listed twice");
+        };
+        store.list_together(areas, &mut each).unwrap();
+        assert_eq!(together, areas.iter().map(|area| (*area, expected.clone())).collect(), "{areas:?}");
+    }
+    let empty = subject.open();
+    for area in [Area::Condemned, Area::Damage] {
+        list(&*empty, area).keys().for_each(|name| empty.delete(&Key::new(area, name)).unwrap());
+    }
+    let mut left = BTreeMap::new();
+    empty
+        .list_together(&few, &mut |area, listed| *left.entry(area).or_insert(0) += u64::from(!listed.name.is_empty()))
+        .unwrap();
+    assert_eq!(left, BTreeMap::from([(Area::Index, 39)]));
 }
 
 /// Promise 6.

@@ -9,8 +9,15 @@ use keepstone::store::ObjectStore;
 
 /// Blobs in a segment.
 pub const BLOBS_PER_SEGMENT: u64 = 1_000_000;
-/// Blobs in a pack, two to a frame.
-pub const BLOBS_PER_PACK: u64 = 128;
+/// Blobs in a pack, two to a frame: 128 unless `KEEPSTONE_BLOBS_PER_PACK` says an even number, to see what packs cost.
+pub fn blobs_per_pack() -> u64 {
+    static ASKED: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *ASKED.get_or_init(|| {
+        let asked =
+            std::env::var("KEEPSTONE_BLOBS_PER_PACK").ok().map(|blobs| blobs.parse().expect("a number of blobs"));
+        asked.filter(|blobs| blobs % 2 == 0 && *blobs > 0).unwrap_or(128)
+    })
+}
 
 /// A number like a hash of another one.
 pub fn mixed(number: u64) -> u64 {
@@ -76,7 +83,7 @@ pub fn frame_row(pack: u32, place: u64) -> FrameRow {
 /// The packs of the segment that begins with the blob `first` of `blobs`.
 pub fn packs_of_segment(first: u64, blobs: u64) -> impl Iterator<Item = PackRow> {
     let count = (blobs - first).min(BLOBS_PER_SEGMENT);
-    (0..count.div_ceil(BLOBS_PER_PACK)).map(move |number| pack_row(first + number))
+    (0..count.div_ceil(blobs_per_pack())).map(move |number| pack_row(first + number))
 }
 
 /// Writes segments that name so many blobs.
@@ -91,7 +98,7 @@ pub fn write_segments(store: &dyn ObjectStore, keyring: &Keyring, blobs: u64) {
             writer.pack(&pack).unwrap();
         }
         for frame in 0..count.div_ceil(2) {
-            writer.frame(&frame_row((frame * 2 / BLOBS_PER_PACK) as u32, frame * 2 % BLOBS_PER_PACK)).unwrap();
+            writer.frame(&frame_row((frame * 2 / blobs_per_pack()) as u32, frame * 2 % blobs_per_pack())).unwrap();
         }
         for place in 0..count {
             let marks = marks_of(number + place);

@@ -47,8 +47,13 @@ pub trait Vouched: Cbor + Clone {
     fn content_hash(&self) -> [u8; 32] {
         let mut bare = self.clone();
         *bare.voucher() = None;
-        hash(&bare.to_cbor())
+        bare_hash(&bare)
     }
+}
+
+/// The hash of what is said by something that has no voucher yet, or none any more.
+pub fn bare_hash(content: &impl Vouched) -> [u8; 32] {
+    hash(&content.to_cbor())
 }
 
 impl Vouched for Directory {

@@ -3,7 +3,6 @@
 //! What only they needed is garbage from then on and stays in the store until prune. A snapshot is one object, so
 //! forgetting is one deletion each, the oldest first: wherever it stops, what is left is the newest.
 
-use super::prune::locks::lock_of;
 use super::record::Record;
 use super::retention::{self, Decision, GroupBy, GroupKey, Policy, Reason};
 use super::{Context, Error, Result};
@@ -15,7 +14,7 @@ use crate::format::run::Outcome as Ended;
 use crate::format::snapshot::Snapshot;
 use crate::repo::snapshots::Found;
 use crate::repo::{session, snapshots};
-use crate::store::{self, Area, Key, ObjectStore};
+use crate::store::{self, Area, Key, ObjectStore, lock_of};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Snapshots that are removed at once, at most.

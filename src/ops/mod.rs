@@ -37,6 +37,7 @@ mod whole;
 use crate::base::{Event, Kind, Monitor, Pace, Problem, Stop};
 use crate::format::session::SessionKind;
 use crate::format::snapshot::Snapshot;
+use crate::repo::ahead::{Ahead, Answers};
 use crate::repo::index::{Index, Opened, OwnCache, missing_segment};
 use crate::repo::pack_cache::PackCache;
 use crate::repo::{self, Repository, Session};
@@ -141,7 +142,13 @@ impl Context {
 
     /// Compares the index with the store once more.
     fn refresh(&self) -> Result<Opened, Error> {
-        let opened = self.index.refresh(&**self.repository.store(), self.repository.keyring())?;
+        self.refresh_with(Answers::default())
+    }
+
+    /// The same, with what was listed just now.
+    fn refresh_with(&self, looked: Answers) -> Result<Opened, Error> {
+        let store = Ahead::with(&**self.repository.store(), looked);
+        let opened = self.index.refresh(&store, self.repository.keyring())?;
         self.forget_packs(&opened);
         Ok(opened)
     }
@@ -150,7 +157,7 @@ impl Context {
     /// cannot be written is read all the same: whoever can sweep it could not see the mark anyway.
     fn read_session(&self, operation: &str) -> Result<(Option<Session<'_>>, Opened), Error> {
         let begun = Session::begin(&self.repository, SessionKind::Reader, operation);
-        let session = match begun {
+        let mut session = match begun {
             Ok(session) => Some(session),
             Err(error) if matches!(error.kind(), Kind::Denied | Kind::Full) => {
                 let note =
@@ -160,7 +167,8 @@ impl Context {
             }
             Err(error) => return Err(error.into()),
         };
-        let opened = self.refresh()?;
+        let looked = session.as_mut().map(Session::take_looked).unwrap_or_default();
+        let opened = self.refresh_with(looked)?;
         opened.damaged.iter().for_each(|problem| self.monitor.event(Event::Problem(problem)));
         Ok((session, opened))
     }

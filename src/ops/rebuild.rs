@@ -77,9 +77,9 @@ fn run(context: &Context, record: &mut Record) -> Result<Outcome> {
     context.check_stop()?;
     let rebuilt = rebuilt?;
     let condemned = replaced(context, &rebuilt, snapshots, closed + 1, own);
-    if !session::put_condemned(&context.repository, &condemned)? {
+    let Some(condemned) = session::put_condemned(&context.repository, condemned)? else {
         return Err(Error::Refused("another prune or rebuild was quicker: run this again".to_owned()));
-    }
+    };
     forget_cache(context)?;
     let left = match sweep::sweep(context, &mut presence, &condemned)? {
         Swept::Done(_) => 0,

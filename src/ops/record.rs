@@ -1,7 +1,7 @@
 //! Run records: each verb leaves one in the repository.
 
 use super::{Context, Error};
-use crate::base::{Kind, Problem, RunId, SessionId, SnapshotId, random};
+use crate::base::{Kind, Problem, RunId, SessionId, SnapshotId, SortedSet, random};
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::ledger::{PackPrefix, prefix};
 use crate::format::run::{Figure, MAX_PROBLEMS, Outcome, Run};
@@ -70,7 +70,12 @@ impl Record {
     /// Stores what the run has proven, beside its record.
     pub fn ledger(&mut self, context: &Context, known: &mut Known, news: &News) -> Result<(), Error> {
         let repository = &context.repository;
-        let packs: BTreeSet<PackPrefix> = context.index.packs()?.iter().map(|pack| prefix(&pack.id)).collect();
+        let mut packs = Vec::new();
+        context.index.each_pack::<Error>(&mut |pack| {
+            packs.push(prefix(&pack.id));
+            Ok(())
+        })?;
+        let packs: SortedSet<PackPrefix> = packs.into_iter().collect();
         let snapshots: BTreeSet<SnapshotId> = snapshots::names(repository)?.into_iter().collect();
         let at_ns = repository.now_ns();
         let is_there = |pack: &PackPrefix| packs.contains(pack);

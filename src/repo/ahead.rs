@@ -30,18 +30,18 @@ pub struct Ahead<'s> {
 pub struct Answers {
     objects: HashMap<Key, Result<Vec<u8>, store::Error>>,
     ranges: HashMap<(Key, u64, usize), Result<Vec<u8>, store::Error>>,
-    listings: HashMap<Area, Result<Vec<Listed>, store::Error>>,
+    listings: HashMap<Area, Vec<Listed>>,
 }
 
 /// Something to ask.
 enum Question<'q> {
     Object(&'q Key, u64),
-    Listing(Area),
+    Listings(&'q [Area]),
 }
 
 enum Answer {
     Object(Key, Result<Vec<u8>, store::Error>),
-    Listing(Area, Result<Vec<Listed>, store::Error>),
+    Listings(Result<HashMap<Area, Vec<Listed>>, store::Error>),
 }
 
 impl<'s> Ahead<'s> {
@@ -67,7 +67,8 @@ impl<'s> Ahead<'s> {
             return;
         }
         let objects = objects.iter().map(|(key, limit)| Question::Object(key, *limit));
-        let questions: Vec<Question<'_>> = objects.chain(listings.iter().copied().map(Question::Listing)).collect();
+        let listings = (!listings.is_empty()).then_some(Question::Listings(listings));
+        let questions: Vec<Question<'_>> = objects.chain(listings).collect();
         let held = AtomicUsize::new(0);
         let came = side_by_side(lanes, &questions, |question| match question {
             Question::Object(..) if held.load(Ordering::Relaxed) > MOST_BYTES => None,
@@ -76,15 +77,27 @@ impl<'s> Ahead<'s> {
                 held.fetch_add(object.as_ref().map_or(0, Vec::len), Ordering::Relaxed);
                 Some(Answer::Object((*key).clone(), object))
             }
-            Question::Listing(area) => Some(Answer::Listing(*area, list(self.store, *area))),
+            Question::Listings(areas) => Some(Answer::Listings(list(self.store, areas))),
         });
         let mut answers = self.answers();
         for answer in came.into_iter().flatten() {
             match answer {
                 Answer::Object(key, object) => drop(answers.objects.insert(key, object)),
-                Answer::Listing(area, listing) => drop(answers.listings.insert(area, listing)),
+                // What failed is asked again when it is needed.
+                Answer::Listings(listings) => answers.listings.extend(listings.unwrap_or_default()),
             }
         }
+    }
+
+    /// Lists several areas together, on any store. What fails is asked again when it is needed.
+    pub fn list_now(&self, areas: &[Area]) {
+        let listings = list(self.store, areas).unwrap_or_default();
+        self.answers().listings.extend(listings);
+    }
+
+    /// The listings that nobody has taken yet, once more.
+    pub fn listings_again(&self) -> Answers {
+        Answers { listings: self.answers().listings.clone(), ..Answers::default() }
     }
 
     /// Asks for parts of an object, each with where it begins and its bytes. As many as may be in memory: what is asked is
@@ -114,16 +127,15 @@ impl<'s> Ahead<'s> {
         Some(Ok(whole.get(from..from.checked_add(length)?)?.to_vec()))
     }
 
-    /// Asks for the first `most` objects that the listings show which were asked for before; each listing with the most
-    /// bytes of its objects.
-    pub fn ask_for_all(&self, listings: &[(Area, u64)], most: usize) {
+    /// Asks for the first `most` objects that the listings show which were asked for before, as far as they are `wanted`;
+    /// each listing with the most bytes of its objects.
+    pub fn ask_for_all(&self, listings: &[(Area, u64)], most: usize, wanted: impl Fn(&str) -> bool) {
         let mut objects = Vec::new();
         {
             let answers = self.answers();
             for (area, limit) in listings {
-                if let Some(Ok(listing)) = answers.listings.get(area) {
-                    objects.extend(listing.iter().map(|listed| (Key::new(*area, &listed.name), *limit)));
-                }
+                let listing = answers.listings.get(area).into_iter().flatten().filter(|listed| wanted(&listed.name));
+                objects.extend(listing.map(|listed| (Key::new(*area, &listed.name), *limit)));
             }
         }
         objects.truncate(most);
@@ -135,10 +147,10 @@ impl<'s> Ahead<'s> {
     }
 }
 
-fn list(store: &dyn ObjectStore, area: Area) -> Result<Vec<Listed>, store::Error> {
-    let mut listing = Vec::new();
-    store.list(area, &mut |listed| listing.push(listed))?;
-    Ok(listing)
+fn list(store: &dyn ObjectStore, areas: &[Area]) -> Result<HashMap<Area, Vec<Listed>>, store::Error> {
+    let mut listings: HashMap<Area, Vec<Listed>> = areas.iter().map(|area| (*area, Vec::new())).collect();
+    store.list_together(areas, &mut |area, listed| listings.entry(area).or_default().push(listed))?;
+    Ok(listings)
 }
 
 /// Calls `each` for all `keys`, in their order, with a store where the objects, of at most `limit_bytes`, are asked for
@@ -237,10 +249,22 @@ impl ObjectStore for Ahead<'_> {
     fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), store::Error> {
         let asked = self.answers().listings.remove(&area);
         match asked {
-            Some(listing) => listing?.into_iter().for_each(each),
+            Some(listing) => listing.into_iter().for_each(each),
             None => self.store.list(area, each)?,
         }
         Ok(())
+    }
+
+    fn list_together(&self, areas: &[Area], each: &mut dyn FnMut(Area, Listed)) -> Result<(), store::Error> {
+        let mut left = Vec::new();
+        for area in areas {
+            let asked = self.answers().listings.remove(area);
+            match asked {
+                Some(listing) => listing.into_iter().for_each(|listed| each(*area, listed)),
+                None => left.push(*area),
+            }
+        }
+        if left.is_empty() { Ok(()) } else { self.store.list_together(&left, each) }
     }
 
     fn delete(&self, key: &Key) -> Result<(), store::Error> {

@@ -17,7 +17,7 @@ use crate::base::{Kind, RunId, random};
 use crate::format::cbor::{Cbor, Unknown};
 use crate::format::envelope::ObjectKind;
 use crate::format::run::{History, Run, RunRef};
-use crate::store::{Area, Key};
+use crate::store::{self, Area, Key, ObjectStore};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the name of a history ends with.
@@ -150,7 +150,7 @@ fn merge_loose(
     })?;
     merged.histories += writer.finish()?.histories;
     if options.delete {
-        done.iter().try_for_each(|id| store.delete(&Key::new(Area::Runs, id)))?;
+        delete(store, done.iter().map(|id| Key::new(Area::Runs, id)))?;
     }
     Ok(())
 }
@@ -166,7 +166,7 @@ fn merge_small(repository: &Repository, small: &[(Key, u64)], merged: &mut Merge
         done.push(key);
     }
     merged.histories += writer.finish()?.histories;
-    Ok(done.into_iter().try_for_each(|key| repository.store().delete(key))?)
+    delete(&**repository.store(), done.into_iter().cloned())
 }
 
 /// Drops records from histories that ended before a time. Which of them are still named is written down first.
@@ -202,8 +202,14 @@ fn drop_old(repository: &Repository, before_ns: i64, merged: &mut Merged) -> Res
         merged.dropped += (count - kept.len()) as u64;
         kept.into_iter().try_for_each(|run| writer.add(run))?;
         merged.histories += writer.finish()?.histories;
-        repository.store().delete(&key)?;
+        delete(&**repository.store(), [key])?;
     }
+    Ok(())
+}
+
+/// Takes away what is said elsewhere by now. What is locked says it twice.
+fn delete(store: &dyn ObjectStore, keys: impl IntoIterator<Item = Key>) -> Result<()> {
+    store::delete_unlocked(store, &keys.into_iter().collect::<Vec<_>>())?;
     Ok(())
 }
 

@@ -229,7 +229,7 @@ impl Keyring {
         }
         let key = self.current(ObjectKind::Metadata);
         let class = self.class(key)?.ok_or_else(|| Error::UnknownKey { object: T::KIND.name().to_owned(), key })?;
-        let signature = class.vouch(&vouch::message(T::KIND, self.repository, before, &content.content_hash()));
+        let signature = class.vouch(&vouch::message(T::KIND, self.repository, before, &vouch::bare_hash(content)));
         *content.voucher() = Some(Voucher { key, signature: Bytes(signature.to_vec()), unknown: Unknown::none() });
         Ok(())
     }
@@ -243,8 +243,9 @@ impl Keyring {
 
     /// Whether somebody who holds a metadata key signed for `content`, before which the bytes with the hash `before` lie.
     pub fn is_vouched<T: Vouched>(&self, before: &[u8; 32], content: &T) -> bool {
-        let check = content.clone().voucher().as_ref().and_then(|voucher| self.voucher(voucher));
-        check.is_some_and(|check| check.holds(T::KIND, before, &content.content_hash()))
+        let mut bare = content.clone();
+        let check = bare.voucher().take().and_then(|voucher| self.voucher(&voucher));
+        check.is_some_and(|check| check.holds(T::KIND, before, &vouch::bare_hash(&bare)))
     }
 
     /// The key id that new objects of `kind` are sealed under.

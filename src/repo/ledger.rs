@@ -15,7 +15,7 @@ use crate::base::{Kind, PackId, RunId, SnapshotId};
 use crate::format::cbor::{Bytes, Cbor, Unknown};
 use crate::format::envelope::ObjectKind;
 use crate::format::ledger::{Finding, Ledger, MAX_COVERED, PackPrefix, PacksRead, SnapshotsFound, prefix};
-use crate::store::{Area, Key, ObjectStore};
+use crate::store::{self, Area, Key, ObjectStore};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the name of a ledger ends with.
@@ -364,8 +364,9 @@ pub fn clear_covered(repository: &Repository) -> Result<u64> {
         }
     }
     let going: Vec<RunId> = covered.into_iter().filter(|run| listed.contains(run)).collect();
-    going.iter().try_for_each(|run| store.delete(&ledger_key(*run)))?;
-    Ok(going.len() as u64)
+    let keys: Vec<Key> = going.iter().map(|run| ledger_key(*run)).collect();
+    let locks = store::delete_unlocked(store, &keys)?;
+    Ok(locks.into_iter().filter(Option::is_none).count() as u64)
 }
 
 #[cfg(test)]

@@ -155,7 +155,8 @@ impl SealedRepository {
             _ => error,
         })?;
         let keys = [(Area::Keys, MAX_SLOT_BYTES as u64), (Area::Epochs, MAX_EPOCH_BYTES as u64)];
-        ahead.ask_for_all(&keys, KEY_OBJECTS);
+        // Their copies are needed only where something is wrong with them.
+        ahead.ask_for_all(&keys, KEY_OBJECTS, |name| !name.ends_with(COPY));
         let ahead = ahead.into_answers();
         // Who replaces it may have been stopped between the two.
         configs.sort_by_key(|stored| std::cmp::Reverse(stored.config.revision));
@@ -210,11 +211,21 @@ impl SealedRepository {
 
     fn try_unlock(mut self, unlock: &Unlock, clock: Clock) -> Result<Repository> {
         let ahead = Ahead::with(&*self.store, std::mem::take(&mut self.ahead));
-        let slots = slots::list(&ahead)?;
+        let slots = slots::list_once(&ahead)?;
         let ahead = ahead.into_answers();
-        let first = match self.open_slot(&self.config, &slots, unlock) {
-            Ok(opened) => return self.unlocked(opened, ahead, clock),
-            Err(error) => error,
+        let opened = self.open_slot(&self.config, &slots, unlock);
+        if let Ok(opened) = opened {
+            return self.unlocked(opened, ahead, clock);
+        }
+        // Where two copies of a slot differ the other one may be right. Not tried for nothing: a wrong passphrase is
+        // stretched for each slot that is tried.
+        let slots = slots::list(&*self.store)?;
+        let first = match opened {
+            Err(error) if !slots.iter().any(StoredSlot::has_other) => error,
+            _ => match self.open_slot(&self.config, &slots, unlock) {
+                Ok(opened) => return self.unlocked(opened, ahead, clock),
+                Err(error) => error,
+            },
         };
         let recorded = match first {
             Error::NoSlotOpens { slots: 0, .. } => roots::recorded_configs(&*self.store)?,

@@ -127,9 +127,9 @@
 //! anybody is at work. A writer needs no right to delete.
 
 use super::Repository;
-use super::ahead::{Ahead, each_ahead};
+use super::ahead::{Ahead, Answers, each_ahead};
 use super::error::{Error, Result};
-use crate::base::{Kind, PackId, SegmentId, SessionId, random};
+use crate::base::{Kind, PackId, SegmentId, SessionId, SortedSet, random};
 use crate::format::cbor::{Cbor, Unknown};
 use crate::format::envelope::{self, ObjectKind};
 use crate::format::session::{Condemned, End, Seen, Session as Stored, SessionKind};
@@ -140,6 +140,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const SEEN: &str = ".seen";
 const END: &str = ".end";
+/// In this order the marks of a session go: that it has ended last, for while one of the others is there it still says that
+/// the session is closed.
+const ENDINGS: [&str; 3] = [SEEN, "", END];
 /// Open sessions whose marks are read at once.
 const MOST_ASKED: usize = 64;
 
@@ -150,13 +153,21 @@ pub struct Session<'r> {
     condemned: BTreeSet<u64>,
     highest: u64,
     ended: bool,
+    /// What it listed together with the condemned records.
+    looked: Answers,
 }
 
 impl<'r> Session<'r> {
     /// Leaves a mark, then looks at the condemned records and says which it has seen, in this order.
     pub fn begin(repository: &'r Repository, kind: SessionKind, operation: &str) -> Result<Session<'r>> {
         let mut session = Session::begin_holding(repository, kind, operation)?;
-        let records = list_condemned(&**repository.store())?;
+        let store = Ahead::new(&**repository.store());
+        if kind == SessionKind::Reader {
+            // It brings its index up to date next. Who writes looks at snapshots before.
+            store.list_now(&LOOKED_AT);
+            session.looked = store.listings_again();
+        }
+        let records = list_condemned(&store)?;
         session.highest = records.highest();
         session.condemned = records.open;
         let seen = session.condemned.iter().copied().collect();
@@ -190,7 +201,14 @@ impl<'r> Session<'r> {
             unknown: Unknown::none(),
         };
         // From here on it may be there, even if the answer is lost: dropping it says that it has ended.
-        let session = Session { repository, id, condemned: BTreeSet::new(), highest: 0, ended: false };
+        let session = Session {
+            repository,
+            id,
+            condemned: BTreeSet::new(),
+            highest: 0,
+            ended: false,
+            looked: Answers::default(),
+        };
         put_new(repository, &Key::new(Area::Sessions, id), ObjectKind::Session, &mark)?;
         Ok(session)
     }
@@ -198,6 +216,11 @@ impl<'r> Session<'r> {
     /// Its name.
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// What it has listed since it left its mark, for the index; once.
+    pub fn take_looked(&mut self) -> Answers {
+        std::mem::take(&mut self.looked)
     }
 
     /// The numbers of the open condemned records that it has seen.
@@ -285,31 +308,32 @@ pub fn condemned_numbers(store: &dyn ObjectStore) -> Result<BTreeSet<u64>> {
     Ok(list_condemned(store)?.open)
 }
 
+use super::index::{LOOKED_AT, done_key, late, list_segments, load_condemned_at, spared_key};
 pub use super::index::{Records, condemned_key, list_condemned, load_condemned};
-use super::index::{done_key, late, list_segments, load_condemned_at, spared_key};
 
 /// Signs and seals a record, a decision or a roster: clients that may only write hold the key of the seal, and what is
 /// said here decides what is deleted.
-fn seal_condemned(repository: &Repository, mut record: Condemned) -> Result<Vec<u8>> {
-    repository.keyring().vouch(&vouch::nothing_before(), &mut record)?;
+fn seal_condemned(repository: &Repository, record: &mut Condemned) -> Result<Vec<u8>> {
+    repository.keyring().vouch(&vouch::nothing_before(), record)?;
     repository.keyring().seal(ObjectKind::Condemned, &record.to_cbor())
 }
 
-/// Stores a condemned record; false if its number is taken. A number that was taken and closed meanwhile, as only a
+/// Stores a condemned record and gives it back; none if its number is taken. A number that was taken and closed meanwhile, as only a
 /// fenced session could miss, is taken too: then the record is withdrawn, and nobody minded it while it lay there, since
 /// it lies at or below the last that was closed.
-pub fn put_condemned(repository: &Repository, record: &Condemned) -> Result<bool> {
-    let sealed = seal_condemned(repository, record.clone())?;
+pub fn put_condemned(repository: &Repository, mut record: Condemned) -> Result<Option<Condemned>> {
+    let sealed = seal_condemned(repository, &mut record)?;
     let key = condemned_key(record.number);
     if put_or_find(repository, &key, &sealed)? == Lies::Theirs {
-        return Ok(false);
+        return Ok(None);
     }
+    drop(sealed);
     let store = &**repository.store();
     if list_condemned(store)?.closed < record.number {
-        return Ok(true);
+        return Ok(Some(record));
     }
     store.delete(&key)?;
-    Ok(false)
+    Ok(None)
 }
 
 /// What is decided to be spared of a condemned record; none if nobody has decided yet.
@@ -323,8 +347,8 @@ pub fn load_spared(repository: &Repository, number: u64) -> Result<Option<Condem
 
 /// Decides what is spared of a condemned record, and gives what holds: who comes second does what the first decided.
 /// None if the record is closed.
-pub fn put_spared(repository: &Repository, spared: Condemned) -> Result<Option<Condemned>> {
-    let sealed = seal_condemned(repository, spared.clone())?;
+pub fn put_spared(repository: &Repository, mut spared: Condemned) -> Result<Option<Condemned>> {
+    let sealed = seal_condemned(repository, &mut spared)?;
     let (store, key) = (&**repository.store(), spared_key(spared.number));
     if put_or_find(repository, &key, &sealed)? == Lies::Theirs {
         return load_spared(repository, spared.number);
@@ -353,15 +377,19 @@ pub fn close_condemned(
     let spare: BTreeSet<&PackId> = spared.packs.iter().collect();
     let swept = record.packs.iter().filter(|pack| !spare.contains(pack));
     // All that was swept, named by a segment or not: somebody may have listed such a segment just before it went.
-    let packs: BTreeSet<PackId> = swept.chain(tombstones).copied().collect();
+    let packs: SortedSet<PackId> = swept.chain(tombstones).copied().collect();
     let roster = Condemned {
         session: by,
         at_ns: repository.now_ns(),
-        packs: packs.into_iter().collect(),
+        packs: packs.into_vec(),
         kept_segments: kept.into_iter().filter(|id| !record.segments.contains(id)).collect(),
-        ..record.clone()
+        number: record.number,
+        segments: record.segments.clone(),
+        snapshots: record.snapshots.clone(),
+        voucher: record.voucher.clone(),
+        unknown: record.unknown.clone(),
     };
-    put_done(repository, &roster)
+    put_done(repository, roster)
 }
 
 /// Closes a condemned record that cannot be read, or without sweeping it: what is there counts. All packs that it might
@@ -401,17 +429,18 @@ pub fn give_up_condemned(repository: &Repository, number: u64, by: SessionId) ->
     close_condemned(repository, &record, &spared, by, &[], &BTreeSet::new())
 }
 
-fn put_done(repository: &Repository, roster: &Condemned) -> Result<()> {
+fn put_done(repository: &Repository, mut roster: Condemned) -> Result<()> {
     let (store, number) = (&**repository.store(), roster.number);
     // The roster first: were the record gone before it, its number could come again.
-    store.put(&done_key(number), &seal_condemned(repository, roster.clone())?)?;
-    delete_all(store, &[condemned_key(number), spared_key(number)])?;
+    store.put(&done_key(number), &seal_condemned(repository, &mut roster)?)?;
+    store::delete_unlocked(store, &[condemned_key(number), spared_key(number)])?;
     clear_records(store)
 }
 
-/// Takes away what closed records left.
+/// Takes away what closed records left. One that is locked says nothing any more.
 pub fn clear_records(store: &dyn ObjectStore) -> Result<()> {
-    delete_all(store, &list_condemned(store)?.left)
+    store::delete_unlocked(store, &list_condemned(store)?.left)?;
+    Ok(())
 }
 
 /// A session that has neither committed nor ended, as the store shows it.
@@ -565,12 +594,16 @@ pub fn closed_sessions(store: &dyn ObjectStore) -> Result<BTreeSet<SessionId>> {
     Ok(left.intersection(&closed).copied().collect())
 }
 
-/// Takes away what finished sessions left: prune's work, since writers may not delete.
-pub fn clear_sessions(store: &dyn ObjectStore, sessions: &BTreeSet<SessionId>) -> Result<()> {
-    match clear_each(store, sessions.iter().copied()).pop_first() {
-        Some((_, error)) => Err(error.into()),
-        None => Ok(()),
+/// Takes away what finished sessions left: prune's work, since writers may not delete. What is locked stays for another
+/// time; says of how many sessions nothing is left.
+pub fn clear_sessions(store: &dyn ObjectStore, sessions: &BTreeSet<SessionId>) -> Result<u64> {
+    let mut left: Vec<SessionId> = sessions.iter().copied().collect();
+    for ending in ENDINGS {
+        let keys: Vec<Key> = left.iter().map(|id| Key::new(Area::Sessions, format!("{id}{ending}"))).collect();
+        let mut locks = store::delete_unlocked(store, &keys)?.into_iter();
+        left.retain(|_| locks.next().flatten().is_none());
     }
+    Ok(left.len() as u64)
 }
 
 /// The same; gives those that could not be cleared.
@@ -580,8 +613,7 @@ pub fn clear_each(
 ) -> BTreeMap<SessionId, store::Error> {
     let mut left: Vec<SessionId> = sessions.collect();
     let mut failed = BTreeMap::new();
-    // The mark that it has ended last: while one of the others is there it still says that the session is closed.
-    for ending in [SEEN, "", END] {
+    for ending in ENDINGS {
         let keys: Vec<Key> = left.iter().map(|id| Key::new(Area::Sessions, format!("{id}{ending}"))).collect();
         let answers = left.iter().zip(store.delete_each(&keys));
         failed.extend(answers.filter_map(|(id, answer)| Some((*id, answer.err()?))));

@@ -34,8 +34,15 @@ pub enum Copies {
     First,
     /// They differ, and this is its `.copy`.
     Second,
-    /// The other one is missing or makes no sense.
+    /// The other one is missing, makes no sense or was not looked at.
     Alone,
+}
+
+impl StoredSlot {
+    /// Whether another copy of it says something else.
+    pub fn has_other(&self) -> bool {
+        matches!(self.copies, Copies::First | Copies::Second)
+    }
 }
 
 /// All slots, readable without any key, sorted by when they were made. Slots that cannot be read are left out when
@@ -91,13 +98,31 @@ impl One {
     }
 }
 
+/// All slots, each as its object says, or its copy where that cannot be read: what is needed to open one of them. Whether
+/// the two are alike is not looked at.
+pub fn list_once(store: &dyn ObjectStore) -> Result<Vec<StoredSlot>> {
+    let (mut found, mut first_error) = (Vec::new(), None);
+    for key in super::names_twice(store, Area::Keys)? {
+        match read_one(store, &key, &key).or_else(|error| read_one(store, &key, &copy_of(&key)).map_err(|_| error)) {
+            Ok(one) => found.push(one.says(Copies::Alone)),
+            Err(error) => drop(first_error.get_or_insert(error)),
+        }
+    }
+    found.sort_by_key(|stored| (stored.slot.created_ns, stored.slot.id));
+    match first_error {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
+    }
+}
+
 /// A slot's object and its copy, each as it is or why it is not.
 fn read_both(store: &dyn ObjectStore, key: &Key) -> (Result<One>, Result<One>) {
-    let read = |at: &Key| {
-        let bytes = store.get(at, MAX_SLOT_BYTES as u64)?;
-        decode_slot(key, bytes)
-    };
-    (read(key), read(&copy_of(key)))
+    (read_one(store, key, key), read_one(store, key, &copy_of(key)))
+}
+
+/// The slot `key` as the object says that lies `at`.
+fn read_one(store: &dyn ObjectStore, key: &Key, at: &Key) -> Result<One> {
+    decode_slot(key, store.get(at, MAX_SLOT_BYTES as u64)?)
 }
 
 fn decode_slot(key: &Key, bytes: Vec<u8>) -> Result<One> {

@@ -80,6 +80,15 @@ macro_rules! forwarded {
             self.$inner.list_part(area, from, each)
         }
     };
+    (@list_together $inner:tt) => {
+        fn list_together(
+            &self,
+            areas: &[$crate::store::Area],
+            each: &mut dyn FnMut($crate::store::Area, $crate::store::Listed),
+        ) -> ::std::result::Result<(), $crate::store::Error> {
+            self.$inner.list_together(areas, each)
+        }
+    };
     (@delete $inner:tt) => {
         fn delete(&self, key: &$crate::store::Key) -> ::std::result::Result<(), $crate::store::Error> {
             self.$inner.delete(key)

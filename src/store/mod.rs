@@ -318,6 +318,7 @@ pub trait Upload: Write + Send {
 ///    brought into memory.
 /// 6. `list` shows every object of the area that was there when it began and was not deleted meanwhile, each
 ///    once, in no particular order; never one that is not finished; names that are no object names are left out.
+///    `list_together` shows the same of each of its areas.
 /// 7. `delete` of an absent object succeeds.
 /// 8. A full disk or quota is [`Kind::Full`], a forbidden request [`Kind::Denied`], a fault that may pass
 ///    [`Kind::Unavailable`].
@@ -361,6 +362,12 @@ pub trait ObjectStore: Send + Sync {
     fn list_part(&self, area: Area, from: Option<&str>, each: &mut dyn FnMut(Listed)) -> Result<Option<String>, Error> {
         assert!(from.is_none(), "a store that lists in one part leads to no other");
         self.list(area, each).map(|()| None)
+    }
+
+    /// Shows what `list` would of several areas, one after the other as they are named or in the order of their folders'
+    /// names, with as few requests as it can: each costs a round trip, and money.
+    fn list_together(&self, areas: &[Area], each: &mut dyn FnMut(Area, Listed)) -> Result<(), Error> {
+        areas.iter().try_for_each(|area| self.list(*area, &mut |listed| each(*area, listed)))
     }
 
     /// Removes an object; it is fine if there is none.
@@ -472,6 +479,10 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
         (**self).list_part(area, from, each)
     }
 
+    fn list_together(&self, areas: &[Area], each: &mut dyn FnMut(Area, Listed)) -> Result<(), Error> {
+        (**self).list_together(areas, each)
+    }
+
     fn delete(&self, key: &Key) -> Result<(), Error> {
         (**self).delete(key)
     }
@@ -523,6 +534,27 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
     fn peculiarities(&self) -> Vec<Check> {
         (**self).peculiarities()
     }
+}
+
+/// What keeps an object that could not be deleted; the failure itself if it is nothing of that sort.
+pub fn lock_of(store: &dyn ObjectStore, key: &Key, error: Error) -> Result<Locked, Error> {
+    if error.kind() != Kind::Denied {
+        return Err(error);
+    }
+    match store.lock_on(key) {
+        Ok(Some(locked)) => Ok(locked),
+        // Who may not delete at all may not ask for locks either.
+        Ok(None) | Err(_) => Err(error),
+    }
+}
+
+/// Deletes several objects; one that is locked stays and is no failure. Gives what keeps it, or nothing, for each of them
+/// in their order.
+pub fn delete_unlocked(store: &dyn ObjectStore, keys: &[Key]) -> Result<Vec<Option<Locked>>, Error> {
+    let answers = keys.iter().zip(store.delete_each(keys));
+    answers
+        .map(|(key, answer)| answer.map_or_else(|error| lock_of(store, key, error).map(Some), |()| Ok(None)))
+        .collect()
 }
 
 /// A listing as its parts give it, one after the other: `list` of a store that has more than one.

@@ -170,6 +170,13 @@ impl ObjectStore for Record {
         listed
     }
 
+    fn list_together(&self, areas: &[Area], each: &mut dyn FnMut(Area, Listed)) -> Result<(), Error> {
+        let listed = self.inner.list_together(areas, each);
+        let folders: Vec<&str> = areas.iter().map(|area| area.folder()).collect();
+        self.enter(Operation::List, folders.join(" "), 0, &listed);
+        listed
+    }
+
     fn delete(&self, key: &Key) -> Result<(), Error> {
         let deleted = self.inner.delete(key);
         self.enter(Operation::Delete, key.path(), 0, &deleted);

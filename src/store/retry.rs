@@ -218,6 +218,17 @@ impl ObjectStore for Retry {
         Ok(next)
     }
 
+    fn list_together(&self, areas: &[Area], each: &mut dyn FnMut(Area, Listed)) -> Result<(), Error> {
+        // What was shown before a failure comes again: nothing is handed on before all of it is there.
+        let lines = self.again(Operation::List, || {
+            let mut lines = Vec::new();
+            self.inner.list_together(areas, &mut |area, listed| lines.push((area, listed)))?;
+            Ok(lines)
+        })?;
+        lines.into_iter().for_each(|(area, listed)| each(area, listed));
+        Ok(())
+    }
+
     fn delete(&self, key: &Key) -> Result<(), Error> {
         self.again(Operation::Delete, || self.inner.delete(key))
     }

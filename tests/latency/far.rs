@@ -168,6 +168,11 @@ impl ObjectStore for Far {
         self.inner.list(area, each)
     }
 
+    fn list_together(&self, areas: &[Area], each: &mut dyn FnMut(Area, Listed)) -> Result<(), Error> {
+        self.travel();
+        self.inner.list_together(areas, each)
+    }
+
     fn delete(&self, key: &Key) -> Result<(), Error> {
         self.travel();
         self.inner.delete(key)

@@ -51,6 +51,7 @@ struct JsonPrune {
     /// Packs that nobody needs and that the store keeps, because they are locked.
     packs_locked: u64,
     locked_bytes: u64,
+    segments_locked: u64,
     /// Until when the last of them is; null if that is not known, or none is.
     locked_until: Option<String>,
     /// What goes before the time that its storage class is billed for at least.
@@ -140,6 +141,7 @@ fn print_json(app: &App, store: &dyn ObjectStore, outcome: &Outcome) {
         sidecar_bytes_deleted: outcome.sidecar_bytes_deleted,
         packs_locked: outcome.packs_locked,
         locked_bytes: outcome.locked_bytes,
+        segments_locked: outcome.segments_locked,
         locked_until: match outcome.lock {
             Some(Locked::Until(until)) => Some(format!("{until:.0}")),
             Some(Locked::OnHold) | None => None,
@@ -241,7 +243,10 @@ fn exceptions(outcome: &Outcome) -> Vec<(&'static str, String)> {
         facts.push(("billed on", format!("{early} that goes before the least time of its storage class")));
     }
     if let Some(lock) = outcome.lock {
-        let what = format!("{}, {}", packs(outcome.packs_locked), human::bytes(outcome.locked_bytes));
+        let mut what = format!("{}, {}", packs(outcome.packs_locked), human::bytes(outcome.locked_bytes));
+        if outcome.segments_locked > 0 {
+            what.push_str(&format!(", {}", human::counted(outcome.segments_locked, "index segment")));
+        }
         facts.push(("locked", format!("{what} that nobody needs, the last {lock}; a prune after that deletes it")));
     }
     if let Some(locks) = outcome.locks {

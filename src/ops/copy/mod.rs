@@ -433,7 +433,7 @@ impl<'c> Copying<'c> {
         let packs = self.destination.index.packs()?.into_iter();
         let new = packs.filter(|pack| !before.contains(&pack.id)).map(|pack| (pack.id, pack.size_bytes)).collect();
         self.source.monitor.event(Event::Phase("reading back what was stored"));
-        let damages = verify::read_back(self.destination, new)?;
+        let damages = verify::read_back(self.destination, &new)?;
         match damages.first() {
             None => Ok(()),
             Some(damage) => {

@@ -1,10 +1,9 @@
 //! Retention by Object Lock: what keeps things longer than prune wants, and what has to be kept longer than it was locked.
 
-use super::super::{Context, Result};
+use super::super::{Context, Error, Result};
 use crate::base::monitor::Event;
-use crate::base::{Kind, PackId, Timestamp, side_by_side};
-use crate::store::{self, Area, Extended, Key, Locked, ObjectStore, S3Lock};
-use std::collections::BTreeSet;
+use crate::base::{Kind, PackId, SortedSet, Timestamp, side_by_side};
+use crate::store::{Area, Extended, Key, S3Lock};
 
 /// Objects whose locks are looked at in one go.
 const AT_ONCE: usize = 1000;
@@ -39,8 +38,12 @@ impl Locks {
 pub fn extend(context: &Context) -> Result<Locks> {
     context.monitor.event(Event::Phase("extending locks"));
     let store = &**context.repository.store();
-    let packs: BTreeSet<PackId> =
-        context.index.packs()?.into_iter().filter(|pack| !pack.void).map(|pack| pack.id).collect();
+    let mut packs = Vec::new();
+    context.index.each_pack::<Error>(&mut |pack| {
+        packs.extend((!pack.void).then_some(pack.id));
+        Ok(())
+    })?;
+    let packs: SortedSet<PackId> = packs.into_iter().collect();
     let mut locks = Locks::default();
     for area in Area::ALL.into_iter().filter(|area| S3Lock::covers(*area)) {
         let mut keys = Vec::new();
@@ -61,16 +64,4 @@ pub fn extend(context: &Context) -> Result<Locks> {
         }
     }
     Ok(locks)
-}
-
-/// What keeps an object that could not be deleted; the failure itself if it is nothing of that sort.
-pub fn lock_of(store: &dyn ObjectStore, key: &Key, error: store::Error) -> Result<Locked, store::Error> {
-    if error.kind() != Kind::Denied {
-        return Err(error);
-    }
-    match store.lock_on(key) {
-        Ok(Some(locked)) => Ok(locked),
-        // Who may not delete at all may not ask for locks either.
-        Ok(None) | Err(_) => Err(error),
-    }
 }

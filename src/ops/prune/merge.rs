@@ -7,10 +7,9 @@
 use super::super::{Context, Error, Result};
 use super::plan::Plan;
 use crate::base::monitor::Event;
-use crate::base::{PackId, SegmentId, SessionId};
+use crate::base::{PackId, SegmentId, SessionId, SortedSet};
 use crate::format::segment::MAX_LEVEL;
 use crate::repo::index::{Origin, Vouching, each_segment, list_segments, merge_segments};
-use std::collections::BTreeSet;
 
 /// More segments of one level than this become one of the next.
 const MOST_OF_A_LEVEL: usize = 16;
@@ -49,10 +48,7 @@ struct Group {
 /// Stores segments in the place of those that name packs that go, and of those of levels that are too full.
 pub fn merge(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_seen: u64) -> Result<Merge> {
     let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
-    // What a segment says of these for which nobody vouches counts for nothing: it is no reason for it to stay.
-    let packs = context.index.packs()?.into_iter();
-    let proven: BTreeSet<PackId> = packs.filter(|pack| pack.proven).map(|pack| pack.id).collect();
-    let members = look_at(context, plan, &proven)?;
+    let (members, proven) = look_at(context, plan)?;
     let mut merge = Merge::default();
     for group in &all_groups(&members) {
         let vouching = members[group.members[0]].vouching;
@@ -82,18 +78,24 @@ pub fn merge(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_s
     Ok(merge)
 }
 
-/// What all segments in the store say of themselves.
-fn look_at(context: &Context, plan: &Plan<'_>, proven: &BTreeSet<PackId>) -> Result<Vec<Member>> {
+/// What all segments in the store say of themselves; and the packs for which somebody vouches, if there are segments for
+/// which nobody does. What these say of such packs counts for nothing: it is no reason for them to stay.
+fn look_at(context: &Context, plan: &Plan<'_>) -> Result<(Vec<Member>, SortedSet<PackId>)> {
     let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
     let present: Vec<(SegmentId, u64)> = list_segments(store)?.into_iter().collect();
     let mut sizes = present.iter().map(|(_, bytes)| *bytes);
     let mut members = Vec::with_capacity(present.len());
+    let mut proven = None;
     each_segment(store, keyring, &present, |id, mut reader| {
         let bytes = sizes.next().expect("as many readers as segments");
         let vouching = if reader.is_proven() { Vouching::Vouched } else { Vouching::Unvouched };
+        if let (Vouching::Unvouched, None) = (vouching, &proven) {
+            proven = Some(proven_packs(context)?);
+        }
+        let proven = proven.as_ref().filter(|_| vouching == Vouching::Unvouched);
         let mut member = Member { id, bytes, level: reader.head.level, going: false, staying: false, vouching };
         while let Some(pack) = reader.next_pack()? {
-            match plan.goes(&pack.id) || (vouching == Vouching::Unvouched && proven.contains(&pack.id)) {
+            match plan.goes(&pack.id) || proven.is_some_and(|proven| proven.contains(&pack.id)) {
                 true => member.going = true,
                 false => member.staying = true,
             }
@@ -101,7 +103,16 @@ fn look_at(context: &Context, plan: &Plan<'_>, proven: &BTreeSet<PackId>) -> Res
         members.push(member);
         Ok::<_, Error>(())
     })?;
-    Ok(members)
+    Ok((members, proven.unwrap_or_default()))
+}
+
+fn proven_packs(context: &Context) -> Result<SortedSet<PackId>> {
+    let mut proven = Vec::new();
+    context.index.each_pack::<Error>(&mut |pack| {
+        proven.extend(pack.proven.then_some(pack.id));
+        Ok(())
+    })?;
+    Ok(proven.into_iter().collect())
 }
 
 /// Which segments are written anew, and together with which: never those for which somebody vouches with others.

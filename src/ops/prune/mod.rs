@@ -35,7 +35,7 @@ use super::record::Record;
 use super::select::Age;
 use super::{Context, Error, Result};
 use crate::base::monitor::Event;
-use crate::base::{Kind, PackId, Problem, SegmentId, SessionId};
+use crate::base::{Kind, PackId, Problem, SegmentId, SessionId, SortedSet};
 use crate::format::run::Outcome as Ended;
 use crate::format::session::Condemned;
 use crate::repo;
@@ -167,6 +167,8 @@ pub struct Outcome {
     pub packs_locked: u64,
     /// Their bytes.
     pub locked_bytes: u64,
+    /// Segments that were replaced and that the store keeps, because they are locked.
+    pub segments_locked: u64,
     /// What keeps the one of them that is kept longest.
     pub lock: Option<Locked>,
     /// Bytes of packs that go before the time that their storage class is billed for at least.
@@ -408,9 +410,7 @@ fn attempt<'i>(
     if !beside_others(context) {
         alone::check(context, presence)?;
     }
-    let Some(record) = sweep::condemn(context, &plan, &merge, own)? else { return Ok(Step::Again) };
-    // The set of what lives has served: its place on disk is free again before things go.
-    drop(plan);
+    let Some(record) = sweep::condemn(context, plan, merge, own)? else { return Ok(Step::Again) };
     sweep_record(context, presence, &record, outcome)?;
     Ok(Step::Done)
 }
@@ -451,9 +451,12 @@ fn sweep_record(
             outcome.deleted_bytes += gone.pack_bytes + gone.segment_bytes;
             outcome.packs_locked += gone.locked;
             outcome.locked_bytes += gone.locked_bytes;
+            outcome.segments_locked += gone.locked_segments;
             outcome.lock = outcome.lock.max(gone.lock);
             if let Some(lock) = gone.lock {
-                let note = format!("{} packs that nobody needs stay for now: {lock} (the last)", gone.locked);
+                let (packs, segments) = (gone.locked, gone.locked_segments);
+                let what = format!("{packs} packs and {segments} segments that nobody needs stay for now");
+                let note = format!("{what}: {lock} (the last)");
                 context.monitor.event(Event::Note(&note));
             }
             Ok(true)
@@ -468,8 +471,9 @@ fn sweep_record(
 }
 
 fn waiting(context: &Context, record: &Condemned, who: String) -> Result<Waiting> {
-    let stored = plan::stored_packs(context)?;
-    let bytes = record.packs.iter().filter_map(|pack| stored.get(pack)).map(|pack| pack.size_bytes).sum();
+    let named: SortedSet<PackId> = record.packs.iter().copied().collect();
+    let mut bytes = 0;
+    plan::each_stored(context, &mut |pack, size_bytes| bytes += if named.contains(&pack) { size_bytes } else { 0 })?;
     let reason = format!("{who} began before it was known what goes; the first prune after its end deletes it");
     Ok(Waiting { record: record.number, packs: record.packs.len() as u64, bytes, reason })
 }
@@ -517,24 +521,26 @@ fn held(context: &Context, present: &[SegmentId], sessions: &BTreeSet<SessionId>
         Ok::<_, Error>(())
     })?;
     // What is void is of no use to them either.
-    for pack in context.index.packs()?.iter().filter(|pack| pack.void) {
-        held.remove(&pack.id);
-    }
+    context.index.each_pack::<Error>(&mut |pack| {
+        if pack.void {
+            held.remove(&pack.id);
+        }
+        Ok(())
+    })?;
     Ok(held)
 }
 
 fn describe(plan: &Plan<'_>, outcome: &mut Outcome) {
     outcome.snapshots = plan.snapshot_count;
     outcome.live_blobs = plan.live.count();
-    outcome.packs_kept = plan.kept.len() as u64;
-    outcome.kept_bytes = plan.kept_bytes;
-    outcome.packs_repacked = plan.repacked.len() as u64;
-    outcome.repacked_bytes = plan.repacked.values().sum();
-    outcome.copied_bytes = plan.copied_bytes;
+    (outcome.packs_kept, outcome.kept_bytes) = plan.kept_bytes();
+    outcome.packs_repacked = plan.repacked().count() as u64;
+    outcome.repacked_bytes = plan.repacked().map(|(_, bytes)| bytes).sum();
+    outcome.copied_bytes = plan.copied_bytes();
     outcome.early_bytes = plan.early_bytes;
-    outcome.packs_orphaned = plan.orphaned.len() as u64;
-    outcome.unused_bytes = plan.unused_bytes;
-    outcome.pinned_bytes = plan.pinned_bytes;
+    outcome.packs_orphaned = plan.orphans();
+    outcome.unused_bytes = plan.unused_bytes();
+    outcome.pinned_bytes = plan.pinned_bytes();
 }
 
 /// What a prune would do. It leaves no mark and fences nobody, so what others do meanwhile may change the answer.
@@ -559,11 +565,12 @@ fn preview(context: &Context, options: &Options) -> Result<Outcome> {
     let plan = plan::make(context, options, &seen)?;
     describe(&plan, &mut outcome);
     outcome.packs_deleted = plan.going().count() as u64;
-    outcome.deleted_bytes = plan.going().map(|(_, bytes)| *bytes).sum();
+    outcome.deleted_bytes = plan.going().map(|(_, bytes)| bytes).sum();
     let sidecars = sidecars::orphans(context, &|pack| plan.goes(pack))?;
-    (outcome.sidecars_deleted, outcome.sidecar_bytes_deleted) = (sidecars.len() as u64, sidecars.values().sum());
-    outcome.written_bytes = plan.copied_bytes;
-    outcome.bytes_after = (outcome.bytes_before + plan.copied_bytes).saturating_sub(outcome.deleted_bytes);
+    (outcome.sidecars_deleted, outcome.sidecar_bytes_deleted) =
+        (sidecars.len() as u64, sidecars.iter().map(|(_, bytes)| bytes).sum());
+    outcome.written_bytes = outcome.copied_bytes;
+    outcome.bytes_after = (outcome.bytes_before + outcome.copied_bytes).saturating_sub(outcome.deleted_bytes);
     outcome.freed_bytes = outcome.bytes_before.saturating_sub(outcome.bytes_after);
     Ok(outcome)
 }
@@ -575,14 +582,12 @@ fn clear_closed(repository: &repo::Repository) -> Result<u64> {
     let closed = session::closed_sessions(store)?;
     // Asked before the marks go, which say whose they are.
     let gone = session::gone_among(repository, &closed)?;
-    session::clear_sessions(store, &closed)?;
+    let cleared = session::clear_sessions(store, &closed)?;
     let tombstones = session::fenced_among(store, &gone)?;
     let keys: Vec<store::Key> = tombstones.iter().map(|id| store::Key::new(Area::Snapshots, id)).collect();
-    for (key, deleted) in keys.iter().zip(store.delete_each(&keys)) {
-        // One that is locked says of a session that is over that it is over.
-        deleted.or_else(|error| locks::lock_of(store, key, error).map(drop))?;
-    }
-    Ok(closed.len() as u64)
+    // One that is locked says of a session that is over that it is over.
+    store::delete_unlocked(store, &keys)?;
+    Ok(cleared)
 }
 
 #[cfg(test)]

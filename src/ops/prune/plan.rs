@@ -5,21 +5,22 @@
 //! counts as unused: where it is too much, the packs that hold these deltas are rewritten without them. The set of
 //! living ids is on disk; memory goes with packs and snapshots, not with blobs.
 
+use super::super::spill::Spill;
 use super::super::{Context, Error, Result};
 use super::{MaxUnused, Options};
 use crate::base::monitor::Event;
-use crate::base::{BlobId, Kind, PackId, SnapshotId};
+use crate::base::{BlobId, Kind, PackId, SnapshotId, SortedMap};
 use crate::format::pack::{BlobKind, Role};
 use crate::format::tree::{HOLE, ListPiece, TreePiece};
 use crate::repo;
 use crate::repo::blob_reader::BlobReader;
-use crate::repo::index::{LiveSet, PackUsage};
+use crate::repo::index::{LiveSet, PackSummary};
 use crate::repo::pack_writer;
 use crate::repo::snapshots::{self, Found};
 use crate::repo::trees::{GetBlob, named};
 use crate::store::Area;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Decoded frames of trees that the walk keeps.
 const FRAMES_BYTES: usize = 16 << 20;
@@ -44,6 +45,54 @@ pub struct Seen {
     pub since_ns: i64,
 }
 
+/// What is to become of a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays as it is.
+    Keep,
+    /// It goes: nothing in it lives, or what does has another place.
+    Drop,
+    /// What lives in it is copied before it goes.
+    Repack,
+}
+
+/// A pack that the index knows, and what is to become of it. There are as many in memory as there are packs.
+pub struct Decided {
+    id: PackId,
+    /// By this the index knows when it learnt of it.
+    number: i64,
+    /// When it was written, nanoseconds since 1970.
+    written_ns: i64,
+    /// Its size; of one that goes, the size that it has in the store.
+    size_bytes: u64,
+    /// The bytes of its frames.
+    total_bytes: u64,
+    /// The part of them that holds what lives.
+    live_bytes: u64,
+    /// The same, not counting what only differences hang on which nobody needs.
+    needed_bytes: u64,
+    live_blobs: u32,
+    role: Role,
+    fate: Fate,
+    /// It stays whatever is decided otherwise.
+    is_fixed: bool,
+    /// It keeps too much that nobody needs, or is damaged, or is to be rewritten in any case.
+    is_pinning: bool,
+}
+
+impl Decided {
+    /// Bytes of it that nobody needs, about.
+    fn unused_bytes(&self) -> u64 {
+        let share = self.live_bytes as f64 / self.total_bytes.max(1) as f64;
+        (self.size_bytes as f64 * (1.0 - share.min(1.0))) as u64
+    }
+
+    /// Whether it stays unless somebody finds a reason why it should be rewritten.
+    fn is_open(&self) -> bool {
+        self.fate == Fate::Keep && !self.is_fixed
+    }
+}
+
 /// What becomes of each pack.
 pub struct Plan<'i> {
     /// The highest number that a condemned record had.
@@ -54,49 +103,122 @@ pub struct Plan<'i> {
     pub snapshots: BTreeSet<SnapshotId>,
     /// How many of them are snapshots.
     pub snapshot_count: u64,
-    /// Packs that stay, with when they were written, nanoseconds since 1970.
-    pub kept: BTreeMap<PackId, i64>,
-    /// Packs that go, with their sizes: nothing in them lives, or what does has another place.
-    pub dropped: BTreeMap<PackId, u64>,
-    /// Packs whose living blobs are copied before they go, with their sizes.
-    pub repacked: BTreeMap<PackId, u64>,
-    /// When these were written, nanoseconds since 1970.
-    pub repacked_ns: BTreeMap<PackId, i64>,
+    /// Packs that the index knows, by name.
+    packs: Vec<Decided>,
     /// Packs that no segment names and, as far as times tell, no open session is about to name, with their sizes.
-    pub orphaned: BTreeMap<PackId, u64>,
-    /// Bytes in kept packs that nobody needs.
-    pub unused_bytes: u64,
-    /// Bytes in kept packs that only differences hang on which nobody needs, about.
-    pub pinned_bytes: u64,
-    /// Bytes of what is to be copied, about.
-    pub copied_bytes: u64,
-    /// Bytes of packs that stay.
-    pub kept_bytes: u64,
+    orphaned: SortedMap<PackId, u64>,
     /// Bytes of packs that go before the time that their storage class is billed for at least.
     pub early_bytes: u64,
 }
 
 impl Plan<'_> {
+    fn find(&self, pack: &PackId) -> Option<&Decided> {
+        find(&self.packs, pack).map(|place| &self.packs[place])
+    }
+
+    fn of(&self, fate: Fate) -> impl Iterator<Item = &Decided> {
+        self.packs.iter().filter(move |one| one.fate == fate)
+    }
+
     /// Whether a pack goes, in whatever way.
     pub fn goes(&self, pack: &PackId) -> bool {
-        self.dropped.contains_key(pack) || self.repacked.contains_key(pack) || self.orphaned.contains_key(pack)
+        self.find(pack).map_or_else(|| self.orphaned.contains(pack), |one| one.fate != Fate::Keep)
     }
 
     /// All packs that go, with their sizes.
-    pub fn going(&self) -> impl Iterator<Item = (&PackId, &u64)> {
-        self.dropped.iter().chain(&self.repacked).chain(&self.orphaned)
+    pub fn going(&self) -> impl Iterator<Item = (PackId, u64)> {
+        let known = self.packs.iter().filter(|one| one.fate != Fate::Keep).map(|one| (one.id, one.size_bytes));
+        known.chain(self.orphaned.iter().copied())
+    }
+
+    /// Packs that the index knows and that stay.
+    pub fn kept(&self) -> impl Iterator<Item = PackId> {
+        self.of(Fate::Keep).map(|one| one.id)
+    }
+
+    /// Packs whose living blobs are copied before they go, with their sizes.
+    pub fn repacked(&self) -> impl Iterator<Item = (PackId, u64)> {
+        self.of(Fate::Repack).map(|one| (one.id, one.size_bytes))
+    }
+
+    /// What becomes of a pack that the index knows, and when it was written, nanoseconds since 1970.
+    pub fn fate(&self, pack: &PackId) -> Option<(Fate, i64)> {
+        self.find(pack).map(|one| (one.fate, one.written_ns))
+    }
+
+    /// How many packs no segment names.
+    pub fn orphans(&self) -> u64 {
+        self.orphaned.len() as u64
+    }
+
+    /// How many packs stay, and their bytes.
+    pub fn kept_bytes(&self) -> (u64, u64) {
+        (self.of(Fate::Keep).count() as u64, self.of(Fate::Keep).map(|one| one.size_bytes).sum())
+    }
+
+    /// Bytes in packs that stay that nobody needs.
+    pub fn unused_bytes(&self) -> u64 {
+        self.of(Fate::Keep).map(Decided::unused_bytes).sum()
+    }
+
+    /// Bytes in packs that stay that only differences hang on which nobody needs, about.
+    pub fn pinned_bytes(&self) -> u64 {
+        self.of(Fate::Keep).map(|one| one.live_bytes.saturating_sub(one.needed_bytes)).sum()
+    }
+
+    /// Bytes of what is to be copied, about.
+    pub fn copied_bytes(&self) -> u64 {
+        self.of(Fate::Repack).map(|one| one.size_bytes - one.unused_bytes()).sum()
     }
 }
 
-/// A pack as the store lists it.
-#[derive(Clone, Copy, Debug)]
-pub struct StoredPack {
-    /// Its size.
-    pub size_bytes: u64,
-    /// When the store received it, nanoseconds since 1970 by the store's clock.
-    pub stored_ns: i64,
-    /// Until when it is billed in any case, nanoseconds since 1970.
-    pub billed_until_ns: i64,
+/// At which place a pack stands.
+fn find(packs: &[Decided], pack: &PackId) -> Option<usize> {
+    packs.binary_search_by_key(pack, |one| one.id).ok()
+}
+
+/// Whether a pack stays.
+fn is_kept(packs: &[Decided], pack: &PackId) -> bool {
+    find(packs, pack).is_some_and(|place| packs[place].fate == Fate::Keep)
+}
+
+/// A pack as the store lists it: its name, its size, when the store received it by its own clock and until when it is
+/// billed in any case, both nanoseconds since 1970.
+struct StoredPack {
+    id: PackId,
+    size_bytes: u64,
+    stored_ns: i64,
+    billed_until_ns: i64,
+}
+
+/// One in a sorted file.
+const STORED_BYTES: usize = 56;
+
+impl StoredPack {
+    fn to_bytes(&self) -> [u8; STORED_BYTES] {
+        let mut bytes = [0; STORED_BYTES];
+        bytes[..32].copy_from_slice(&self.id.0);
+        bytes[32..40].copy_from_slice(&self.size_bytes.to_be_bytes());
+        bytes[40..48].copy_from_slice(&self.stored_ns.to_be_bytes());
+        bytes[48..].copy_from_slice(&self.billed_until_ns.to_be_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; STORED_BYTES]) -> StoredPack {
+        let word = |place: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[place..place + 8]);
+            word
+        };
+        let mut id = PackId([0; 32]);
+        id.0.copy_from_slice(&bytes[..32]);
+        StoredPack {
+            id,
+            size_bytes: u64::from_be_bytes(word(32)),
+            stored_ns: i64::from_be_bytes(word(40)),
+            billed_until_ns: i64::from_be_bytes(word(48)),
+        }
+    }
 }
 
 /// How long objects of a class are billed at least, in days (Amazon S3: "Storage classes"); nothing for others.
@@ -109,71 +231,108 @@ fn least_days(class: Option<&str>) -> i64 {
     }
 }
 
-/// All packs in the store.
-pub fn stored_packs(context: &Context) -> Result<BTreeMap<PackId, StoredPack>> {
-    let mut packs = BTreeMap::new();
+/// Calls `each` for all packs in the store, each with its size.
+pub fn each_stored(context: &Context, each: &mut dyn FnMut(PackId, u64)) -> Result<()> {
     context.repository.store().list(Area::Packs, &mut |listed| {
-        if let Ok(id) = listed.name.parse::<PackId>() {
-            let stored_ns = listed.stored_at.as_nanosecond() as i64;
-            let billed_until_ns = stored_ns.saturating_add(least_days(listed.class.as_deref()) * DAY_NS);
-            packs.insert(id, StoredPack { size_bytes: listed.size_bytes, stored_ns, billed_until_ns });
+        if let Ok(id) = listed.name.parse() {
+            each(id, listed.size_bytes);
         }
     })?;
-    Ok(packs)
+    Ok(())
+}
+
+/// The packs in the store that `wanted` picks, with their sizes.
+pub fn stored_among(context: &Context, wanted: &dyn Fn(&PackId) -> bool) -> Result<SortedMap<PackId, u64>> {
+    let mut packs = Vec::new();
+    each_stored(context, &mut |id, size_bytes| packs.extend(Some((id, size_bytes)).filter(|(id, _)| wanted(id))))?;
+    Ok(packs.into_iter().collect())
+}
+
+/// All packs in the store, aside: what they are compared with is not known yet.
+fn set_aside(context: &Context) -> Result<Spill<STORED_BYTES>> {
+    let mut stored = Spill::new(context);
+    let mut failed = None;
+    context.repository.store().list(Area::Packs, &mut |listed| {
+        if let (None, Ok(id)) = (&failed, listed.name.parse::<PackId>()) {
+            let stored_ns = listed.stored_at.as_nanosecond() as i64;
+            let billed_until_ns = stored_ns.saturating_add(least_days(listed.class.as_deref()) * DAY_NS);
+            let pack = StoredPack { id, size_bytes: listed.size_bytes, stored_ns, billed_until_ns };
+            failed = stored.add(&pack.to_bytes()).err();
+        }
+    })?;
+    failed.map_or(Ok(()), Err)?;
+    stored.settle()?;
+    Ok(stored)
 }
 
 /// Makes a plan.
 pub fn make<'i>(context: &'i Context, options: &Options, seen: &Seen) -> Result<Plan<'i>> {
-    let stored = stored_packs(context)?;
+    let stored = set_aside(context)?;
     let mut live = context.index.begin_live()?;
     let (snapshots, snapshot_count) = mark_snapshots(context, &mut live, &seen.names)?;
     live.close_over_bases(&|_| false)?;
-    let pinning = find_pinning(context, options, &live, &seen.held)?;
-    let usages = decide_until_closed(context, options, &mut live, &pinning.packs, &seen.held)?;
-    let known: BTreeSet<PackId> = usages.iter().map(|one| one.usage.pack.id).collect();
-    check_present(&usages, &stored)?;
-    let mut plan = Plan {
-        condemned_seen: seen.condemned_seen,
-        live,
-        snapshots,
-        snapshot_count,
-        kept: BTreeMap::new(),
-        dropped: BTreeMap::new(),
-        repacked: BTreeMap::new(),
-        repacked_ns: BTreeMap::new(),
-        orphaned: BTreeMap::new(),
-        unused_bytes: 0,
-        pinned_bytes: 0,
-        copied_bytes: 0,
-        kept_bytes: 0,
-        early_bytes: 0,
-    };
-    for Decided { usage, fate } in &usages {
-        let size_bytes = stored.get(&usage.pack.id).map_or(0, |pack| pack.size_bytes);
-        match fate {
-            Fate::Keep => {
-                plan.kept.insert(usage.pack.id, usage.pack.written_ns);
-                plan.kept_bytes += size_bytes;
-                plan.unused_bytes += unused_bytes(usage);
-                let needed = pinning.needed_bytes.get(&usage.pack.id).copied().unwrap_or(0);
-                plan.pinned_bytes += usage.live_bytes.saturating_sub(needed);
-            }
-            Fate::Drop => {
-                plan.dropped.insert(usage.pack.id, size_bytes);
-            }
-            Fate::Repack => {
-                plan.repacked.insert(usage.pack.id, size_bytes);
-                plan.repacked_ns.insert(usage.pack.id, usage.pack.written_ns);
-                plan.copied_bytes += usage.pack.size_bytes - unused_bytes(usage);
-            }
-        }
-    }
-    let orphaned = stored.iter().filter(|(id, pack)| !known.contains(*id) && pack.stored_ns < seen.since_ns);
-    plan.orphaned = orphaned.map(|(id, pack)| (*id, pack.size_bytes)).collect();
+    let mut packs = look_through(context, &live, &seen.held)?;
+    find_pinning(context, options, &live, &mut packs)?;
+    decide_until_closed(context, options, &mut live, &mut packs)?;
+    let Compared { orphaned, early_bytes } = compare(context, stored, &mut packs, seen.since_ns)?;
+    let condemned_seen = seen.condemned_seen;
+    Ok(Plan { condemned_seen, live, snapshots, snapshot_count, packs, orphaned, early_bytes })
+}
+
+/// What the packs in the store say to what was decided.
+struct Compared {
+    orphaned: SortedMap<PackId, u64>,
+    early_bytes: u64,
+}
+
+/// Sees to it that what is needed is there in its full length, and finds what nobody knows.
+fn compare(context: &Context, stored: Spill<STORED_BYTES>, packs: &mut [Decided], since_ns: i64) -> Result<Compared> {
     let now_ns = context.repository.now_ns();
-    let billed_on = |pack: &&PackId| stored.get(pack).is_some_and(|pack| pack.billed_until_ns > now_ns);
-    plan.early_bytes = plan.going().filter(|(pack, _)| billed_on(pack)).map(|(_, bytes)| bytes).sum();
-    Ok(plan)
+    let (mut orphaned, mut early_bytes) = (Vec::new(), 0);
+    let mut known = packs.iter_mut().peekable();
+    stored.finish(&mut |bytes| {
+        let pack = StoredPack::from_bytes(bytes);
+        while let Some(one) = known.next_if(|one| one.id < pack.id) {
+            take_stored(one, None)?;
+        }
+        let goes = match known.next_if(|one| one.id == pack.id) {
+            Some(one) => {
+                take_stored(one, Some(pack.size_bytes))?;
+                one.fate != Fate::Keep
+            }
+            None if pack.stored_ns < since_ns => {
+                orphaned.push((pack.id, pack.size_bytes));
+                true
+            }
+            None => false,
+        };
+        if goes && pack.billed_until_ns > now_ns {
+            early_bytes += pack.size_bytes;
+        }
+        Ok(())
+    })?;
+    known.try_for_each(|one| take_stored(one, None))?;
+    Ok(Compared { orphaned: orphaned.into_iter().collect(), early_bytes })
+}
+
+/// A pack that is needed and not there, or not as large as it was: what is left must not be touched.
+fn take_stored(one: &mut Decided, size_bytes: Option<u64>) -> Result<()> {
+    if one.fate == Fate::Drop {
+        one.size_bytes = size_bytes.unwrap_or(0);
+        return Ok(());
+    }
+    if size_bytes == Some(one.size_bytes) {
+        return Ok(());
+    }
+    let state = size_bytes.map_or("gone".to_owned(), |bytes| format!("{bytes} bytes long"));
+    Err(Error::Repo(repo::Error::damaged(
+        format!("packs/{}", one.id),
+        format!(
+            "it should have {} bytes with {} blobs that snapshots need, and is {state}; nothing was deleted: run \
+             `keepstone verify` to see what that concerns",
+            one.size_bytes, one.live_blobs
+        ),
+    )))
 }
 
 /// Marks everything that snapshots reach. A snapshot or tree that cannot be read ends it: what it needs is unknown.
@@ -301,17 +460,43 @@ fn mark_chunk(live: &mut LiveSet<'_>, id: &BlobId, check: Check<'_>) -> Result<(
     if *id == HOLE || !live.mark(id)? { Ok(()) } else { check(id) }
 }
 
-/// What is to become of a pack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Keep,
-    Drop,
-    Repack,
+/// The packs that the index knows, by name, and how much of each lives. What is on its way into a snapshot stays.
+fn look_through(context: &Context, live: &LiveSet<'_>, held: &BTreeSet<PackId>) -> Result<Vec<Decided>> {
+    let mut packs = Vec::new();
+    live.each_usage::<Error>(&mut |number, usage| {
+        let PackSummary { id, size_bytes, role, written_ns, .. } = usage.pack;
+        packs.push(Decided {
+            id,
+            number,
+            written_ns,
+            size_bytes,
+            total_bytes: usage.total_bytes,
+            live_bytes: usage.live_bytes,
+            needed_bytes: 0,
+            live_blobs: u32::try_from(usage.live_blobs).unwrap_or(u32::MAX),
+            role,
+            fate: Fate::Drop,
+            is_fixed: held.contains(&id),
+            is_pinning: false,
+        });
+        Ok(())
+    })?;
+    packs.sort_unstable_by_key(|one| one.id);
+    count_once(context, live, &mut packs)?;
+    Ok(packs)
 }
 
-struct Decided {
-    usage: PackUsage,
-    fate: Fate,
+/// The same again: more lives by now.
+fn look_again(context: &Context, live: &LiveSet<'_>, packs: &mut [Decided]) -> Result<()> {
+    live.each_usage::<Error>(&mut |_, usage| {
+        if let Some(place) = find(packs, &usage.pack.id) {
+            let one = &mut packs[place];
+            (one.total_bytes, one.live_bytes) = (usage.total_bytes, usage.live_bytes);
+            one.live_blobs = u32::try_from(usage.live_blobs).unwrap_or(u32::MAX);
+        }
+        Ok(())
+    })?;
+    count_once(context, live, packs)
 }
 
 /// Decides, then adds the bases of all that stays, and decides again for packs that these bring back to life, until
@@ -320,158 +505,129 @@ fn decide_until_closed(
     context: &Context,
     options: &Options,
     live: &mut LiveSet<'_>,
-    pinning: &BTreeSet<PackId>,
-    held: &BTreeSet<PackId>,
-) -> Result<Vec<Decided>> {
-    let mut kept = held.clone();
+    packs: &mut [Decided],
+) -> Result<()> {
     loop {
         context.check_stop()?;
-        let decided = decide(context, options, live, &kept, pinning)?;
-        let keep = decided.iter().filter(|one| one.fate == Fate::Keep).map(|one| one.usage.pack.id);
-        let keep: BTreeSet<PackId> = keep.collect();
+        decide(options, packs);
         let before = live.count();
-        live.close_over_bases(&|pack| keep.contains(&pack.id))?;
+        live.close_over_bases(&|pack| is_kept(packs, &pack.id))?;
         if live.count() == before {
-            return Ok(decided);
+            return Ok(());
         }
-        kept = keep;
+        packs.iter_mut().for_each(|one| one.is_fixed = one.fate == Fate::Keep);
+        look_again(context, live, packs)?;
     }
 }
 
-/// What would stay only for differences that nobody needs.
-struct Pinning {
-    /// Packs to rewrite without such differences, and those with damaged blocks.
-    packs: BTreeSet<PackId>,
-    /// How much of each pack lives, not counting what such differences keep.
-    needed_bytes: BTreeMap<PackId, u64>,
-}
-
-/// Finds the packs whose dead differences would keep more than may stay unused. Those that keep most for what rewriting
-/// them costs come first; a base that another pack keeps too is found in the next round.
-fn find_pinning(context: &Context, options: &Options, live: &LiveSet<'_>, held: &BTreeSet<PackId>) -> Result<Pinning> {
+/// Finds the packs whose dead differences would keep more than may stay unused, to rewrite them without these; and those
+/// with damaged blocks. Those that keep most for what rewriting them costs come first; a base that another pack keeps too
+/// is found in the next round.
+fn find_pinning(context: &Context, options: &Options, live: &LiveSet<'_>, packs: &mut [Decided]) -> Result<()> {
     // Whatever may stay unused: while they are there, every backup of this machine distrusts its parent.
-    let mut found = Pinning { packs: context.index.damaged_packs()?, needed_bytes: BTreeMap::new() };
-    found.packs.extend(&options.rewrite);
+    let damaged = context.index.damaged_packs()?;
+    for one in packs.iter_mut() {
+        one.needed_bytes = one.live_bytes;
+        one.is_pinning = damaged.contains(&one.id) || options.rewrite.contains(&one.id);
+    }
     for round in 0..=PINNING_ROUNDS {
         context.check_stop()?;
-        let decided = decide(context, options, live, held, &found.packs)?;
-        if round == 0 {
-            found.needed_bytes = decided.iter().map(|one| (one.usage.pack.id, one.usage.live_bytes)).collect();
-        }
-        let total_bytes = decided.iter().map(|one| one.usage.pack.size_bytes).sum();
-        let Some(limit_bytes) = limit_bytes(options, total_bytes) else { return Ok(found) };
-        let kept = decided.iter().filter(|one| one.fate == Fate::Keep).map(|one| &one.usage);
-        let sizes: BTreeMap<PackId, u64> = kept.clone().map(|usage| (usage.pack.id, usage.pack.size_bytes)).collect();
-        let mut pinned: Vec<(PackId, u64)> =
-            live.pinned_bytes(&|pack| sizes.contains_key(&pack.id))?.into_iter().collect();
-        let mut waste: u64 = kept.map(unused_bytes).sum::<u64>() + pinned.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        decide(options, packs);
+        let total_bytes = packs.iter().map(|one| one.size_bytes).sum();
+        let Some(limit_bytes) = limit_bytes(options, total_bytes) else { return Ok(()) };
+        let pinned = live.pinned_bytes(&|pack| is_kept(packs, pack))?;
+        let kept = packs.iter().filter(|one| one.fate == Fate::Keep);
+        let mut waste: u64 = kept.map(Decided::unused_bytes).sum::<u64>() + pinned.values().sum::<u64>();
         if pinned.is_empty() || waste <= limit_bytes {
-            return Ok(found);
+            return Ok(());
         }
-        let worth = |(pack, bytes): &(PackId, u64)| bytes.saturating_mul(1 << 20) / sizes[pack].max(1);
-        pinned.sort_by_key(|one| (std::cmp::Reverse(worth(one)), one.0));
-        for (pack, bytes) in pinned {
+        let placed = pinned.into_iter().filter_map(|(pack, bytes)| Some((find(packs, &pack)?, bytes)));
+        let mut pinned: Vec<(usize, u64)> = placed.collect();
+        let worth = |place: usize, bytes: u64| bytes.saturating_mul(1 << 20) / packs[place].size_bytes.max(1);
+        pinned.sort_by_key(|(place, bytes)| (Reverse(worth(*place, *bytes)), *place));
+        for (place, bytes) in pinned {
             if waste > limit_bytes || round == PINNING_ROUNDS {
                 waste = waste.saturating_sub(bytes);
-                found.packs.insert(pack);
+                packs[place].is_pinning = true;
             }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
-fn decide(
-    context: &Context,
-    options: &Options,
-    live: &LiveSet<'_>,
-    kept: &BTreeSet<PackId>,
-    pinning: &BTreeSet<PackId>,
-) -> Result<Vec<Decided>> {
-    let mut usages = live.pack_usage()?;
-    let copies: u64 = usages.iter().map(|usage| usage.live_blobs).sum();
-    if copies > live.count() {
-        count_once(context, live, &mut usages)?;
-    }
-    let total_bytes: u64 = usages.iter().map(|usage| usage.pack.size_bytes).sum();
-    let mut decided: Vec<Decided> = usages
-        .into_iter()
-        .map(|usage| Decided { fate: if usage.live_blobs == 0 { Fate::Drop } else { Fate::Keep }, usage })
-        .collect();
-    for one in &mut decided {
-        if kept.contains(&one.usage.pack.id) {
-            one.fate = Fate::Keep;
-        }
+fn decide(options: &Options, packs: &mut [Decided]) {
+    let total_bytes: u64 = packs.iter().map(|one| one.size_bytes).sum();
+    for one in packs.iter_mut() {
+        one.fate = if one.live_blobs == 0 && !one.is_fixed { Fate::Drop } else { Fate::Keep };
     }
     let mut room_bytes = options.max_repack_bytes.unwrap_or(u64::MAX);
-    for one in &mut decided {
-        let id = one.usage.pack.id;
-        if one.fate == Fate::Keep
-            && pinning.contains(&id)
-            && !kept.contains(&id)
-            && take_room(&one.usage, &mut room_bytes)
-        {
-            one.fate = Fate::Repack;
-        }
+    for place in oldest_first(packs, &|one| one.is_open() && one.is_pinning) {
+        take(&mut packs[place], &mut room_bytes);
     }
-    choose_wasteful(options, total_bytes, kept, &mut decided, &mut room_bytes);
+    choose_wasteful(options, total_bytes, packs, &mut room_bytes);
     for role in [Role::Data, Role::Metadata] {
-        choose_small(role, total_bytes, kept, &mut decided, &mut room_bytes);
+        choose_small(role, total_bytes, packs, &mut room_bytes);
     }
-    Ok(decided)
+}
+
+/// The places of the packs that `wanted` picks, in the order in which the index learnt of them.
+fn oldest_first(packs: &[Decided], wanted: &dyn Fn(&Decided) -> bool) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..packs.len()).filter(|place| wanted(&packs[*place])).collect();
+    places.sort_unstable_by_key(|place| packs[*place].number);
+    places
 }
 
 /// Where a blob has several places only the newest counts, and the shallowest. What is stored a second time was often lost
 /// or damaged where it lay first, which nobody may know here. But a newer difference may hang, over others, on this very
 /// blob: who stored it did not know what it hung on before. Where of each blob the shallowest place stays, what any
 /// difference hangs on has a shallower place than itself, and nothing can ever hang on itself.
-fn count_once(context: &Context, live: &LiveSet<'_>, usages: &mut [PackUsage]) -> Result<()> {
-    let order: BTreeMap<PackId, usize> = usages.iter().enumerate().map(|(place, one)| (one.pack.id, place)).collect();
-    let written: Vec<i64> = usages.iter().map(|usage| usage.pack.written_ns).collect();
+fn count_once(context: &Context, live: &LiveSet<'_>, packs: &mut [Decided]) -> Result<()> {
+    let copies: u64 = packs.iter().map(|one| u64::from(one.live_blobs)).sum();
+    if copies <= live.count() {
+        return Ok(());
+    }
     let mut copies: Vec<Lying> = Vec::new();
     let mut last = None;
-    let mut settle = |copies: &mut Vec<Lying>| {
-        let age = |copy: &Lying| (written[copy.pack], copy.pack);
-        let newest = copies.iter().copied().max_by_key(|copy| (age(copy), Reverse(copy.depth)));
-        let shallowest = copies.iter().copied().min_by_key(|copy| (copy.depth, Reverse(age(copy))));
-        let mut counted = Vec::new();
-        for copy in copies.drain(..) {
-            if (Some(copy) == newest || Some(copy) == shallowest) && !counted.contains(&copy) {
-                counted.push(copy);
-                continue;
-            }
-            let usage = &mut usages[copy.pack];
-            usage.live_blobs = usage.live_blobs.saturating_sub(1);
-            usage.live_bytes = usage.live_bytes.saturating_sub(copy.bytes);
-        }
-    };
+    let mut ascending = live.ascending();
     context.index.each_entry(&mut |located| {
         if last != Some(located.id) {
-            settle(&mut copies);
+            leave_out_copies(packs, &mut copies);
             last = Some(located.id);
         }
         let place = &located.place;
-        if let (Some(number), true) = (order.get(&place.pack), live.contains(&located.id)?) {
+        if let (Some(pack), true) = (find(packs, &place.pack), ascending.contains(&located.id)?) {
             let share = u64::from(place.frame_length) * u64::from(place.length) / u64::from(place.raw_length.max(1));
-            copies.push(Lying { pack: *number, bytes: share, depth: place.depth() });
+            copies.push(Lying { pack, bytes: share, depth: place.depth() });
         }
         Ok(())
     })?;
-    settle(&mut copies);
+    leave_out_copies(packs, &mut copies);
     Ok(())
 }
 
-/// One of the places of a blob: the number of its pack, its share of the frame there, and how deep it lies.
+/// Takes all places of one blob but those that count out of their packs' figures.
+fn leave_out_copies(packs: &mut [Decided], copies: &mut Vec<Lying>) {
+    let age = |copy: &Lying| (packs[copy.pack].written_ns, packs[copy.pack].number);
+    let newest = copies.iter().copied().max_by_key(|copy| (age(copy), Reverse(copy.depth)));
+    let shallowest = copies.iter().copied().min_by_key(|copy| (copy.depth, Reverse(age(copy))));
+    let mut counted = Vec::new();
+    for copy in copies.drain(..) {
+        if (Some(copy) == newest || Some(copy) == shallowest) && !counted.contains(&copy) {
+            counted.push(copy);
+            continue;
+        }
+        let one = &mut packs[copy.pack];
+        one.live_blobs = one.live_blobs.saturating_sub(1);
+        one.live_bytes = one.live_bytes.saturating_sub(copy.bytes);
+    }
+}
+
+/// One of the places of a blob: where its pack stands, its share of the frame there, and how deep it lies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Lying {
     pack: usize,
     bytes: u64,
     depth: u32,
-}
-
-/// Bytes of a pack that nobody needs, about.
-fn unused_bytes(usage: &PackUsage) -> u64 {
-    let share = usage.live_bytes as f64 / usage.total_bytes.max(1) as f64;
-    (usage.pack.size_bytes as f64 * (1.0 - share.min(1.0))) as u64
 }
 
 /// How much may stay unused of so much; none for any amount.
@@ -485,75 +641,55 @@ fn limit_bytes(options: &Options, total_bytes: u64) -> Option<u64> {
 
 /// The packs with the largest unused share, until what stays unused is within the bound. However little of a pack is
 /// dead it may be chosen: a dead delta of a few bytes keeps its bases alive.
-fn choose_wasteful(
-    options: &Options,
-    total_bytes: u64,
-    kept: &BTreeSet<PackId>,
-    decided: &mut [Decided],
-    room_bytes: &mut u64,
-) {
+fn choose_wasteful(options: &Options, total_bytes: u64, packs: &mut [Decided], room_bytes: &mut u64) {
     let Some(limit_bytes) = limit_bytes(options, total_bytes) else { return };
-    let mut unused: u64 = decided.iter().filter(|one| one.fate == Fate::Keep).map(|one| unused_bytes(&one.usage)).sum();
-    let mut candidates: Vec<&mut Decided> = decided
-        .iter_mut()
-        .filter(|one| one.fate == Fate::Keep && !kept.contains(&one.usage.pack.id))
-        .filter(|one| one.usage.live_bytes < one.usage.total_bytes)
-        .collect();
-    let share = |usage: &PackUsage| unused_bytes(usage).saturating_mul(1 << 20) / usage.pack.size_bytes.max(1);
-    candidates.sort_by_key(|one| (Reverse(share(&one.usage)), one.usage.pack.id));
+    let mut unused: u64 = packs.iter().filter(|one| one.fate == Fate::Keep).map(Decided::unused_bytes).sum();
+    let mut candidates: Vec<&mut Decided> =
+        packs.iter_mut().filter(|one| one.is_open() && one.live_bytes < one.total_bytes).collect();
+    let share = |one: &Decided| one.unused_bytes().saturating_mul(1 << 20) / one.size_bytes.max(1);
+    candidates.sort_unstable_by_key(|one| (Reverse(share(one)), one.id));
     for one in candidates {
         if unused <= limit_bytes {
             return;
         }
-        if take_room(&one.usage, room_bytes) {
-            unused -= unused_bytes(&one.usage);
-            one.fate = Fate::Repack;
+        if take(one, room_bytes) {
+            unused -= one.unused_bytes();
         }
     }
 }
 
 /// Small packs, when there are several: every night leaves some, and each costs a request and a file.
-fn choose_small(role: Role, total_bytes: u64, kept: &BTreeSet<PackId>, decided: &mut [Decided], room_bytes: &mut u64) {
+fn choose_small(role: Role, total_bytes: u64, packs: &mut [Decided], room_bytes: &mut u64) {
     let small_bytes = pack_writer::target_bytes(total_bytes) / SMALL_PART;
-    let is_small = |one: &Decided| {
-        one.usage.pack.role == role
-            && one.usage.pack.size_bytes < small_bytes
-            && (one.fate == Fate::Keep && !kept.contains(&one.usage.pack.id))
-    };
-    if decided.iter().filter(|one| is_small(one)).count() < SMALL_PACKS {
+    let small = oldest_first(packs, &|one| one.role == role && one.size_bytes < small_bytes && one.is_open());
+    if small.len() < SMALL_PACKS {
         return;
     }
-    for one in decided.iter_mut() {
-        if is_small(one) && take_room(&one.usage, room_bytes) {
-            one.fate = Fate::Repack;
-        }
+    for place in small {
+        take(&mut packs[place], room_bytes);
     }
 }
 
-fn take_room(usage: &PackUsage, room_bytes: &mut u64) -> bool {
-    let fits = usage.pack.size_bytes <= *room_bytes;
+/// Decides that a pack is rewritten, if there is room for it.
+fn take(one: &mut Decided, room_bytes: &mut u64) -> bool {
+    let fits = one.size_bytes <= *room_bytes;
     if fits {
-        *room_bytes -= usage.pack.size_bytes;
+        *room_bytes -= one.size_bytes;
+        one.fate = Fate::Repack;
     }
     fits
 }
 
-/// A pack that is needed and not there, or not as large as it was: what is left must not be touched.
-fn check_present(usages: &[Decided], stored: &BTreeMap<PackId, StoredPack>) -> Result<()> {
-    for Decided { usage, fate } in usages {
-        let size_bytes = stored.get(&usage.pack.id).map(|pack| pack.size_bytes);
-        if *fate == Fate::Drop || size_bytes == Some(usage.pack.size_bytes) {
-            continue;
-        }
-        let state = size_bytes.map_or("gone".to_owned(), |bytes| format!("{bytes} bytes long"));
-        return Err(Error::Repo(repo::Error::damaged(
-            format!("packs/{}", usage.pack.id),
-            format!(
-                "it should have {} bytes with {} blobs that snapshots need, and is {state}; nothing was deleted: run \
-                 `keepstone verify` to see what that concerns",
-                usage.pack.size_bytes, usage.live_blobs
-            ),
-        )));
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_pack_comes_back_from_a_sorted_file() {
+        let pack = StoredPack { id: PackId([7; 32]), size_bytes: 1 << 40, stored_ns: -5, billed_until_ns: i64::MAX };
+        let back = StoredPack::from_bytes(&pack.to_bytes());
+        assert_eq!((back.id, back.size_bytes), (pack.id, 1 << 40));
+        assert_eq!((back.stored_ns, back.billed_until_ns), (-5, i64::MAX));
     }
-    Ok(())
 }

@@ -7,7 +7,7 @@
 
 use super::super::fetch::is_damage as is_damaged;
 use super::super::{Context, Error, Result};
-use super::plan::Plan;
+use super::plan::{Fate, Plan};
 use crate::base::monitor::Event;
 use crate::base::{BlobId, Mark, PackId, SegmentId, SessionId};
 use crate::compress::{Compressor, Decompressor, Level};
@@ -47,11 +47,11 @@ pub struct Repacked {
 /// Copies what lives in the packs that `plan` repacks and has no place in a pack that stays.
 pub fn repack(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_seen: u64) -> Result<Repacked> {
     let mut copier = Copier::begin(context, session, condemned_seen)?;
-    if plan.repacked.is_empty() {
+    let packs: Vec<(PackId, u64)> = plan.repacked().collect();
+    if packs.is_empty() {
         return Ok(Repacked::default());
     }
     context.monitor.event(Event::Phase("copying what is needed"));
-    let packs: Vec<(PackId, u64)> = plan.repacked.iter().map(|(pack, size_bytes)| (*pack, *size_bytes)).collect();
     context.monitor.event(Event::Total {
         items: packs.len() as u64,
         bytes: packs.iter().map(|(_, size_bytes)| size_bytes).sum(),
@@ -265,8 +265,9 @@ impl<'c> Copier<'c> {
         let going: Vec<Going> = places
             .iter()
             .filter_map(|place| {
-                let written_ns = *plan.repacked_ns.get(&place.pack)?;
-                Some(Going { pack: place.pack, depth: place.depth(), written_ns })
+                let (fate, written_ns) = plan.fate(&place.pack)?;
+                let going = Going { pack: place.pack, depth: place.depth(), written_ns };
+                (fate == Fate::Repack).then_some(going)
             })
             .collect();
         let Some(here) = going.iter().find(|going| going.pack == pack && going.depth == depth) else {
@@ -274,7 +275,9 @@ impl<'c> Copier<'c> {
             return Ok(places.is_empty());
         };
         let stays = |going: &Going| {
-            let as_new = |place: &Place| plan.kept.get(&place.pack).is_some_and(|kept_ns| *kept_ns >= going.written_ns);
+            let as_new = |place: &Place| {
+                plan.fate(&place.pack).is_some_and(|(fate, kept_ns)| fate == Fate::Keep && kept_ns >= going.written_ns)
+            };
             places.iter().any(|place| place.depth() <= going.depth && as_new(place))
         };
         let shallowest = going.iter().min_by_key(|going| (going.depth, Reverse(going.written_ns), going.pack));

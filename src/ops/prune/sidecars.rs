@@ -1,12 +1,10 @@
 //! What is about packs that are gone: their parity sidecars, and records of damage in them.
 
 use super::super::{Context, Result};
-use super::locks::lock_of;
-use super::plan::stored_packs;
-use crate::base::PackId;
+use super::plan::stored_among;
+use crate::base::{PackId, SortedMap};
 use crate::repo::{damage, parity};
-use crate::store::{Area, Key};
-use std::collections::BTreeMap;
+use crate::store::{Area, Key, delete_unlocked};
 
 /// Sidecars that are deleted at once, at most.
 const AT_ONCE: usize = 1000;
@@ -22,11 +20,11 @@ pub struct Dropped {
 
 /// The sidecars whose packs are not there, or are `going`, with their sizes. Sidecars are listed first, and each is stored
 /// after its pack: one whose pack is not listed then has none any more.
-pub fn orphans(context: &Context, going: &dyn Fn(&PackId) -> bool) -> Result<BTreeMap<PackId, u64>> {
+pub fn orphans(context: &Context, going: &dyn Fn(&PackId) -> bool) -> Result<SortedMap<PackId, u64>> {
     let mut sidecars = parity::list(&**context.repository.store())?;
     if !sidecars.is_empty() {
-        let packs = stored_packs(context)?;
-        sidecars.retain(|pack, _| !packs.contains_key(pack) || going(pack));
+        let packs = stored_among(context, &|pack| sidecars.contains(pack))?;
+        sidecars.retain(|pack, _| !packs.contains(pack) || going(pack));
     }
     Ok(sidecars)
 }
@@ -34,8 +32,8 @@ pub fn orphans(context: &Context, going: &dyn Fn(&PackId) -> bool) -> Result<BTr
 /// Takes away records of damage in packs that are gone.
 pub fn drop_records(context: &Context) -> Result<()> {
     if !context.index.recorded_packs()?.is_empty() {
-        let packs = stored_packs(context)?;
-        damage::clear(&**context.repository.store(), &|pack| !packs.contains_key(pack))?;
+        let packs = stored_among(context, &|_| true)?;
+        damage::clear(&**context.repository.store(), &|pack| !packs.contains(pack))?;
     }
     Ok(())
 }
@@ -47,14 +45,11 @@ pub fn drop_orphans(context: &Context) -> Result<Dropped> {
     let mut dropped = Dropped::default();
     for orphans in orphans.chunks(AT_ONCE) {
         let keys: Vec<Key> = orphans.iter().map(|(pack, _)| parity::sidecar_key(*pack)).collect();
-        for ((key, (_, bytes)), deleted) in keys.iter().zip(orphans).zip(store.delete_each(&keys)) {
-            match deleted {
-                Ok(()) => {
-                    dropped.sidecars += 1;
-                    dropped.bytes += bytes;
-                }
-                // One that is locked helps nobody and harms nobody.
-                Err(error) => drop(lock_of(store, key, error)?),
+        // One that is locked helps nobody and harms nobody.
+        for ((_, bytes), lock) in orphans.iter().zip(delete_unlocked(store, &keys)?) {
+            if lock.is_none() {
+                dropped.sidecars += 1;
+                dropped.bytes += bytes;
             }
         }
     }

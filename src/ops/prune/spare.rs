@@ -11,15 +11,15 @@
 //! included, has a copy in a pack that stays.
 
 use super::super::{Context, Error, Result};
-use super::plan::{self, StoredPack};
+use super::plan;
 use crate::base::monitor::Event;
-use crate::base::{BlobId, PackId, SegmentId, SessionId, SnapshotId};
+use crate::base::{BlobId, PackId, SegmentId, SessionId, SnapshotId, SortedSet};
 use crate::format::cbor::Unknown;
 use crate::format::session::Condemned;
 use crate::repo;
 use crate::repo::index::{LiveSet, Place, SegmentReader, list_segments};
 use crate::repo::snapshots::{self, Found};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Finds out what is to be spared of `record`. Sessions were listed before, and nobody who does not know is open.
 pub fn decide(context: &Context, record: &Condemned, own: SessionId) -> Result<Condemned> {
@@ -59,7 +59,10 @@ fn find(
 ) -> Result<BTreeSet<PackId>> {
     context.monitor.event(Event::Phase("looking for what is needed after all"));
     let condemned = record.packs.iter().copied().collect();
-    let mut search = Search { context, condemned, stored: plan::stored_packs(context)?, spared: BTreeSet::new() };
+    let mut stored = Vec::new();
+    plan::each_stored(context, &mut |pack, _| stored.push(pack))?;
+    let stored = stored.into_iter().collect();
+    let mut search = Search { context, condemned, stored, spared: BTreeSet::new() };
     let mut live = context.index.begin_live()?;
     for id in new_snapshots {
         if let Found::Snapshot(snapshot) = snapshots::load(&context.repository, *id)? {
@@ -80,8 +83,8 @@ fn find(
 
 struct Search<'c> {
     context: &'c Context,
-    condemned: BTreeSet<PackId>,
-    stored: BTreeMap<PackId, StoredPack>,
+    condemned: SortedSet<PackId>,
+    stored: SortedSet<PackId>,
     spared: BTreeSet<PackId>,
 }
 
@@ -97,7 +100,7 @@ impl Search<'_> {
     fn take(&mut self, id: &BlobId) -> Result<bool> {
         let mut places = self.context.index.places(id)?;
         places.extend(self.context.index.void_places(id)?);
-        places.retain(|place| self.stored.contains_key(&place.pack));
+        places.retain(|place| self.stored.contains(&place.pack));
         // The shallowest: what hangs on it may be what a deeper one hangs on.
         let least = places.iter().map(Place::depth).min().unwrap_or(0);
         if places.iter().any(|place| place.depth() == least && self.stays(place)) {

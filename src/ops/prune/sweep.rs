@@ -22,24 +22,24 @@
 //! | all of them, flushed | the same; without the flush a crash of the machine could bring segments back whose packs are gone |
 //! | some packs deleted | no segment names them any more; the rest still stand in the record |
 //! | all packs deleted but some that are locked | these are orphans, which the next prune condemns again |
+//! | all segments deleted but some that are locked | they name packs that are tombstones until the next prune deletes them |
 //! | the roster | the record counts as closed; what it leaves is cleared by the next prune |
 
 use super::super::{Context, Error, Result};
-use super::locks::lock_of;
 use super::merge::Merge;
-use super::plan::{Plan, StoredPack, stored_packs};
+use super::plan::{Plan, each_stored, stored_among};
 use super::presence::Presence;
 use super::spare;
 use crate::base::monitor::Event;
-use crate::base::{PackId, SegmentId, SessionId};
+use crate::base::{PackId, SegmentId, SessionId, SortedMap, SortedSet};
 use crate::format::cbor::Unknown;
 use crate::format::session::Condemned;
 use crate::repo;
 use crate::repo::index::{Origin, Place, list_segments, segments};
 use crate::repo::pack_reader::pack_key;
 use crate::repo::session;
-use crate::store::{Area, Key, Locked};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::store::{Area, Key, Locked, delete_unlocked};
+use std::collections::BTreeSet;
 
 /// Objects that are deleted at once, at most.
 const AT_ONCE: usize = 1000;
@@ -65,26 +65,38 @@ pub struct Gone {
     pub segment_bytes: u64,
     /// Packs that somebody needs after all.
     pub spared: u64,
-    /// Packs that the store keeps, because they are locked: no segment names them any more, so the next prune finds them
-    /// as orphans and tries again.
+    /// Packs that the store keeps, because they are locked: no segment that counts names them any more, so the next prune
+    /// finds them as orphans and tries again.
     pub locked: u64,
     /// Their bytes.
     pub locked_bytes: u64,
+    /// Segments that the store keeps. What they say of packs that went counts for nothing, for these stay in the roster
+    /// as tombstones; what they say of others other segments say too. The next prune tries again.
+    pub locked_segments: u64,
     /// What keeps the one of them that is kept longest.
     pub lock: Option<Locked>,
 }
 
 impl Gone {
-    fn add_pack(&mut self, there: Option<&StoredPack>) {
-        if let Some(there) = there {
-            self.packs += 1;
-            self.pack_bytes += there.size_bytes;
-        }
+    fn add_pack(&mut self, there: Option<u64>) {
+        self.packs += u64::from(there.is_some());
+        self.pack_bytes += there.unwrap_or(0);
     }
 
-    fn add_locked(&mut self, lock: Locked, there: Option<&StoredPack>) {
+    fn add_segment(&mut self, lock: Option<Locked>, there: Option<u64>) {
+        match lock {
+            None => {
+                self.segments += u64::from(there.is_some());
+                self.segment_bytes += there.unwrap_or(0);
+            }
+            Some(_) => self.locked_segments += 1,
+        }
+        self.lock = self.lock.max(lock);
+    }
+
+    fn add_locked(&mut self, lock: Locked, there: Option<u64>) {
         self.locked += 1;
-        self.locked_bytes += there.map_or(0, |there| there.size_bytes);
+        self.locked_bytes += there.unwrap_or(0);
         self.lock = self.lock.max(Some(lock));
     }
 }
@@ -93,13 +105,12 @@ impl Gone {
 /// hangs on it can be decoded as before, and never comes to hang on itself.
 pub fn prove(context: &Context, plan: &Plan<'_>) -> Result<()> {
     context.monitor.event(Event::Phase("proving that nothing needed goes"));
-    let stored = stored_packs(context)?;
-    let stays = |pack: &PackId| !plan.goes(pack) && stored.contains_key(pack);
+    let stays = who_stays(context, plan)?;
     let going = |pack: &repo::index::PackSummary| plan.goes(&pack.id);
     plan.live.each_live_by_pack(&going, &mut |_, located| {
         let places = context.index.places(&located.id)?;
         let least = places.iter().map(Place::depth).min();
-        if places.iter().any(|place| stays(&place.pack) && Some(place.depth()) == least) {
+        if places.iter().any(|place| stays.contains(&place.pack) && Some(place.depth()) == least) {
             return Ok(());
         }
         Err(repo::Error::Internal(format!(
@@ -110,8 +121,16 @@ pub fn prove(context: &Context, plan: &Plan<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Stores the record of what goes, under the number after the last that the plan saw; none if that is taken.
-pub fn condemn(context: &Context, plan: &Plan<'_>, merge: &Merge, session: SessionId) -> Result<Option<Condemned>> {
+/// The packs that are there and do not go, new ones included.
+fn who_stays(context: &Context, plan: &Plan<'_>) -> Result<SortedSet<PackId>> {
+    let mut stays = Vec::new();
+    each_stored(context, &mut |pack, _| stays.extend((!plan.goes(&pack)).then_some(pack)))?;
+    Ok(stays.into_iter().collect())
+}
+
+/// Stores the record of what goes, under the number after the last that the plan saw; none if that is taken. The plan has
+/// served then, and makes room before the record is sealed.
+pub fn condemn(context: &Context, plan: Plan<'_>, merge: Merge, session: SessionId) -> Result<Option<Condemned>> {
     let repository = &context.repository;
     // A forgotten snapshot that came back after a crash of the machine would need what is condemned here.
     repository.store().flush(Area::Snapshots)?;
@@ -119,14 +138,15 @@ pub fn condemn(context: &Context, plan: &Plan<'_>, merge: &Merge, session: Sessi
         number: plan.condemned_seen + 1,
         session,
         at_ns: repository.now_ns(),
-        packs: plan.going().map(|(pack, _)| *pack).collect(),
-        segments: merge.replaced.clone(),
+        packs: plan.going().map(|(pack, _)| pack).collect(),
+        segments: merge.replaced,
         snapshots: plan.snapshots.iter().copied().collect(),
-        kept_segments: merge.kept.clone(),
+        kept_segments: merge.kept,
         voucher: None,
         unknown: Unknown::none(),
     };
-    Ok(session::put_condemned(repository, &record)?.then_some(record))
+    drop(plan);
+    Ok(session::put_condemned(repository, record)?)
 }
 
 /// Deletes what `record` names and nobody needs, unless somebody is at work who does not know of it.
@@ -154,11 +174,15 @@ pub fn sweep(context: &Context, presence: &mut Presence<'_>, record: &Condemned)
     }
     // Asked before the segments go that may name such packs.
     let mut tombstones = context.index.tombstones()?;
-    let stored = stored_packs(context)?;
+    let swept = context.index.swept()?;
+    let named: SortedSet<PackId> = record.packs.iter().copied().collect();
+    let stored = stored_among(context, &|pack| named.contains(pack) || swept.contains(pack))?;
+    drop(named);
     // What was swept once and is there all the same is locked. No rebuild of the index may find it: its bases are gone.
-    tombstones.extend(context.index.swept()?.into_iter().filter(|pack| stored.contains_key(pack)));
+    tombstones.extend(swept.iter().copied().filter(|pack| stored.contains(pack)));
     context.check_stop()?;
     let gone = delete(context, &stored, record, &spared)?;
+    drop(stored);
     session::close_condemned(&context.repository, record, &spared, own, &brought_back, &tombstones)?;
     Ok(Swept::Done(gone))
 }
@@ -205,42 +229,47 @@ fn bring_back(context: &Context, record: &Condemned, spared: &Condemned, session
 
 /// Those of the packs that some segment names and none brings back. What was swept earlier cannot come back.
 fn still_void(context: &Context, spare: &BTreeSet<PackId>) -> Result<BTreeSet<PackId>> {
+    let mut void = BTreeSet::new();
+    if spare.is_empty() {
+        return Ok(void);
+    }
     let swept = context.index.tombstones()?;
-    let void = context.index.packs()?.into_iter().filter(|pack| pack.void).map(|pack| pack.id);
-    Ok(void.filter(|pack| spare.contains(pack) && !swept.contains(pack)).collect())
+    context.index.each_pack::<Error>(&mut |pack| {
+        if pack.void && spare.contains(&pack.id) && !swept.contains(&pack.id) {
+            void.insert(pack.id);
+        }
+        Ok(())
+    })?;
+    Ok(void)
 }
 
 /// Segments before packs: a segment that names a deleted pack would let the next backup believe it has the blob. Within
 /// each of the two the order is all one, so many go at once.
-fn delete(
-    context: &Context,
-    stored: &BTreeMap<PackId, StoredPack>,
-    record: &Condemned,
-    spared: &Condemned,
-) -> Result<Gone> {
+fn delete(context: &Context, stored: &SortedMap<PackId, u64>, record: &Condemned, spared: &Condemned) -> Result<Gone> {
     context.monitor.event(Event::Phase("deleting"));
     let store = &**context.repository.store();
     let listed = list_segments(store)?;
     let mut gone = Gone::default();
     for segments in record.segments.chunks(AT_ONCE) {
         let keys: Vec<Key> = segments.iter().map(|segment| segments::segment_key(*segment)).collect();
-        session::delete_all(store, &keys)?;
-        let there: Vec<&u64> = segments.iter().filter_map(|segment| listed.get(segment)).collect();
-        gone.segments += there.len() as u64;
-        gone.segment_bytes += there.into_iter().sum::<u64>();
+        for (segment, lock) in segments.iter().zip(delete_unlocked(store, &keys)?) {
+            gone.add_segment(lock, listed.get(segment).copied());
+        }
     }
     store.flush(Area::Index)?;
     let spare: BTreeSet<&PackId> = spared.packs.iter().collect();
-    let packs: Vec<PackId> = record.packs.iter().filter(|pack| !spare.contains(pack)).copied().collect();
-    gone.spared = (record.packs.len() - packs.len()) as u64;
-    context.monitor.event(Event::Total { items: packs.len() as u64, bytes: 0, complete: true });
-    for packs in packs.chunks(AT_ONCE) {
+    let count = record.packs.iter().filter(|pack| !spare.contains(pack)).count() as u64;
+    gone.spared = record.packs.len() as u64 - count;
+    context.monitor.event(Event::Total { items: count, bytes: 0, complete: true });
+    let mut left = record.packs.iter().filter(|pack| !spare.contains(pack)).copied().peekable();
+    while left.peek().is_some() {
+        let packs: Vec<PackId> = left.by_ref().take(AT_ONCE).collect();
         let keys: Vec<Key> = packs.iter().map(|pack| pack_key(*pack)).collect();
-        for ((pack, key), deleted) in packs.iter().zip(&keys).zip(store.delete_each(&keys)) {
-            let there = stored.get(pack);
-            match deleted {
-                Ok(()) => gone.add_pack(there),
-                Err(error) => gone.add_locked(lock_of(store, key, error)?, there),
+        for (pack, lock) in packs.iter().zip(delete_unlocked(store, &keys)?) {
+            let there = stored.get(pack).copied();
+            match lock {
+                None => gone.add_pack(there),
+                Some(lock) => gone.add_locked(lock, there),
             }
         }
         context.monitor.event(Event::Done { items: packs.len() as u64, bytes: 0 });

@@ -7,15 +7,15 @@
 //!
 //! Only segments are stored here, a few packs each: an interrupted prune leaves work that the next one need not do again.
 
-use super::super::{Context, Result};
-use super::plan::{StoredPack, stored_packs};
+use super::super::{Context, Error, Result};
 use crate::base::monitor::Event;
-use crate::base::{Kind, PackId, Problem, SessionId};
+use crate::base::{Kind, PackId, Problem, SessionId, SortedMap};
 use crate::format::pack::MAX_BLOBS;
 use crate::format::segment::{Entry, FrameRow, PackRow};
 use crate::repo::blob_reader::BlobReader;
 use crate::repo::index::{Located, Origin, PackSummary, SegmentContents, list_condemned, segments};
 use crate::repo::pack_reader::role_of;
+use crate::store::Area;
 use std::collections::{BTreeMap, HashMap};
 
 /// Decoded frames that the reader keeps.
@@ -41,9 +41,11 @@ pub struct Vouched {
 /// Reads what nobody vouches for, and vouches for what is as it should be.
 pub fn vouch(context: &Context, session: SessionId) -> Result<Vouched> {
     let unproven = |pack: &PackSummary| !pack.proven && !pack.void;
-    let packs = context.index.packs()?;
-    let summaries: BTreeMap<PackId, PackSummary> =
-        packs.into_iter().filter(unproven).map(|pack| (pack.id, pack)).collect();
+    let mut summaries: BTreeMap<PackId, PackSummary> = BTreeMap::new();
+    context.index.each_pack::<Error>(&mut |pack| {
+        summaries.extend(unproven(pack).then_some((pack.id, *pack)));
+        Ok(())
+    })?;
     if summaries.is_empty() {
         return Ok(Vouched::default());
     }
@@ -59,7 +61,7 @@ pub fn vouch(context: &Context, session: SessionId) -> Result<Vouched> {
         written_ns: context.repository.now_ns(),
     };
     let reader = BlobReader::new(context.repository.clone(), context.index.clone(), FRAMES_BYTES).from_store_alone();
-    let stored = stored_packs(context)?;
+    let stored = stored_among(context, &summaries)?;
     let (waiting, of_pack) = (SegmentContents::default(), OfPack::default());
     let mut work = Work { context, origin, reader, stored, waiting, of_pack, vouched: Vouched::default() };
     let mut current = None;
@@ -81,6 +83,16 @@ pub fn vouch(context: &Context, session: SessionId) -> Result<Vouched> {
     Ok(work.vouched)
 }
 
+fn stored_among(context: &Context, packs: &BTreeMap<PackId, PackSummary>) -> Result<SortedMap<PackId, (u64, i64)>> {
+    let mut stored = Vec::new();
+    context.repository.store().list(Area::Packs, &mut |listed| {
+        let stored_ns = listed.stored_at.as_nanosecond() as i64;
+        let pack = listed.name.parse().ok().filter(|pack| packs.contains_key(pack));
+        stored.extend(pack.map(|pack| (pack, (listed.size_bytes, stored_ns))));
+    })?;
+    Ok(stored.into_iter().collect())
+}
+
 /// What is right of one pack.
 #[derive(Default)]
 struct OfPack {
@@ -92,7 +104,8 @@ struct Work<'c> {
     context: &'c Context,
     origin: Origin,
     reader: BlobReader,
-    stored: BTreeMap<PackId, StoredPack>,
+    /// Sizes of the packs, and when the store received them, nanoseconds since 1970 by its clock.
+    stored: SortedMap<PackId, (u64, i64)>,
     waiting: SegmentContents,
     of_pack: OfPack,
     vouched: Vouched,
@@ -149,13 +162,13 @@ impl Work<'_> {
     fn close_pack(&mut self, pack: Option<&PackSummary>) -> crate::repo::Result<()> {
         let of_pack = std::mem::take(&mut self.of_pack);
         let Some(pack) = pack.filter(|_| !of_pack.blobs.is_empty()) else { return Ok(()) };
-        let Some(there) = self.stored.get(&pack.id) else { return Ok(()) };
+        let Some((size_bytes, stored_ns)) = self.stored.get(&pack.id).copied() else { return Ok(()) };
         self.context.monitor.event(Event::Done { items: 1, bytes: pack.size_bytes });
         self.vouched.packs += 1;
         self.vouched.blobs += of_pack.blobs.len() as u64;
         // Who lies about when it was written could have his copy taken for the newest.
-        let written_ns = pack.written_ns.min(there.stored_ns);
-        let row = PackRow { id: pack.id, size_bytes: there.size_bytes, role: pack.role, written_ns };
+        let written_ns = pack.written_ns.min(stored_ns);
+        let row = PackRow { id: pack.id, size_bytes, role: pack.role, written_ns };
         add_pack(&mut self.waiting, row, &of_pack);
         if self.waiting.packs.len() >= SEGMENT_PACKS || self.waiting.entries.len() >= SEGMENT_BLOBS {
             self.save()?;

@@ -36,7 +36,7 @@ use crate::repo::Repository;
 use crate::repo::index::Opened;
 use crate::repo::ledger::News;
 use crate::store::{Area, Key};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Where to look for damage, and for what mends it.
 #[derive(Clone, Copy, Default)]
@@ -154,15 +154,15 @@ fn make(context: &Context, options: &Options<'_>, opened: &Opened) -> Result<Pla
 
 /// Reads what is left of these packs and notes down what cannot be read; gives what is lost.
 fn lost_in(context: &Context, packs: &BTreeSet<PackId>) -> Result<(Lost, News)> {
-    let mut there = BTreeMap::new();
+    let mut there = Vec::new();
     context.repository.store().list(Area::Packs, &mut |listed| {
         if let Ok(pack) = listed.name.parse::<PackId>()
             && packs.contains(&pack)
         {
-            there.insert(pack, listed.size_bytes);
+            there.push((pack, listed.size_bytes));
         }
     })?;
-    verify::lost_with(context, &there)
+    verify::lost_with(context, &there.into_iter().collect())
 }
 
 /// Refuses another repository that cannot have anything of this one.

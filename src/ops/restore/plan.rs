@@ -21,6 +21,8 @@ use std::sync::Arc;
 /// Raw bytes of the first window: reading begins soon. Each further one may have twice as many, for what lies in one
 /// frame and is wanted by two windows is decoded twice.
 const FIRST_WINDOW_BYTES: u64 = if cfg!(test) { 100_000 } else { 24 << 20 };
+/// The same of a remote store, where what two windows want of one pack costs a request each.
+const FIRST_REMOTE_WINDOW_BYTES: u64 = 256 << 20;
 /// The most raw bytes of a window.
 const WINDOW_BYTES: u64 = 2 << 30;
 /// Places that want a chunk in a window: what is known of their files lies in memory (about 600 bytes each).
@@ -137,7 +139,10 @@ pub(super) fn restore(context: &Context, options: &Options, shared: &Arc<Shared>
         dry_run: options.dry_run,
         lists: reader(context),
         fetch: Fetch::begin(context, Arc::new(Writing))?,
-        window: Window::with_limit(FIRST_WINDOW_BYTES),
+        window: Window::with_limit(match context.repository.store().is_remote() {
+            true => FIRST_REMOTE_WINDOW_BYTES,
+            false => FIRST_WINDOW_BYTES,
+        }),
         given: Vec::new(),
         links: HashMap::new(),
         levels: vec![Level { name: Vec::new(), meta: None, trails, place }],

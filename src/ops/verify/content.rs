@@ -4,12 +4,11 @@ use super::super::fetch::{Fetch, Figures, Wanted};
 use super::super::{Context, Error, Result};
 use super::Depth;
 use super::found::Found;
-use super::packs::{Listed, packs_there};
-use crate::base::{BlobId, Event, PackId, random};
+use super::packs::{Listed, each_there};
+use crate::base::{Bits, BlobId, Event, PackId, random};
 use crate::format::pack::Role;
 use crate::repo;
 use crate::repo::index::{LiveSet, Located, PackSummary, Place};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Raw bytes of a window.
@@ -32,9 +31,9 @@ pub(super) fn read(
     found: &Arc<Found>,
 ) -> Result<Read> {
     let chosen = choose(context, depth, listed)?;
-    let wanted = |pack: &PackSummary| chosen.contains(&pack.id);
-    let bytes = chosen.iter().filter_map(|id| listed.get(id)).sum();
-    context.monitor.event(Event::Total { items: chosen.len() as u64, bytes, complete: true });
+    let wanted = |pack: &PackSummary| listed.position(&pack.id).is_some_and(|place| chosen.get(place));
+    let sizes = listed.iter().enumerate().filter(|(place, _)| chosen.get(*place)).map(|(_, (_, size))| size);
+    context.monitor.event(Event::Total { items: chosen.count(), bytes: sizes.sum(), complete: true });
     let mut windows =
         Windows { fetch: Fetch::begin(context, found.clone())?, placed: Vec::new(), bytes: 0, failure: None, context };
     let mut each = |_: &PackId, located: &Located| windows.add(located);
@@ -43,19 +42,19 @@ pub(super) fn read(
     windows.failure.take().map_or(Ok(()), Err)?;
     walked?;
     let figures = windows.finish()?;
-    Ok(Read { packs: chosen.len() as u64, figures })
+    Ok(Read { packs: chosen.count(), figures })
 }
 
-/// The packs whose content is read. Trees and lists were read already, but not those that nobody needs.
-fn choose(context: &Context, depth: Depth, listed: &Listed) -> Result<BTreeSet<PackId>> {
-    let known = packs_there(context, listed)?;
-    let mut packs: Vec<PackId> = known.iter().filter(|pack| pack.role == Role::Data).map(|pack| pack.id).collect();
+/// The places of the packs whose content is read. Trees and lists were read already, but not those that nobody needs.
+fn choose(context: &Context, depth: Depth, listed: &Listed) -> Result<Bits> {
+    let mut places: Vec<usize> = Vec::new();
+    each_there(context, listed, &mut |place, pack| places.extend((pack.role == Role::Data).then_some(place)))?;
     if let Depth::Sample(percent) = depth {
-        let count = (packs.len() as f64 * percent / 100.0).ceil() as usize;
-        packs.sort_by_cached_key(|_| random::bytes::<8>());
-        packs.truncate(count);
+        let count = (places.len() as f64 * percent / 100.0).ceil() as usize;
+        places.sort_by_cached_key(|_| random::bytes::<8>());
+        places.truncate(count);
     }
-    Ok(packs.into_iter().collect())
+    Ok(places.into_iter().collect())
 }
 
 struct Windows<'c> {

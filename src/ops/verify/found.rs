@@ -4,10 +4,10 @@ use super::super::Context;
 use super::super::fetch::Sink;
 use super::{Damage, HurtFile, HurtSnapshot, Outcome, Tally};
 use crate::base::monitor::Silent;
-use crate::base::{BlobId, Event, Kind, Monitor, PackId, Problem, SnapshotId};
+use crate::base::{BlobId, Event, Kind, Monitor, PackId, Problem, SnapshotId, SortedSet};
 use crate::repo::Error;
 use crate::repo::ledger::News;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -83,7 +83,7 @@ impl Found {
     }
 
     /// The packs that were read to their last byte, whole or not.
-    pub fn packs_read(&self) -> BTreeSet<PackId> {
+    pub fn packs_read(&self) -> SortedSet<PackId> {
         let state = self.state();
         state.packs.iter().chain(&state.altered).copied().collect()
     }

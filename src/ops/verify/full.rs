@@ -5,11 +5,11 @@ use super::super::fetch::{Fetch, Sink, Wanted, Whole, is_damage};
 use super::super::{Context, Error, Result};
 use super::content::Read;
 use super::found::Found;
-use super::packs::{self, Listed, packs_there};
-use crate::base::{BlobId, Event, PackId, side_by_side};
+use super::packs::{self, Listed, each_there};
+use crate::base::{Bits, BlobId, Event, PackId, side_by_side};
 use crate::format::pack::{Blob, Directory};
 use crate::repo;
-use crate::repo::index::Located;
+use crate::repo::index::{Located, PackSummary};
 use crate::repo::pack_reader::{pack_key, read_directory};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,16 +19,22 @@ const DIRECTORIES_AT_ONCE: usize = 8;
 
 /// Reads these packs in full, for as long as it is not `enough`; one is read in any case.
 pub(super) fn read(context: &Context, listed: &Listed, found: &Arc<Found>, enough: &dyn Fn() -> bool) -> Result<Read> {
-    let chosen: HashSet<PackId> = packs_there(context, listed)?.into_iter().map(|pack| pack.id).collect();
-    let bytes = listed.values().sum();
+    let (mut chosen, mut order) = (Bits::default(), VecDeque::new());
+    let reads_ahead = context.repository.store().requests_at_once() > 1;
+    each_there(context, listed, &mut |place, _| {
+        chosen.set(place);
+        order.extend(reads_ahead.then_some(place));
+    })?;
+    let left = (0..listed.len()).collect();
+    let bytes = listed.iter().map(|(_, size_bytes)| size_bytes).sum();
     context.monitor.event(Event::Total { items: listed.len() as u64, bytes, complete: true });
     let names = Arc::new(Names { found: found.clone(), wrong: Mutex::default() });
     let fetch = Fetch::begin(context, names.clone())?;
-    let order = context.index.packs()?.into_iter().map(|pack| pack.id).filter(|id| chosen.contains(id)).collect();
     let mut reading = Reading {
         context,
         fetch,
-        left: listed.clone(),
+        listed,
+        left,
         order,
         directories: HashMap::new(),
         open: None,
@@ -37,7 +43,8 @@ pub(super) fn read(context: &Context, listed: &Listed, found: &Arc<Found>, enoug
         begun: 0,
         enough,
     };
-    let walked = context.index.each_by_pack(&|pack| chosen.contains(&pack.id), &mut |id, located| {
+    let is_chosen = |pack: &PackSummary| listed.position(&pack.id).is_some_and(|place| chosen.get(place));
+    let walked = context.index.each_by_pack(&is_chosen, &mut |id, located| {
         reading.add(id, located).map_err(|error| {
             reading.failure = Some(error);
             repo::Error::Internal("reading was stopped".to_owned())
@@ -92,10 +99,12 @@ impl Sink<BlobId> for Names {
 struct Reading<'c> {
     context: &'c Context,
     fetch: Fetch<BlobId>,
-    /// Packs that were not begun.
-    left: Listed,
-    /// The order in which they are about to be begun.
-    order: VecDeque<PackId>,
+    /// The packs.
+    listed: &'c Listed,
+    /// The places of those that were not begun.
+    left: Bits,
+    /// The order in which they are about to be begun, as far as somebody reads ahead.
+    order: VecDeque<usize>,
     /// What directories say that were read with others.
     directories: HashMap<PackId, Result<HashSet<At>, repo::Error>>,
     open: Option<Open>,
@@ -134,7 +143,9 @@ impl Reading<'_> {
 
     fn begin(&mut self, id: PackId) -> Result<()> {
         self.context.check_stop()?;
-        let Some(size_bytes) = self.left.remove(&id) else { return Ok(()) };
+        let Some(place) = self.listed.position(&id).filter(|place| self.left.get(*place)) else { return Ok(()) };
+        self.left.clear(place);
+        let size_bytes = self.listed.at(place).map_or(0, |(_, size_bytes)| *size_bytes);
         if self.begun > 0 && (self.enough)() {
             return Ok(());
         }
@@ -162,7 +173,7 @@ impl Reading<'_> {
         while packs.len() < store.requests_at_once().min(DIRECTORIES_AT_ONCE)
             && let Some(next) = self.order.pop_front()
         {
-            packs.extend(self.left.get(&next).map(|size_bytes| (next, *size_bytes)));
+            packs.extend(self.listed.at(next).filter(|_| self.left.get(next)).copied());
         }
         let came = side_by_side(packs.len(), &packs, |(id, size_bytes)| {
             read_directory(store, keyring, *id, *size_bytes).map(|directory| places_in(&directory))
@@ -176,9 +187,11 @@ impl Reading<'_> {
 
     /// Packs of which the index knows nothing that counts: their names and directories alone.
     fn rest(&mut self) -> Result<()> {
-        while let Some(id) = self.left.keys().next().copied() {
-            self.begin(id)?;
+        let mut from = 0;
+        while let Some((place, (id, _))) = self.left.first_from(from).and_then(|at| Some((at, self.listed.at(at)?))) {
+            self.begin(*id)?;
             self.close()?;
+            from = place + 1;
         }
         Ok(())
     }

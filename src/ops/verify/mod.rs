@@ -30,7 +30,7 @@ mod turn;
 use super::record::Record;
 use super::{Context, Error, Result, select};
 use crate::base::clock::Stopwatch;
-use crate::base::{BlobId, Event, Kind, PackId, Problem, SnapshotId};
+use crate::base::{BlobId, Event, Kind, PackId, Problem, SnapshotId, SortedMap, SortedSet};
 use crate::format::pack::BlobKind;
 use crate::format::run::Outcome as RunOutcome;
 use crate::format::snapshot::Snapshot;
@@ -305,12 +305,12 @@ fn run(
             Some(content::read(context, *depth, &listed, &live, found)?)
         }
     };
-    let whole_packs = match &options.depth {
-        Depth::All => Some(listed.keys().copied().collect()),
-        Depth::Part(_) => Some(found.packs_read()),
-        _ => None,
+    let whole_packs = if let Depth::Part(_) = options.depth { found.packs_read() } else { SortedSet::default() };
+    let was_read = |pack: &PackId| match options.depth {
+        Depth::All => listed.contains(pack),
+        _ => whole_packs.contains(pack),
     };
-    outcome.sidecars = sidecars::check(context, &listed, whole_packs, found)?;
+    outcome.sidecars = sidecars::check(context, &listed, &was_read, found)?;
     if let Some(read) = &read {
         outcome.packs = read.packs;
         outcome.bytes_read = read.figures.stored_bytes;
@@ -373,9 +373,9 @@ fn conclude(
 }
 
 /// Reads these packs from their first byte to their last, all that lies in them included; gives what is damaged.
-pub(super) fn read_back(context: &Context, packs: BTreeMap<PackId, u64>) -> Result<Vec<Damage>> {
+pub(super) fn read_back(context: &Context, packs: &SortedMap<PackId, u64>) -> Result<Vec<Damage>> {
     let found = Arc::new(Found::new(context));
-    full::read(context, &packs, &found, &|| false)?;
+    full::read(context, packs, &found, &|| false)?;
     let mut outcome = Outcome::default();
     found.hand_over(&mut outcome);
     Ok(outcome.damages)
@@ -395,7 +395,7 @@ pub(super) type Lost = BTreeMap<BlobId, (BlobKind, PackId)>;
 
 /// Reads these packs from their first byte to their last. Gives the blobs that cannot be read any more, in them or in any
 /// pack, and have no other place; and what was read.
-pub(super) fn lost_with(context: &Context, packs: &BTreeMap<PackId, u64>) -> Result<(Lost, News)> {
+pub(super) fn lost_with(context: &Context, packs: &SortedMap<PackId, u64>) -> Result<(Lost, News)> {
     let found = Arc::new(Found::silent());
     full::read(context, packs, &found, &|| false)?;
     let mut lost = Lost::new();

@@ -2,69 +2,85 @@
 
 use super::super::{Context, Result};
 use super::found::Found;
-use crate::base::PackId;
+use crate::base::{Bits, PackId, SortedMap};
 use crate::repo::Error;
 use crate::repo::index::{LiveSet, PackSummary};
 use crate::repo::pack_reader::pack_key;
 use crate::store::Area;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The packs in the store with their sizes.
-pub(super) type Listed = BTreeMap<PackId, u64>;
+pub(super) type Listed = SortedMap<PackId, u64>;
 
 /// Lists the packs in the store.
 pub(super) fn list(context: &Context) -> Result<Listed> {
-    let mut listed = BTreeMap::new();
+    let mut listed = Vec::new();
     context.repository.store().list(Area::Packs, &mut |entry| {
         if let Ok(id) = entry.name.parse() {
-            listed.insert(id, entry.size_bytes);
+            listed.push((id, entry.size_bytes));
         }
     })?;
-    Ok(listed)
+    Ok(listed.into_iter().collect())
 }
 
-/// The packs that the index counts on and that are there in their full length.
-pub(super) fn packs_there(context: &Context, listed: &Listed) -> Result<Vec<PackSummary>> {
-    let mut packs = context.index.packs()?;
-    packs.retain(|pack| !pack.void && listed.get(&pack.id) == Some(&pack.size_bytes));
-    Ok(packs)
+/// Calls `each` for the packs that the index counts on and that are there in their full length, in the order in which it
+/// learnt of them, each with its place among those that are `listed`.
+pub(super) fn each_there(context: &Context, listed: &Listed, each: &mut dyn FnMut(usize, &PackSummary)) -> Result<()> {
+    context.index.each_pack(&mut |pack| {
+        let place = listed.position(&pack.id).filter(|_| !pack.void);
+        if let Some((place, (_, size_bytes))) = place.and_then(|place| Some((place, listed.at(place)?)))
+            && *size_bytes == pack.size_bytes
+        {
+            each(place, pack);
+        }
+        Ok(())
+    })
+}
+
+/// What is wrong with a pack that should have so many bytes.
+fn lacking(listed: &Listed, pack: PackId, size_bytes: u64) -> Option<Error> {
+    let reason = match listed.get(&pack) {
+        None => "it is not there".to_owned(),
+        Some(there) if *there != size_bytes => format!("it has {there} bytes instead of {size_bytes}"),
+        Some(_) => return None,
+    };
+    Some(Error::damaged(pack_key(pack), reason))
 }
 
 /// Compares the packs that the index knows with those that are there. What lives in one that is gone or cut off is
 /// lost, as far as there is no other copy.
 pub(super) fn compare(context: &Context, listed: &Listed, live: &LiveSet<'_>, found: &Found) -> Result<()> {
-    let known = context.index.packs()?;
-    found.looked_at(known.iter().filter(|pack| !pack.void).count() as u64);
-    let mut gone = BTreeMap::new();
-    for pack in known.iter().filter(|pack| !pack.void) {
-        let key = pack_key(pack.id);
-        let error = match listed.get(&pack.id) {
-            None => Error::damaged(&key, "it is not there"),
-            Some(size) if *size != pack.size_bytes => {
-                Error::damaged(&key, format!("it has {size} bytes instead of {}", pack.size_bytes))
-            }
-            Some(_) => continue,
-        };
-        found.object(&key.to_string(), &error.to_string());
-        gone.insert(pack.id, error);
-    }
-    let names: BTreeSet<PackId> = known.iter().map(|pack| pack.id).collect();
-    let unknown = listed.keys().filter(|id| !names.contains(id)).count();
+    let (mut gone, mut named, mut counted) = (Vec::new(), Bits::default(), 0);
+    context.index.each_pack::<super::super::Error>(&mut |pack| {
+        named.extend(listed.position(&pack.id));
+        if pack.void {
+            return Ok(());
+        }
+        counted += 1;
+        if let Some(error) = lacking(listed, pack.id, pack.size_bytes) {
+            found.object(&pack_key(pack.id).to_string(), &error.to_string());
+            gone.push((pack.id, pack.size_bytes));
+        }
+        Ok(())
+    })?;
+    found.looked_at(counted);
+    let unknown = listed.len() as u64 - named.count();
     if unknown > 0 {
         found.note(format!(
             "{unknown} packs are in no index segment: an interrupted run left them, or it is still at work; the next \
              prune looks after them"
         ));
     }
+    let gone: SortedMap<PackId, u64> = gone.into_iter().collect();
     if gone.is_empty() {
         return Ok(());
     }
-    live.each_live_by_pack(&|pack| gone.contains_key(&pack.id), &mut |pack, located| {
+    live.each_live_by_pack(&|pack| gone.contains(&pack.id), &mut |pack, located| {
         let others = context.index.places(&located.id)?;
-        if others.iter().all(|place| gone.contains_key(&place.pack))
-            && let Some(error) = gone.get(pack)
+        if others.iter().all(|place| gone.contains(&place.pack))
+            && let Some(error) = gone.get(pack).and_then(|size_bytes| lacking(listed, *pack, *size_bytes))
         {
-            found.blob(&located.id, error);
+            found.blob(&located.id, &error);
         }
         Ok(())
     })?;

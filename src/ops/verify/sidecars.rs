@@ -3,17 +3,16 @@
 use super::super::{Context, Result};
 use super::Sidecars;
 use super::found::Found;
-use super::packs::{Listed, packs_there};
+use super::packs::{Listed, each_there};
 use crate::base::{Kind, PackId};
 use crate::format::parity::Shape;
 use crate::repo::parity::{self, Sidecar};
-use std::collections::BTreeSet;
 
 /// Looks whether packs have their sidecars, and reads those of the packs that were `read`. None if there is no parity.
 pub(super) fn check(
     context: &Context,
     listed: &Listed,
-    read: Option<BTreeSet<PackId>>,
+    read: &dyn Fn(&PackId) -> bool,
     found: &Found,
 ) -> Result<Option<Sidecars>> {
     let share = parity::share(context.repository.config());
@@ -22,7 +21,7 @@ pub(super) fn check(
         return Ok(None);
     }
     let mut outcome = Sidecars::default();
-    for pack in packs_there(context, listed)? {
+    each_there(context, listed, &mut |_, pack| {
         let wanted = share.and_then(|share| Shape::new(pack.size_bytes, share)).map(|shape| shape.sidecar_bytes());
         match (sidecars.get(&pack.id), wanted) {
             (None, Some(_)) => outcome.missing += 1,
@@ -33,7 +32,7 @@ pub(super) fn check(
             (Some(_), _) => outcome.there += 1,
             (None, None) => {}
         }
-    }
+    })?;
     if let (true, Some(share)) = (outcome.missing > 0, share) {
         found.note(format!(
             "{} packs have no parity sidecar although {share} is asked for: run `keepstone parity`",
@@ -47,7 +46,7 @@ pub(super) fn check(
         ));
     }
     for (pack, bytes) in &sidecars {
-        if read.as_ref().is_some_and(|read| read.contains(pack)) {
+        if read(pack) {
             context.check_stop()?;
             outcome.read += 1;
             found.looked_at(1);

@@ -7,8 +7,7 @@ use super::Coverage;
 use super::content::Read;
 use super::found::Found;
 use super::full;
-use super::packs::{Listed, packs_there};
-use crate::base::PackId;
+use super::packs::{Listed, each_there};
 use crate::base::clock::Stopwatch;
 use crate::repo::ledger::Known;
 use std::sync::Arc;
@@ -60,15 +59,22 @@ impl Part {
     }
 }
 
-/// Packs in their turn, with their sizes: those that were never read in the order in which they were written, then those
-/// that were read longest ago.
-fn in_turn(context: &Context, listed: &Listed, known: &Known) -> Result<Vec<(PackId, u64)>> {
-    let mut packs = packs_there(context, listed)?;
-    packs.sort_by_key(|pack| match known.read_ns(&pack.id) {
-        None => (0, pack.written_ns, pack.id),
-        Some(read_ns) => (1, read_ns, pack.id),
-    });
-    Ok(packs.into_iter().map(|pack| (pack.id, pack.size_bytes)).collect())
+/// The places among those `listed` of the packs in their turn: those that were never read in the order in which they were
+/// written, then those that were read longest ago.
+fn in_turn(context: &Context, listed: &Listed, known: &Known) -> Result<Vec<usize>> {
+    let mut packs = Vec::new();
+    each_there(context, listed, &mut |place, pack| {
+        packs.push(match known.read_ns(&pack.id) {
+            None => (false, pack.written_ns, place),
+            Some(read_ns) => (true, read_ns, place),
+        });
+    })?;
+    packs.sort_unstable();
+    Ok(packs.into_iter().map(|(.., place)| place).collect())
+}
+
+fn sizes(listed: &Listed, places: &[usize]) -> Vec<u64> {
+    places.iter().filter_map(|place| listed.at(*place)).map(|(_, size_bytes)| *size_bytes).collect()
 }
 
 /// Reads the part whose turn it is.
@@ -81,18 +87,18 @@ pub(super) fn read(
     found: &Arc<Found>,
 ) -> Result<Read> {
     let packs = in_turn(context, listed, known)?;
-    let sizes: Vec<u64> = packs.iter().map(|(_, size)| *size).collect();
-    let mut left = &packs[..part.count(&sizes, sizes.iter().sum())];
+    let of_all = sizes(listed, &packs);
+    let mut left = &packs[..part.count(&of_all, of_all.iter().sum())];
     let time = part.most_seconds.map(Duration::from_secs);
     let enough = || time.is_some_and(|time| since.elapsed() >= time);
     let mut read = Read { packs: 0, figures: Figures::default() };
     let mut batch_bytes = if time.is_some() { FIRST_BATCH_BYTES } else { u64::MAX };
     while !left.is_empty() && (read.packs == 0 || !enough()) {
-        let sizes: Vec<u64> = left.iter().map(|(_, size)| *size).collect();
-        let batch = Part { most_bytes: Some(batch_bytes), ..Part::default() }.count(&sizes, 0);
+        let batch = Part { most_bytes: Some(batch_bytes), ..Part::default() }.count(&sizes(listed, left), 0);
         let (now, later) = left.split_at(batch);
         let begun = since.elapsed();
-        let one = full::read(context, &now.iter().copied().collect(), found, &enough)?;
+        let one =
+            full::read(context, &now.iter().filter_map(|place| listed.at(*place)).copied().collect(), found, &enough)?;
         read.packs += one.packs;
         read.figures.stored_bytes += one.figures.stored_bytes;
         read.figures.raw_bytes += one.figures.raw_bytes;
@@ -115,9 +121,9 @@ pub(super) fn coverage(
     known: &Known,
 ) -> Result<Coverage> {
     let packs = in_turn(context, listed, known)?;
-    let sizes: Vec<u64> = packs.iter().map(|(_, size)| *size).collect();
-    let unread = packs.iter().filter(|(id, _)| known.read_ns(id).is_none());
-    let unread_bytes = unread.clone().map(|(_, size)| size).sum();
+    let sizes = sizes(listed, &packs);
+    let read = || packs.iter().filter_map(|place| listed.at(*place)).map(|(id, size)| (known.read_ns(id), *size));
+    let unread = || read().filter(|(read_ns, _)| read_ns.is_none());
     let nights = part.map(|(part, read_bytes)| match part.most_seconds {
         // As fast as this time.
         Some(_) => Part { most_bytes: Some(read_bytes), ..*part }.nights(&sizes),
@@ -126,9 +132,9 @@ pub(super) fn coverage(
     Ok(Coverage {
         packs: packs.len() as u64,
         bytes: sizes.iter().sum(),
-        unread_packs: unread.count() as u64,
-        unread_bytes,
-        oldest_ns: packs.iter().filter_map(|(id, _)| known.read_ns(id)).min(),
+        unread_packs: unread().count() as u64,
+        unread_bytes: unread().map(|(_, size)| size).sum(),
+        oldest_ns: read().filter_map(|(read_ns, _)| read_ns).min(),
         nights,
     })
 }

@@ -248,20 +248,46 @@ impl Levels<Lives> {
     }
 }
 
+impl Levels<Lives> {
+    /// The next ids after one, at most `limit`; fewer only at the end.
+    pub fn batch(&self, connection: &Connection, after: Option<BlobId>, limit: usize) -> Result<Vec<BlobId>> {
+        let after = after.map_or(Vec::new(), |id| id.0.to_vec());
+        let mut batch: Vec<BlobId> = Vec::new();
+        for run in self.largest_first() {
+            // Nothing behind the last one of a full batch can be among the next.
+            let until = batch.get(limit - 1).map_or(vec![0xff; 33], |id| id.0.to_vec());
+            let next = format!("SELECT id FROM {} WHERE id > ? AND id <= ? ORDER BY id LIMIT ?", run.table);
+            let mut next = connection.prepare_cached(&next)?;
+            let rows = next.query_map(params![after, until, limit as i64], Lives::read)?;
+            rows.collect::<Result<Vec<_>>>().map(|rows| batch.extend(rows))?;
+            batch.sort_unstable();
+            batch.dedup();
+            batch.truncate(limit);
+        }
+        Ok(batch)
+    }
+}
+
 impl Levels<Blobs> {
     /// The next rows by key after one, at most `limit`. None are left when there are none.
     pub fn batch(&self, connection: &Connection, after: Option<(BlobId, i64)>, limit: usize) -> Result<Vec<BlobRow>> {
         let (id, frame) = after.map_or((Vec::new(), 0), |(id, frame)| (id.0.to_vec(), frame));
-        let mut batch = Vec::new();
-        for run in self.present() {
-            let next = format!("SELECT * FROM {} WHERE (id, frame) > (?, ?) ORDER BY id, frame LIMIT ?", run.table);
+        let mut batch: Vec<BlobRow> = Vec::new();
+        for run in self.largest_first() {
+            // Nothing behind the last one of a full batch can be among the next.
+            let last = batch.get(limit - 1);
+            let (until, until_frame) = last.map_or((vec![0xff; 33], 0), |row| (row.id.0.to_vec(), row.frame));
+            let next = format!(
+                "SELECT * FROM {} WHERE (id, frame) > (?, ?) AND (id, frame) <= (?, ?) ORDER BY id, frame LIMIT ?",
+                run.table
+            );
             let mut next = connection.prepare_cached(&next)?;
-            let rows = next.query_map(params![id, frame, limit as i64], Blobs::read)?;
-            batch.extend(rows.collect::<Result<Vec<_>>>()?);
+            let rows = next.query_map(params![id, frame, until, until_frame, limit as i64], Blobs::read)?;
+            rows.collect::<Result<Vec<_>>>().map(|rows| batch.extend(rows))?;
+            batch.sort_unstable_by(Blobs::order);
+            batch.dedup_by_key(|row| (row.id, row.frame));
+            batch.truncate(limit);
         }
-        batch.sort_unstable_by(Blobs::order);
-        batch.dedup_by_key(|row| (row.id, row.frame));
-        batch.truncate(limit);
         Ok(batch)
     }
 }
@@ -336,6 +362,13 @@ impl<F: Family> Levels<F> {
     /// The levels that there are, newest first.
     pub fn present(&self) -> impl Iterator<Item = &Run> {
         self.runs.iter().flatten()
+    }
+
+    /// The levels that there are, the one with the most rows first.
+    fn largest_first(&self) -> Vec<&Run> {
+        let mut runs: Vec<&Run> = self.present().collect();
+        runs.sort_by_key(|run| std::cmp::Reverse(run.rows));
+        runs
     }
 
     /// Takes in at most `count` rows that arrive in order. Rows of frames that are `gone` leave the levels that are

@@ -7,10 +7,11 @@
 use super::cache::{Cache, temporary_connection};
 use super::levels::{BlobRow, Levels, Lives};
 use super::{Index, Marks, Place, is_proven, members, place};
-use crate::base::{BlobId, PackId};
+use crate::base::{Bits, BlobId, PackId};
 use crate::format::pack::{BlobKind, Role};
 use crate::repo::{Error, Result};
 use rusqlite::{Connection, OptionalExtension, params};
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 /// Marked ids gather in memory up to this number before they are put in order on disk.
@@ -35,6 +36,22 @@ pub struct PackSummary {
     pub void: bool,
     /// Whether somebody vouches for what is said of it.
     pub proven: bool,
+}
+
+/// The columns of a pack, as `read_pack` takes them.
+const PACK: &str = "number, id, size, role, written_ns, blobs, void, proven";
+
+fn read_pack(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, PackSummary)> {
+    let pack = PackSummary {
+        id: PackId(row.get(1)?),
+        size_bytes: row.get::<_, i64>(2)? as u64,
+        role: Role::from_number(u64::from(row.get::<_, u8>(3)?)).unwrap_or(Role::Data),
+        written_ns: row.get(4)?,
+        blobs: row.get::<_, i64>(5)? as u64,
+        void: row.get(6)?,
+        proven: row.get(7)?,
+    };
+    Ok((row.get(0)?, pack))
 }
 
 /// How much of a pack lives.
@@ -62,32 +79,59 @@ pub struct Located {
 }
 
 impl Index {
-    /// All packs in the order in which the index learnt of them, void ones included.
+    /// All packs in the order in which the index learnt of them, void ones included. They all lie in memory:
+    /// [`Index::each_pack`] does without.
     pub fn packs(&self) -> Result<Vec<PackSummary>> {
-        Ok(self.numbered_packs()?.into_values().collect())
+        let mut packs = Vec::new();
+        self.each_pack::<Error>(&mut |pack| {
+            packs.push(*pack);
+            Ok(())
+        })?;
+        Ok(packs)
     }
 
-    pub(super) fn numbered_packs(&self) -> Result<std::collections::BTreeMap<i64, PackSummary>> {
-        self.state().cache.read(|cache| {
-            let mut found = cache
-                .connection
-                .prepare("SELECT number, id, size, role, written_ns, blobs, void, proven FROM packs")?;
-            let rows = found.query_map([], |row| {
-                let role = Role::from_number(u64::from(row.get::<_, u8>(3)?)).unwrap_or(Role::Data);
-                Ok((
-                    row.get(0)?,
-                    PackSummary {
-                        id: PackId(row.get(1)?),
-                        size_bytes: row.get::<_, i64>(2)? as u64,
-                        role,
-                        written_ns: row.get(4)?,
-                        blobs: row.get::<_, i64>(5)? as u64,
-                        void: row.get(6)?,
-                        proven: row.get(7)?,
-                    },
-                ))
+    /// Calls `each` for all packs in the order in which the index learnt of them, void ones included. What is learnt
+    /// meanwhile may be missed.
+    pub fn each_pack<E: From<Error>>(&self, each: &mut dyn FnMut(&PackSummary) -> Result<(), E>) -> Result<(), E> {
+        self.each_numbered(&mut |_, pack| each(pack))
+    }
+
+    /// The same, each with its number in the cache; these ascend.
+    pub(super) fn each_numbered<E: From<Error>>(
+        &self,
+        each: &mut dyn FnMut(i64, &PackSummary) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut after = 0;
+        loop {
+            let batch: Vec<(i64, PackSummary)> = self.state().cache.read(|cache| {
+                let next = format!("SELECT {PACK} FROM packs WHERE number > ? ORDER BY number LIMIT ?");
+                let mut found = cache.connection.prepare_cached(&next)?;
+                found.query_map(params![after, BATCH as i64], read_pack)?.collect()
             })?;
-            rows.collect()
+            let Some((last, _)) = batch.last() else { return Ok(()) };
+            after = *last;
+            batch.iter().try_for_each(|(number, pack)| each(*number, pack))?;
+        }
+    }
+
+    /// The numbers in the cache of the packs that `wanted` picks.
+    pub(super) fn numbers_of(&self, wanted: &dyn Fn(&PackSummary) -> bool) -> Result<Bits> {
+        let mut numbers = Bits::default();
+        self.each_numbered::<Error>(&mut |number, pack| {
+            if wanted(pack) {
+                numbers.set(number as usize);
+            }
+            Ok(())
+        })?;
+        Ok(numbers)
+    }
+
+    /// The pack that has this number in the cache.
+    pub(super) fn pack_numbered(&self, number: i64) -> Result<Option<PackSummary>> {
+        self.state().cache.read(|cache| {
+            let find = format!("SELECT {PACK} FROM packs WHERE number = ?");
+            let found = cache.connection.prepare_cached(&find)?.query_row([number], read_pack).optional()?;
+            Ok(found.map(|(_, pack)| pack))
         })
     }
 
@@ -127,11 +171,8 @@ impl Index {
         wanted: &dyn Fn(&PackSummary) -> bool,
         each: &mut dyn FnMut(Vec<BlobId>) -> Result<()>,
     ) -> Result<()> {
-        let packs = self.numbered_packs()?;
-        self.each_frame_on_bases(&mut |_, pack, bases| match packs.get(&pack) {
-            Some(pack) if wanted(pack) => each(bases),
-            _ => Ok(()),
-        })
+        let wanted = self.numbers_of(wanted)?;
+        self.each_frame_on_bases(&mut |_, pack, bases| if wanted.get(pack as usize) { each(bases) } else { Ok(()) })
     }
 
     /// Calls `each` for every place of every blob, by id. Void packs and damaged blocks are left out.
@@ -159,16 +200,13 @@ impl Index {
         wanted: &dyn Fn(&PackSummary) -> bool,
         each: &mut dyn FnMut(&PackId, &BlobId, BlobKind) -> Result<()>,
     ) -> Result<()> {
-        let packs = self.numbered_packs()?;
-        let ranges = self.ranges()?;
-        let pack_of = |frame: i64| {
-            let place = ranges.partition_point(|(first, ..)| *first <= frame);
-            let (first, count, pack) = *ranges.get(place.checked_sub(1)?)?;
-            packs.get(&pack).filter(|pack| frame < first + count && !pack.void && wanted(pack))
-        };
-        self.rows(true, &mut |row| match (pack_of(row.frame), BlobKind::from_number(u64::from(row.kind))) {
-            (Some(pack), Some(kind)) => each(&pack.id, &row.id, kind),
-            _ => Ok(()),
+        let ranges = self.ranges(&self.numbers_of(&|pack| !pack.void && wanted(pack))?)?;
+        self.rows(true, &mut |row| {
+            let pack = ranges.pack_of(row.frame).map(|pack| self.pack_numbered(pack)).transpose()?.flatten();
+            match (pack, BlobKind::from_number(u64::from(row.kind))) {
+                (Some(pack), Some(kind)) => each(&pack.id, &row.id, kind),
+                _ => Ok(()),
+            }
         })
     }
 
@@ -194,12 +232,33 @@ impl Index {
         }
     }
 
-    /// Ranges of frames: first, count, pack's number; ascending.
-    pub(super) fn ranges(&self) -> Result<Vec<(i64, i64, i64)>> {
+    /// The frames of the packs with these numbers in the cache.
+    pub(super) fn ranges(&self, packs: &Bits) -> Result<Ranges> {
         self.state().cache.read(|cache| {
-            let mut found = cache.connection.prepare("SELECT first, count, pack FROM pack_frames ORDER BY first")?;
-            found.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+            let mut ranges = Vec::new();
+            let mut found =
+                cache.connection.prepare_cached("SELECT first, count, pack FROM pack_frames ORDER BY first")?;
+            let mut rows = found.query([])?;
+            while let Some(row) = rows.next()? {
+                let pack: u32 = row.get(2)?;
+                if packs.get(pack as usize) {
+                    ranges.push((row.get(0)?, row.get(1)?, pack));
+                }
+            }
+            Ok(Ranges(ranges))
         })
+    }
+}
+
+/// Ranges of frames, each of one pack: first, count, the pack's number in the cache; ascending.
+pub(super) struct Ranges(Vec<(i64, u32, u32)>);
+
+impl Ranges {
+    /// The number of the pack that a frame lies in.
+    pub(super) fn pack_of(&self, frame: i64) -> Option<i64> {
+        let place = self.0.partition_point(|(first, ..)| *first <= frame);
+        let (first, count, pack) = *self.0.get(place.checked_sub(1)?)?;
+        (frame < first + i64::from(count)).then_some(i64::from(pack))
     }
 }
 
@@ -281,7 +340,9 @@ impl LiveSet<'_> {
             .execute_batch("CREATE TABLE IF NOT EXISTS todo (number INTEGER PRIMARY KEY, id BLOB)")
             .map_err(failed)?;
         let on_bases = self.mark_bases_in_kept(kept)?;
-        self.mark_bases_of_living(&on_bases)?;
+        if !on_bases.is_empty() {
+            self.mark_bases_of_living(&on_bases)?;
+        }
         while let Some(id) = self.next_todo()? {
             for place in self.index.places(&id)? {
                 self.mark_bases(place.chain.map(|chain| chain.bases).unwrap_or_default())?;
@@ -313,25 +374,26 @@ impl LiveSet<'_> {
     }
 
     /// Marks the bases of all frames in kept packs; gives the frames on bases in packs that are not kept.
-    fn mark_bases_in_kept(&mut self, kept: &dyn Fn(&PackSummary) -> bool) -> Result<FrameBits> {
-        let packs = self.index.numbered_packs()?;
-        let mut left = FrameBits::default();
+    fn mark_bases_in_kept(&mut self, kept: &dyn Fn(&PackSummary) -> bool) -> Result<Bits> {
         let index = self.index;
+        let void = index.numbers_of(&|pack| pack.void)?;
+        let kept = index.numbers_of(&|pack| !pack.void && kept(pack))?;
+        let mut left = Bits::default();
         index.each_frame_on_bases(&mut |frame, pack, bases| {
-            match packs.get(&pack) {
-                Some(pack) if pack.void => {}
-                Some(pack) if kept(pack) => self.mark_bases(bases)?,
-                _ => left.set(frame),
+            if kept.get(pack as usize) {
+                self.mark_bases(bases)?;
+            } else if !void.get(pack as usize) {
+                left.set(frame as usize);
             }
             Ok(())
         })?;
         Ok(left)
     }
 
-    fn mark_bases_of_living(&mut self, on_bases: &FrameBits) -> Result<()> {
+    fn mark_bases_of_living(&mut self, on_bases: &Bits) -> Result<()> {
         let index = self.index;
         index.each_row(&mut |row| {
-            if on_bases.get(row.frame) && self.contains(&row.id)? {
+            if on_bases.get(row.frame as usize) && self.contains(&row.id)? {
                 let place = index.locate(&row)?.map(|located| located.place);
                 self.mark_bases(place.and_then(|place| place.chain).map(|chain| chain.bases).unwrap_or_default())?;
             }
@@ -339,33 +401,46 @@ impl LiveSet<'_> {
         })
     }
 
-    /// How much of each pack lives, void packs included, in the order of [`Index::packs`].
-    pub fn pack_usage(&self) -> Result<Vec<PackUsage>> {
-        let packs = self.index.numbered_packs()?.into_iter();
-        let mut usages: Vec<(i64, PackUsage)> = packs
-            .map(|(number, pack)| (number, PackUsage { pack, live_blobs: 0, total_bytes: 0, live_bytes: 0 }))
-            .collect();
+    /// Calls `each` with how much of each pack lives, void packs included, and with the number that the cache knows it by;
+    /// these ascend.
+    pub fn each_usage<E: From<Error>>(&self, each: &mut dyn FnMut(i64, PackUsage) -> Result<(), E>) -> Result<(), E> {
+        let mut sums = self.sums()?.into_iter().peekable();
+        self.index.each_numbered(&mut |number, pack| {
+            while sums.next_if(|sum| sum.pack < number).is_some() {}
+            let sum = sums.next_if(|sum| sum.pack == number).unwrap_or_default();
+            let Sum { live_blobs, total_bytes, live_bytes, .. } = sum;
+            each(number, PackUsage { pack: *pack, live_blobs: u64::from(live_blobs), total_bytes, live_bytes })
+        })
+    }
+
+    /// What the frames of each pack come to, by the number of the pack.
+    fn sums(&self) -> Result<Vec<Sum>> {
+        let mut sums: Vec<Sum> = Vec::new();
+        self.index.each_numbered::<Error>(&mut |pack, _| {
+            sums.push(Sum { pack, ..Sum::default() });
+            Ok(())
+        })?;
         self.gather_frames()?;
         let sorted = "SELECT frame, COUNT(*), SUM(length) FROM living GROUP BY frame ORDER BY frame";
         let mut sorted = self.connection.prepare(sorted).map_err(failed)?;
         let mut living = sorted.query([]).map_err(failed)?;
         let mut next = next_living(&mut living)?;
         self.index.each_frame(&mut |frame| {
-            let Ok(place) = usages.binary_search_by_key(&frame.pack, |(number, _)| *number) else { return Ok(()) };
-            let usage = &mut usages[place].1;
-            usage.total_bytes += u64::from(frame.length);
+            let Ok(place) = sums.binary_search_by_key(&frame.pack, |sum| sum.pack) else { return Ok(()) };
+            let sum = &mut sums[place];
+            sum.total_bytes += u64::from(frame.length);
             while next.is_some_and(|(number, ..)| number < frame.number) {
                 next = next_living(&mut living)?;
             }
             if let Some((number, blobs, bytes)) = next.filter(|(number, ..)| *number == frame.number) {
                 debug_assert_eq!(number, frame.number);
                 let share = (bytes as f64 / f64::from(frame.raw_length.max(1))).min(1.0);
-                usage.live_blobs += blobs as u64;
-                usage.live_bytes += (f64::from(frame.length) * share).ceil() as u64;
+                sum.live_blobs = sum.live_blobs.saturating_add(u32::try_from(blobs).unwrap_or(u32::MAX));
+                sum.live_bytes += (f64::from(frame.length) * share).ceil() as u64;
             }
             Ok(())
         })?;
-        Ok(usages.into_iter().map(|(_, usage)| usage).collect())
+        Ok(sums)
     }
 
     /// Writes frame and length of every living blob into the table `living`.
@@ -375,13 +450,19 @@ impl LiveSet<'_> {
             .execute_batch("DROP TABLE IF EXISTS living; CREATE TABLE living (frame, length); BEGIN")
             .map_err(failed)?;
         let mut insert = connection.prepare("INSERT INTO living VALUES (?, ?)").map_err(failed)?;
+        let mut ascending = self.ascending();
         self.index.each_row(&mut |row| {
-            if self.contains(&row.id)? {
+            if ascending.contains(&row.id)? {
                 insert.execute(params![row.frame, row.length]).map_err(failed)?;
             }
             Ok(())
         })?;
         connection.execute_batch("COMMIT").map_err(failed)
+    }
+
+    /// Answers for ids that ascend: walking along is a fraction of the work of looking each of them up.
+    pub fn ascending(&self) -> Ascending<'_> {
+        Ascending { live: self, batch: Vec::new(), place: 0, after: None, is_over: false }
     }
 
     /// Calls `each` for every living blob in the packs that `wanted` picks, pack by pack and in the order of their
@@ -391,7 +472,46 @@ impl LiveSet<'_> {
         wanted: &dyn Fn(&PackSummary) -> bool,
         each: &mut dyn FnMut(&PackId, &Located) -> Result<()>,
     ) -> Result<()> {
-        members::each(self.index, wanted, &mut |id| self.contains(id), each)
+        let mut ascending = self.ascending();
+        members::each(self.index, wanted, &mut |id| ascending.contains(id), each)
+    }
+}
+
+/// What the frames of a pack come to.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    pack: i64,
+    total_bytes: u64,
+    live_bytes: u64,
+    live_blobs: u32,
+}
+
+/// A walk along a set of living blobs.
+pub struct Ascending<'a> {
+    live: &'a LiveSet<'a>,
+    batch: Vec<BlobId>,
+    place: usize,
+    after: Option<BlobId>,
+    is_over: bool,
+}
+
+impl Ascending<'_> {
+    /// Whether a blob is marked; none is asked for that comes before the last one.
+    pub fn contains(&mut self, id: &BlobId) -> Result<bool> {
+        loop {
+            while let Some(next) = self.batch.get(self.place) {
+                match next.cmp(id) {
+                    Ordering::Less => self.place += 1,
+                    Ordering::Equal => return Ok(true),
+                    Ordering::Greater => return Ok(self.live.gathered.contains(id)),
+                }
+            }
+            if self.is_over {
+                return Ok(self.live.gathered.contains(id));
+            }
+            self.batch = self.live.levels.batch(&self.live.connection, self.after, BATCH).map_err(failed)?;
+            (self.place, self.after, self.is_over) = (0, self.batch.last().copied(), self.batch.len() < BATCH);
+        }
     }
 }
 
@@ -455,33 +575,5 @@ impl Index {
             })?;
             rows.collect()
         })
-    }
-}
-
-/// One bit per frame.
-#[derive(Default)]
-pub(super) struct FrameBits(Vec<u64>);
-
-impl FrameBits {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.iter().all(|word| *word == 0)
-    }
-
-    pub(super) fn clear(&mut self, frame: i64) {
-        if let Some(word) = self.0.get_mut((frame >> 6) as usize) {
-            *word &= !(1 << (frame & 63));
-        }
-    }
-
-    pub(super) fn set(&mut self, frame: i64) {
-        let word = (frame >> 6) as usize;
-        if word >= self.0.len() {
-            self.0.resize(word + 1, 0);
-        }
-        self.0[word] |= 1 << (frame & 63);
-    }
-
-    pub(super) fn get(&self, frame: i64) -> bool {
-        self.0.get((frame >> 6) as usize).is_some_and(|word| word >> (frame & 63) & 1 == 1)
     }
 }

@@ -133,33 +133,66 @@ pub fn list_condemned(store: &dyn ObjectStore) -> Result<Records> {
     Ok(records)
 }
 
+/// What an index is brought up to date with, in the order in which it is listed together.
+pub const LOOKED_AT: [Area; 3] = [Area::Condemned, Area::Damage, Area::Index];
+
 /// Compares the cache with the store and makes it as new.
 pub fn bring_up_to_date(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Keyring) -> Result<Opened> {
     let mut opened = Opened::default();
     for attempt in 1.. {
-        match try_to_bring(cache, store, keyring, &mut opened) {
+        let look = if attempt == 1 { Look::Together } else { Look::SegmentsFirst };
+        match try_to_bring(cache, store, keyring, look, &mut opened) {
             // Merged away, swept or closed since it was listed: a new listing shows what has taken its place.
             Err(error) if error.kind() == Kind::NotFound && attempt < LISTINGS => continue,
-            other => other?,
+            Ok(Told::Missing) if look == Look::Together => continue,
+            Ok(_) => break,
+            Err(error) => return Err(error),
         }
-        break;
     }
     apply_marks(cache)?;
     Ok(opened)
 }
 
-fn try_to_bring(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Keyring, opened: &mut Opened) -> Result<()> {
+/// How segments and records are listed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// With one request, if the store can, which shows records first. While a session of ours is open no record that
+    /// it did not see is swept, so what is put after that leaves all segments that were there. Who has no session may
+    /// miss one that went between the two: he looks again.
+    Together,
+    /// Segments, then records: of what is void we would rather know too much, and of what has gone on purpose too.
+    SegmentsFirst,
+}
+
+/// What came of looking.
+enum Told {
+    /// All that there is to say.
+    All,
+    /// Segments seem to be missing.
+    Missing,
+}
+
+fn try_to_bring(
+    cache: &mut Cache,
+    store: &dyn ObjectStore,
+    keyring: &Keyring,
+    look: Look,
+    opened: &mut Opened,
+) -> Result<Told> {
     // What the cache has is read before the store is listed: a segment that another process adds to both in
     // between is then not taken for one that has been deleted.
     let known = cached_segments(cache)?;
-    let listed = list_segments(store)?;
-    // What comes next, as far as it is known: the records after the listing of segments, together with the first of
-    // these.
     let store = &Ahead::new(store);
-    ask_for_segments(store, &missing_segments(&known, &listed), &[Area::Condemned, Area::Damage]);
+    let records = [Area::Condemned, Area::Damage];
+    if look == Look::Together {
+        store.list_now(&LOOKED_AT);
+    }
+    let listed = list_segments(store)?;
+    // What comes next, as far as it is known.
+    let records = if look == Look::Together { &[][..] } else { &records };
+    ask_for_segments(store, &missing_segments(&known, &listed), records);
     load_missing(cache, store, keyring, &known, &listed, opened)?;
     opened.packs_dropped += drop_segments(cache, &known, &listed)?;
-    // Records after segments: of what is void we would rather know too much, and of what has gone on purpose too.
     let records = list_condemned(store)?;
     update_condemned(cache, store, keyring, &records, opened)?;
     recorded::update(cache, store, keyring, opened)?;
@@ -167,7 +200,11 @@ fn try_to_bring(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Keyring, o
     // Without a roster nobody can tell who is late.
     late::update(cache, store, keyring, records.open.last().copied(), if told { records.closed } else { 0 })?;
     if told {
-        opened.damaged.extend(roster::missing(cache, store, &listed)?.into_iter().map(missing_segment));
+        let missing = roster::missing(cache, store, &listed)?;
+        if look == Look::Together && !missing.is_empty() {
+            return Ok(Told::Missing);
+        }
+        opened.damaged.extend(missing.into_iter().map(missing_segment));
     }
     // A segment that goes is said again by others: nobody has to read it.
     let going = roster::going(cache)?;
@@ -177,7 +214,7 @@ fn try_to_bring(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Keyring, o
     let damaged: BTreeSet<&String> = opened.damaged.iter().map(|problem| &problem.subject).collect();
     let readable = listed.into_keys().filter(|id| !damaged.contains(&segment_key(*id).to_string()));
     opened.segments = readable.collect();
-    Ok(())
+    Ok(Told::All)
 }
 
 /// Takes over the last roster; whether it tells which segments there should be.

@@ -14,23 +14,16 @@ use rusqlite::Connection;
 /// So many lie in memory (about 6 MiB).
 const FEW: usize = if cfg!(test) { 16 } else { 65_536 };
 
-/// Calls `each` for every blob that is `picked` in the packs that are `wanted`.
+/// Calls `each` for every blob that is `picked` in the packs that are `wanted`. It is asked by id what is picked.
 pub(super) fn each(
     index: &Index,
     wanted: &dyn Fn(&PackSummary) -> bool,
     picked: &mut dyn FnMut(&BlobId) -> Result<bool>,
     each: &mut dyn FnMut(&PackId, &Located) -> Result<()>,
 ) -> Result<()> {
-    let packs = index.numbered_packs()?;
-    let mut ranges = index.ranges()?;
-    ranges.retain(|(_, _, pack)| packs.get(pack).is_some_and(wanted));
-    let wanted_pack = |frame: i64| {
-        let place = ranges.partition_point(|(first, ..)| *first <= frame);
-        let (first, count, pack) = *ranges.get(place.checked_sub(1)?)?;
-        (frame < first + count).then_some(pack)
-    };
+    let ranges = index.ranges(&index.numbers_of(wanted)?)?;
     let mut gathered = Gathered { few: Vec::new(), disk: None };
-    index.each_row(&mut |row| match wanted_pack(row.frame) {
+    index.each_row(&mut |row| match ranges.pack_of(row.frame) {
         Some(pack) if picked(&row.id)? => gathered.add(pack, row),
         _ => Ok(()),
     })?;

@@ -29,10 +29,10 @@ mod sound;
 #[cfg(test)]
 mod tests;
 
-pub use live::{LiveSet, Located, PackSummary, PackUsage};
+pub use live::{Ascending, LiveSet, Located, PackSummary, PackUsage};
 pub use load::{
-    Opened, Records, condemned_key, done_key, list_condemned, list_segments, load_condemned, load_condemned_at,
-    missing_segment, spared_key, unvouched,
+    LOOKED_AT, Opened, Records, condemned_key, done_key, list_condemned, list_segments, load_condemned,
+    load_condemned_at, missing_segment, spared_key, unvouched,
 };
 pub use merge::{Vouching, merge_segments};
 pub use names::Names;
@@ -41,15 +41,15 @@ pub use rebuild::{Rebuilt, delete_replaced, rebuild_from_packs};
 pub use sealed::SealedPart;
 pub use segments::{Origin, SegmentContents, SegmentReader, SegmentWriter, each_segment, save};
 
-use crate::base::{BlobId, KeyId, Mark, PackId, SegmentId};
+use crate::base::{Bits, BlobId, KeyId, Mark, PackId, SegmentId, SortedMap};
 use crate::format::pack::{BlobKind, Chain, Encoding};
-use crate::repo::Result;
 use crate::repo::keyring::Keyring;
+use crate::repo::{Error, Result};
 use crate::store::{Area, ObjectStore};
 use cache::Cache;
 use levels::{BlobRow, MarkRow};
 use rusqlite::{OptionalExtension, params};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -377,20 +377,23 @@ impl Index {
     /// another size is unknown from now on, and so is what stands on such bases, on those found damaged earlier, or, if
     /// the index is not `whole`, on those that only a lost segment knew. One listing, no look at content.
     pub fn check_packs(&self, store: &dyn ObjectStore, whole: bool) -> Result<Whole> {
-        let mut missing: BTreeMap<PackId, u64> = self
-            .packs()?
-            .into_iter()
-            .filter(|pack| !pack.void && pack.proven)
-            .map(|pack| (pack.id, pack.size_bytes))
-            .collect();
-        store.list(Area::Packs, &mut |listed| {
-            if let Ok(id) = listed.name.parse::<PackId>()
-                && missing.get(&id) == Some(&listed.size_bytes)
-            {
-                missing.remove(&id);
-            }
+        let mut packs = Vec::new();
+        self.each_pack::<Error>(&mut |pack| {
+            packs.extend((!pack.void && pack.proven).then_some((pack.id, pack.size_bytes)));
+            Ok(())
         })?;
-        let missing: Vec<PackId> = missing.into_keys().collect();
+        let packs: SortedMap<PackId, u64> = packs.into_iter().collect();
+        let mut there = Bits::default();
+        if !packs.is_empty() {
+            store.list(Area::Packs, &mut |listed| {
+                let place = listed.name.parse().ok().and_then(|id| packs.position(&id));
+                let as_said = |place: &usize| packs.at(*place).is_some_and(|(_, bytes)| *bytes == listed.size_bytes);
+                there.extend(place.filter(as_said));
+            })?;
+        }
+        let missing = packs.iter().enumerate().filter(|(place, _)| !there.get(*place));
+        let missing: Vec<PackId> = missing.map(|(_, (id, _))| *id).collect();
+        drop(packs);
         let mut state = self.state();
         let any_of = |state: &mut State, why: i64| {
             state.cache.read(|cache| {

@@ -3,9 +3,9 @@
 //! A frame on bases that stays in a pack keeps its bases, needed or not: whoever builds on it next has to be able to
 //! decode it. A few dead bytes in a pack that is needed for something else may so keep much that nobody needs.
 
-use super::live::{FrameBits, LiveSet, PackSummary};
+use super::live::LiveSet;
 use super::{FOUND_DAMAGED, Index, RECORDED};
-use crate::base::{BlobId, PackId};
+use crate::base::{Bits, BlobId, PackId};
 use crate::repo::Result;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,15 +25,14 @@ impl Index {
 }
 
 impl LiveSet<'_> {
-    /// For each of the packs that `kept` picks: the bytes, about, of bases that do not live, lie in no kept pack, and
-    /// would stay for frames in this pack that do not live. A base that several packs would keep counts for the first.
-    pub fn pinned_bytes(&self, kept: &dyn Fn(&PackSummary) -> bool) -> Result<BTreeMap<PackId, u64>> {
-        let packs = self.index.numbered_packs()?;
-        let kept = |pack: &PackSummary| !pack.void && kept(pack);
-        let mut dead = FrameBits::default();
+    /// For each of the packs that are `kept`: the bytes, about, of bases that do not live, lie in no kept pack, and would
+    /// stay for frames in this pack that do not live. A base that several packs would keep counts for the first.
+    pub fn pinned_bytes(&self, kept: &dyn Fn(&PackId) -> bool) -> Result<BTreeMap<PackId, u64>> {
+        let kept_packs = self.index.numbers_of(&|pack| !pack.void && kept(&pack.id))?;
+        let mut dead = Bits::default();
         self.index.each_frame_on_bases(&mut |frame, pack, _| {
-            if packs.get(&pack).is_some_and(kept) {
-                dead.set(frame);
+            if kept_packs.get(pack as usize) {
+                dead.set(frame as usize);
             }
             Ok(())
         })?;
@@ -41,20 +40,21 @@ impl LiveSet<'_> {
         if dead.is_empty() {
             return Ok(pinned);
         }
+        let mut ascending = self.ascending();
         self.index.each_row(&mut |row| {
-            if dead.get(row.frame) && self.contains(&row.id)? {
-                dead.clear(row.frame);
+            if dead.get(row.frame as usize) && ascending.contains(&row.id)? {
+                dead.clear(row.frame as usize);
             }
             Ok(())
         })?;
-        let kept_ids = packs.values().filter(|pack| kept(pack)).map(|pack| pack.id).collect();
         let mut seen = self.index.begin_live()?;
-        self.index.each_frame_on_bases(&mut |frame, pack, bases| {
-            if let (true, Some(pack)) = (dead.get(frame), packs.get(&pack)) {
-                let bytes = self.pinned_by(bases, &kept_ids, &mut seen)?;
-                if bytes > 0 {
-                    *pinned.entry(pack.id).or_default() += bytes;
-                }
+        self.index.each_frame_on_bases(&mut |frame, number, bases| {
+            if !dead.get(frame as usize) {
+                return Ok(());
+            }
+            let bytes = self.pinned_by(bases, kept, &mut seen)?;
+            if let (true, Some(pack)) = (bytes > 0, self.index.pack_numbered(number)?) {
+                *pinned.entry(pack.id).or_default() += bytes;
             }
             Ok(())
         })?;
@@ -62,7 +62,7 @@ impl LiveSet<'_> {
     }
 
     /// The bytes of these bases, and of theirs in turn, that were not `seen` before, do not live and are not kept.
-    fn pinned_by(&self, bases: Vec<BlobId>, kept: &BTreeSet<PackId>, seen: &mut LiveSet<'_>) -> Result<u64> {
+    fn pinned_by(&self, bases: Vec<BlobId>, kept: &dyn Fn(&PackId) -> bool, seen: &mut LiveSet<'_>) -> Result<u64> {
         let mut bytes = 0;
         // At most as many wait as chains are deep, times two.
         let mut waiting = bases;
@@ -72,7 +72,7 @@ impl LiveSet<'_> {
             }
             let places = self.index.places(&base)?;
             if let Some(place) = places.first()
-                && places.iter().all(|place| !kept.contains(&place.pack))
+                && places.iter().all(|place| !kept(&place.pack))
             {
                 bytes += u64::from(place.frame_length) * u64::from(place.length) / u64::from(place.raw_length.max(1));
             }

@@ -20,7 +20,7 @@ use super::Index;
 use super::cache::Cache;
 use super::load::{done_key, load_condemned_at, update_void};
 use super::segments::segment_key;
-use crate::base::{Kind, PackId, SegmentId, SnapshotId, side_by_side};
+use crate::base::{Kind, PackId, SegmentId, SnapshotId, SortedSet, side_by_side};
 use crate::format::session::Condemned;
 use crate::repo::Result;
 use crate::repo::keyring::Keyring;
@@ -140,7 +140,7 @@ impl Index {
     }
 
     /// All packs that the last roster says were swept.
-    pub fn swept(&self) -> Result<BTreeSet<PackId>> {
+    pub fn swept(&self) -> Result<SortedSet<PackId>> {
         self.state().cache.read(|cache| {
             let mut found = cache.connection.prepare_cached("SELECT id FROM roster_packs")?;
             found.query_map([], |row| Ok(PackId(row.get(0)?)))?.collect()

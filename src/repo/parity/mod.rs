@@ -19,9 +19,8 @@ pub use sidecar::Sidecar;
 pub use spool::{Spool, each_cell};
 
 use super::error::{Error, Result};
-use crate::base::{Kind, PackId};
+use crate::base::{Kind, PackId, SortedMap};
 use crate::store::{Area, Key, ObjectStore};
-use std::collections::BTreeMap;
 
 /// The key of a pack's sidecar.
 pub fn sidecar_key(pack: PackId) -> Key {
@@ -29,14 +28,14 @@ pub fn sidecar_key(pack: PackId) -> Key {
 }
 
 /// The sidecars in the store, with their sizes.
-pub fn list(store: &dyn ObjectStore) -> Result<BTreeMap<PackId, u64>> {
-    let mut sidecars = BTreeMap::new();
+pub fn list(store: &dyn ObjectStore) -> Result<SortedMap<PackId, u64>> {
+    let mut sidecars = Vec::new();
     store.list(Area::Parity, &mut |listed| {
         if let Ok(pack) = listed.name.parse::<PackId>() {
-            sidecars.insert(pack, listed.size_bytes);
+            sidecars.push((pack, listed.size_bytes));
         }
     })?;
-    Ok(sidecars)
+    Ok(sidecars.into_iter().collect())
 }
 
 /// A failure of the local disk on which something lies for a moment.

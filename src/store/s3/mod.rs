@@ -47,6 +47,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub const MAX_PUT_BYTES: u64 = 5 << 30;
 /// Packs that are sent at once, unless said otherwise.
 const UPLOADS: usize = 4;
+/// So many names of a repository's first ones are asked for where that may be all that is asked: some 70 KB.
+const FRONT_KEYS: i32 = 200;
 /// Bytes that are taken from an answer before its length is believed.
 const FIRST_BYTES: u64 = 1 << 20;
 
@@ -163,6 +165,14 @@ impl ObjectStore for S3 {
 
     fn list_part(&self, area: Area, from: Option<&str>, each: &mut dyn FnMut(Listed)) -> Result<Option<String>, Error> {
         self.place.list_page(area, from, each)
+    }
+
+    fn list_together(&self, areas: &[Area], each: &mut dyn FnMut(Area, Listed)) -> Result<(), Error> {
+        if let Some(lines) = self.place.list_front(areas)? {
+            lines.into_iter().for_each(|(area, listed)| each(area, listed));
+            return Ok(());
+        }
+        areas.iter().try_for_each(|area| self.list(*area, &mut |listed| each(*area, listed)))
     }
 
     fn delete(&self, key: &Key) -> Result<(), Error> {
@@ -314,6 +324,34 @@ impl Place {
             "" => self.address.prefix.clone(),
             folder => format!("{}{folder}/", self.address.prefix),
         }
+    }
+
+    /// These areas out of one page that begins where the repository does: small areas come first by name, before packs.
+    /// None if they do not all fit, or lie further back.
+    fn list_front(&self, areas: &[Area]) -> Result<Option<Vec<(Area, Listed)>>, Error> {
+        let folders: Vec<(Area, String)> = areas.iter().map(|area| (*area, self.folder_of(*area))).collect();
+        let Some(last) = folders.iter().map(|(_, folder)| folder.as_str()).max() else { return Ok(Some(Vec::new())) };
+        let packs = self.folder_of(Area::Packs);
+        if last >= packs.as_str() || areas.contains(&Area::Config) {
+            return Ok(None);
+        }
+        let request = self.client.list_objects_v2().bucket(&self.address.bucket).prefix(&self.address.prefix);
+        let page = self.ask(Asked::List, 0, request.max_keys(FRONT_KEYS).send()).map_err(|error| {
+            let answer = answer_of(&error);
+            Error::new(answer.kind(), "list", &self.address, answer.reason("s3:ListBucket"))
+        })?;
+        let keys = || page.contents().iter().filter_map(Object::key);
+        // A directory bucket of Amazon's lists in no order: then what came last says nothing.
+        let is_all = !page.is_truncated().unwrap_or(true)
+            || (keys().is_sorted() && keys().next_back().is_some_and(|key| key > last && !key.starts_with(last)));
+        let lines = || {
+            page.contents().iter().filter_map(|object| {
+                let (area, folder) =
+                    folders.iter().find(|(_, folder)| object.key().is_some_and(|key| key.starts_with(folder)))?;
+                Some((*area, listed(*area, folder, object)?))
+            })
+        };
+        Ok(is_all.then(|| lines().collect()))
     }
 
     /// One page of a listing; gives the mark of the next one.

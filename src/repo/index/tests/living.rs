@@ -54,8 +54,12 @@ fn the_usage_of_a_pack_counts_frames_by_the_share_that_lives() {
     let mut live = index.begin_live().unwrap();
     assert!(live.mark(&id(1)).unwrap() && !live.mark(&id(1)).unwrap());
     live.mark(&id(12)).unwrap();
-    let usage = live.pack_usage().unwrap();
-    let figures: Vec<_> = usage.iter().map(|pack| (pack.live_blobs, pack.live_bytes, pack.total_bytes)).collect();
+    let mut figures = Vec::new();
+    live.each_usage::<crate::repo::Error>(&mut |_, pack| {
+        figures.push((pack.live_blobs, pack.live_bytes, pack.total_bytes));
+        Ok(())
+    })
+    .unwrap();
     assert_eq!(figures, [(1, 67, 300), (0, 0, 100), (0, 0, 100), (1, 100, 100)]);
     let mut found = Vec::new();
     live.each_live_by_pack(&|_| true, &mut |pack, blob| {

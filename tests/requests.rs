@@ -1,0 +1,78 @@
+//! How many requests commands make of a remote store: each costs money, and a small one as much as a large one.
+
+use crate::latency::far::Far;
+use crate::vault::{Vault, back_up, key, noise, open, prune_all, restore};
+use keepstone::base::monitor::Silent;
+use keepstone::base::{SnapshotId, Stop};
+use keepstone::ops::{Context, browse, forget, select, verify};
+use keepstone::repo::SealedRepository;
+use keepstone::store::Record;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A repository behind a store that remembers what was asked of it.
+struct Asked {
+    vault: Vault,
+    record: Record,
+    cache: tempfile::TempDir,
+    /// What took more than it may.
+    too_many: Vec<String>,
+}
+
+impl Asked {
+    fn open(&self) -> Context {
+        let store = Arc::new(Far::near(self.record.clone()));
+        let repository = SealedRepository::open(store).unwrap().unlock(&key(), self.vault.clock.clone()).unwrap();
+        Context::open(repository, Some(self.cache.path().to_owned()), Arc::new(Silent), Stop::new()).unwrap().0
+    }
+
+    /// Opens the repository as a command does, and carries it out.
+    fn count<T>(&mut self, what: &str, at_most: usize, work: impl FnOnce(&Context, &Path) -> T) -> T {
+        self.vault.hours(1);
+        self.record.clear();
+        let done = work(&self.open(), self.vault.files.path());
+        let log = self.record.log();
+        println!("{what}: {} requests of at most {at_most}", log.len());
+        log.iter().for_each(|entry| println!("    {:?} {}", entry.operation, entry.path));
+        if log.len() > at_most {
+            self.too_many.push(format!("{what}: {} requests; {at_most} are enough", log.len()));
+        }
+        done
+    }
+}
+
+#[test]
+fn commands_make_few_requests_of_a_remote_store() {
+    let vault = Vault::new();
+    vault.write("letter", &noise(1, 3_000));
+    vault.write("folder/large", &noise(2, 200_000));
+    let record = Record::logging(vault.store.clone());
+    let mut asked = Asked { vault, record, cache: tempfile::tempdir().unwrap(), too_many: Vec::new() };
+    let first = asked.count("first backup", 17, |context, files| back_up(context, files).unwrap());
+    let second = asked.count("unchanged backup", 15, |context, files| back_up(context, files).unwrap());
+    asked.vault.write("letter", &noise(3, 3_000));
+    asked.count("backup of a change", 18, |context, files| back_up(context, files).unwrap());
+    asked
+        .count("snapshots", 8, |context, _| select::list(context, &select::Filter::default()).unwrap().snapshots.len());
+    asked.count("ls", 8, |context, _| list(context, second));
+    asked.count("restore", 13, |context, files| restore(context, first, files).unwrap().0.files);
+    asked.count("verify --structure", 54, |context, _| verify_with(context, verify::Depth::Structure));
+    asked.count("verify", 62, |context, _| verify_with(context, verify::Depth::Content));
+    asked.count("forget", 10, |context, _| forget::remove(context, first).unwrap());
+    asked.count("prune", 66, |context, _| prune_all(context).unwrap());
+    asked.count("prune of nothing", 44, |context, _| prune_all(context).unwrap());
+    assert!(asked.too_many.is_empty(), "{:#?}", asked.too_many);
+    let there = open(Arc::new(asked.vault.store.clone()), &asked.vault.clock).unwrap();
+    verify_with(&there, verify::Depth::All);
+}
+
+fn list(context: &Context, id: SnapshotId) {
+    let text = std::ffi::OsString::from(id.to_string());
+    let snapshot = select::select(context, &text, &select::Filter::default()).unwrap().snapshot;
+    browse::ls(context, &snapshot, b"", true, &mut |_| Ok(())).unwrap();
+}
+
+fn verify_with(context: &Context, depth: verify::Depth) {
+    let outcome = verify::verify(context, &verify::Options { snapshots: Vec::new(), depth }).unwrap();
+    assert!(!outcome.damage, "{:?}", outcome.damages);
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+pub use jiff::civil::Date;
 pub use jiff::tz::TimeZone;
 pub use jiff::{Span, Timestamp, Zoned};
 

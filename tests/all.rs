@@ -41,6 +41,7 @@ mod readme;
 mod remote_cache;
 mod repair;
 mod repairs;
+mod reports;
 mod requests;
 mod roster;
 mod s3;

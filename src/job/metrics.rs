@@ -4,7 +4,7 @@ use super::night::{Ended, Outcome, Phase};
 use super::past::reads_snapshots;
 use crate::base::clock::{Clock, Stopwatch};
 use crate::base::stat::space;
-use crate::base::{Kind, Machine, Secret};
+use crate::base::{Kind, Machine, Problem, Secret};
 use crate::config::meant::Metrics;
 use crate::config::{Config, secrets};
 use crate::history::{Entry, Filter, History};
@@ -35,8 +35,15 @@ pub fn text(config: &Config, form: Form) -> Result<String, Error> {
 pub fn publish(config: &Config, outcome: &mut Outcome) {
     let since = Stopwatch::start();
     let meant = config.metrics();
-    let told = keep(config).and_then(|text| publish_text(&meant, &text));
-    let (ended, message) = match told {
+    let text = match keep(config) {
+        Ok(text) => text,
+        // A history or sums that cannot be used make no night a failed one: they are told beside it.
+        Err(error) => {
+            outcome.unwritten.push(Problem::new("metrics", error.to_string(), error.kind()));
+            return;
+        }
+    };
+    let (ended, message) = match publish_text(&meant, &text) {
         Ok(None) => return,
         Ok(Some(message)) => (Ended::Done, message),
         Err(error) => (Ended::Failed(error.kind()), error.to_string()),

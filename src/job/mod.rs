@@ -20,6 +20,7 @@ pub mod night;
 pub mod past;
 pub mod place;
 pub mod reach;
+pub mod reports;
 
 pub use annals::rebuild;
 pub use error::{Error, Result};

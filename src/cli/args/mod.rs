@@ -17,6 +17,7 @@ mod notify;
 mod predict;
 mod probe;
 mod repair;
+mod report;
 mod restore;
 mod run;
 mod s3;
@@ -39,6 +40,7 @@ pub use notify::{Notify, NotifyCommand};
 pub use predict::{Guess, Predict};
 pub use probe::Probe;
 pub use repair::{Parity, ParityShare, Repair, RepairCommand, RepairFrom};
+pub use report::{Report, ReportFormat, ReportPeriod};
 pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify, VerifyPacks};
 pub use run::{Run, StartedBy};
 pub use s3::{S3, Switch, When};
@@ -229,6 +231,8 @@ pub enum Command {
     Notify(Notify),
     /// Print metrics for Prometheus
     Metrics(Metrics),
+    /// Say what became of the nights of a day, a week, a month or any days
+    Report(Report),
     /// Print completions for a shell
     Completions(Completions),
     /// Print the version
@@ -292,6 +296,7 @@ impl Command {
             Command::Config(_) => "config",
             Command::Notify(_) => "notify",
             Command::Metrics(_) => "metrics",
+            Command::Report(_) => "report",
             Command::Completions(_) => "completions",
             Command::Version => "version",
         }

@@ -25,6 +25,7 @@ mod probe;
 mod prune;
 mod rebuild_index;
 mod repair;
+mod report;
 mod restore;
 mod restore_database;
 mod restore_imported;
@@ -84,6 +85,7 @@ pub fn run(app: &App, command: &Command) -> Result<Exit> {
         Command::Config(given) => config::run(app, given),
         Command::Notify(given) => notify::run(app, given),
         Command::Metrics(given) => metrics::run(app, given),
+        Command::Report(given) => report::run(app, given),
         Command::Completions(given) => plain::completions(app, given),
         Command::Version => plain::version(app),
     }

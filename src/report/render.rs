@@ -1,0 +1,294 @@
+//! A report as text, Markdown, CSV, JSON or a page.
+
+use super::chart::{self, Point, Unit};
+use super::summary::{Checks, Measured, Profile, Report, TableChange, Trend};
+use crate::db::probe::amount;
+use std::fmt::Write;
+
+/// What is said where nobody measured.
+const UNKNOWN: &str = "not known";
+
+/// A line of a profile: what it is about, and what is so.
+type Line = (&'static str, String);
+
+/// As plain text.
+pub fn text(report: &Report) -> String {
+    let mut text = format!("{}\non {}\n", report.title, report.host);
+    for (number, attention) in report.attention.iter().enumerate() {
+        text.push_str(if number == 0 { "\nLook at this first\n" } else { "" });
+        let _ = writeln!(text, "  {attention}");
+    }
+    text.push_str("\nAll profiles\n");
+    all(report).iter().for_each(|(name, value)| text.push_str(&format!("  {name:<13} {value}\n")));
+    for profile in &report.profiles {
+        let _ = write!(text, "\nProfile {}\n", profile.name);
+        lines(profile).iter().for_each(|(name, value)| text.push_str(&format!("  {name:<13} {value}\n")));
+        for table in &profile.tables {
+            let _ = writeln!(text, "  {:<13} {}", "table", table_line(table));
+        }
+        if profile.more_tables > 0 {
+            let _ = writeln!(text, "  {:<13} and {} more", "table", profile.more_tables);
+        }
+    }
+    text
+}
+
+/// As Markdown.
+pub fn markdown(report: &Report) -> String {
+    let mut text = format!("# {}\n\nOn {}.\n", plain(&report.title), plain(&report.host));
+    if !report.attention.is_empty() {
+        text.push_str("\n## Look at this first\n\n");
+        report.attention.iter().for_each(|one| text.push_str(&format!("- {}\n", plain(one))));
+    }
+    let table = |text: &mut String, lines: &[Line]| {
+        text.push_str("\n| | |\n| --- | --- |\n");
+        lines.iter().for_each(|(name, value)| text.push_str(&format!("| {name} | {} |\n", plain(value))));
+    };
+    text.push_str("\n## All profiles\n");
+    table(&mut text, &all(report));
+    for profile in &report.profiles {
+        let _ = write!(text, "\n## {}\n", plain(&profile.name));
+        table(&mut text, &lines(profile));
+        if !profile.tables.is_empty() {
+            text.push_str("\n| table | rows before | rows |\n| --- | --- | --- |\n");
+        }
+        for one in &profile.tables {
+            let rows = |rows: Option<u64>| rows.map_or("-".to_owned(), |rows| rows.to_string());
+            let name = plain(&format!("{} {}", one.source, one.name));
+            let _ = writeln!(text, "| {name} | {} | {} |", rows(one.rows_before), rows(one.rows));
+        }
+    }
+    text
+}
+
+/// What Markdown would take for a mark.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if "\\|*_<>[]#".contains(c) {
+            plain.push('\\');
+        }
+        plain.push(if c.is_control() { ' ' } else { c });
+    }
+    plain
+}
+
+/// As CSV (RFC 4180): a line for each run.
+pub fn csv(report: &Report) -> String {
+    let mut text = "profile,begun,outcome,duration_ms,content_bytes,added_bytes,repository_bytes\r\n".to_owned();
+    for profile in &report.profiles {
+        for night in &profile.nights {
+            let number = |number: Option<u64>| number.map_or(String::new(), |number| number.to_string());
+            let cells = [
+                cell(&profile.name),
+                night.begun.clone(),
+                night.outcome.to_owned(),
+                number(night.duration_ms),
+                number(night.content_bytes),
+                number(night.added_bytes),
+                number(night.repository_bytes),
+            ];
+            let _ = write!(text, "{}\r\n", cells.join(","));
+        }
+    }
+    text
+}
+
+/// Nothing in it is taken for a formula by a program of tables.
+fn cell(text: &str) -> String {
+    let text = if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text.to_owned() };
+    match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text,
+    }
+}
+
+/// As a page that looks the same in a mail: styles in the elements, charts within it.
+pub fn html(report: &Report) -> String {
+    let mut page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
+         <body style=\"margin:0;padding:16px;background:#f4f5f7;font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,\
+         sans-serif;color:#1d2430;font-size:14px;line-height:1.5\">\n<div style=\"max-width:640px;margin:0 auto\">\n\
+         <h1 style=\"font-size:20px;margin:0 0 4px\">{title}</h1><div style=\"color:#5b6675\">on {host}</div>\n",
+        title = escaped(&report.title),
+        host = escaped(&report.host)
+    );
+    if !report.attention.is_empty() {
+        page.push_str("<div style=\"margin:12px 0;padding:10px 14px;background:#fdecea;border-left:4px solid #c62828\"><b>Look at this first</b><ul style=\"margin:4px 0;padding-left:18px\">");
+        report.attention.iter().for_each(|one| page.push_str(&format!("<li>{}</li>", escaped(one))));
+        page.push_str("</ul></div>\n");
+    }
+    card(&mut page, "All profiles", &all(report), &[]);
+    for profile in &report.profiles {
+        card(&mut page, &profile.name, &lines(profile), &charts(profile));
+        if !profile.tables.is_empty() {
+            let rows: Vec<String> =
+                profile.tables.iter().map(|table| format!("<li>{}</li>", escaped(&table_line(table)))).collect();
+            let _ = writeln!(page, "<div style=\"padding:4px 16px\"><b>Rows</b><ul>{}</ul></div>", rows.concat());
+        }
+    }
+    page + "</div></body></html>\n"
+}
+
+fn card(page: &mut String, title: &str, lines: &[Line], charts: &[(&str, String)]) {
+    let _ = writeln!(
+        page,
+        "<div style=\"background:#ffffff;border:1px solid #dfe3e8;border-radius:6px;padding:12px 16px;margin:12px 0\">\
+         <div style=\"font-size:16px;font-weight:600\">{}</div><table role=\"presentation\" cellpadding=\"0\" cellspacing=\"0\" width=\"100%\" style=\"font-size:14px\">",
+        escaped(title)
+    );
+    for (name, value) in lines {
+        let _ = writeln!(
+            page,
+            "<tr><td style=\"padding:3px 12px 3px 0;color:#5b6675;border-top:1px solid #eef0f3;width:120px\">{name}</td>\
+             <td style=\"padding:3px 0;border-top:1px solid #eef0f3\">{}</td></tr>",
+            escaped(value)
+        );
+    }
+    page.push_str("</table>\n");
+    for (title, svg) in charts {
+        let _ = writeln!(page, "<div style=\"margin-top:10px;color:#5b6675;font-size:12px\">{title}</div>{svg}");
+    }
+    page.push_str("</div>\n");
+}
+
+fn charts(profile: &Profile) -> Vec<(&'static str, String)> {
+    if profile.nights.is_empty() {
+        return Vec::new();
+    }
+    let points = |value: fn(&super::summary::Night) -> Option<u64>| -> Vec<Point> {
+        let point = |night: &super::summary::Night| Point {
+            label: night.begun.get(..10).unwrap_or_default().to_owned(),
+            value: value(night).map(|value| value as f64),
+            good: night.outcome == "done",
+        };
+        profile.nights.iter().map(point).collect()
+    };
+    vec![
+        ("Duration of each run", chart::bars("Duration", Unit::Time, &points(|night| night.duration_ms))),
+        ("Added by each run", chart::bars("Added", Unit::Bytes, &points(|night| night.added_bytes))),
+        (
+            "Size of the repository",
+            chart::line("Size of the repository", Unit::Bytes, &points(|night| night.repository_bytes)),
+        ),
+    ]
+}
+
+fn all(report: &Report) -> Vec<Line> {
+    let all = &report.all;
+    vec![
+        (
+            "runs",
+            format!(
+                "{}: {} good, {} partial, {} failed, {} missed",
+                all.runs, all.good, all.partial, all.failed, all.missed
+            ),
+        ),
+        ("success", percent(all.success_percent)),
+        ("added", amount(all.added_bytes)),
+        (
+            "freed",
+            format!("{} on this machine, {} elsewhere", amount(all.freed_local_bytes), amount(all.freed_remote_bytes)),
+        ),
+    ]
+}
+
+fn lines(profile: &Profile) -> Vec<Line> {
+    let totals = &profile.totals;
+    let errors: Vec<String> = profile.errors.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    let mut lines = vec![
+        (
+            "runs",
+            format!(
+                "{}: {} good, {} partial, {} failed, {} missed",
+                totals.runs, totals.good, totals.partial, totals.failed, totals.missed
+            ),
+        ),
+        ("success", percent(totals.success_percent)),
+        ("duration", trend(&profile.duration_ms, |ms| span(ms as u64))),
+        ("content", trend(&profile.content_bytes, |bytes| amount(bytes as u64))),
+        ("repository", trend(&profile.repository_bytes, |bytes| amount(bytes as u64))),
+        ("added", amount(totals.added_bytes)),
+        ("compression", trend(&profile.compression, |ratio| format!("{ratio:.1} to 1"))),
+        ("dedup", trend(&profile.dedup, |ratio| format!("{ratio:.1} to 1"))),
+        ("verified", checks(&profile.verify)),
+        ("coverage", percent(profile.coverage_percent)),
+        ("drills", checks(&profile.drills)),
+        ("RPO", measured(&profile.rpo)),
+        ("RTO", measured(&profile.rto)),
+        ("availability", percent(profile.availability_percent)),
+        ("safe since", profile.safe.clone().unwrap_or_else(|| "never".to_owned())),
+        (
+            "freed",
+            format!(
+                "{} on this machine, {} elsewhere",
+                amount(totals.freed_local_bytes),
+                amount(totals.freed_remote_bytes)
+            ),
+        ),
+    ];
+    if !errors.is_empty() {
+        lines.push(("failures", errors.join(", ")));
+    }
+    lines
+}
+
+fn percent(percent: Option<f64>) -> String {
+    percent.map_or(UNKNOWN.to_owned(), |percent| format!("{percent:.1} %"))
+}
+
+fn trend(trend: &Trend, said: impl Fn(f64) -> String) -> String {
+    match (trend.now, trend.change_percent) {
+        (None, _) => UNKNOWN.to_owned(),
+        (Some(now), None) => said(now),
+        (Some(now), Some(change)) => format!("{} ({change:+.1} % against the time before)", said(now)),
+    }
+}
+
+fn checks(checks: &Checks) -> String {
+    match checks.all {
+        0 => "none".to_owned(),
+        all => format!("{} of {all} found nothing wrong, {}", checks.good, percent(checks.percent)),
+    }
+}
+
+fn measured(measured: &Measured) -> String {
+    let time = |ms: Option<u64>| ms.map_or(UNKNOWN.to_owned(), span);
+    let met = match measured.met {
+        Some(true) => ": met",
+        Some(false) => ": NOT met",
+        None => "",
+    };
+    let target = measured.target_ms.map_or(String::new(), |target| format!(", target {}{met}", span(target)));
+    format!("{}{target}", time(measured.measured_ms))
+}
+
+fn table_line(table: &TableChange) -> String {
+    let change = match (table.rows_before, table.rows) {
+        (None, Some(rows)) => format!("new, {rows} rows"),
+        (Some(before), None) => format!("gone, it had {before} rows"),
+        (Some(before), Some(rows)) => {
+            let sign = if rows >= before { '+' } else { '-' };
+            format!("{before} -> {rows} rows ({sign}{})", before.abs_diff(rows))
+        }
+        (None, None) => String::new(),
+    };
+    format!("{} {}: {change}", table.source, table.name)
+}
+
+/// A span of time, as people say it.
+pub fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..=59 => format!("{:.1} s", ms as f64 / 1000.0),
+        60..=3599 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..=172_799 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} days {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+/// A text that is nothing but text in HTML and in SVG.
+pub fn escaped(text: &str) -> String {
+    let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    escaped.replace('\'', "&#39;")
+}

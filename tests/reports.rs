@@ -15,7 +15,7 @@ fn past_run(place: &Place, hours: i64, outcome: Outcome, rows: u64) {
     (entry.ended_ns, entry.outcome) = (Some(begun_ns + 60_000_000_000), outcome);
     let is_good = outcome == Outcome::Done;
     let (word, kind) = if is_good { ("done", None) } else { ("failed", Some("full".to_owned())) };
-    entry.snapshot = is_good.then(|| SessionId(id.0));
+    entry.snapshot = is_good.then_some(SessionId(id.0));
     entry.phases = vec![Phase { name: "backup".to_owned(), outcome: word.to_owned(), kind, ..Phase::default() }];
     if is_good {
         for phase in ["verify", "drill"] {

@@ -47,7 +47,7 @@ fn days_to(date: &Value) -> i64 {
 fn a_short_history_says_how_much_is_missing() {
     let place = place("");
     let text = run(&place, &["predict"]).expect(0).text();
-    assert!(text.contains("main: 0 days were measured, and a forecast needs 7: 7 more"), "{text}");
+    assert!(text.contains("main: 0 of the 7 days that a forecast needs were measured: 7 more"), "{text}");
     nights(&place, 5, |day| 1_000_000 + day as u64, 1 << 40);
     let told = predict(&place, &[]);
     assert_eq!((&told["measured_days"], &told["missing_days"], &told["bytes"]), (&5.into(), &2.into(), &Value::Null));

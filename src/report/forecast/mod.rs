@@ -68,7 +68,7 @@ pub struct Series {
 
 /// There is too little to go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{have} days were measured, and a forecast needs {LEAST_DAYS}: {} more", LEAST_DAYS - have)]
+#[error("{have} of the {LEAST_DAYS} days that a forecast needs were measured: {} more", LEAST_DAYS - have)]
 pub struct TooShort {
     /// Days that were measured.
     pub have: usize,

@@ -275,7 +275,7 @@ impl History {
         Ok(self.entries(&filter)?.pop())
     }
 
-    /// The entries that the filter lets through, the oldest first, at most [`MAX_ENTRIES`] of the newest.
+    /// The entries that the filter lets through, the oldest first, at most `MAX_ENTRIES` of the newest.
     pub fn entries(&self, filter: &Filter) -> Result<Vec<Entry>> {
         let failed = self.failed("read");
         let (condition, values) = condition(filter);

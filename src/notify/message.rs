@@ -1,6 +1,6 @@
 //! What somebody is told: one type, whatever channel it goes through.
 
-use crate::base::clock::Timestamp;
+use crate::base::clock::{Timestamp, span};
 use crate::base::ids::to_hex;
 use crate::base::random;
 use crate::db::probe::amount;
@@ -433,15 +433,4 @@ pub fn shortened(text: String, most: usize) -> String {
         short.push('…');
     }
     short
-}
-
-/// A span of time, as people say it.
-pub fn span(ms: u64) -> String {
-    let seconds = ms / 1000;
-    match seconds {
-        0..=59 => format!("{:.1} s", ms as f64 / 1000.0),
-        60..=3599 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..=172_799 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} days {} h", seconds / 86_400, seconds / 3600 % 24),
-    }
 }

@@ -3,8 +3,8 @@
 //! A rule may have a threshold at each severity; the gravest that is passed counts. What is not known is neither good nor
 //! bad: an alert that was open stays open until somebody can say that it is over.
 
-use super::message::{Severity, savings, span};
-use crate::base::clock::Timestamp;
+use super::message::{Severity, savings};
+use crate::base::clock::{Timestamp, span};
 use crate::db::probe::amount;
 use std::time::Duration;
 

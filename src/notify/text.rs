@@ -1,6 +1,7 @@
 //! A message as plain text.
 
-use super::message::{Change, Message, Notice, Severity, span};
+use super::message::{Change, Message, Notice, Severity};
+use crate::base::clock::span;
 
 /// The whole message.
 pub fn text(message: &Message) -> String {

@@ -84,7 +84,7 @@ fn frame(title: &str, unit: Unit, points: &[Point], highest: f64) -> String {
     let bottom = HEIGHT - BOTTOM;
     let said = |value: f64| match unit {
         Unit::Bytes => amount(value as u64),
-        Unit::Time => super::render::span(value as u64),
+        Unit::Time => crate::base::clock::span(value as u64),
     };
     let text = |x: f64, y: f64, anchor: &str, text: &str| {
         format!("<text x=\"{x:.0}\" y=\"{y:.0}\" text-anchor=\"{anchor}\">{}</text>", super::render::escaped(text))

@@ -2,6 +2,7 @@
 
 use super::chart::{self, Point, Unit};
 use super::summary::{Checks, Measured, Profile, Report, TableChange, Trend};
+use crate::base::clock::span;
 use crate::db::probe::amount;
 use std::fmt::Write;
 
@@ -274,17 +275,6 @@ fn table_line(table: &TableChange) -> String {
         (None, None) => String::new(),
     };
     format!("{} {}: {change}", table.source, table.name)
-}
-
-/// A span of time, as people say it.
-pub fn span(ms: u64) -> String {
-    let seconds = ms / 1000;
-    match seconds {
-        0..=59 => format!("{:.1} s", ms as f64 / 1000.0),
-        60..=3599 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..=172_799 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} days {} h", seconds / 86_400, seconds / 3600 % 24),
-    }
 }
 
 /// A text that is nothing but text in HTML and in SVG.

@@ -438,7 +438,7 @@ fn moment(ns: i64) -> String {
 /// What somebody should look at, each with how pressing it is: 0 is most.
 fn attention(profile: &Profile, target: Option<&Target>) -> Vec<(u8, String)> {
     let name = &profile.name;
-    let days = |ms: u64| super::render::span(ms);
+    let days = |ms: u64| crate::base::clock::span(ms);
     let mut list = Vec::new();
     match (profile.rpo.met, &profile.safe) {
         (_, None) => list.push((0, format!("{name}: there is no snapshot that is known to come back"))),

@@ -11,7 +11,7 @@ pub(super) use telling::{channels, metrics};
 
 use super::read::Reader;
 use super::schedule::Schedule;
-use super::values;
+use super::{Error, Result, values};
 use crate::compress::Level;
 use crate::history::operations;
 use crate::notify::route::Route;
@@ -24,7 +24,7 @@ use crate::ops::select::{Age, parse_age, parse_tags};
 use crate::ops::verify::Part;
 use crate::store::{S3Checksums, S3Encryption, S3Lock};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where a password or a key comes from. It never stands in the config itself.
@@ -177,6 +177,22 @@ impl State {
 }
 
 /// Files and what of them is left out.
+    /// Where it keeps that, for whoever cannot do without.
+    pub fn place(&self) -> Result<&Path> {
+        self.folder.as_deref().ok_or_else(State::unplaced)
+    }
+
+    /// The operation log, for whoever cannot do without.
+    pub fn log(&self) -> Result<operations::Log> {
+        self.operations().ok_or_else(State::unplaced)
+    }
+
+    fn unplaced() -> Error {
+        Error::usage(
+            "where is state kept? HOME is not set: say `state_dir` at the top of the config, or set KEEPSTONE_STATE_DIR",
+        )
+    }
+
 #[derive(Clone, Debug, Default)]
 pub struct Files {
     /// Files and directories.

@@ -68,8 +68,7 @@ impl<'n> Announcer<'n> {
     fn tell(&self, outcome: &Outcome) -> Result<Vec<Tried>, Error> {
         let profile = self.night.profile;
         let now = Clock::System.now();
-        let state_dir =
-            profile.state.folder.as_ref().ok_or_else(|| Error::usage("where is state kept? Say `state_dir`"))?;
+        let state_dir = profile.state.place().map_err(|error| Error::new(error.kind(), error.to_string()))?;
         let free_now = figure(outcome, figure::REPOSITORY_FREE_AFTER_BYTES).or_else(|| free(self.night));
         let past = past::facts(profile, outcome, now);
         let facts = facts(outcome, Facts { profile: profile.name.clone(), now, free_bytes: free_now, ..past });

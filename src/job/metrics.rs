@@ -114,8 +114,8 @@ fn push(meant: &Metrics, url: &crate::config::meant::Origin, text: &str) -> Resu
 }
 
 fn folder(config: &Config) -> Result<PathBuf, Error> {
-    let folder = config.state().folder;
-    folder.ok_or_else(|| Error::usage("where is state kept? HOME is not set: say `state_dir` in the config"))
+    let said = |error: crate::config::Error| Error::new(error.kind(), error.to_string());
+    Ok(config.state().place().map_err(said)?.to_owned())
 }
 
 /// Held while sums are read and written.

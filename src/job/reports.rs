@@ -20,9 +20,8 @@ const GRACE_S: i64 = 3600;
 
 /// A report of all profiles, or of one.
 pub fn report(config: &Config, period: &Period, only: Option<&str>, now: &Zoned) -> Result<Report> {
-    let folder = config.state().folder;
-    let folder =
-        folder.ok_or_else(|| Error::usage("where is state kept? HOME is not set: say `state_dir` in the config"))?;
+    let state = config.state();
+    let folder = state.place()?;
     let names: Vec<&str> = match only {
         Some(name) => vec![name],
         None => config.profiles(),
@@ -36,7 +35,7 @@ pub fn report(config: &Config, period: &Period, only: Option<&str>, now: &Zoned)
         tables: true,
         ..Filter::default()
     };
-    let history = History::read(&folder).map_err(said)?;
+    let history = History::read(folder).map_err(said)?;
     let entries = history.map_or(Ok(Vec::new()), |history| history.entries(&filter)).map_err(said)?;
     let target = |profile: &Profile| (profile.name.clone(), target(profile, period, &entries, now));
     let targets: BTreeMap<String, Target> = profiles.iter().map(target).collect();

@@ -106,9 +106,7 @@ fn now_ns() -> i64 {
 }
 
 fn folder(config: &Config) -> Result<PathBuf> {
-    config.state().folder.ok_or_else(|| {
-        Error::usage("where is state kept? HOME is not set: say `state_dir` at the top of the config, or set KEEPSTONE_STATE_DIR")
-    })
+    Ok(config.state().place()?.to_owned())
 }
 
 /// The history of this machine; none if nothing was run yet.

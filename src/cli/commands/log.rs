@@ -133,9 +133,7 @@ struct JsonLine<'a> {
 /// The operation log of this machine.
 fn local(app: &App, given: &LogLocal) -> Result<Exit> {
     let state = Config::load(&app.global.config)?.state();
-    let log = state.operations().ok_or_else(|| {
-        Error::usage("where is state kept? HOME is not set: say `state_dir` at the top of the config, or set KEEPSTONE_STATE_DIR")
-    })?;
+    let log = state.log()?;
     let age = given.newer_than.as_deref().map(select::parse_age).transpose()?;
     let now_ns = i64::try_from(Clock::System.now().as_nanosecond()).unwrap_or(i64::MAX);
     let filter = operations::Filter {

@@ -94,10 +94,7 @@ fn tell(app: &App, tried: &[Tried], sent: &str) -> Exit {
 }
 
 fn outbox(config: &Config) -> Result<Outbox> {
-    let folder = config.state().folder;
-    let folder =
-        folder.ok_or_else(|| Error::usage("where is state kept? HOME is not set: say `state_dir` in the config"))?;
-    Ok(Outbox::below(&folder))
+    Ok(Outbox::below(config.state().place()?))
 }
 
 fn flush(app: &App, config: &Config, which: Which) -> Result<Exit> {

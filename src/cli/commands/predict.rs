@@ -186,12 +186,9 @@ fn policies(app: &App, given: &Given, config: &Config) -> Result<Option<(Retaine
 
 /// The runs of all profiles in the days that count.
 fn entries(config: &Config, days: u16) -> Result<Vec<Entry>> {
-    let folder = config.state().folder;
-    let folder = folder.ok_or_else(|| {
-        Error::usage("where is state kept? HOME is not set: say `state_dir` at the top of the config, or set KEEPSTONE_STATE_DIR")
-    })?;
+    let state = config.state();
     let said = |error: crate::history::Error| Error::Said(error.kind(), error.to_string());
-    let Some(history) = History::read(&folder).map_err(said)? else { return Ok(Vec::new()) };
+    let Some(history) = History::read(state.place()?).map_err(said)? else { return Ok(Vec::new()) };
     let now_ns = i64::try_from(Clock::System.now().as_nanosecond()).unwrap_or(i64::MAX);
     let since_ns = Some(now_ns.saturating_sub(i64::from(days) * 86_400_000_000_000));
     history.entries(&Filter { since_ns, ..Filter::default() }).map_err(said)

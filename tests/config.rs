@@ -127,6 +127,49 @@ fn a_broken_config_is_answered_with_every_place_and_what_was_meant() {
 }
 
 #[test]
+fn a_profile_whose_schedule_cannot_meet_its_own_rpo_is_told_with_its_line_and_may_be_used() {
+    let place = Place::new();
+    let weekly = "schedule = \"0 3 * * SUN\"\nalerts.critical.rpo = \"30h\"\n";
+    let text = write(&place, weekly);
+    let check = |code: i32| run(&place, &[&CONFIG[..], &["config", "check"]].concat(), no_input()).expect(code).text();
+    let line = text.lines().position(|line| line.starts_with("schedule")).unwrap() + 1;
+    let told = check(0);
+    assert!(
+        told.contains(&format!("warning: keepstone.toml:{line}:12: profile `files` cannot meet its RPO")),
+        "{told}"
+    );
+    assert!(told.contains("7 days 0 h between two runs, and `alerts.critical.rpo` allows 30 h"), "{told}");
+    let json = run(&place, &[&CONFIG[..], &["config", "check", "--json"]].concat(), no_input()).expect(0).json();
+    assert_eq!((&json[0]["good"], &json[0]["warnings"][0]["line"]), (&json!(true), &json!(line)));
+    write(&place, "schedule = \"0 3 * * *\"\nverify = { newer_than = \"9d\", schedule = \"0 6 * * SUN\" }\n");
+    assert!(check(0).contains("between two times at which snapshots are read back"));
+    write(&place, &weekly.replace("30h", "8d"));
+    assert!(!check(0).contains("warning"), "what is said so is meant so");
+}
+
+#[test]
+fn upkeep_and_scenarios_that_mean_nothing_are_mistakes_with_their_lines() {
+    let place = Place::new();
+    let wrong = |more: &str| {
+        write(&place, more);
+        run(&place, &[&CONFIG[..], &["config", "check"]].concat(), no_input()).expect(2).err
+    };
+    assert!(wrong("maintenance = {}\n").contains("this keeps nothing in order"));
+    let unknown = wrong("[profiles.files.maintenance.postgres.shop]\nrun = \"vacuum\"\n");
+    assert!(unknown.contains("keepstone.toml:8:") && unknown.contains("no `sources.postgres.shop`"), "{unknown}");
+    assert!(wrong("[profiles.files.maintenance.mysql.shop]\nrun = \"vacuum\"\n").contains("`vacuum` is unknown here"));
+    let source = "sources.postgres.shop.url = \"postgres://backup@db1/shop\"\n";
+    let alone = wrong(&format!("{source}maintenance.postgres.shop.password_env = \"SHOP\"\n"));
+    assert!(alone.contains("a password belongs to a `url`"), "{alone}");
+    assert!(wrong("drill.scenarios = {}\n").contains("no scenario is named"));
+    let server = wrong(&format!("{source}drill.scenarios.table = {{}}\n"));
+    assert!(server.contains("name a server for that in `drill.postgres`"), "{server}");
+    // Files need no server.
+    write(&place, &format!("{source}drill.scenarios.files = {{}}\n"));
+    run(&place, &[&CONFIG[..], &["config", "check"]].concat(), no_input()).expect(0);
+}
+
+#[test]
 fn what_is_not_there_is_said_with_what_to_do() {
     let place = Place::new();
     let none = run(&place, &["--config", "nowhere.toml", "config", "check"], no_input()).expect(1);

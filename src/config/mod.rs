@@ -23,6 +23,7 @@ mod surroundings;
 mod tests;
 mod tree;
 pub mod values;
+mod warn;
 
 pub use check::like;
 pub use error::{Complaint, Error, Result};

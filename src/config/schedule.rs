@@ -5,6 +5,7 @@
 use crate::base::clock::{TimeZone, Timestamp, Zoned};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
+use std::time::Duration;
 
 /// Times that come again and again: `0 2 * * *`, `30 3 * * SUN`, `@daily`.
 #[derive(Clone, Debug)]
@@ -35,6 +36,24 @@ impl Schedule {
     /// The last time up to `now`, in its zone.
     pub fn last(&self, now: &Zoned) -> Option<Zoned> {
         self.0.find_previous_occurrence(now, true).ok()
+    }
+
+    /// The longest time between two of its times from now on, for a year or the next many of them.
+    pub fn longest(&self, now: &Zoned) -> Option<Duration> {
+        const MOST: usize = 20_000;
+        const YEAR_S: i64 = 367 * 86_400;
+        let end = now.timestamp().as_second().saturating_add(YEAR_S);
+        let (mut longest, mut last) = (None, self.next(now)?);
+        for _ in 0..MOST {
+            let Some(next) = self.next(&last) else { break };
+            let apart = next.timestamp().duration_since(last.timestamp()).unsigned_abs();
+            longest = longest.max(Some(apart));
+            if next.timestamp().as_second() > end {
+                break;
+            }
+            last = next;
+        }
+        longest
     }
 
     /// As it was written.
@@ -83,6 +102,22 @@ mod tests {
             now = next;
         }
         assert_eq!(nights, ["2026-10-25", "2026-10-26"]);
+    }
+
+    #[test]
+    fn the_longest_time_between_two_times_is_that_of_weekends_and_of_the_end_of_office_hours() {
+        let hours = |text: &str| {
+            let longest = Schedule::parse(text).unwrap().longest(&at("2026-11-30T12:00:00[UTC]")).unwrap();
+            longest.as_secs() / 3600
+        };
+        assert_eq!(hours("0 2 * * *"), 24);
+        assert_eq!(hours("0 3 * * SUN"), 7 * 24);
+        assert_eq!(hours("30 2 * * MON-FRI"), 3 * 24);
+        assert_eq!(hours("*/5 9-17 * * *"), 15);
+        assert_eq!(hours("0 3 1 * *"), 31 * 24);
+        // The change of clocks in October makes one of its days longer.
+        let nightly = Schedule::parse("0 2 * * *").unwrap();
+        assert_eq!(nightly.longest(&at("2026-11-30T12:00:00[Europe/Berlin]")).unwrap().as_secs(), 25 * 3600);
     }
 
     #[test]

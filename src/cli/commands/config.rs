@@ -29,6 +29,8 @@ struct JsonCheck {
     repositories: Vec<String>,
     profiles: Vec<String>,
     complaints: Vec<JsonComplaint>,
+    /// What is not wrong and cannot be what somebody wants.
+    warnings: Vec<JsonComplaint>,
 }
 
 #[derive(Serialize)]
@@ -106,7 +108,8 @@ fn check(app: &App) -> Result<Exit> {
     let files: Vec<String> = config.paths().map(|path| path.display().to_string()).collect();
     let (repositories, profiles) = (owned(config.repositories()), owned(config.profiles()));
     if app.out.is_json() {
-        app.out.object(&JsonCheck { files, repositories, profiles, ..JsonCheck::good(true) });
+        let warnings = config.warnings(&now()).iter().map(JsonComplaint::from).collect();
+        app.out.object(&JsonCheck { files, repositories, profiles, warnings, ..JsonCheck::good(true) });
         return Ok(Exit::Done);
     }
     for file in &files {
@@ -114,6 +117,9 @@ fn check(app: &App) -> Result<Exit> {
     }
     let repositories = human::counted(repositories.len() as u64, "repository");
     let profiles = human::counted(profiles.len() as u64, "profile");
+    for warning in config.warnings(&now()) {
+        app.out.line(format!("warning: {warning}"));
+    }
     app.out.line(format!("nothing is wrong: {repositories}, {profiles} that can be run"));
     Ok(Exit::Done)
 }
@@ -128,6 +134,7 @@ impl JsonCheck {
             repositories,
             profiles,
             complaints: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 }

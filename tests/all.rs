@@ -53,5 +53,6 @@ mod store_contract;
 mod surroundings;
 mod synthetic;
 mod tidy;
+mod upkeep;
 mod vault;
 mod write_only;

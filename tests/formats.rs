@@ -44,12 +44,17 @@ impl Golden {
     }
 
     /// A place with a copy of it as `vault`, which may be written to.
-    fn place(&self) -> Place {
+    pub fn place(&self) -> Place {
         let place = Place::new();
         made::copy_tree(&self.path("repository"), &place.path("vault"));
         made::copy_tree(&self.path("keys"), &place.path("keys"));
         place
     }
+}
+
+/// One of those that are kept, for whoever needs a repository of an earlier day.
+pub fn golden(name: &str) -> Golden {
+    kept(name)
 }
 
 /// Those that are kept.

@@ -2,6 +2,7 @@
 
 use crate::nights::{place, run};
 use crate::program::Place;
+use keepstone::history::{History, figure};
 use serde_json::Value;
 use std::fs;
 
@@ -81,4 +82,23 @@ fn packs_that_are_gone_and_runs_that_failed_are_critical_and_told_with_a_remedy(
     let failed = health(&place, 21);
     let (status, said) = check(&failed, "runs");
     assert!(status == "critical" && said.contains("no disk") && said.contains("history show"), "{said}");
+}
+
+#[test]
+fn what_is_too_old_or_too_slow_is_what_the_rules_for_alerts_say() {
+    let place = cared_for();
+    night(&place);
+    let (mut history, _) = History::open(&place.path("state"), 7).unwrap();
+    let mut slow = history.newest("web").unwrap().unwrap();
+    slow.figures.set(figure::RESTORE_MS, 3_600_000);
+    history.end(&slow).unwrap();
+    drop(history);
+    let (status, said) = check(&health(&place, 20), "rto");
+    assert!(status == "warning" && said.contains("took 1 h 0 min, and a restore may take 30 min 0 s"), "{said}");
+    let config = place.path("keepstone.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}alerts.warning.rto = \"2h\"\n")).unwrap();
+    assert_eq!(check(&health(&place, 0), "rto").0, "ok");
+    fs::write(&config, format!("{text}alerts.critical.rto = \"59min\"\n")).unwrap();
+    assert_eq!(check(&health(&place, 21), "rto").0, "critical");
 }

@@ -2,6 +2,7 @@
 
 use crate::program::{CHEAP, Place, Run};
 use crate::servers::postgres::server;
+use crate::servers::receiver::Receiver;
 use keepstone::base::RunId;
 use keepstone::history::{Entry, History, figure};
 use serde_json::Value;
@@ -117,7 +118,12 @@ fn hooks_run_around_the_backup_and_one_that_fails_before_it_stops_it() {
 #[test]
 fn a_second_run_of_a_profile_says_so_and_leaves() {
     // The first run waits in its hook until its pipe is closed.
-    let place = place("hooks.before = \"echo begun > HERE/pipe; cat HERE/hold\"\n");
+    let receiver = Receiver::start("");
+    let place = place(&format!(
+        "hooks.before = \"echo begun > HERE/pipe; cat HERE/hold\"\nnotify.night = \"beat\"\n\
+         [notify.ping.beat]\nurl_file = \"HERE/beat\"\n",
+    ));
+    fs::write(place.path("beat"), format!("{}\n", receiver.url("/ping"))).unwrap();
     for name in ["pipe", "hold"] {
         rustix::fs::mkfifoat(rustix::fs::CWD, place.path(name), rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
     }
@@ -137,6 +143,8 @@ fn a_second_run_of_a_profile_says_so_and_leaves() {
     let entries = run(&place, &["history", "--json"]).expect(0).json();
     let ended: Vec<_> = entries.iter().map(|entry| entry["outcome"].as_str().unwrap()).collect();
     assert_eq!(ended, ["done", "refused"], "the second one is not forgotten");
+    let told: Vec<String> = receiver.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(told, ["/ping/start", "/ping"], "one that leaves again has not begun");
     assert!(entries[1]["problems"][0]["message"].as_str().unwrap().contains("already"), "{entries:?}");
 }
 
@@ -275,4 +283,86 @@ fn a_night_with_a_database_is_tried_on_a_server_and_its_tables_stand_in_the_hist
     let looks = looks["checks"].as_array().unwrap();
     let database = looks.iter().find(|check| check["name"] == "databases").unwrap();
     assert!(database["message"].as_str().unwrap().contains("can be dumped (PostgreSQL"), "{looks:?}");
+}
+
+#[test]
+fn commands_of_the_profile_run_around_a_restore_and_one_that_fails_before_it_stops_it() {
+    let hooks = "[profiles.web.hooks.restore]\nbefore = \"echo before $KEEPSTONE_TARGET >> HERE/ran\"\n\
+                 after = \"echo after $KEEPSTONE_OUTCOME >> HERE/ran\"\nfailed = \"echo failed $KEEPSTONE_OUTCOME >> HERE/ran\"\n\
+                 finally = \"echo finally $KEEPSTONE_PROFILE >> HERE/ran\"\n";
+    let good = place(hooks);
+    night(&good, 0);
+    assert!(!good.path("ran").exists(), "a backup is no restore");
+    let restore = ["--profile", "web", "restore", "latest", "--target", "back"];
+    run(&good, &[&restore[..], &["--dry-run"]].concat()).expect(0);
+    assert!(!good.path("ran").exists(), "nothing is written, so nobody has to stop for it");
+    run(&good, &restore).expect(0);
+    assert_eq!(fs::read_to_string(good.path("ran")).unwrap(), "before back\nafter done\nfinally web\n");
+    let bad = place(&hooks.replace("echo before", "echo in use >&2; false; exit 1; echo"));
+    night(&bad, 0);
+    let refused = run(&bad, &restore).expect(11);
+    assert!(refused.err.contains("nothing was written") && refused.err.contains("in use"), "{}", refused.err);
+    assert!(!bad.path("back").exists());
+    assert_eq!(fs::read_to_string(bad.path("ran")).unwrap(), "failed failed\nfinally web\n");
+    let late = place("hooks.restore.finally = \"exit 3\"\n");
+    night(&late, 0);
+    let failed = run(&late, &restore).expect(1);
+    assert!(failed.text().contains("what the command that failed should have done"), "{}", failed.text());
+    assert!(late.path("back").exists());
+}
+
+#[test]
+fn databases_that_the_config_protects_are_never_written_over_whatever_is_confirmed() {
+    let Some(server) = server() else { return };
+    let address = server.create("CREATE TABLE t (n int); INSERT INTO t VALUES (1)");
+    let place = place(&format!(
+        "protected = \"*_live\"\nsources.postgres.shop.url = \"{}\"\nsources.postgres.shop.programs = \"{}\"\n\
+         hooks.restore.before = \"echo $KEEPSTONE_DATABASE >> HERE/ran\"\n",
+        server.socket_url(&address.database),
+        server.programs.display()
+    ));
+    night(&place, 0);
+    let name = format!("{}_live", address.database);
+    let programs = server.programs.display().to_string();
+    let restore = |more: &[&str]| {
+        let url = server.socket_url(&name);
+        let all = ["--profile", "web", "restore", "latest", "--to-postgres", &url, "--programs", &programs];
+        run(&place, &[&all[..], more].concat())
+    };
+    // Where there is none of that name it may come back.
+    restore(&["--create"]).expect(0);
+    assert_eq!(fs::read_to_string(place.path("ran")).unwrap(), format!("{name}\n"));
+    for more in [&["--confirm-destructive", &name][..], &["--drop-existing", "--confirm-destructive", &name]] {
+        let refused = restore(more).expect(11);
+        assert!(refused.err.contains("the config protects `*_live`"), "{}", refused.err);
+    }
+    // Whoever names no profile finds the names at the top of the config.
+    let config = place.path("keepstone.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("protected = [\"{name}\"]\n{}", text.replace("protected = \"*_live\"\n", ""))).unwrap();
+    let vault = place.path("vault").display().to_string();
+    let password = place.path("password").display().to_string();
+    let url = server.socket_url(&name);
+    let args = ["-r", &vault, "--password-file", &password, "restore", "latest", "--to-postgres", &url];
+    let refused = run(&place, &[&args[..], &["--drop-existing", "--confirm-destructive", &name]].concat()).expect(11);
+    assert!(refused.err.contains("the config protects"), "{}", refused.err);
+    assert_eq!(server.connect(&name).value("SELECT count(*) FROM t").unwrap().as_deref(), Some("1"));
+}
+
+#[test]
+fn how_people_were_told_stands_in_the_history_and_makes_no_bad_night_of_a_good_one() {
+    let place = place("notify.night = \"note\"\n[notify.command.note]\nrun = \"echo nobody there >&2; exit 3\"\n");
+    let night = night_of(&place);
+    assert_eq!(phase(&night, "announce").0, "failed", "{night}");
+    let entry = run(&place, &["history", "--json"]).expect(0).json().remove(0);
+    let told = entry["phases"].as_array().unwrap().last().unwrap();
+    assert_eq!((&told["name"], &told["outcome"]), (&"announce".into(), &"failed".into()), "{entry}");
+    assert!(told["message"].as_str().unwrap().contains("nobody there"), "{entry}");
+    assert_eq!((&entry["outcome"], &entry["sealed"]), (&"done".into(), &true.into()));
+    let lines = run(&place, &["log", "local", "--json"]).expect(0).text();
+    assert!(lines.contains("\"operation\":\"announce\""), "{lines}");
+}
+
+fn night_of(place: &Place) -> Value {
+    run(place, &["run", "web", "--json"]).json().remove(0)
 }

@@ -18,6 +18,7 @@ pub fn take(global: &mut Global, repository: Repository) {
         bucket,
         quota_bytes: _,
         price: _,
+        keys: _,
     } = repository;
     global.repository = Some(place);
     global.origin = origin;
@@ -61,6 +62,7 @@ pub fn meant(global: &Global, place: PathBuf) -> Repository {
         cache_bytes: global.cache_size,
         quota_bytes: None,
         price: None,
+        keys: None,
         limit_upload: s3.limit_upload,
         limit_download: s3.limit_download,
         bucket: Bucket {

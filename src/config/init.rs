@@ -35,7 +35,7 @@ pub fn file(answers: &Answers) -> String {
     );
     let _ = write!(
         text,
-        "[repositories.main]\nplace = {}\n{} = {}\n\n",
+        "[repositories.main]\nplace = {}\n{} = {}\nkeys.rotate = \"0 3 1 * *\"    # new keys with the first run of a month\n\n",
         quoted(&answers.place),
         answers.opened_by.0,
         quoted(&answers.opened_by.1)

@@ -2,6 +2,7 @@
 
 pub(super) mod outlook;
 pub(super) mod telling;
+pub(super) mod upkeep;
 
 use super::describe::{Form, Key, Section, Text};
 use super::schedule::Schedule;
@@ -124,6 +125,12 @@ pub static ROOT: Section = Section {
         ),
         key("log_keep", Form::Text(&DURATION), "90d", "How long its lines are kept at least"),
         key("log_size", Form::Text(&SIZE), "10M", "How large it may grow before a new file is begun"),
+        key(
+            "protected",
+            TEXTS,
+            "",
+            "Patterns of databases that no restore on this machine writes over or replaces, whatever is confirmed: `shop`, `*live*`",
+        ),
         key("forecast", Form::Part(&outlook::FORECAST), "", "How `predict` guesses"),
         key(
             "prices",
@@ -170,6 +177,7 @@ pub(super) static REPOSITORY: Section = Section {
         ),
         key("limit_upload", Form::Text(&RATE), "", "Send at most so much a second"),
         key("limit_download", Form::Text(&RATE), "", "Receive at most so much a second"),
+        key("keys", Form::Optional(&upkeep::KEYS), "", "New keys by the calendar; without this table none"),
         key("s3", Form::Part(&S3), "", "How a bucket is talked to"),
     ],
     one_of: &["password_file", "password_command", "password_env", "key_file", "key_command", "identity_file"],
@@ -217,11 +225,18 @@ pub(super) static PROFILE: Section = Section {
         key("backup", Form::Part(&BACKUP), "", "How it is stored"),
         key("limits", Form::Part(&LIMITS), "", "How long, how often and beside how much"),
         key("load", Form::Part(&LOAD), "", "What a run leaves to others on this machine"),
+        key(
+            "protected",
+            TEXTS,
+            "",
+            "Patterns of databases that no restore from its snapshots writes over or replaces, besides those at the top",
+        ),
         key("retention", Form::Optional(&RETENTION), "", "Which of its snapshots stay; without this table all of them"),
         key("verify", Form::Optional(&VERIFY), "", "What is read back; without this table nothing"),
         key("prune", Form::Optional(&PRUNE), "", "Freeing space; without this table it follows `retention`"),
-        key("drill", Form::Optional(&DRILL), "", "Test restores; without this table none"),
-        key("hooks", Form::Part(&HOOKS), "", "Commands around the backup"),
+        key("drill", Form::Optional(&upkeep::DRILL), "", "Test restores; without this table none"),
+        key("maintenance", Form::Optional(&upkeep::MAINTENANCE), "", "Upkeep of databases; without this table none"),
+        key("hooks", Form::Part(&HOOKS), "", "Commands around the backup and around restores"),
         key("notify", Form::Part(&telling::TELL), "", "Whom it tells"),
         key("alerts", Form::Part(&telling::ALERTS), "", "What is worth telling"),
     ],
@@ -426,40 +441,6 @@ static PRUNE: Section = Section {
     one_of: &[],
 };
 
-static DRILL: Section = Section {
-    doc: "A test restore of the newest complete snapshot, compared with what it promises.",
-    keys: &[
-        key("schedule", Form::Text(&SCHEDULE), "", DUE),
-        key(
-            "sample",
-            Form::Text(&PERCENT),
-            "10%",
-            "Compare the content of such a share of tables and files; rows are counted always",
-        ),
-        key("full", Form::Switch, "false", "Compare the content of everything"),
-        key("files", Form::Switch, "true", "Try files too"),
-        key("databases", TEXTS, "", "Only these dumps, by name"),
-        key("allow_source_server", Form::Switch, "false", "Also on the very server that a dump was taken from"),
-        key("jobs", WORKERS, "2", "So many tables and indexes at once"),
-        key("temp_dir", Form::Text(&ABSOLUTE), "", "Where files lie for a moment, if not in $TMPDIR"),
-        key("postgres", Form::Optional(&POSTGRES_SERVER), "", "The server on which dumps of PostgreSQL are tried"),
-        key("mysql", Form::Optional(&MYSQL_SERVER), "", "The server on which dumps of MySQL and MariaDB are tried"),
-    ],
-    one_of: &[],
-};
-
-static POSTGRES_SERVER: Section = Section {
-    doc: "A server for drills; databases for a moment are made on it.",
-    keys: &[needed("url", Form::Text(&POSTGRES_URL), URL_DOC), PASSWORD_FILE, PASSWORD_COMMAND, PASSWORD_ENV, PROGRAMS],
-    one_of: PASSWORDS,
-};
-
-static MYSQL_SERVER: Section = Section {
-    doc: "A server for drills; databases for a moment are made on it.",
-    keys: &[needed("url", Form::Text(&MYSQL_URL), URL_DOC), PASSWORD_FILE, PASSWORD_COMMAND, PASSWORD_ENV],
-    one_of: PASSWORDS,
-};
-
 static HOOKS: Section = Section {
     doc: "Shell commands around the backup. They find KEEPSTONE_PROFILE in their environment, those after it also \
           KEEPSTONE_OUTCOME (done, partial, damage, failed, …), KEEPSTONE_SNAPSHOT and KEEPSTONE_MESSAGE.",
@@ -468,6 +449,22 @@ static HOOKS: Section = Section {
         key("after", COMMANDS, "", "After a backup that made a snapshot, also a partial one"),
         key("failed", COMMANDS, "", "After a backup that made none"),
         key("finally", COMMANDS, "", "After the backup, however it ended"),
+        key("timeout", Form::Text(&DURATION), "600", "Give up on a command that takes longer; it has failed then"),
+        key("restore", Form::Part(&RESTORE_HOOKS), "", "Commands around restores"),
+    ],
+    one_of: &[],
+};
+
+static RESTORE_HOOKS: Section = Section {
+    doc: "Shell commands around `keepstone --profile NAME restore`. They find KEEPSTONE_PROFILE, KEEPSTONE_SNAPSHOT and \
+          KEEPSTONE_DATABASE or KEEPSTONE_TARGET (the folder) in their environment, those after it also KEEPSTONE_OUTCOME \
+          (done, partial, damage or failed) and KEEPSTONE_MESSAGE. A restore that only looks (`--dry-run`, `--validate-only`) \
+          runs none.",
+    keys: &[
+        key("before", COMMANDS, "", "Before anything is written; if one fails, nothing is"),
+        key("after", COMMANDS, "", "After a restore that wrote all of it"),
+        key("failed", COMMANDS, "", "After one that did not"),
+        key("finally", COMMANDS, "", "After a restore, however it ended"),
         key("timeout", Form::Text(&DURATION), "600", "Give up on a command that takes longer; it has failed then"),
     ],
     one_of: &[],

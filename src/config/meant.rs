@@ -4,10 +4,12 @@
 
 mod outlook;
 mod telling;
+mod upkeep;
 
 pub use outlook::{Outlook, Price};
 pub use telling::{Channel, Metrics};
 pub(super) use telling::{channels, metrics};
+pub use upkeep::{Drill, Keys, Maintained, Maintenance, Scenario};
 
 use super::read::Reader;
 use super::schedule::Schedule;
@@ -17,7 +19,6 @@ use crate::history::operations;
 use crate::notify::route::Route;
 use crate::notify::rules::Rules;
 use crate::ops::backup::Limits;
-use crate::ops::drill::Sample;
 use crate::ops::prune::MaxUnused;
 use crate::ops::retention::{Period, Policy};
 use crate::ops::select::{Age, parse_age, parse_tags};
@@ -65,6 +66,8 @@ pub struct Repository {
     pub limit_upload: Option<u64>,
     /// Bytes a second from it at most.
     pub limit_download: Option<u64>,
+    /// New keys by the calendar.
+    pub keys: Option<Keys>,
     /// How a bucket is talked to.
     pub bucket: Bucket,
 }
@@ -133,10 +136,16 @@ pub struct Profile {
     pub verify: Option<Verify>,
     /// How space is freed, if it is.
     pub prune: Option<Prune>,
-    /// Test restores.
-    pub drill: Option<Drill>,
+    /// Test restores: none, one, or one for each scenario.
+    pub drills: Vec<Drill>,
+    /// Upkeep of databases.
+    pub maintenance: Option<Maintenance>,
+    /// Patterns of databases that no restore writes over or replaces.
+    pub protected: Vec<String>,
     /// Commands around the backup.
     pub hooks: Hooks,
+    /// Commands around restores.
+    pub restore_hooks: Hooks,
     /// Whom it tells.
     pub route: Route,
     /// What is worth telling.
@@ -168,15 +177,6 @@ impl State {
         }
     }
 
-    /// The operation log; none if nobody knows where it is.
-    pub fn operations(&self) -> Option<operations::Log> {
-        let own = || self.folder.as_ref().map(|folder| folder.join(operations::FILE_NAME));
-        let path = self.log_file.clone().or_else(own)?;
-        Some(operations::Log { path, keep: self.log_keep, most_bytes: self.log_bytes })
-    }
-}
-
-/// Files and what of them is left out.
     /// Where it keeps that, for whoever cannot do without.
     pub fn place(&self) -> Result<&Path> {
         self.folder.as_deref().ok_or_else(State::unplaced)
@@ -193,6 +193,15 @@ impl State {
         )
     }
 
+    /// The operation log; none if nobody knows where it is.
+    pub fn operations(&self) -> Option<operations::Log> {
+        let own = || self.folder.as_ref().map(|folder| folder.join(operations::FILE_NAME));
+        let path = self.log_file.clone().or_else(own)?;
+        Some(operations::Log { path, keep: self.log_keep, most_bytes: self.log_bytes })
+    }
+}
+
+/// Files and what of them is left out.
 #[derive(Clone, Debug, Default)]
 pub struct Files {
     /// Files and directories.
@@ -367,33 +376,12 @@ pub struct Prune {
     pub keep_log: Option<Age>,
 }
 
-/// A test restore.
-#[derive(Clone, Debug)]
-pub struct Drill {
-    /// When it is due; none for every run.
-    pub schedule: Option<Schedule>,
-    /// How much is compared byte for byte.
-    pub sample: Sample,
-    /// Whether files are tried.
-    pub files: bool,
-    /// Only these dumps.
-    pub databases: Vec<String>,
-    /// Also on the server that a dump was taken from.
-    pub allow_source_server: bool,
-    /// So many tables at once.
-    pub jobs: usize,
-    /// Where files lie for a moment.
-    pub temp_dir: Option<PathBuf>,
-    /// Servers to try on.
-    pub servers: Vec<Link>,
-}
-
-/// Commands around the backup.
+/// Commands around the backup, or around a restore.
 #[derive(Clone, Debug, Default)]
 pub struct Hooks {
     /// Before it.
     pub before: Vec<String>,
-    /// After one that made a snapshot.
+    /// After a backup that made a snapshot, or a restore that wrote all.
     pub after: Vec<String>,
     /// After one that made none.
     pub failed: Vec<String>,
@@ -411,6 +399,14 @@ fn password(read: &Reader<'_>) -> Option<Origin> {
     file.or(command).or(variable)
 }
 
+/// What opens a repository, if the table names anything.
+fn opener(read: &Reader<'_>) -> Option<Origin> {
+    let key_file = read.text("key_file").map(|path| Origin::KeyFile(path.into()));
+    let key_command = read.text("key_command").map(|command| Origin::KeyCommand(command.into()));
+    let identity = read.text("identity_file").map(|path| Origin::IdentityFile(path.into()));
+    password(read).or(key_file).or(key_command).or(identity)
+}
+
 fn paths(texts: Vec<String>) -> Vec<PathBuf> {
     texts.into_iter().map(PathBuf::from).collect()
 }
@@ -426,19 +422,17 @@ fn small<T: TryFrom<u64>>(read: &Reader<'_>, name: &str) -> Option<T> {
 impl Repository {
     /// Reads one.
     pub(super) fn read(name: String, read: Reader<'_>) -> Repository {
-        let key_file = read.text("key_file").map(|path| Origin::KeyFile(path.into()));
-        let key_command = read.text("key_command").map(|command| Origin::KeyCommand(command.into()));
-        let identity = read.text("identity_file").map(|path| Origin::IdentityFile(path.into()));
         let repository = Repository {
             name,
             place: read.text("place").unwrap_or_default().into(),
-            origin: password(&read).or(key_file).or(key_command).or(identity),
+            origin: opener(&read),
             cache_dir: read.text("cache_dir").map(PathBuf::from),
             cache_bytes: read.value("cache_size", values::size).unwrap_or(0),
             quota_bytes: read.value("quota", values::size),
             price: read.text("price"),
             limit_upload: read.value("limit_upload", values::rate),
             limit_download: read.value("limit_download", values::rate),
+            keys: read.optional("keys").map(Keys::read),
             bucket: Bucket::read(read.part("s3")),
         };
         read.finish();
@@ -481,6 +475,7 @@ impl Profile {
         let validate_dumps = sources.switch("validate_dumps");
         sources.finish();
         let retention = read.optional("retention").map(policy);
+        let (hooks, restore_hooks) = Hooks::read(read.part("hooks"));
         let prune = read.optional("prune").or_else(|| retention.is_some().then(|| read.part("prune"))).map(Prune::read);
         let profile = Profile {
             name,
@@ -489,6 +484,7 @@ impl Profile {
             description: read.text("description").unwrap_or_default(),
             tags: read.list("tags"),
             schedule: schedule(&read),
+            maintenance: read.optional("maintenance").map(|read| Maintenance::read(read, &databases)),
             files,
             databases,
             commands,
@@ -500,8 +496,10 @@ impl Profile {
             retention,
             verify: read.optional("verify").map(Verify::read),
             prune,
-            drill: read.optional("drill").map(Drill::read),
-            hooks: Hooks::read(read.part("hooks")),
+            drills: read.optional("drill").map(Drill::read_all).unwrap_or_default(),
+            protected: read.list("protected"),
+            hooks,
+            restore_hooks,
             route: telling::route(read.part("notify")),
             rules: telling::rules(read.part("alerts")),
             state,
@@ -681,45 +679,23 @@ impl Prune {
     }
 }
 
-impl Drill {
-    fn read(read: Reader<'_>) -> Drill {
-        let postgres = read.optional("postgres").map(|read| {
-            let link =
-                Link { programs: read.text("programs").map(PathBuf::from), ..Link::read(Family::Postgres, &read) };
-            read.finish();
-            link
-        });
-        let mysql = read.optional("mysql").map(|read| {
-            let link = Link::read(Family::Mysql, &read);
-            read.finish();
-            link
-        });
-        let percent = read.value("sample", values::percent).unwrap_or(100.0);
-        let drill = Drill {
-            schedule: schedule(&read),
-            sample: if read.switch("full") { Sample::Full } else { Sample::Percent(percent) },
-            files: read.switch("files"),
-            databases: read.list("databases"),
-            allow_source_server: read.switch("allow_source_server"),
-            jobs: small(&read, "jobs").unwrap_or(1),
-            temp_dir: read.text("temp_dir").map(PathBuf::from),
-            servers: postgres.into_iter().chain(mysql).collect(),
-        };
-        read.finish();
-        drill
-    }
-}
-
 impl Hooks {
-    fn read(read: Reader<'_>) -> Hooks {
-        let hooks = Hooks {
+    /// Those around the backup, and those around restores.
+    fn read(read: Reader<'_>) -> (Hooks, Hooks) {
+        let restore = read.part("restore");
+        let hooks = (Hooks::of(&read), Hooks::of(&restore));
+        read.finish();
+        restore.finish();
+        hooks
+    }
+
+    fn of(read: &Reader<'_>) -> Hooks {
+        Hooks {
             before: read.list("before"),
             after: read.list("after"),
             failed: read.list("failed"),
             finally: read.list("finally"),
             timeout: read.value("timeout", values::duration).unwrap_or_default(),
-        };
-        read.finish();
-        hooks
+        }
     }
 }

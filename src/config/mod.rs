@@ -129,8 +129,14 @@ impl Config {
             |what: &str| Error::usage(format!("profile `{name}` has no {what}: it is there to be inherited from"));
         let repository = read.text("repository").ok_or_else(|| lacks("repository"))?;
         let repository = self.repository(&repository)?;
-        let profile = Profile::read(name.to_owned(), repository, self.state(), read);
+        let mut profile = Profile::read(name.to_owned(), repository, self.state(), read);
+        profile.protected.extend(self.protected());
         if profile.has_sources() { Ok(profile) } else { Err(lacks("sources")) }
+    }
+
+    /// Patterns of databases that no restore on this machine writes over or replaces.
+    pub fn protected(&self) -> Vec<String> {
+        Reader::new(Some(&self.root), &ROOT).list("protected")
     }
 
     /// How people can be told.
@@ -389,15 +395,10 @@ impl<'t> Lay<'t> {
             );
         }
         if let (Some(drill), Some(entry)) = (read.optional("drill"), table.get("drill")) {
-            let all = drill.list("databases").is_empty();
-            for family in ["postgres", "mysql"] {
-                if all && !sources.named(family).is_empty() && drill.optional(family).is_none() {
-                    let text = format!(
-                        "there are databases to try: name a server for that in `drill.{family}`, or say which `databases`"
-                    );
-                    check.complain(&entry.key_at, text);
-                }
-            }
+            drills(check, &drill, &sources, &entry.key_at);
+        }
+        if let (Some(maintenance), Some(entry)) = (read.optional("maintenance"), table.get("maintenance")) {
+            maintained(check, &maintenance, &sources, entry);
         }
         let says = |name: &str, keys: &[&str]| match table.get(name) {
             Some(entry) if keys.iter().all(|key| !table_of(entry).contains_key(*key)) => Some(&entry.key_at),
@@ -410,5 +411,59 @@ impl<'t> Lay<'t> {
         if let (true, Some(entry)) = (keeps_nothing, table.get("retention")) {
             check.complain(&entry.key_at, "this keeps nothing: say what stays, for example `daily = 7`");
         }
+    }
+}
+
+/// Looks whether drills have the servers that they need, and whether scenarios are any.
+fn drills(check: &mut Check<'_>, drill: &Reader<'_>, sources: &Reader<'_>, at: &At) {
+    let scenarios = drill.optional("scenarios");
+    let is_played = |name: &str| scenarios.as_ref().is_none_or(|scenarios| scenarios.optional(name).is_some());
+    let all = ["database", "table", "files", "machine"];
+    if scenarios.is_some() && !all.iter().any(|name| is_played(name)) {
+        check.complain(at, "no scenario is named below `scenarios`: say `database`, `table`, `files` or `machine`");
+    }
+    let tries_databases = ["database", "table", "machine"].iter().any(|name| is_played(name));
+    if !tries_databases || !drill.list("databases").is_empty() {
+        return;
+    }
+    for family in ["postgres", "mysql"] {
+        if !sources.named(family).is_empty() && drill.optional(family).is_none() {
+            let text = format!(
+                "there are databases to try: name a server for that in `drill.{family}`, or say which `databases`"
+            );
+            check.complain(at, text);
+        }
+    }
+}
+
+/// Looks whether it can be known where databases are that are to be kept in good order.
+fn maintained(check: &mut Check<'_>, maintenance: &Reader<'_>, sources: &Reader<'_>, entry: &Entry) {
+    let mut is_empty = true;
+    for family in ["postgres", "mysql"] {
+        let known: Vec<String> = sources.named(family).into_iter().map(|(name, _)| name).collect();
+        let tables = table_of(entry).get(family).map(table_of).into_iter().flatten();
+        let places: BTreeMap<&str, &At> = tables.map(|(name, entry)| (name.as_str(), &entry.key_at)).collect();
+        for (name, read) in maintenance.named(family) {
+            is_empty = false;
+            let at = places.get(name.as_str()).copied().unwrap_or(&entry.key_at);
+            let has_password =
+                ["password_file", "password_command", "password_env"].iter().any(|key| read.is_said(key));
+            match (read.is_said("url"), known.contains(&name)) {
+                (true, _) => {}
+                (false, true) if has_password => {
+                    check.complain(at, "a password belongs to a `url`: say with which role, or leave both out");
+                }
+                (false, true) => {}
+                (false, false) => {
+                    let text = format!(
+                        "where is it? There is no `sources.{family}.{name}`: say `url`, or call it like a source"
+                    );
+                    check.complain(at, text);
+                }
+            }
+        }
+    }
+    if is_empty {
+        check.complain(&entry.key_at, "this keeps nothing in order: name databases in `postgres` or `mysql`");
     }
 }

@@ -46,7 +46,7 @@ pub struct Shown {
 static ROOT_KEYS: Section = Section { doc: ROOT.doc, keys: ROOT.keys.split_at(VALUES_AT_TOP).0, one_of: &[] };
 
 /// How many they are.
-const VALUES_AT_TOP: usize = 5;
+const VALUES_AT_TOP: usize = 6;
 
 impl Config {
     /// All values of a repository or profile that hold, table by table.

@@ -57,6 +57,7 @@ fn a_profile_is_laid_onto_what_it_inherits() {
     let web = config.profile("web").unwrap();
     assert_eq!(web.tags, ["web", "production"], "a list takes the place of a list");
     let retention = web.retention.unwrap();
+    assert_eq!(nightly.repository.keys.unwrap().rotate.unwrap().text(), "0 3 1 * *");
     assert_eq!((retention.keep_daily, retention.keep_weekly), (7, 4), "a table is laid onto a table");
     assert_eq!((web.limits.attempts, web.limits.max_parallel), (5, 3));
     assert_eq!(web.schedule.unwrap().text(), "0 2 * * *");
@@ -154,7 +155,7 @@ password_command = "pass spare"
     assert_eq!((all.load.cpu, all.load.ionice), (Some(60.0), Some(super::meant::IoClass::Idle)));
     assert_eq!(all.verify.unwrap().part.unwrap().most_seconds, Some(1800));
     assert_eq!(all.retention.unwrap().keep_tags, [vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()]]);
-    assert_eq!((all.drill.unwrap().servers.len(), all.hooks.after.len()), (2, 2));
+    assert_eq!((all.drills[0].servers.len(), all.hooks.after.len()), (2, 2));
 }
 
 #[test]
@@ -262,7 +263,7 @@ fn the_first_config_can_be_used() {
     let retention = nightly.retention.unwrap();
     assert_eq!((retention.keep_daily, retention.keep_weekly, retention.keep_monthly), (7, 4, 6));
     assert_eq!(nightly.min_free_bytes, 10 << 30);
-    assert!(nightly.drill.is_none(), "a drill of databases needs a server");
+    assert!(nightly.drills.is_empty(), "a drill of databases needs a server");
     let files_only = init::Answers { postgres: Vec::new(), ..answers };
-    assert!(load(&[&init::file(&files_only)]).unwrap().profile("nightly").unwrap().drill.is_some());
+    assert!(load(&[&init::file(&files_only)]).unwrap().profile("nightly").unwrap().drills.len() == 1);
 }

@@ -6,6 +6,7 @@ pub mod mysql;
 pub mod postgres;
 pub mod probe;
 mod surroundings;
+pub mod upkeep;
 
 pub use error::{Error, Result};
 pub use surroundings::Surroundings;

@@ -51,6 +51,26 @@ names! {
     VERIFY_MS = "verify_ms";
     /// How long the restore of a drill took.
     RESTORE_MS = "restore_ms";
+    /// How long it took until a bare machine had opened the repository and knew its runs.
+    OPEN_MS = "open_ms";
+    /// Runs of which a bare machine found records.
+    RUNS = "runs";
+    /// Tables with which upkeep did all that was asked for.
+    MAINTAINED_TABLES = "maintained_tables";
+    /// What databases took before their upkeep.
+    BEFORE_BYTES = "before_bytes";
+    /// What they took after it.
+    AFTER_BYTES = "after_bytes";
+    /// Packs that were sealed anew under the newest keys.
+    PACKS_RESEALED = "packs_resealed";
+    /// Their bytes.
+    RESEALED_BYTES = "resealed_bytes";
+    /// Bytes of packs that are still under older keys.
+    LEFT_BYTES = "left_bytes";
+    /// Entries that the history let go since they are older than what is kept.
+    HISTORY_DROPPED = "history_dropped";
+    /// Files of the operation log that were deleted since they are older than what is kept.
+    LOG_FILES_DROPPED = "log_files_dropped";
     /// The most memory that the process had at once.
     PEAK_MEMORY_BYTES = "peak_memory_bytes";
     /// For how long the run stood still since the machine was busy.

@@ -189,14 +189,12 @@ impl Log {
         files
     }
 
-    /// Deletes files whose last line is too old.
-    fn let_go(&self, now: Timestamp) {
-        for (at, path) in self.put_away() {
-            if at < now && now.duration_since(at).unsigned_abs() > self.keep {
-                // It goes another time.
-                let _ = fs::remove_file(path);
-            }
-        }
+    /// Deletes files whose last line is too old; how many.
+    pub fn let_go(&self, now: Timestamp) -> u64 {
+        let is_old = |at: Timestamp| at < now && now.duration_since(at).unsigned_abs() > self.keep;
+        let old = self.put_away().into_iter().filter(|(at, _)| is_old(*at));
+        // What cannot be removed goes another time.
+        old.filter(|(_, path)| fs::remove_file(path).is_ok()).count() as u64
     }
 
     /// The newest lines that the filter lets through, the oldest of them first. Lines that make no sense are passed over.

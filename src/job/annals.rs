@@ -4,13 +4,15 @@
 //! | --- | --- |
 //! | the entry was begun | a run that goes on in the history: the next run finds that it vanished |
 //! | the entry was ended | an entry that is not sealed: the next run that opens the repository seals it |
+//! | people were told | an entry that does not say so |
 //! | its record was sealed | the same; the next run finds the record there already |
 //!
 //! None of it is worth a backup: what cannot be written down is told and the night goes on.
 
 use super::due;
 use super::error::Error;
-use super::night::{Ended, Night, Outcome, Phase};
+use super::night::{Ended, Night, Outcome, Phase, counted};
+use crate::base::clock::Stopwatch;
 use crate::base::machine::{Machine, peak_memory_bytes};
 use crate::base::stat::free_bytes;
 use crate::base::{Clock, Event, Kind, Problem, RunId, Timestamp, random};
@@ -29,11 +31,18 @@ const EARLIER: usize = 60;
 const SEALED_AT_ONCE: usize = 100;
 
 /// Figures of a phase that are figures of the whole run, by the phase.
-const OF_THE_RUN: [(&str, &[&str]); 4] = [
+const OF_THE_RUN: [(&str, &[&str]); 10] = [
     ("verify", &[figure::PACKS_READ, figure::DAMAGES]),
     ("forget", &[figure::KEPT, figure::REMOVED]),
     ("prune", &[figure::FREED_BYTES]),
     ("drill", &[figure::RESTORE_MS, figure::DIFFERENCES]),
+    ("drill_database", &[figure::RESTORE_MS, figure::DIFFERENCES]),
+    // A single table says nothing of how long a restore takes.
+    ("drill_table", &[figure::DIFFERENCES]),
+    ("drill_files", &[figure::RESTORE_MS, figure::DIFFERENCES]),
+    ("drill_machine", &[figure::RESTORE_MS, figure::DIFFERENCES]),
+    ("maintenance", &[figure::MAINTAINED_TABLES]),
+    ("keys", &[figure::PACKS_RESEALED, figure::RESEALED_BYTES]),
 ];
 
 /// What is written of a night while it goes on.
@@ -158,32 +167,79 @@ impl Annals {
     }
 
     /// The night is over: writes down what became of it. What cannot be written goes into `outcome`.
-    pub fn end(mut self, night: &Night<'_>, outcome: &mut Outcome, opened: Option<&Context>) {
+    pub fn end(&mut self, night: &Night<'_>, outcome: &mut Outcome, opened: Option<&Context>) {
+        self.let_go(night, outcome);
         self.entry.ended_ns = Some(now_ns().max(self.entry.begun_ns));
         self.fill(outcome, opened);
+        self.keep(night);
+        if let Some(context) = opened
+            && let Err(problem) = self.seal(context)
+        {
+            self.tell(night, problem);
+        }
+        self.log(night, &lines(&self.entry, &self.vanished));
+        outcome.vanished.clone_from(&self.vanished);
+        outcome.unwritten.clone_from(&self.problems);
+        outcome.entry = Some(self.entry.clone());
+    }
+
+    /// Everybody was told: adds how that went to the entry in the history. How the night ended stays as it was, and so does its
+    /// sealed record: that one could not be stored is something to tell, so it was made before.
+    pub fn close(mut self, night: &Night<'_>, outcome: &mut Outcome) {
+        let told: Vec<history::Phase> = outcome.phases.iter().skip(self.entry.phases.len()).map(phase).collect();
+        let known = self.problems.len();
+        if !told.is_empty() {
+            let of_phase = |phase: &history::Phase| of_phase(&self.entry, phase);
+            let lines: Vec<Line> = told.iter().map(of_phase).collect();
+            self.log(night, &lines);
+            self.entry.phases.extend(told);
+            self.keep(night);
+        }
+        outcome.unwritten.extend(self.problems.drain(known..));
+        outcome.entry = Some(self.entry);
+    }
+
+    fn keep(&mut self, night: &Night<'_>) {
         let entry = self.entry.clone();
         if let Some(history) = &mut self.history
             && let Err(error) = history.end(&entry)
         {
             self.trouble(night, &error);
         }
-        if let Some(context) = opened
-            && let Err(problem) = self.seal(context)
-        {
-            self.tell(night, problem);
-        }
-        if let Some(history) = &mut self.history {
-            // It goes another time.
-            let _ = history.drop_before(night.profile.state.history_keep.before(now_ns()));
-        }
+    }
+
+    fn log(&mut self, night: &Night<'_>, lines: &[Line]) {
         if let Some(log) = night.profile.state.operations()
-            && let Err(error) = log.add(&lines(&self.entry, &self.vanished), Clock::System.now())
+            && let Err(error) = log.add(lines, Clock::System.now())
         {
             self.tell(night, Problem::new("operation log", &error, error.kind()));
         }
-        outcome.vanished = self.vanished;
-        outcome.unwritten = self.problems;
-        outcome.entry = Some(self.entry);
+    }
+
+    /// Lets go of entries and of files of the operation log that are older than what is kept: a phase, if there were any.
+    fn let_go(&mut self, night: &Night<'_>, outcome: &mut Outcome) {
+        let since = Stopwatch::start();
+        let state = &night.profile.state;
+        let keep_ns = state.history_keep.before(now_ns());
+        let dropped = self.history.as_mut().map_or(Ok(0), |history| history.drop_before(keep_ns));
+        let files = state.operations().map_or(0, |log| log.let_go(Clock::System.now()));
+        let runs = match dropped {
+            Ok(0) if files == 0 => return,
+            Ok(runs) => runs,
+            // They go another time.
+            Err(error) => return self.trouble(night, &error),
+        };
+        let (runs_said, files_said) = (counted(runs, "run"), counted(files, "file"));
+        outcome.phases.push(Phase {
+            name: "records",
+            ended: Ended::Done,
+            message: format!(
+                "{runs_said} of the history and {files_said} of the operation log were older than what is kept: they are gone"
+            ),
+            figures: vec![(figure::HISTORY_DROPPED, runs), (figure::LOG_FILES_DROPPED, files)],
+            problems: Vec::new(),
+            duration_ms: since.elapsed_ms(),
+        });
     }
 
     fn fill(&mut self, outcome: &Outcome, opened: Option<&Context>) {
@@ -202,7 +258,14 @@ impl Annals {
             let of_phase = OF_THE_RUN.iter().find(|(name, _)| *name == phase.name).map_or(&[][..], |(_, names)| names);
             for (name, value) in &phase.figures {
                 if phase.name == "backup" || of_phase.contains(name) {
-                    entry.figures.set(name, *value);
+                    let known = entry.figures.get(name).filter(|_| phase.name.starts_with("drill"));
+                    // Of several drills the longest, and all that they found.
+                    let value = match (known, *name) {
+                        (None, _) => *value,
+                        (Some(known), figure::DIFFERENCES) => known.saturating_add(*value),
+                        (Some(known), _) => known.max(*value),
+                    };
+                    entry.figures.set(name, value);
                 }
             }
             if phase.name == "verify" && phase.ended != Ended::Skipped {

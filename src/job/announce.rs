@@ -30,7 +30,8 @@ pub struct Announcer<'n> {
 
 impl<'n> Announcer<'n> {
     /// Calls those who want to know that a night begins. Whether they answer is no matter: they will miss its end.
-    pub fn begin(night: &'n Night<'n>, channels: &'n [Channel]) -> Announcer<'n> {
+    pub fn begin(night: &'n Night<'n>) -> Announcer<'n> {
+        let channels = night.channels;
         let host = night.profile.host.clone().unwrap_or_else(|| Machine::this().host);
         let announcer = Announcer { night, channels, host, free_before: free(night) };
         let message =

@@ -5,9 +5,10 @@ use super::error::{Error, Result};
 use super::place::Location;
 use crate::base::clock::TimeZone;
 use crate::base::{Event, Kind, Monitor};
-use crate::config::meant::{Drill, Files, Profile, Prune};
+use crate::config::meant::{Drill, Files, Profile, Prune, Scenario};
 use crate::db::Surroundings;
 use crate::ops::backup::{self, Parent, Source};
+use crate::ops::drill::Dumps;
 use crate::ops::forget::{self, Selection};
 use crate::ops::retention::Policy;
 use crate::ops::{Context, drill, prune};
@@ -125,7 +126,11 @@ pub fn drill(
 ) -> Result<drill::Options> {
     Ok(drill::Options {
         servers: databases::servers(given, surroundings, scratch, monitor)?,
-        databases: given.databases.clone(),
+        dumps: match &given.scenario {
+            Scenario::Files => Dumps::None,
+            Scenario::Table(tables) => Dumps::Tables { databases: given.databases.clone(), tables: tables.clone() },
+            Scenario::Whole | Scenario::Database | Scenario::Machine(_) => Dumps::Whole(given.databases.clone()),
+        },
         allow_source_server: given.allow_source_server,
         sample: given.sample,
         files: given.files,

@@ -27,14 +27,16 @@ pub struct Wanted {
 
 /// An address of either family.
 #[derive(Clone)]
-enum Address {
+pub(super) enum Address {
+    /// Of PostgreSQL.
     Postgres(Box<postgres::Address>),
+    /// Of MySQL or MariaDB.
     Mysql(Box<mysql::Address>),
 }
 
 impl Address {
     /// Reads a link and brings its password.
-    fn of(link: &Link, surroundings: &Surroundings) -> Result<Address> {
+    pub fn of(link: &Link, surroundings: &Surroundings) -> Result<Address> {
         let password = link.password.as_ref().map(secrets::password_text).transpose()?;
         Ok(match link.family {
             Family::Postgres => {

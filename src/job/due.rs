@@ -2,7 +2,8 @@
 
 use crate::base::clock::{TimeZone, Timestamp, Zoned};
 use crate::config::schedule::Schedule;
-use crate::format::run::{Outcome, Run};
+use crate::format::run::{Outcome, Run, RunPhase};
+use crate::history::OPERATION;
 use crate::ops::log::{self, Filter};
 use crate::ops::{Context, Result};
 
@@ -16,6 +17,19 @@ pub fn last(context: &Context, operation: &str, is_meant: impl Fn(&Run) -> bool)
     let came_to_an_end = |run: &&Run| matches!(run.outcome, Outcome::Done | Outcome::Partial | Outcome::Damage);
     let listing = log::list(context, &filter, MAX_RECORDS)?;
     Ok(listing.runs.iter().rev().filter(came_to_an_end).find(|run| is_meant(run)).map(|run| run.begun_ns))
+}
+
+/// When a night of this profile on this machine that came to the end of `phase` began last, as its sealed record says.
+pub fn last_phase(context: &Context, profile: &str, phase: &str) -> Result<Option<i64>> {
+    let hosts = vec![context.repository.machine().host.clone()];
+    let filter = Filter { hosts, operations: vec![OPERATION.to_owned()], ..Filter::default() };
+    let came_to_an_end = |run: &&Run| {
+        let is_meant =
+            |one: &RunPhase| one.name == phase && ["done", "partial", "damage"].contains(&one.outcome.as_str());
+        run.profile.as_deref() == Some(profile) && run.phases.iter().any(is_meant)
+    };
+    let listing = log::list(context, &filter, MAX_RECORDS)?;
+    Ok(listing.runs.iter().rev().find(came_to_an_end).map(|run| run.begun_ns))
 }
 
 /// When it is due next, if it is not due now: it was done (at `last_ns`) since the last time of its schedule.

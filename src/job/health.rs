@@ -6,15 +6,17 @@
 use super::databases::{self, Wanted};
 use super::place::Location;
 use super::{due, missed};
+use crate::base::clock;
 use crate::base::stat::free_bytes;
 use crate::base::{Kind, PackId, SnapshotId};
-use crate::config::meant::Profile;
+use crate::config::meant::{Drill, Profile, Scenario};
 use crate::config::schedule::Schedule;
 use crate::db::certificate::{self, Before};
 use crate::db::probe::{Check, Verdict, amount};
 use crate::db::{Surroundings, Watch};
 use crate::format::snapshot::Snapshot;
-use crate::history::{Entry, Outcome, figure};
+use crate::history::{Entry, Outcome, Phase, figure};
+use crate::notify::rules::Rules;
 use crate::ops::backup::{Limits, Source};
 use crate::ops::drill::Sample;
 use crate::ops::keys::{self as ops_keys, Copies};
@@ -255,14 +257,17 @@ fn cache_space(facts: &Facts<'_>) -> Vec<Check> {
 }
 
 /// Where a drill lays its files.
-pub fn drill_folder(facts: &Facts<'_>) -> Option<PathBuf> {
-    let drill = facts.profile.drill.as_ref().filter(|drill| drill.files)?;
-    Some(drill.temp_dir.clone().unwrap_or_else(|| facts.temp_dir.to_owned()))
+fn drill_folder(facts: &Facts<'_>, drill: &Drill) -> Option<PathBuf> {
+    drill.files.then(|| drill.temp_dir.clone().unwrap_or_else(|| facts.temp_dir.to_owned()))
 }
 
 /// A drill that does not fit is no reason to do without a backup.
 fn drill_space(facts: &Facts<'_>) -> Vec<Check> {
-    let (Some(drill), Some(folder)) = (&facts.profile.drill, drill_folder(facts)) else { return Vec::new() };
+    facts.profile.drills.iter().flat_map(|drill| space_of_drill(facts, drill)).take(1).collect()
+}
+
+fn space_of_drill(facts: &Facts<'_>, drill: &Drill) -> Vec<Check> {
+    let Some(folder) = drill_folder(facts, drill) else { return Vec::new() };
     let content = facts.entries.iter().rev().find_map(|entry| entry.figures.get(figure::CONTENT_BYTES)).unwrap_or(0);
     let need = match drill.sample {
         Sample::Full => content,
@@ -294,17 +299,21 @@ pub const ALL: &[Look] = &[
     complete,
     verified,
     drilled,
+    quick,
+    maintained,
     runs,
     of_databases,
     certificates,
 ];
 
-/// How old the newest snapshot that is known to come back may be, and how old the newest at all.
+/// How old snapshots may be where no rule says so.
 const RPO_NS: i64 = 24 * HOUR_NS;
 /// A timer and a night take their time.
 const SLACK_NS: i64 = 2 * HOUR_NS;
 /// Drills are monthly unless their schedule says otherwise.
 const DRILL_NS: i64 = 35 * 24 * HOUR_NS;
+/// The first run after its time plays a drill: that may be a day later.
+const DRILL_SLACK_NS: i64 = 26 * HOUR_NS;
 const HOUR_NS: i64 = 3600 * 1_000_000_000;
 
 /// How things stand.
@@ -432,14 +441,46 @@ fn span(ns: i64) -> String {
     }
 }
 
-/// What the age of something comes to: grave when it is more than twice what it may be.
-fn age(name: &'static str, what: &str, at_ns: Option<i64>, most_ns: i64, now_ns: i64, remedy: &str) -> Check {
+/// How old something may be before somebody should look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ages {
+    /// Look soon.
+    warning_ns: i64,
+    /// Look now.
+    critical_ns: i64,
+}
+
+impl Ages {
+    /// Grave when it is more than twice what it may be.
+    fn of(most_ns: i64) -> Ages {
+        Ages { warning_ns: most_ns, critical_ns: most_ns.saturating_mul(2) }
+    }
+
+    /// What the rules for alerts say of the age of snapshots; a day where they say nothing.
+    fn of_rules(rules: &Rules) -> Ages {
+        let ns = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        match (rules.warning.rpo.or(rules.info.rpo).map(ns), rules.critical.rpo.map(ns)) {
+            (Some(warning_ns), Some(critical_ns)) => Ages { warning_ns: warning_ns.min(critical_ns), critical_ns },
+            (None, Some(critical_ns)) => Ages { warning_ns: critical_ns, critical_ns },
+            (Some(warning_ns), None) => Ages { warning_ns, critical_ns: i64::MAX },
+            (None, None) => Ages::of(RPO_NS),
+        }
+    }
+
+    /// Where what is asked for is more than a schedule can keep: grave is only what is older than the schedule makes it.
+    fn kept_by(self, between_ns: i64) -> Ages {
+        Ages { critical_ns: self.critical_ns.max(between_ns), ..self }
+    }
+}
+
+/// What the age of something comes to.
+fn age(name: &'static str, what: &str, at_ns: Option<i64>, most: Ages, now_ns: i64, remedy: &str) -> Check {
     let Some(at_ns) = at_ns else { return Check::failed(name, format!("there is no {what}"), remedy) };
     let age_ns = now_ns.saturating_sub(at_ns);
     let message = format!("the newest {what} is {} old", span(age_ns));
     match age_ns {
-        _ if age_ns <= most_ns.saturating_add(SLACK_NS) => Check::ok(name, message),
-        _ if age_ns <= most_ns.saturating_mul(2).saturating_add(SLACK_NS) => Check::warning(name, message, remedy),
+        _ if age_ns <= most.warning_ns.saturating_add(SLACK_NS) => Check::ok(name, message),
+        _ if age_ns <= most.critical_ns.saturating_add(SLACK_NS) => Check::warning(name, message, remedy),
         _ => Check::failed(name, message, remedy),
     }
 }
@@ -456,10 +497,11 @@ fn between(schedule: Option<&Schedule>, least_ns: i64, now_ns: i64) -> i64 {
 }
 
 fn complete(facts: &Facts<'_>) -> Vec<Check> {
-    let most_ns = between(facts.profile.schedule.as_ref(), RPO_NS, facts.now_ns);
+    let night_ns = between(facts.profile.schedule.as_ref(), 0, facts.now_ns);
+    let most = Ages::of_rules(&facts.profile.rules).kept_by(night_ns);
     let newest = facts.snapshots.iter().filter(|one| !one.is_partial).map(|one| one.time_ns).max();
     let remedy = format!("run `keepstone run {}`, and look why nothing did", facts.profile.name);
-    vec![age("complete", "complete snapshot", newest, most_ns, facts.now_ns, &remedy)]
+    vec![age("complete", "complete snapshot", newest, most, facts.now_ns, &remedy)]
 }
 
 fn verified(facts: &Facts<'_>) -> Vec<Check> {
@@ -477,15 +519,16 @@ fn verified(facts: &Facts<'_>) -> Vec<Check> {
     let good = facts.snapshots.iter().filter(|one| known.whole_ns(&one.id).is_some());
     let newest = good.map(|one| one.time_ns).max();
     let given = facts.profile.verify.as_ref();
-    let night_ns = between(facts.profile.schedule.as_ref(), RPO_NS, facts.now_ns);
-    let most_ns = between(given.and_then(|given| given.schedule.as_ref()), night_ns, facts.now_ns);
+    let night_ns = between(facts.profile.schedule.as_ref(), 0, facts.now_ns);
+    let verify_ns = between(given.and_then(|given| given.schedule.as_ref()), night_ns, facts.now_ns);
+    let most = Ages::of_rules(&facts.profile.rules).kept_by(verify_ns);
     let remedy = match given {
         Some(_) => "run `keepstone verify latest`",
         None => {
             "let the profile read back what it stores: a table `verify` with `newer_than`; or run `keepstone verify latest`"
         }
     };
-    let check = age(NAME, "snapshot that was read back whole", newest, most_ns, facts.now_ns, remedy);
+    let check = age(NAME, "snapshot that was read back whole", newest, most, facts.now_ns, remedy);
     // A share of all packs each night proves all in time, and no snapshot at once.
     let by_share = given.is_some_and(|given| given.newer_than.is_none() && given.part.is_some());
     vec![match (check.verdict, by_share, given) {
@@ -499,13 +542,74 @@ fn drilled(facts: &Facts<'_>) -> Vec<Check> {
     const REMEDY: &str = "run `keepstone drill latest`; a table `drill` in the profile does it by itself";
     let Ok(known) = select::verified(facts.context) else { return Vec::new() };
     let newest = facts.snapshots.iter().filter_map(|one| known.drilled_ns(&one.id)).max();
-    let schedule = facts.profile.drill.as_ref().and_then(|drill| drill.schedule.as_ref());
+    let schedule = facts.profile.drills.first().and_then(|drill| drill.schedule.as_ref());
     let most_ns = between(schedule, DRILL_NS, facts.now_ns);
-    let check = age(NAME, "proof by a drill", newest, most_ns, facts.now_ns, REMEDY);
+    let check = age(NAME, "proof by a drill", newest, Ages::of(most_ns), facts.now_ns, REMEDY);
     // Without drills in the profile nobody has promised any.
-    vec![match (check.verdict, &facts.profile.drill) {
-        (Verdict::Failed, None) => Check { verdict: Verdict::Warning, ..check },
+    let check = match (check.verdict, facts.profile.drills.is_empty()) {
+        (Verdict::Failed, true) => Check { verdict: Verdict::Warning, ..check },
         _ => check,
+    };
+    let scenarios = facts.profile.drills.iter().filter(|drill| drill.scenario != Scenario::Whole);
+    [check].into_iter().chain(scenarios.map(|drill| of_scenario(facts, drill))).collect()
+}
+
+/// Whether the last drill was as quick as a restore has to be.
+fn quick(facts: &Facts<'_>) -> Vec<Check> {
+    const NAME: &str = "rto";
+    const REMEDY: &str =
+        "see which step takes long with `keepstone drill latest`, or say in `alerts` what a restore may take";
+    let last = facts.entries.iter().rev().find_map(|entry| entry.figures.get(figure::RESTORE_MS));
+    let Some(took) = last.map(Duration::from_millis) else { return Vec::new() };
+    let rules = &facts.profile.rules;
+    let (warning, critical) = (rules.warning.rto.or(rules.info.rto), rules.critical.rto);
+    let Some(target) = warning.or(critical) else { return Vec::new() };
+    let is_over = |most: Option<Duration>| most.filter(|most| took > *most);
+    let said = |time: Duration| clock::span(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    let message = |most: Duration| format!("the last drill took {}, and a restore may take {}", said(took), said(most));
+    vec![match (is_over(critical), is_over(warning)) {
+        (Some(most), _) => Check::failed(NAME, message(most), REMEDY),
+        (None, Some(most)) => Check::warning(NAME, message(most), REMEDY),
+        (None, None) => Check::ok(NAME, message(target)),
+    }]
+}
+
+/// The newest run in which a phase was begun, and what came of it.
+fn last_of<'f>(facts: &'f Facts<'_>, name: &str) -> Option<(&'f Entry, &'f Phase)> {
+    let ended = |entry: &'f Entry| Some((entry, entry.phase(name).filter(|phase| phase.outcome != "skipped")?));
+    facts.entries.iter().rev().find_map(ended)
+}
+
+/// How a scenario ended when it was played last, and whether that is long ago.
+fn of_scenario(facts: &Facts<'_>, drill: &Drill) -> Check {
+    let name = drill.scenario.phase();
+    let Some((last, phase)) = last_of(facts, name) else {
+        return Check::warning(name, "it was never played", format!("run `keepstone run {}`", facts.profile.name));
+    };
+    let age_ns = facts.now_ns.saturating_sub(last.begun_ns);
+    let message = format!("{} {} ago: {}", phase.outcome, span(age_ns), phase.message);
+    let most_ns = between(drill.schedule.as_ref(), DRILL_NS, facts.now_ns);
+    match phase.outcome.as_str() {
+        "done" if age_ns <= most_ns.saturating_add(DRILL_SLACK_NS) => Check::ok(name, message),
+        "done" => Check::warning(name, message, "look whether runs are made when it is due"),
+        _ => Check::failed(name, message, format!("see `keepstone history show {}`", last.id.short())),
+    }
+}
+
+/// How the upkeep of databases ended when it was done last.
+fn maintained(facts: &Facts<'_>) -> Vec<Check> {
+    const NAME: &str = "maintenance";
+    if facts.profile.maintenance.is_none() {
+        return Vec::new();
+    }
+    let Some((last, phase)) = last_of(facts, NAME) else {
+        return vec![Check::warning(NAME, "it was never done", format!("run `keepstone run {}`", facts.profile.name))];
+    };
+    let age = span(facts.now_ns.saturating_sub(last.begun_ns));
+    let message = format!("{} {age} ago: {}", phase.outcome, phase.message);
+    vec![match phase.outcome.as_str() {
+        "done" => Check::ok(NAME, message),
+        _ => Check::warning(NAME, message, format!("see `keepstone history show {}`", last.id.short())),
     }]
 }
 
@@ -628,9 +732,10 @@ mod tests {
 
     #[test]
     fn what_is_old_is_told_and_what_is_twice_as_old_is_grave() {
-        let verdict = |hours: i64| age("complete", "snapshot", Some(0), RPO_NS, hours * HOUR_NS, "run it").verdict;
+        let most = Ages::of(RPO_NS);
+        let verdict = |hours: i64| age("complete", "snapshot", Some(0), most, hours * HOUR_NS, "run it").verdict;
         assert_eq!([26, 27, 50, 51].map(verdict), [Verdict::Ok, Verdict::Warning, Verdict::Warning, Verdict::Failed]);
-        assert_eq!(age("complete", "snapshot", None, RPO_NS, 0, "run it").verdict, Verdict::Failed);
+        assert_eq!(age("complete", "snapshot", None, most, 0, "run it").verdict, Verdict::Failed);
         let weekly = Schedule::parse("0 3 * * SUN").unwrap();
         let now_ns = 1_796_000_000 * 1_000_000_000;
         // A change of clocks makes one of them an hour shorter or longer.
@@ -638,6 +743,24 @@ mod tests {
         assert_eq!(between(None, RPO_NS, now_ns), RPO_NS);
         let hourly = Schedule::parse("0 * * * *").unwrap();
         assert_eq!(between(Some(&hourly), RPO_NS, now_ns), RPO_NS, "more often than asked for is no promise");
+    }
+
+    #[test]
+    fn snapshots_may_be_as_old_as_the_rules_for_alerts_say_and_a_schedule_that_cannot_keep_that_is_told() {
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
+        let limits = |warning: Option<Duration>, critical: Option<Duration>| {
+            let mut rules = Rules::default();
+            (rules.warning.rpo, rules.critical.rpo) = (warning, critical);
+            let Ages { warning_ns, critical_ns } = Ages::of_rules(&rules);
+            (warning_ns / HOUR_NS, critical_ns / HOUR_NS)
+        };
+        assert_eq!(limits(hours(12), hours(36)), (12, 36));
+        assert_eq!(limits(None, hours(6)), (6, 6), "beyond it is critical at once");
+        assert_eq!(limits(hours(6), None).0, 6);
+        assert_eq!(limits(None, None), (24, 48), "whoever wants no alerts is told all the same");
+        let weekly = Ages { warning_ns: 24 * HOUR_NS, critical_ns: 24 * HOUR_NS }.kept_by(7 * 24 * HOUR_NS);
+        let verdict = |days: i64| age("complete", "snapshot", Some(0), weekly, days * 24 * HOUR_NS, "run it").verdict;
+        assert_eq!([1, 3, 7, 8].map(verdict), [Verdict::Ok, Verdict::Warning, Verdict::Warning, Verdict::Failed]);
     }
 
     #[test]

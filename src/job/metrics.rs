@@ -32,7 +32,7 @@ pub fn text(config: &Config, form: Form) -> Result<String, Error> {
 
 /// At the end of a night: keeps the sums, writes the text file and tells the push gateway, as far as the config says so. What
 /// failed is a phase of the night.
-pub fn publish(config: &Config, outcome: &mut Outcome) {
+pub(super) fn publish(config: &Config, outcome: &mut Outcome) {
     let since = Stopwatch::start();
     let meant = config.metrics();
     let text = match keep(config) {

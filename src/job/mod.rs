@@ -2,16 +2,16 @@
 //!
 //! `reach` is the way to a repository, `place` where it is, `databases` and `build` make sources and options. A profile and
 //! a command that mean the same thing are built by the same code. `night` does all that belongs to a night of a profile; `annals`
-//! writes down what became of it.
+//! writes down what became of it; `drills` and `upkeep` are what is done now and then besides.
 
 mod annals;
 pub mod announce;
 pub mod build;
 pub mod databases;
+mod drills;
 mod due;
 mod error;
 pub mod health;
-mod hooks;
 mod load;
 mod lock;
 pub mod metrics;
@@ -21,6 +21,7 @@ pub mod past;
 pub mod place;
 pub mod reach;
 pub mod reports;
+mod upkeep;
 
 pub use annals::rebuild;
 pub use error::{Error, Result};

@@ -2,38 +2,46 @@
 //!
 //! ```text
 //! lock -> preflight -> before -> backup -> after | failed -> finally -> verify -> forget -> prune -> drill
+//!      -> keys -> maintenance -> records -> announce -> metrics
 //! ```
 //!
 //! A phase that fails does not stop those after it where that is safe: nothing is forgotten or pruned unless this very
-//! night has made a complete snapshot and nothing was found damaged. What became of it goes into the history, see `annals`.
+//! night has made a complete snapshot and nothing was found damaged. What became of it goes into the history, see `annals`. How the
+//! night ended is settled before anybody is told: that nobody could be reached is written down, and makes no bad night of a good one.
 
 use super::annals::{self, Annals};
+use super::announce::Announcer;
 use super::error::{Error, Result};
 use super::health::Seen;
 use super::lock::Lock;
 use super::reach::Reach;
-use super::{build, databases::Wanted, due, health, hooks, load};
+use super::upkeep::{self, Renewal};
+use super::{build, databases::Wanted, drills, due, health, load, metrics};
 use crate::base::clock::Stopwatch;
-use crate::base::{Event, Kind, Pace, Problem, Scratch, SnapshotId, Stop};
-use crate::config::meant::{Drill, Profile, Prune, Verify};
+use crate::base::{Event, Kind, Pace, Problem, SnapshotId, Stop};
+use crate::config::Config;
+use crate::config::meant::{Channel, Keys, Profile, Prune, Verify};
 use crate::config::schedule::Schedule;
 use crate::db::Surroundings;
 use crate::db::probe::{Verdict, amount};
-use crate::format::run::Run;
 use crate::format::snapshot::Snapshot;
 use crate::history::{Entry, TableCount, figure};
 use crate::ops::backup::{Dumped, TableSize};
 use crate::ops::select::{self, Filter};
 use crate::ops::verify::Depth;
-use crate::ops::{Context, backup, drill, forget, prune, verify};
+use crate::ops::{Context, backup, forget, hooks, prune, verify};
 use crate::repo::snapshots as stored;
 
 pub use crate::history::By;
 
 /// What is run, and how the repository is opened.
 pub struct Night<'n> {
+    /// The config that it stands in.
+    pub config: &'n Config,
     /// The profile.
     pub profile: &'n Profile,
+    /// How people can be told of it.
+    pub channels: &'n [Channel],
     /// What started it.
     pub by: By,
     /// The way to its repository.
@@ -51,7 +59,7 @@ pub struct Night<'n> {
 pub enum Ended {
     /// All was done.
     Done,
-    /// Some sources could not be read.
+    /// Some sources could not be read, or some tables not kept in good order.
     Partial,
     /// Damage was found.
     Damage,
@@ -159,15 +167,15 @@ impl Outcome {
 }
 
 /// What a phase that came to its end has to tell.
-struct Told {
-    ended: Ended,
-    message: String,
-    figures: Vec<(&'static str, u64)>,
-    problems: Vec<Problem>,
+pub(super) struct Told {
+    pub ended: Ended,
+    pub message: String,
+    pub figures: Vec<(&'static str, u64)>,
+    pub problems: Vec<Problem>,
 }
 
 impl Told {
-    fn done(message: impl Into<String>) -> Told {
+    pub fn done(message: impl Into<String>) -> Told {
         Told { ended: Ended::Done, message: message.into(), figures: Vec::new(), problems: Vec::new() }
     }
 }
@@ -183,11 +191,11 @@ fn profile_tag(profile: &str) -> String {
 
 /// Runs a night. Refused if the profile is being run already; everything else is an outcome.
 pub fn run(night: &Night<'_>) -> Result<Outcome> {
-    let state_dir = night.profile.state.folder.as_ref().ok_or_else(|| {
-        Error::usage("where is state kept? HOME is not set: say `state_dir` at the top of the config, or set KEEPSTONE_STATE_DIR")
-    })?;
+    let state_dir = night.profile.state.place()?;
     let lock =
         Lock::take(state_dir, &night.profile.name).inspect_err(|error| annals::refused(night, state_dir, error))?;
+    // Not earlier: a run that leaves again has not begun.
+    let announcer = Announcer::begin(night);
     load::ease(&night.profile.load, &*night.reach.monitor);
     let since = Stopwatch::start();
     let mut outcome = Outcome { pace: Pace::watched(), ..Outcome::default() };
@@ -204,6 +212,9 @@ pub fn run(night: &Night<'_>) -> Result<Outcome> {
     drop(watch);
     outcome.duration_ms = since.elapsed_ms();
     annals.end(night, &mut outcome, opened.as_ref());
+    announcer.end(&mut outcome);
+    metrics::publish(night.config, &mut outcome);
+    annals.close(night, &mut outcome);
     drop(lock);
     Ok(outcome)
 }
@@ -368,7 +379,7 @@ impl Outcome {
                 night,
                 context,
                 given.schedule.as_ref(),
-                |_| true,
+                || due::last(context, "verify", |_| true),
                 |outcome| read_back(context, &outcome.ours, given),
             );
         }
@@ -382,33 +393,67 @@ impl Outcome {
         if let Some(given) = &profile.prune {
             match self.is_complete() {
                 true => {
-                    self.when_due("prune", night, context, given.schedule.as_ref(), |_| true, |_| free(context, given))
+                    let last = || due::last(context, "prune", |_| true);
+                    self.when_due("prune", night, context, given.schedule.as_ref(), last, |_| free(context, given))
                 }
                 false => self.skip("prune", WHY),
             }
         }
-        if let Some(given) = &profile.drill {
+        for given in &profile.drills {
             let ours = self.ours.clone();
-            let is_ours = |run: &Run| run.snapshots.iter().any(|id| ours.iter().any(|snapshot| snapshot.id == *id));
-            self.when_due("drill", night, context, given.schedule.as_ref(), is_ours, |_| {
-                try_out(night, context, &ours, given)
+            let last = || drills::last(night, context, &ours, given);
+            self.when_due(given.scenario.phase(), night, context, given.schedule.as_ref(), last, |_| {
+                drills::try_out(night, context, &ours, given)
             });
+        }
+        if let Some(given) = &profile.repository.keys {
+            self.renew_keys(night, context, given);
+        }
+        if let Some(given) = &profile.maintenance {
+            match self.is_complete() {
+                true => {
+                    let last = || due::last_phase(context, &profile.name, "maintenance");
+                    self.when_due("maintenance", night, context, given.schedule.as_ref(), last, |_| {
+                        upkeep::keep(night, given)
+                    });
+                }
+                false => self.skip("maintenance", WHY),
+            }
         }
     }
 
-    /// Does a phase if it is due: if no run `is_meant` has done it since the last time of its schedule.
+    /// New keys, if it is time. They do not wait for a night in which every source can be read.
+    fn renew_keys(&mut self, night: &Night<'_>, context: &Context, given: &Keys) {
+        const NAME: &str = "keys";
+        if context.repository.keyring().is_write_only() {
+            return self.skip(NAME, "a key that may only write renews no others");
+        }
+        if self.phases.iter().any(|phase| phase.ended == Ended::Damage) {
+            return self.skip(NAME, "only where nothing is damaged");
+        }
+        let renewal = match Renewal::of(context, given) {
+            Ok(renewal) => renewal,
+            Err(error) => return self.push(NAME, Stopwatch::start(), Err(error.into())),
+        };
+        match renewal.nothing() {
+            Some(why) => self.skip(NAME, why),
+            None => self.phase_of(NAME, night, |_| renewal.renew(context, given)),
+        }
+    }
+
+    /// Does a phase if it is due: if it was not done since the last time of its schedule. `last` looks when it was.
     fn when_due(
         &mut self,
         name: &'static str,
         night: &Night<'_>,
         context: &Context,
         schedule: Option<&Schedule>,
-        is_meant: impl Fn(&Run) -> bool,
+        last: impl FnOnce() -> crate::ops::Result<Option<i64>>,
         work: impl FnOnce(&mut Outcome) -> Result<Told>,
     ) {
         let next = schedule.map(|schedule| {
             let now = due::local(context.repository.now_ns());
-            due::last(context, name, is_meant).map(|last_ns| due::not_before(schedule, last_ns, &now))
+            last().map(|last_ns| due::not_before(schedule, last_ns, &now))
         });
         match next {
             Some(Ok(Some(next))) => self.skip(name, format!("not due before {}", next.strftime("%Y-%m-%d %H:%M"))),
@@ -460,7 +505,7 @@ pub fn snapshots_of(profile: &Profile, context: &Context) -> Result<Vec<Seen>> {
 }
 
 /// One of them, whole; none if it is gone meanwhile.
-fn whole(context: &Context, id: SnapshotId) -> Result<Option<Snapshot>> {
+pub(super) fn whole(context: &Context, id: SnapshotId) -> Result<Option<Snapshot>> {
     match stored::load(&context.repository, id)? {
         stored::Found::Snapshot(snapshot) => Ok(Some(*snapshot)),
         _ => Ok(None),
@@ -542,59 +587,6 @@ fn free(context: &Context, given: &Prune) -> Result<Told> {
         figures: vec![(figure::FREED_BYTES, freed.freed_bytes), ("packs_deleted", freed.packs_deleted)],
         ..Told::done(format!("{} freed{waiting}", amount(freed.freed_bytes)))
     })
-}
-
-/// Tries the newest complete snapshot of the profile.
-fn try_out(night: &Night<'_>, context: &Context, ours: &[Seen], given: &Drill) -> Result<Told> {
-    let newest = ours.iter().rfind(|snapshot| !snapshot.is_partial);
-    let Some(snapshot) = newest.map(|newest| whole(context, newest.id)).transpose()?.flatten() else {
-        return Ok(Told { ended: Ended::Skipped, ..Told::done("there is no complete snapshot to try") });
-    };
-    let parent = given.temp_dir.clone().unwrap_or_else(|| night.reach.temp_dir.clone());
-    let scratch = Scratch::new(&parent).map_err(|source| {
-        Error::io(
-            format!("make a folder for a moment in {} (`drill.temp_dir` names another)", parent.display()),
-            source,
-        )
-    })?;
-    let options = build::drill(given, night.surroundings, scratch.path(), &*night.reach.monitor)?;
-    let tried = drill::drill(context, &snapshot, &options)?;
-    let id = snapshot.id.short();
-    let files = tried.files.as_ref().map_or(0, |files| files.files);
-    let figures = vec![
-        (figure::DATABASES, tried.databases.len() as u64),
-        (figure::FILES, files),
-        (figure::DIFFERENCES, tried.difference_count),
-        (figure::RESTORE_MS, tried.duration_ms),
-    ];
-    let message = match tried.kind() {
-        None => format!(
-            "snapshot {id} came back as promised: {}",
-            tried_of(tried.databases.len() as u64, tried.files.as_ref().map(|files| files.files))
-        ),
-        Some(Kind::Damaged) => format!(
-            "snapshot {id} did not come back as promised: {}; run `keepstone drill {id}`",
-            counted(tried.difference_count, "difference")
-        ),
-        Some(_) => format!(
-            "snapshot {id}: {} did not come back; run `keepstone drill {id}`",
-            counted(tried.failed, "database")
-        ),
-    };
-    let ended = match tried.kind() {
-        None => Ended::Done,
-        Some(Kind::Damaged) => Ended::Damage,
-        Some(kind) => Ended::Failed(kind),
-    };
-    Ok(Told { ended, message, figures, problems: Vec::new() })
-}
-
-/// What was tried: databases, files or both.
-fn tried_of(databases: u64, files: Option<u64>) -> String {
-    let databases = Some(databases).filter(|count| *count > 0).map(|count| counted(count, "database"));
-    let files = files.map(|count| counted(count, "file"));
-    let all: Vec<String> = databases.into_iter().chain(files).collect();
-    if all.is_empty() { "nothing was in it to try".to_owned() } else { all.join(", ") }
 }
 
 /// The tables of a dump, as the history has them.

@@ -12,6 +12,7 @@ pub mod dumps;
 pub mod export;
 mod fetch;
 pub mod forget;
+pub mod hooks;
 pub mod info;
 pub mod keys;
 pub mod log;

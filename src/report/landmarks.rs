@@ -1,6 +1,6 @@
 //! The newest snapshots of a profile that are complete, that are known to be readable, and that were brought back.
 
-use crate::history::{Entry, Outcome};
+use crate::history::{Entry, Outcome, Phase};
 
 /// When they were begun, in nanoseconds since 1970; none where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,21 +43,33 @@ impl Landmarks {
     }
 }
 
+/// Drills that bring back more than a single table.
+const DRILLS: [&str; 3] = ["drill_database", "drill_files", "drill_machine"];
+
+/// The phase of this name, if it was begun; where a run has drills of several sorts, the first of them that failed.
+fn begun<'e>(entry: &'e Entry, name: &str) -> Option<&'e Phase> {
+    let begun = |name: &&str| entry.phase(name).filter(|phase| phase.outcome != "skipped");
+    let drills = if name == "drill" { &DRILLS[..] } else { &[] };
+    let mut found: Vec<&Phase> = drills.iter().filter_map(begun).collect();
+    found.sort_by_key(|phase| phase.outcome == "done");
+    begun(&name).or(found.first().copied())
+}
+
 /// Whether a phase came to a good end.
 pub fn did(entry: &Entry, phase: &str) -> bool {
-    entry.phase(phase).is_some_and(|phase| phase.outcome == "done")
+    begun(entry, phase).is_some_and(|phase| phase.outcome == "done")
 }
 
 /// How a phase ended, if it was begun.
 pub fn ended<'e>(entry: &'e Entry, phase: &str) -> Option<&'e str> {
-    entry.phase(phase).map(|phase| phase.outcome.as_str()).filter(|outcome| *outcome != "skipped")
+    begun(entry, phase).map(|phase| phase.outcome.as_str())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::{RunId, SessionId};
-    use crate::history::{By, Phase};
+    use crate::history::By;
 
     /// A run that began at `begun_ns`, with phases and how they ended.
     fn run(begun_ns: i64, phases: &[(&str, &str)]) -> Entry {
@@ -89,6 +101,15 @@ mod tests {
         let parts = Landmarks::of(&entries, false);
         assert_eq!((parts.verified, parts.safe(false)), (None, Some(2)), "parts of packs are no snapshot");
         assert_eq!(Landmarks::of(&[], true), Landmarks::default());
+    }
+
+    #[test]
+    fn drills_of_several_sorts_count_as_one_that_ends_as_the_worst_and_a_single_table_is_none() {
+        let of = |phases: &[(&str, &str)]| ended(&run(1, phases), "drill").map(str::to_owned);
+        assert_eq!(of(&[("drill_database", "done"), ("drill_files", "failed")]).as_deref(), Some("failed"));
+        assert_eq!(of(&[("drill_database", "skipped"), ("drill_files", "done")]).as_deref(), Some("done"));
+        assert_eq!(of(&[("drill_table", "done"), ("drill_files", "skipped")]), None);
+        assert!(did(&run(1, &[("drill_machine", "done")]), "drill"));
     }
 
     #[test]

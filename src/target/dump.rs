@@ -30,6 +30,10 @@ pub trait DumpTarget: Debug + Send + Sync {
     fn database(&self) -> &str;
     /// Whether a database that is there may be dropped for it.
     fn may_drop(&self) -> bool;
+    /// Whether a database is made, and one that is there is left as it is.
+    fn only_makes(&self) -> bool {
+        false
+    }
     /// Whether a stream of the dump will be read, by its path; only those are verified first.
     fn reads(&self, _manifest: &Manifest, _path: &str) -> bool {
         true
@@ -151,8 +155,24 @@ pub trait DrillServer: Debug + Send + Sync {
     /// their names.
     fn sweep(&self, watch: &Watch) -> Result<Vec<String>>;
     /// Restores into a new database whose name begins with [`DRILL_PREFIX`], looks what is there, and drops it again, even
-    /// after a failure and when somebody asked to stop. `sums` says which tables are read again for their checksums.
-    fn try_out(&self, stored: &dyn StoredDump, sums: &dyn Fn(&Table) -> bool, watch: &Watch) -> Result<TriedOut>;
+    /// after a failure and when somebody asked to stop. `what` says which rows are written and looked at.
+    fn try_out(&self, stored: &dyn StoredDump, what: Sample<'_>, watch: &Watch) -> Result<TriedOut>;
+}
+
+/// Which rows a drill writes, and which it reads again.
+#[derive(Clone, Copy)]
+pub struct Sample<'s> {
+    /// Definitions of everything are made, and the rows of these tables alone are written; none for all.
+    pub tables: Option<&'s [&'s Table]>,
+    /// Which tables are read again for their checksums.
+    pub sums: &'s dyn Fn(&Table) -> bool,
+}
+
+impl<'s> Sample<'s> {
+    /// Everything is written.
+    pub fn whole(sums: &'s dyn Fn(&Table) -> bool) -> Sample<'s> {
+        Sample { tables: None, sums }
+    }
 }
 
 /// What a drill saw.

@@ -6,6 +6,7 @@ use keepstone::base::{Clock, Kind};
 use keepstone::db::{Error, Result, Watch};
 use keepstone::format::dump::DumpKind;
 use keepstone::format::snapshot::Snapshot;
+use keepstone::ops::hooks::Hooks;
 use keepstone::ops::restore_database::{Options, Outcome, Protection, restore_database};
 use keepstone::store::{Area, Key, Memory, ObjectStore};
 use keepstone::target::dump::{Checked, DumpTarget, PlannedRestore, Restored, StoredDump};
@@ -71,8 +72,7 @@ fn restore(
         dump: None,
         target: Box::new(server.clone()),
         protection: Protection::default(),
-        before: before.iter().map(|line| (*line).to_owned()).collect(),
-        after: Vec::new(),
+        hooks: Hooks { before: before.iter().map(|line| (*line).to_owned()).collect(), ..Hooks::default() },
         validate_only: false,
     };
     restore_database(&context, snapshot, &options)

@@ -7,7 +7,7 @@ use keepstone::db::postgres::{Address, identifier};
 use keepstone::db::{Error, Watch};
 use keepstone::format::dump::Manifest;
 use keepstone::source::postgres::Options as Choice;
-use keepstone::target::dump::{DrillServer, DumpTarget, StoredDump};
+use keepstone::target::dump::{DrillServer, DumpTarget, Sample, StoredDump};
 use keepstone::target::postgres::archive::{Archive, Entry, Section};
 use keepstone::target::postgres::{
     Destination, Drill, Options, Phases, Programs, TableName, Target, export_archive, export_sql,
@@ -403,7 +403,7 @@ fn a_drill_sees_what_is_there_and_leaves_nothing() {
     let taken = take(&source(&address, how()));
     let (drill, _scratch) = drill(server);
     assert_eq!(drill.identity(&watch()).unwrap(), taken.manifest.server.identity);
-    let seen = drill.try_out(&taken, &|_| true, &watch()).unwrap();
+    let seen = drill.try_out(&taken, Sample::whole(&|_| true), &watch()).unwrap();
     assert_eq!(seen.left_behind, None);
     assert_eq!(seen.sequences, taken.manifest.sequences);
     for promised in &taken.manifest.tables {
@@ -415,8 +415,9 @@ fn a_drill_sees_what_is_there_and_leaves_nothing() {
     none_left(server, "keepstone\\_drill%");
 
     let tricky = Tricky { taken: &taken, table: "log_rest", trick: &|| panic!("as if there were no such stream") };
-    let broken =
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drill.try_out(&tricky, &|_| false, &watch())));
+    let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        drill.try_out(&tricky, Sample::whole(&|_| false), &watch())
+    }));
     assert!(broken.is_err());
     none_left(server, "keepstone\\_drill%");
 

@@ -10,7 +10,7 @@ use keepstone::format::run::Outcome as RunOutcome;
 use keepstone::format::snapshot::Snapshot;
 use keepstone::ops::Context;
 use keepstone::ops::backup::{Options as Backup, Source, backup};
-use keepstone::ops::drill::{Ended, Options, Outcome, Sample, drill};
+use keepstone::ops::drill::{Dumps, Ended, Options, Outcome, Sample, drill};
 use keepstone::repo::runs;
 use keepstone::source::dump::{Consume, Dump, DumpSource, Planned};
 use keepstone::source::postgres::PostgresSource;
@@ -78,7 +78,7 @@ fn try_out(context: &Context, snapshot: &Snapshot, server: &Server) -> keepstone
     let on = Drill { address: server.address("postgres"), programs, jobs: 2, temp_dir: temp_dir.clone() };
     let options = Options {
         servers: vec![Box::new(on)],
-        databases: Vec::new(),
+        dumps: Dumps::Whole(Vec::new()),
         allow_source_server: true,
         sample: Sample::Full,
         files: true,

@@ -7,7 +7,7 @@ use keepstone::db::mysql::Address;
 use keepstone::db::{Result, Surroundings};
 use keepstone::format::dump::{Manifest, Table};
 use keepstone::source::mysql::Options as DumpOptions;
-use keepstone::target::dump::{DRILL_PREFIX, DrillServer, DumpTarget, Restored, StoredDump};
+use keepstone::target::dump::{DRILL_PREFIX, DrillServer, DumpTarget, Restored, Sample, StoredDump};
 use keepstone::target::mysql::{Destination, Drill, Options, Target, export_sql};
 use std::io::{self, Read};
 
@@ -275,7 +275,7 @@ fn a_drill_restores_looks_and_leaves_nothing() {
     let dumped = dump(&server.url("drilled")).unwrap();
     let drill = Drill { address: address(&server.url("")), jobs: 2 };
     assert_eq!(drill.identity(&watch()).unwrap(), dumped.manifest.server.identity);
-    let seen = drill.try_out(&dumped, &|table: &Table| table.name != "my1", &watch()).unwrap();
+    let seen = drill.try_out(&dumped, Sample::whole(&|table: &Table| table.name != "my1"), &watch()).unwrap();
     assert_eq!(seen.sequences, dumped.manifest.sequences);
     assert_eq!(seen.tables.len(), dumped.manifest.tables.len());
     for (seen, promised) in seen.tables.iter().zip(&dumped.manifest.tables) {
@@ -288,7 +288,7 @@ fn a_drill_restores_looks_and_leaves_nothing() {
     assert_eq!(seen.left_behind, None);
     let mut damaged = Dumped { manifest: dumped.manifest.clone(), streams: dumped.streams.clone() };
     damaged.streams.get_mut("views.sql").unwrap().splice(300..310, *b"not quite ");
-    assert!(drill.try_out(&damaged, &|_| true, &watch()).is_err());
+    assert!(drill.try_out(&damaged, Sample::whole(&|_| true), &watch()).is_err());
     server.sql(&format!("CREATE DATABASE {DRILL_PREFIX}left"));
     assert!(drill.sweep(&watch()).unwrap().contains(&format!("{DRILL_PREFIX}left")));
     assert!(!databases(server).contains(&format!("{DRILL_PREFIX}left")));

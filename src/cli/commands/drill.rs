@@ -114,6 +114,7 @@ fn meant(given: &Drill) -> Result<meant::Drill> {
         servers.push(Link { family, url: url.clone(), password: None, programs: given.programs.clone() });
     }
     Ok(meant::Drill {
+        scenario: meant::Scenario::Whole,
         schedule: None,
         sample: if given.full { Sample::Full } else { Sample::Percent(given.sample) },
         files: !given.no_files && given.database.is_empty(),

@@ -7,6 +7,10 @@ use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::json::{JsonProblem, problems};
 use crate::cli::print::{human, table};
+use crate::config::meant::{self, Profile};
+use crate::config::{self, Config};
+use crate::format::snapshot::Snapshot;
+use crate::ops::hooks::Hooks;
 use crate::ops::restore::{self, Options, Outcome};
 use crate::ops::select::{self, Selected};
 use crate::source::files::Filter;
@@ -44,6 +48,42 @@ struct JsonRestore {
     problem_count: u64,
     problems: Vec<JsonProblem>,
     notes: Vec<String>,
+    /// Commands after it that failed.
+    failed_commands: Vec<String>,
+}
+
+/// What the config says of restores on this machine, and of those of a profile.
+pub struct Rules {
+    profile: Option<Profile>,
+    /// Patterns of databases that are never written over or replaced.
+    pub never: Vec<String>,
+}
+
+impl Rules {
+    /// Those of the profile, if one is named; else those of the machine, if it has a config.
+    pub fn of(app: &App) -> Result<Rules> {
+        let global = &app.global;
+        match &global.of_profile {
+            Some(name) => {
+                let profile = Config::load(&global.config)?.profile(name)?;
+                Ok(Rules { never: profile.protected.clone(), profile: Some(profile) })
+            }
+            None if global.config.is_empty() && !config::places().iter().any(|place| place.exists()) => {
+                Ok(Rules { profile: None, never: Vec::new() })
+            }
+            None => Ok(Rules { profile: None, never: Config::load(&global.config)?.protected() }),
+        }
+    }
+
+    /// The commands around a restore of this snapshot.
+    pub fn hooks(&self, snapshot: &Snapshot) -> Hooks {
+        let Some(profile) = &self.profile else { return Hooks::default() };
+        let said = profile.restore_hooks.clone();
+        let variables =
+            vec![("KEEPSTONE_PROFILE", profile.name.clone()), ("KEEPSTONE_SNAPSHOT", snapshot.id.to_string())];
+        let meant::Hooks { before, after, failed, finally, timeout } = said;
+        Hooks { before, after, failed, finally, timeout, variables }
+    }
 }
 
 /// Restores.
@@ -51,7 +91,9 @@ pub fn run(app: &App, given: &Restore) -> Result<Exit> {
     let Some(target) = &given.target else { return restore_database::run(app, given) };
     let context = app.context()?;
     let selected = select::select(&context, &given.snapshot, &filter(&given.filters))?;
-    let outcome = restore::restore(&context, &selected.snapshot, &options(given, &selected, target)?)?;
+    let rules = Rules::of(app)?;
+    let options = Options { hooks: rules.hooks(&selected.snapshot), ..options(given, &selected, target)? };
+    let outcome = restore::restore(&context, &selected.snapshot, &options)?;
     app.look.finish();
     match app.out.is_json() {
         true => print_json(app, given, &selected, target, &outcome),
@@ -59,7 +101,7 @@ pub fn run(app: &App, given: &Restore) -> Result<Exit> {
     }
     Ok(match outcome.problem_count {
         _ if outcome.damage => Exit::Damage,
-        0 => Exit::Done,
+        0 if outcome.failed_hooks.is_empty() => Exit::Done,
         _ => Exit::Failed,
     })
 }
@@ -117,6 +159,7 @@ fn print_json(app: &App, given: &Restore, selected: &Selected, target: &Path, ou
         problem_count: outcome.problem_count,
         problems: problems(&outcome.problems),
         notes: outcome.notes.clone(),
+        failed_commands: outcome.failed_hooks.clone(),
     });
 }
 
@@ -165,6 +208,10 @@ fn conclude(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome, 
         return app.close("the snapshot", "nothing: this was a dry run", again.trim_end_matches(" --verify"));
     }
     let problems = human::counted(outcome.problem_count, "entry");
+    if outcome.problem_count == 0 && !outcome.failed_hooks.is_empty() {
+        let safe = format!("what was restored, in {target}");
+        return app.close(&safe, "what the command that failed should have done", &again);
+    }
     let (safe, not_safe, next) = match (outcome.problem_count, given.verify) {
         (1.., _) if outcome.damage => (
             "what was restored without a problem",

@@ -1,5 +1,6 @@
 //! `restore --to-postgres` and `--to-mysql`: a dump back to a server.
 
+use super::restore::Rules;
 use super::{filter, restore_imported};
 use crate::base::Scratch;
 use crate::cli::app::App;
@@ -12,6 +13,7 @@ use crate::cli::scratch::scratch;
 use crate::config::surroundings;
 use crate::db::postgres::Address;
 use crate::format::snapshot::Snapshot;
+use crate::ops::hooks::Hooks;
 use crate::ops::restore_database::{DEFAULT_PATTERNS, Options, Outcome, Protection, restore_database};
 use crate::ops::select;
 use crate::target::dump::{DumpTarget, Restored, Step};
@@ -76,7 +78,7 @@ pub fn run(app: &App, given: &Restore) -> Result<Exit> {
     if let Some(path) = &selected.path {
         return restore_imported::run(app, &given.to_database, &context, &selected.snapshot, path, &scratch);
     }
-    let options = options(&given.to_database, target);
+    let options = options(app, &given.to_database, target, &selected.snapshot)?;
     let outcome = restore_database(&context, &selected.snapshot, &options)?;
     app.look.finish();
     match app.out.is_json() {
@@ -86,19 +88,32 @@ pub fn run(app: &App, given: &Restore) -> Result<Exit> {
     Ok(if outcome.failed_hooks.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-fn options(given: &ToDatabase, target: Box<dyn DumpTarget>) -> Options {
+fn options(app: &App, given: &ToDatabase, target: Box<dyn DumpTarget>, snapshot: &Snapshot) -> Result<Options> {
+    let rules = Rules::of(app)?;
+    Ok(Options {
+        dump: given.database.clone(),
+        target,
+        protection: protection(&rules, given),
+        hooks: hooks(&rules, given, snapshot),
+        validate_only: given.validate_only,
+    })
+}
+
+/// What the command line and the config protect.
+pub fn protection(rules: &Rules, given: &ToDatabase) -> Protection {
     let patterns = match given.protect.as_slice() {
         [] => DEFAULT_PATTERNS.map(str::to_owned).to_vec(),
         patterns => patterns.to_vec(),
     };
-    Options {
-        dump: given.database.clone(),
-        target,
-        protection: Protection { patterns, confirmed: given.confirm_destructive.clone() },
-        before: given.before.clone(),
-        after: given.after.clone(),
-        validate_only: given.validate_only,
-    }
+    Protection { patterns, confirmed: given.confirm_destructive.clone(), never: rules.never.clone() }
+}
+
+/// The commands of the profile around those of the command line.
+pub fn hooks(rules: &Rules, given: &ToDatabase, snapshot: &Snapshot) -> Hooks {
+    let mut hooks = rules.hooks(snapshot);
+    hooks.before.extend(given.before.iter().cloned());
+    hooks.finally.splice(0..0, given.after.iter().cloned());
+    hooks
 }
 
 /// The server and what is done there.
@@ -156,6 +171,7 @@ fn mysql_target(app: &App, given: &ToDatabase, url: &str) -> Result<Box<dyn Dump
         events: true,
         jobs: usize::from(given.jobs),
         analyze: !given.no_analyze,
+        rows_of: None,
     };
     Ok(Box::new(mysql::Target { address, options }))
 }

@@ -1,6 +1,7 @@
 //! `restore SNAP:PATH --to-postgres` and `--to-mysql`: a file that already was a dump, back to a server.
 
-use super::restore_database::seconds;
+use super::restore::Rules;
+use super::restore_database::{hooks, protection, seconds};
 use crate::base::Scratch;
 use crate::cli::app::App;
 use crate::cli::args::ToDatabase;
@@ -14,7 +15,6 @@ use crate::db::postgres::Address;
 use crate::format::snapshot::Snapshot;
 use crate::ops::Context;
 use crate::ops::restore_database::imported::{Options, Outcome, Target, restore_imported};
-use crate::ops::restore_database::{DEFAULT_PATTERNS, Protection};
 use crate::target::postgres::{self, Destination, Programs};
 use serde::Serialize;
 
@@ -51,7 +51,7 @@ pub fn run(
     scratch: &Scratch,
 ) -> Result<Exit> {
     refuse_parts(given)?;
-    let options = options(app, given, path, scratch)?;
+    let options = options(app, given, path, scratch, snapshot)?;
     let outcome = restore_imported(context, snapshot, &options)?;
     app.look.finish();
     match app.out.is_json() {
@@ -79,18 +79,14 @@ fn refuse_parts(given: &ToDatabase) -> Result<()> {
     }
 }
 
-fn options(app: &App, given: &ToDatabase, path: &[u8], scratch: &Scratch) -> Result<Options> {
-    let patterns = match given.protect.as_slice() {
-        [] => DEFAULT_PATTERNS.map(str::to_owned).to_vec(),
-        patterns => patterns.to_vec(),
-    };
+fn options(app: &App, given: &ToDatabase, path: &[u8], scratch: &Scratch, snapshot: &Snapshot) -> Result<Options> {
+    let rules = Rules::of(app)?;
     Ok(Options {
         path: path.to_vec(),
         target: target(app, given, scratch)?,
         trust_sql: given.trust_sql,
-        protection: Protection { patterns, confirmed: given.confirm_destructive.clone() },
-        before: given.before.clone(),
-        after: given.after.clone(),
+        protection: protection(&rules, given),
+        hooks: hooks(&rules, given, snapshot),
         validate_only: given.validate_only,
     })
 }

@@ -9,8 +9,6 @@ use crate::cli::print::json::{JsonProblem, JsonSnapshot, problems};
 use crate::cli::print::{human, table};
 use crate::config::{self, Config};
 use crate::job;
-use crate::job::announce::Announcer;
-use crate::job::metrics;
 use crate::job::night::{self, By, Ended, Night, Outcome, Phase};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -64,17 +62,16 @@ pub fn run(app: &App, given: &Run) -> Result<Exit> {
     };
     let open = || app.context().map_err(lowered);
     let night = Night {
+        config: &config,
         profile: &profile,
+        channels: &channels,
         by,
         reach: &app.reach()?,
         open: &open,
         surroundings: &config::surroundings(),
         user: config::user_name(),
     };
-    let announcer = Announcer::begin(&night, &channels);
-    let mut outcome = night::run(&night)?;
-    announcer.end(&mut outcome);
-    metrics::publish(&config, &mut outcome);
+    let outcome = night::run(&night)?;
     app.look.finish();
     match app.out.is_json() {
         true => print_json(app, &given.name, by, &outcome),

@@ -2,7 +2,8 @@
 //!
 //! Each dump is restored into a database of its own on a server for drills and compared with its manifest: the set of
 //! tables, the exact number of rows of each, the checksums of some or of all, where sequences stand. Files are restored,
-//! some or all, into a folder for a moment and compared with the snapshot. What it took is the time that a real restore
+//! some or all, into a folder for a moment and compared with the snapshot. Or only one table of a dump comes back, among the
+//! definitions of all others. What it took is the time that a real restore
 //! would take. Nothing is left, whatever happens.
 
 mod compare;
@@ -22,7 +23,7 @@ use crate::db::Watch;
 use crate::format::dump::{Manifest, Table};
 use crate::format::run::Outcome as RunOutcome;
 use crate::format::snapshot::Snapshot;
-use crate::target::dump::{DrillServer, Restored};
+use crate::target::dump::{self, DrillServer, Restored};
 use std::collections::HashSet;
 use std::path::PathBuf;
 
@@ -40,8 +41,8 @@ pub enum Sample {
 pub struct Options {
     /// Servers to try on, one for each family at most.
     pub servers: Vec<Box<dyn DrillServer>>,
-    /// Only these dumps, by name or database; all if empty.
-    pub databases: Vec<String>,
+    /// Which dumps.
+    pub dumps: Dumps,
     /// Also on the server that a dump was taken from.
     pub allow_source_server: bool,
     /// How much is compared byte for byte.
@@ -50,6 +51,31 @@ pub struct Options {
     pub files: bool,
     /// Where files lie for a moment: a folder that only we can read.
     pub temp_dir: PathBuf,
+}
+
+/// Which dumps are tried, and how much of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dumps {
+    /// None.
+    None,
+    /// Whole ones: of these names or databases; all if empty.
+    Whole(Vec<String>),
+    /// Single tables.
+    Tables {
+        /// Of these dumps, as above.
+        databases: Vec<String>,
+        /// `SCHEMA.TABLE` or `TABLE`; if empty, one of each dump by lot.
+        tables: Vec<String>,
+    },
+}
+
+impl Dumps {
+    fn names(&self) -> &[String] {
+        match self {
+            Dumps::None => &[],
+            Dumps::Whole(databases) | Dumps::Tables { databases, .. } => databases,
+        }
+    }
 }
 
 /// How the drill of one database ended.
@@ -141,7 +167,9 @@ pub fn drill(context: &Context, snapshot: &Snapshot, options: &Options) -> Resul
                 Some(Kind::Damaged) => RunOutcome::Damage,
                 Some(_) => RunOutcome::Failed,
             };
+            // A single table proves nothing of the others.
             if ended == RunOutcome::Done
+                && !matches!(options.dumps, Dumps::Tables { .. })
                 && let Err(error) = record.drilled(context, snapshot.id)
             {
                 context.monitor.event(Event::Note(&format!("that it came back could not be noted down: {error}")));
@@ -191,7 +219,7 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     let entries = chosen(context, snapshot, options)?;
     let servers = servers(snapshot, &entries, options, &watch)?;
     let mut outcome = Outcome::default();
-    for server in &options.servers {
+    for server in options.servers.iter().filter(|_| options.dumps != Dumps::None) {
         context.monitor.event(Event::Phase("looking for what earlier drills left behind"));
         outcome.swept.extend(server.sweep(&watch)?);
     }
@@ -219,11 +247,15 @@ fn has_files(snapshot: &Snapshot) -> bool {
 
 /// The dumps that are tried.
 fn chosen(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Vec<DumpEntry>> {
+    if options.dumps == Dumps::None {
+        return Ok(Vec::new());
+    }
     let mut entries = dumps::dumps_of(context, snapshot)?;
     let is_meant = |entry: &DumpEntry, name: &str| {
         dump_name(entry) == name || entry.manifest.database == name || show(&entry.path) == name
     };
-    for name in &options.databases {
+    let names = options.dumps.names();
+    for name in names {
         if !entries.iter().any(|entry| is_meant(entry, name)) {
             let id = snapshot.id.short();
             let names: Vec<String> = entries.iter().map(dump_name).collect();
@@ -231,10 +263,36 @@ fn chosen(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<V
             return Err(Error::NotFound(format!("snapshot {id} holds no dump {name:?}; it holds {names}")));
         }
     }
-    if !options.databases.is_empty() {
-        entries.retain(|entry| options.databases.iter().any(|name| is_meant(entry, name)));
+    if !names.is_empty() {
+        entries.retain(|entry| names.iter().any(|name| is_meant(entry, name)));
+    }
+    if let Dumps::Tables { tables, .. } = &options.dumps {
+        for name in tables {
+            if !entries.iter().any(|entry| entry.manifest.tables.iter().any(|table| is_called(table, name))) {
+                let id = snapshot.id.short();
+                return Err(Error::NotFound(format!("no dump in snapshot {id} holds a table {name:?}")));
+            }
+        }
+        entries.retain(|entry| !rows_of(&entry.manifest, tables).is_empty());
     }
     Ok(entries)
+}
+
+fn is_called(table: &Table, name: &str) -> bool {
+    table.stream.is_some() && (table.name == name || format!("{}.{}", table.schema, table.name) == name)
+}
+
+/// The tables of a dump whose rows come back: those of these names, or one by lot.
+fn rows_of<'m>(manifest: &'m Manifest, names: &[String]) -> Vec<&'m Table> {
+    let mut tables: Vec<&Table> = manifest.tables.iter().filter(|table| table.stream.is_some()).collect();
+    if names.is_empty() {
+        // Those with rows first: an empty table proves little.
+        tables.sort_by_cached_key(|table| (table.rows == 0, random::bytes::<8>()));
+        tables.truncate(1);
+    } else {
+        tables.retain(|table| names.iter().any(|name| is_called(table, name)));
+    }
+    tables
 }
 
 /// The server for each dump. Refuses the one that it was taken from before anything is made anywhere.
@@ -281,9 +339,17 @@ fn database(
     let (path, manifest) = (entry.path.clone(), entry.manifest.clone());
     context.monitor.event(Event::Current(&manifest.database));
     let stored = Heard::new(dumps::stored(context, snapshot, entry)?);
-    let summed = sampled(&manifest, options.sample);
+    let promised = match &options.dumps {
+        Dumps::Tables { tables, .. } => of_tables(&manifest, &rows_of(&manifest, tables)),
+        _ => manifest.clone(),
+    };
+    let is_part = promised.tables.len() < manifest.tables.len();
+    // A table that comes back alone is compared whole.
+    let summed = sampled(&promised, if is_part { Sample::Full } else { options.sample });
     let is_summed = |table: &Table| summed.contains(&(table.schema.as_str(), table.name.as_str()));
-    let tried = stored.judge(server.try_out(&stored, &is_summed, watch));
+    let tables: Vec<&Table> = promised.tables.iter().collect();
+    let what = dump::Sample { tables: is_part.then_some(&tables[..]), sums: &is_summed };
+    let tried = stored.judge(server.try_out(&stored, what, watch));
     let mut drill = DatabaseDrill {
         path,
         database: manifest.database.clone(),
@@ -300,8 +366,13 @@ fn database(
         Err(error) => {
             drill.ended = Ended::Failed { message: error.to_string(), kind: error.kind() };
         }
-        Ok(tried) => {
-            drill.compared = compare::compare(&manifest, &tried);
+        Ok(mut tried) => {
+            if is_part {
+                let is_tried =
+                    |table: &Table| tables.iter().any(|one| (&one.schema, &one.name) == (&table.schema, &table.name));
+                tried.tables.retain(is_tried);
+            }
+            drill.compared = compare::compare(&promised, &tried);
             if drill.compared.difference_count > 0 {
                 drill.ended = Ended::Different;
             }
@@ -312,6 +383,11 @@ fn database(
         }
     }
     Ok(drill)
+}
+
+/// What a dump promises of some of its tables.
+fn of_tables(manifest: &Manifest, tables: &[&Table]) -> Manifest {
+    Manifest { tables: tables.iter().map(|table| (*table).clone()).collect(), ..manifest.clone() }
 }
 
 /// The tables that are read again, by schema and name.

@@ -12,8 +12,8 @@ mod sheet;
 mod status;
 
 pub use list::{Copies, Proven, ProvenBy, SlotInfo, SlotKind, list};
-pub use reseal::{ResealOptions, Resealed, reseal};
-pub use rotate::{RootExchanged, Rotated, exchange_root, rotate};
+pub use reseal::{ResealOptions, Resealed, old, reseal};
+pub use rotate::{RootExchanged, Rotated, exchange_root, newest_epoch_ns, rotate};
 pub use sheet::{Recovery, Sheet, recovery_sheet, remove_recovery};
 pub use status::{EpochInfo, status};
 

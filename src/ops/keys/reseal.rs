@@ -55,6 +55,13 @@ pub struct Resealed {
     pub waiting: bool,
 }
 
+/// How many packs are under older keys than the newest, and their bytes.
+pub fn old(context: &Context) -> Result<(u64, u64)> {
+    adopt_newest(context)?;
+    let old = old_packs(context)?;
+    Ok((old.len() as u64, old.values().map(|(bytes, _)| bytes).sum()))
+}
+
 /// Seals old packs anew. Interrupted, it has done what its counts say.
 pub fn reseal(context: &Context, options: &ResealOptions) -> Result<Resealed> {
     let mut record = Record::begin(context, "key rotate --reseal");

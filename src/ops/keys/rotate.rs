@@ -47,6 +47,13 @@ pub fn rotate(context: &Context) -> Result<Rotated> {
     })
 }
 
+/// When the newest epoch was opened, nanoseconds since 1970.
+pub fn newest_epoch_ns(context: &Context) -> Result<i64> {
+    let root = context.repository.keyring().root()?;
+    let loaded = epochs::load(&**context.repository.store(), context.repository.id(), root)?;
+    Ok(epochs::newest(&loaded.epochs)?.created_ns)
+}
+
 /// Exchanges the root key without anybody's secret but `unlock`, which opened the repository and proves the new one.
 /// Also opens a new epoch. Brings an interrupted exchange to its end, whoever began it.
 pub fn exchange_root(context: &Context, unlock: &Unlock) -> Result<RootExchanged> {

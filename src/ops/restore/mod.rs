@@ -21,10 +21,11 @@ mod tests;
 mod write;
 
 use super::browse::{normal, resolve};
+use super::hooks::Hooks;
 use super::record::Record;
 use super::walk::show;
 use super::{Context, Result};
-use crate::base::{Event, Problem};
+use crate::base::{Event, Kind, Problem};
 use crate::format::meta::Meta;
 use crate::format::run::Outcome as RunOutcome;
 use crate::format::snapshot::Snapshot;
@@ -63,6 +64,8 @@ pub struct Options {
     pub numeric_ids: bool,
     /// Leave everything to whoever restores it.
     pub no_owner: bool,
+    /// Commands around it.
+    pub hooks: Hooks,
 }
 
 impl Options {
@@ -80,6 +83,7 @@ impl Options {
             sparse: true,
             numeric_ids: false,
             no_owner: false,
+            hooks: Hooks::default(),
         }
     }
 }
@@ -117,6 +121,8 @@ pub struct Outcome {
     pub damage: bool,
     /// What is worth knowing and not wrong.
     pub notes: Vec<String>,
+    /// Commands after it that failed.
+    pub failed_hooks: Vec<String>,
 }
 
 /// Restores.
@@ -127,17 +133,18 @@ pub fn restore(context: &Context, snapshot: &Snapshot, options: &Options) -> Res
     if let Some(session) = &session {
         record.session(session.id());
     }
-    let done = run(context, snapshot, options);
+    let done = if options.dry_run { run(context, snapshot, options) } else { hooked(context, snapshot, options) };
     match &done {
         _ if session.is_none() => {}
         Err(error) => record.save_failure(context, error),
         Ok(outcome) => {
             figures(&mut record, outcome);
             record.problems(&outcome.problems);
-            let ended = match (outcome.damage, outcome.problem_count) {
-                (true, _) => RunOutcome::Damage,
-                (false, 0) => RunOutcome::Done,
-                (false, _) => RunOutcome::Partial,
+            let problem = |message: &String| Problem::new("command", message, Kind::Source);
+            record.problems(&outcome.failed_hooks.iter().map(problem).collect::<Vec<_>>());
+            let ended = match outcome.ended() {
+                RunOutcome::Done if !outcome.failed_hooks.is_empty() => RunOutcome::Failed,
+                ended => ended,
             };
             if let Err(error) = record.save(context, ended) {
                 // What was restored is there, whether that can be written down or not.
@@ -146,6 +153,34 @@ pub fn restore(context: &Context, snapshot: &Snapshot, options: &Options) -> Res
         }
     }
     done
+}
+
+impl Outcome {
+    /// How it ended, commands after it left aside.
+    fn ended(&self) -> RunOutcome {
+        match (self.damage, self.problem_count) {
+            (true, _) => RunOutcome::Damage,
+            (false, 0) => RunOutcome::Done,
+            (false, _) => RunOutcome::Partial,
+        }
+    }
+}
+
+/// The restore with the commands around it.
+fn hooked(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outcome> {
+    let hooks = options.hooks.knowing("KEEPSTONE_TARGET", options.target.to_string_lossy());
+    let done = hooks.before(&context.stop).and_then(|()| run(context, snapshot, options));
+    let failed_hooks = match &done {
+        Ok(outcome) => {
+            let first = outcome.problems.first().map_or("", |problem| problem.message.as_str());
+            hooks.after(outcome.ended().name(), first)
+        }
+        Err(error) => hooks.after("failed", &error.to_string()),
+    };
+    for failed in &failed_hooks {
+        context.monitor.event(Event::Problem(&Problem::new("command", failed, Kind::Source)));
+    }
+    Ok(Outcome { failed_hooks, ..done? })
 }
 
 fn figures(record: &mut Record, outcome: &Outcome) {
@@ -244,6 +279,7 @@ fn outcome(shared: &Shared) -> Outcome {
         damage: problems.damage,
         problems: problems.first,
         notes,
+        failed_hooks: Vec::new(),
     }
 }
 

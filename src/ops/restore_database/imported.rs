@@ -7,10 +7,11 @@
 
 use super::super::browse::{normal, reader, repo_error, resolve};
 use super::super::content::Content;
+use super::super::hooks::Hooks;
 use super::super::record::Record;
 use super::super::walk::show;
 use super::super::{Context, Error, Result};
-use super::{Protection, hooks, save_record};
+use super::{Fate, Protection, ended, save_record};
 use crate::base::clock::Stopwatch;
 use crate::base::{Event, Kind, Problem};
 use crate::db::mysql::feed::{Ending, feed};
@@ -46,10 +47,8 @@ pub struct Options {
     pub trust_sql: bool,
     /// Which databases are not written by mistake.
     pub protection: Protection,
-    /// Shell commands that run before anything is written; a failure ends it.
-    pub before: Vec<String>,
-    /// Shell commands that run afterwards, also after a failure.
-    pub after: Vec<String>,
+    /// Commands around it.
+    pub hooks: Hooks,
     /// Look at everything, write nothing.
     pub validate_only: bool,
 }
@@ -88,8 +87,13 @@ impl Target {
         }
     }
 
-    fn may_drop(&self) -> bool {
-        matches!(self, Target::Postgres(target) if target.options.destination == postgres::Destination::Replace)
+    /// What becomes of a database that is there.
+    fn fate(&self) -> Fate {
+        match self {
+            Target::Postgres(target) => Fate::of(&**target),
+            Target::Mysql(_, true) => Fate::Untouched,
+            Target::Mysql(_, false) => Fate::Filled,
+        }
     }
 }
 
@@ -124,7 +128,7 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     context.monitor.event(Event::Phase("verifying the dump"));
     let report = look_into(context, &node, &name)?;
     fits(&report, options, &name)?;
-    if let Some(objection) = options.protection.objection(options.target.database(), options.target.may_drop()) {
+    if let Some(objection) = options.protection.objection(options.target.database(), options.target.fate()) {
         return Err(Error::Refused(objection));
     }
     let watch = Watch { stop: context.stop.clone(), monitor: context.monitor.clone() };
@@ -282,9 +286,9 @@ fn finish(
     }
     let database = options.target.database();
     context.monitor.event(Event::Phase("restoring the dump"));
-    let before = hooks::before(&options.before, database, &context.stop);
-    let done = before.and_then(|()| restore().map_err(Error::from));
-    let failed_hooks = hooks::after(&options.after, database, done.is_ok());
+    let hooks = options.hooks.knowing("KEEPSTONE_DATABASE", database);
+    let done = hooks.before(&context.stop).and_then(|()| restore().map_err(Error::from));
+    let failed_hooks = ended(&hooks, &done);
     for failed in &failed_hooks {
         context.monitor.event(Event::Problem(&Problem::new("command", failed, Kind::Source)));
     }

@@ -7,16 +7,16 @@
 //!   -> the command before -> the restore -> the command after, in any case
 //! ```
 
-mod hooks;
 pub mod imported;
 mod protect;
 mod prove;
 
-pub use protect::{DEFAULT_PATTERNS, Protection};
+pub use protect::{DEFAULT_PATTERNS, Fate, Protection};
 use prove::Depth;
 pub use prove::Proven;
 
 use super::dumps::{self, DumpEntry};
+use super::hooks::Hooks;
 use super::record::Record;
 use super::walk::show;
 use super::{Context, Error, Result};
@@ -40,10 +40,8 @@ pub struct Options {
     pub target: Box<dyn DumpTarget>,
     /// Which databases are not written by mistake.
     pub protection: Protection,
-    /// Shell commands that run before anything is written; a failure ends it.
-    pub before: Vec<String>,
-    /// Shell commands that run afterwards, also after a failure.
-    pub after: Vec<String>,
+    /// Commands around it.
+    pub hooks: Hooks,
     /// Look at everything, write nothing.
     pub validate_only: bool,
 }
@@ -114,7 +112,7 @@ fn save_record(mut record: Record, context: &Context, failed_hooks: &[String]) {
 fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outcome> {
     let target = &*options.target;
     let entry = find(context, snapshot, target.kind(), options.dump.as_deref())?;
-    if let Some(objection) = options.protection.objection(target.database(), target.may_drop()) {
+    if let Some(objection) = options.protection.objection(target.database(), Fate::of(target)) {
         return Err(Error::Refused(objection));
     }
     let (path, manifest) = (entry.path.clone(), entry.manifest.clone());
@@ -138,14 +136,15 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     }
     let write = |()| {
         // Commands change what is there, and in a database that is there somebody may have while the dump was proven.
-        let plan = match options.before.is_empty() && target.lands_whole() {
+        let plan = match options.hooks.before.is_empty() && target.lands_whole() {
             true => plan,
             false => stored.judge(target.plan(&stored, &watch))?,
         };
         stored.judge(plan.restore(&stored, &watch))
     };
-    let done = hooks::before(&options.before, target.database(), &context.stop).and_then(write);
-    let failed_hooks = hooks::after(&options.after, target.database(), done.is_ok());
+    let hooks = options.hooks.knowing("KEEPSTONE_DATABASE", target.database());
+    let done = hooks.before(&context.stop).and_then(write);
+    let failed_hooks = ended(&hooks, &done);
     for failed in &failed_hooks {
         context.monitor.event(Event::Problem(&Problem::new("command", failed, Kind::Source)));
     }
@@ -154,10 +153,18 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     Ok(outcome)
 }
 
+/// Runs the commands that come after it.
+fn ended<T>(hooks: &Hooks, done: &Result<T>) -> Vec<String> {
+    match done {
+        Ok(_) => hooks.after("done", ""),
+        Err(error) => hooks.after("failed", &error.to_string()),
+    }
+}
+
 /// How deep the dump is looked into beforehand. What is restored under another name is proven name by name while it is
 /// written, and put in its place behind that; for everything else the proof must come first.
 fn depth(options: &Options) -> Depth {
-    let nothing_is_seen = options.target.lands_whole() && options.before.is_empty();
+    let nothing_is_seen = options.target.lands_whole() && options.hooks.before.is_empty();
     if nothing_is_seen && !options.validate_only { Depth::Seals } else { Depth::Names }
 }
 

@@ -1,9 +1,10 @@
 //! Databases that nobody overwrites by mistake.
 //!
-//! A name that a protected pattern matches is written only if the user says that very name once more. Databases of
+//! A name that a protected pattern matches is written only if the user says that very name once more. One that the config
+//! protects is never written over or replaced, whatever is said; where there is none of that name it can be made. Databases of
 //! drills are not looked at: they are made to be dropped.
 
-use crate::target::dump::DRILL_PREFIX;
+use crate::target::dump::{DRILL_PREFIX, DumpTarget};
 
 /// What is protected where nobody says otherwise.
 pub const DEFAULT_PATTERNS: [&str; 1] = ["*prod*"];
@@ -15,21 +16,52 @@ pub struct Protection {
     pub patterns: Vec<String>,
     /// The name that the user said once more: `--confirm-destructive NAME`.
     pub confirmed: Option<String>,
+    /// Patterns of databases that are never written over or replaced.
+    pub never: Vec<String>,
+}
+
+/// What would become of a database that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing: the restore is refused if there is one.
+    Untouched,
+    /// It is written into.
+    Filled,
+    /// It is dropped.
+    Dropped,
+}
+
+impl Fate {
+    /// What a target does with it.
+    pub fn of(target: &dyn DumpTarget) -> Fate {
+        match (target.may_drop(), target.only_makes()) {
+            (true, _) => Fate::Dropped,
+            (false, true) => Fate::Untouched,
+            (false, false) => Fate::Filled,
+        }
+    }
 }
 
 impl Default for Protection {
     fn default() -> Protection {
-        Protection { patterns: DEFAULT_PATTERNS.map(str::to_owned).to_vec(), confirmed: None }
+        Protection { patterns: DEFAULT_PATTERNS.map(str::to_owned).to_vec(), confirmed: None, never: Vec::new() }
     }
 }
 
 impl Protection {
-    /// Why `database` may not be written, if so. `drops` says that what is there would be dropped: that needs a
-    /// confirmation whatever its name.
-    pub fn objection(&self, database: &str, drops: bool) -> Option<String> {
+    /// Why `database` may not be written, if so. One that would be dropped needs a confirmation whatever its name.
+    pub fn objection(&self, database: &str, fate: Fate) -> Option<String> {
         if database.starts_with(DRILL_PREFIX) {
             return None;
         }
+        let never = self.never.iter().find(|pattern| fate != Fate::Untouched && matches(pattern, database));
+        if let Some(pattern) = never {
+            return Some(format!(
+                "database {database} is left alone: the config protects `{pattern}`, so no restore writes over it or replaces \
+                 it; restore into one of another name with --create, or take the pattern out of `protected`"
+            ));
+        }
+        let drops = fate == Fate::Dropped;
         let pattern = self.patterns.iter().find(|pattern| matches(pattern, database));
         let why = match (pattern, drops) {
             (Some(pattern), _) => format!("its name matches the protected pattern `{pattern}`"),
@@ -93,11 +125,22 @@ mod tests {
     fn a_protected_name_must_be_said_once_more() {
         let with =
             |confirmed: Option<&str>| Protection { confirmed: confirmed.map(str::to_owned), ..Protection::default() };
-        assert!(with(None).objection("shop", false).is_none());
-        assert!(with(None).objection("shop_prod", false).is_some_and(|why| why.contains("*prod*")));
-        assert!(with(None).objection("shop", true).is_some());
-        assert!(with(Some("shop")).objection("shop_prod", false).is_some());
-        assert!(with(Some("shop_prod")).objection("shop_prod", true).is_none());
-        assert!(with(None).objection("keepstone_drill_prod", true).is_none());
+        assert!(with(None).objection("shop", Fate::Filled).is_none());
+        assert!(with(None).objection("shop_prod", Fate::Untouched).is_some_and(|why| why.contains("*prod*")));
+        assert!(with(None).objection("shop", Fate::Dropped).is_some());
+        assert!(with(Some("shop")).objection("shop_prod", Fate::Filled).is_some());
+        assert!(with(Some("shop_prod")).objection("shop_prod", Fate::Dropped).is_none());
+        assert!(with(None).objection("keepstone_drill_prod", Fate::Dropped).is_none());
+    }
+
+    #[test]
+    fn what_the_config_protects_is_made_and_never_touched_whatever_is_confirmed() {
+        let protection =
+            Protection { confirmed: Some("shop".to_owned()), never: vec!["SHOP".to_owned()], ..Protection::default() };
+        for fate in [Fate::Filled, Fate::Dropped] {
+            assert!(protection.objection("shop", fate).is_some_and(|why| why.contains("`protected`")));
+        }
+        assert_eq!(protection.objection("shop", Fate::Untouched), None, "where it is gone it may come back");
+        assert_eq!(protection.objection("shop_copy", Fate::Filled), None);
     }
 }

@@ -11,7 +11,7 @@ use crate::db::mysql::tools::Family;
 use crate::db::mysql::{Address, ServerFacts, Session, literal};
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::{DumpKind, Table};
-use crate::target::dump::{DRILL_PREFIX, DrillServer, Restored, StoredDump, TriedOut};
+use crate::target::dump::{DRILL_PREFIX, DrillServer, Restored, Sample, StoredDump, TriedOut};
 
 /// A MySQL or MariaDB server for drills.
 #[derive(Clone, Debug)]
@@ -57,18 +57,19 @@ impl DrillServer for Drill {
         Ok(left)
     }
 
-    fn try_out(&self, stored: &dyn StoredDump, sums: &dyn Fn(&Table) -> bool, watch: &Watch) -> Result<TriedOut> {
+    fn try_out(&self, stored: &dyn StoredDump, what: Sample<'_>, watch: &Watch) -> Result<TriedOut> {
         let options = Options {
             destination: Destination::Create,
             owners: false,
             events: false,
             analyze: false,
             jobs: self.jobs,
+            rows_of: what.tables.map(|tables| tables.iter().map(|table| table.name.clone()).collect()),
             ..Options::default()
         };
         let name = format!("{DRILL_PREFIX}{:016x}", u64::from_le_bytes(random::bytes()));
         let plan = Plan::make(&self.address.with_database(&name), &options, stored.manifest(), watch)?;
-        let seen = restore::make(&plan).and_then(|()| look(&plan, stored, sums, watch));
+        let seen = restore::make(&plan).and_then(|()| look(&plan, stored, what.sums, watch));
         let left_behind = restore::remove(&plan.server, &name).err();
         let left_behind = left_behind.map(|error| format!("{name} could not be dropped: {error}"));
         match seen {

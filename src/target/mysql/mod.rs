@@ -63,6 +63,8 @@ pub struct Options {
     pub jobs: usize,
     /// Gather statistics for the planner afterwards.
     pub analyze: bool,
+    /// Definitions of everything, and the rows of these tables alone; none for all. For drills.
+    pub rows_of: Option<Vec<String>>,
 }
 
 impl Default for Options {
@@ -79,6 +81,7 @@ impl Default for Options {
             events: true,
             jobs: 2,
             analyze: true,
+            rows_of: None,
         }
     }
 }
@@ -87,6 +90,11 @@ impl Options {
     /// Whether only some tables are restored.
     pub fn is_partial(&self) -> bool {
         !self.tables.is_empty()
+    }
+
+    /// Whether the rows of a table are written.
+    pub fn wants_rows(&self, name: &str) -> bool {
+        self.wants(name) && self.rows_of.as_ref().is_none_or(|tables| tables.iter().any(|wanted| wanted == name))
     }
 
     /// Whether a table is meant.
@@ -122,6 +130,10 @@ impl DumpTarget for Target {
 
     fn may_drop(&self) -> bool {
         self.options.destination == Destination::Replace
+    }
+
+    fn only_makes(&self) -> bool {
+        self.options.destination == Destination::Create
     }
 
     fn reads(&self, manifest: &Manifest, path: &str) -> bool {

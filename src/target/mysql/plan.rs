@@ -46,7 +46,7 @@ impl<'p> Plan<'p> {
             database: address.database.clone(),
             is_there: !found.is_empty(),
             is_incomplete: !ours.is_empty(),
-            tables: manifest.tables.iter().filter(|table| options.wants(&table.name)).collect(),
+            tables: manifest.tables.iter().filter(|table| options.wants_rows(&table.name)).collect(),
             notes: left.iter().map(|name| left_behind(name)).collect(),
         };
         plan.check_dump()?;

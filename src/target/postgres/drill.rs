@@ -7,13 +7,13 @@
 use super::measure::Look;
 use super::place::connect_for_databases;
 use super::plan::Plan;
-use super::{Destination, Options, Programs, restore};
+use super::{Destination, Options, Programs, TableName, restore};
 use crate::base::clock::Stopwatch;
 use crate::db::postgres::facts::ServerFacts;
 use crate::db::postgres::{Address, TemporaryDatabase, temporary};
 use crate::db::{Result, Watch};
 use crate::format::dump::{DumpKind, Sequence, Table};
-use crate::target::dump::{DRILL_PREFIX, DrillServer, Restored, StoredDump, TriedOut};
+use crate::target::dump::{DRILL_PREFIX, DrillServer, Restored, Sample, StoredDump, TriedOut};
 use std::path::PathBuf;
 
 /// A PostgreSQL server for drills.
@@ -50,18 +50,19 @@ impl DrillServer for Drill {
         Ok(left)
     }
 
-    fn try_out(&self, stored: &dyn StoredDump, sums: &dyn Fn(&Table) -> bool, watch: &Watch) -> Result<TriedOut> {
+    fn try_out(&self, stored: &dyn StoredDump, what: Sample<'_>, watch: &Watch) -> Result<TriedOut> {
         let mut options = Options::new(self.temp_dir.clone());
         options.destination = Destination::Create;
         options.jobs = self.jobs;
         (options.owners, options.grants, options.analyze) = (false, false, false);
         options.is_drill = true;
+        options.rows_of = what.tables.map(|tables| tables.iter().map(|table| TableName::of(table)).collect());
         // The name stands for the one that is made below: nothing has it.
         let address = self.address.with_database(DRILL_PREFIX);
         let plan = Plan::make(&address, &options, &self.programs, stored, watch)?;
         let database = TemporaryDatabase::create(&self.address, &plan.manifest.properties, watch)?;
         let name = database.name().to_owned();
-        let seen = look(&plan, database.address(), stored, sums, watch);
+        let seen = look(&plan, database.address(), stored, what.sums, watch);
         let left_behind = database.remove().err().map(|error| format!("{name} could not be dropped: {error}"));
         match seen {
             Ok(seen) => Ok(TriedOut { left_behind, ..seen }),

@@ -79,6 +79,10 @@ impl DumpTarget for Target {
         self.options.destination == Destination::Replace
     }
 
+    fn only_makes(&self) -> bool {
+        self.options.destination == Destination::Create
+    }
+
     fn reads(&self, manifest: &Manifest, path: &str) -> bool {
         let table = manifest.tables.iter().find(|table| table.stream.as_deref() == Some(path));
         match table {

@@ -1,5 +1,6 @@
 //! What the user chose about the way of a dump back to PostgreSQL.
 
+use crate::format::dump::Table;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -31,6 +32,11 @@ impl fmt::Display for TableName {
 }
 
 impl TableName {
+    /// That of a table.
+    pub fn of(table: &Table) -> TableName {
+        TableName { schema: table.schema.clone(), name: table.name.clone() }
+    }
+
     /// From `schema.table`, with double quotes around what holds a point; without a schema it is in `public`.
     pub fn parse(text: &str) -> Result<TableName, String> {
         let mut parts = vec![String::new()];
@@ -99,6 +105,8 @@ pub struct Options {
     pub analyze: bool,
     /// Leave out what a drill cannot make or must not: policies of roles that the server lacks, subscriptions.
     pub is_drill: bool,
+    /// Definitions of everything, and of these tables alone rows and what comes after them; none for all. For drills.
+    pub rows_of: Option<Vec<TableName>>,
     /// Where files lie for a moment: a folder that only we can read.
     pub temp_dir: PathBuf,
 }
@@ -117,6 +125,7 @@ impl Options {
             jobs: 2,
             analyze: true,
             is_drill: false,
+            rows_of: None,
             temp_dir,
         }
     }
@@ -124,6 +133,12 @@ impl Options {
     /// Whether only a part of the database is restored.
     pub fn is_partial(&self) -> bool {
         !self.tables.is_empty() || !self.schemas.is_empty()
+    }
+
+    /// Whether the rows of a table are written.
+    pub fn wants_rows(&self, schema: &str, name: &str) -> bool {
+        let is_one = |wanted: &TableName| wanted.schema == schema && wanted.name == name;
+        self.wants(schema, name) && self.rows_of.as_ref().is_none_or(|tables| tables.iter().any(is_one))
     }
 
     /// Whether a table is meant.

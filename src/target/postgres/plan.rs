@@ -185,13 +185,25 @@ impl<'p> Plan<'p> {
         self.sequences = sequences.filter(|one| choice.takes_sequence(&one.schema, &one.name)).cloned().collect();
         let tables = self.manifest.tables.iter().enumerate();
         self.tables = tables
-            .filter(|(_, table)| table.stream.is_some() && self.options.wants(&table.schema, &table.name))
+            .filter(|(_, table)| table.stream.is_some() && self.options.wants_rows(&table.schema, &table.name))
             .map(|(place, _)| place)
             .collect();
         if self.options.is_partial() {
             self.filtered = true;
             let chosen = |archive: &Option<Archive>| archive.as_ref().map(|archive| choice.of(archive));
             (self.pre_data, self.post_data) = (chosen(&self.pre_data), chosen(&self.post_data));
+        }
+        if let Some(tables) = &self.options.rows_of {
+            self.filtered = true;
+            let options = Options { tables: tables.clone(), ..self.options.clone() };
+            let choice = Choice::new(&options, self.pre_data.as_ref().unwrap_or(&nothing), &|_| true);
+            let of_rows = |archive: &Archive| {
+                let mut archive = choice.of(archive);
+                // The rows that they name are not there.
+                archive.entries.retain(|entry| !entry.is("FK CONSTRAINT"));
+                archive
+            };
+            self.post_data = self.post_data.as_ref().map(of_rows);
         }
         Ok(())
     }

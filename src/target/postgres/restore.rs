@@ -114,6 +114,7 @@ pub fn into(
             Ok(())
         })?;
         if !plan.options.is_partial()
+            && plan.options.rows_of.is_none()
             && let Some(stream) = plan.manifest.streams_of(StreamRole::LargeObjects).next()
         {
             restored.step("large objects", watch, |_| {

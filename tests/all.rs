@@ -17,6 +17,7 @@ mod decoders;
 mod dumps;
 mod format_document;
 mod formats;
+mod founder;
 mod handbook;
 mod hardship;
 mod health;

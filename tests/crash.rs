@@ -1,15 +1,15 @@
 //! Killed at any change of the store: nothing is lost, and the next run settles what was left.
 
+use crate::founder::strange;
 use crate::vault::{
     Act, Files, Vault, back_up, bytes, count, crash_everywhere, files_below, key, keys as keys_of, noise, open,
     prune_all, read_everything, read_index, restore, verify_all,
 };
 use keepstone::base::{Clock, Secret, SnapshotId};
-use keepstone::chunk::Sizes;
 use keepstone::crypto::slots::{GuardKind, Unlock};
 use keepstone::ops::tag::Change;
 use keepstone::ops::{forget, keys, prune, rebuild, tag};
-use keepstone::repo::{Repository, SealedRepository, session};
+use keepstone::repo::{SealedRepository, session};
 use keepstone::store::{Area, Crash, Error, Fault, Key, Memory, ObjectStore, Put};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -221,11 +221,6 @@ fn a_later_backup_that_is_killed_at_any_change_leaves_all_earlier_snapshots_whol
     crash_backup_everywhere(&vault, &committed);
 }
 
-fn create(store: Arc<dyn ObjectStore>, clock: &Clock) -> keepstone::repo::Result<Repository> {
-    let sizes = Sizes::new(4 << 10, 16 << 10, 64 << 10).unwrap();
-    Repository::create(store, sizes, &key(), GuardKind::KeyFile, "first", clock.clone())
-}
-
 #[test]
 fn an_init_that_is_killed_at_any_change_leaves_a_repository_or_none() {
     let vault = Vault::new();
@@ -235,7 +230,7 @@ fn an_init_that_is_killed_at_any_change_leaves_a_repository_or_none() {
             let store = Memory::with_clock(vault.clock.clone());
             let fault = Fault::new(store.clone());
             fault.crash_at(change, crash);
-            let done = create(Arc::new(fault.clone()), &vault.clock);
+            let done = strange(Arc::new(fault.clone()), "first", &vault.clock);
             if !fault.crashed() {
                 done.unwrap();
                 assert!(change > 6, "only {change} changes");
@@ -243,7 +238,7 @@ fn an_init_that_is_killed_at_any_change_leaves_a_repository_or_none() {
             }
             if let Err(error) = SealedRepository::open(Arc::new(store.clone())) {
                 assert_eq!(error.kind(), keepstone::base::Kind::NoRepository, "{crash:?} {change}: {error}");
-                create(Arc::new(store.clone()), &vault.clock)
+                strange(Arc::new(store.clone()), "first", &vault.clock)
                     .unwrap_or_else(|error| panic!("{crash:?} {change}: init again: {error}"));
             }
             let context =

@@ -386,7 +386,7 @@ fn a_mirror_gives_what_no_sidecar_can_and_another_repository_is_refused() {
     assert!(lost.reason.contains("does not have it") && !plan.hurt.is_empty(), "{lost:?}");
     let applied = apply(&vault.open(), &options).unwrap();
     assert_eq!((applied.mended.len(), applied.left.len(), applied.is_damage()), (1, 1, true));
-    let other = protected("5%");
+    let other = Vault::strange();
     let foreign = other.open();
     let refused = apply(&vault.open(), &Options { from: Some(&foreign), ..all() }).unwrap_err();
     assert_eq!(refused.kind(), Kind::Refused);

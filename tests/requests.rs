@@ -43,7 +43,8 @@ impl Asked {
 
 #[test]
 fn commands_make_few_requests_of_a_remote_store() {
-    let vault = Vault::new();
+    // Later than any of these files is written: what changed since a scan began is not trusted.
+    let vault = Vault::at("2199-01-01T12:00:00Z");
     vault.write("letter", &noise(1, 3_000));
     vault.write("folder/large", &noise(2, 200_000));
     let record = Record::logging(vault.store.clone());

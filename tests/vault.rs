@@ -1,18 +1,18 @@
 //! A repository in memory with a clock that is told what time it is, and files to put into it.
 
+use crate::founder;
 use keepstone::base::monitor::Silent;
 use keepstone::base::{BlobId, Clock, Secret, SnapshotId, Stop};
-use keepstone::chunk::Sizes;
 use keepstone::compress::Level;
-use keepstone::crypto::slots::{GuardKind, Unlock};
+use keepstone::crypto::slots::Unlock;
 use keepstone::format::pack::BlobKind;
 use keepstone::format::tree::{HOLE, ListPiece, NodeKind, TreePiece};
 use keepstone::ops::backup::{self, Parent, Source};
 use keepstone::ops::{Context, Result, prune, restore, verify};
+use keepstone::repo::SealedRepository;
 use keepstone::repo::blob_reader::BlobReader;
 use keepstone::repo::snapshots::{self, Found};
 use keepstone::repo::trees::GetBlob;
-use keepstone::repo::{Repository, SealedRepository};
 use keepstone::source::files::ScanOptions;
 use keepstone::store::{Area, Crash, Fault, Key, Memory, ObjectStore};
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,11 +61,18 @@ impl Vault {
 
     /// The same, made at a time that is given.
     pub fn at(time: &str) -> Vault {
+        Vault::made(time, &founder::found)
+    }
+
+    /// The same, which names content by keys that no other has.
+    pub fn strange() -> Vault {
+        Vault::made("2025-03-01T12:00:00Z", &founder::strange)
+    }
+
+    fn made(time: &str, make: founder::Make) -> Vault {
         let clock = Clock::manual(time.parse().unwrap());
         let store = Memory::with_clock(clock.clone());
-        let sizes = Sizes::new(4 << 10, 16 << 10, 64 << 10).unwrap();
-        let shared: Arc<dyn ObjectStore> = Arc::new(store.clone());
-        Repository::create(shared, sizes, &key(), GuardKind::KeyFile, "first", clock.clone()).unwrap();
+        make(Arc::new(store.clone()), "first", &clock).unwrap();
         Vault { store, clock, files: tempfile::tempdir().unwrap() }
     }
 

@@ -2,18 +2,17 @@
 //! snapshot. Whatever happened, every snapshot that was made and not forgotten restores to what the model has.
 
 use super::{Dice, first_seed, rounds};
+use crate::founder;
 use crate::vault::{
-    Files, Vault, back_up, files_below, key, noise, open, prune_all, read_everything, read_index, restore, verify_all,
+    Files, Vault, back_up, files_below, noise, open, prune_all, read_everything, read_index, restore, verify_all,
 };
 use keepstone::base::{Clock, Kind, SnapshotId, TimeZone};
-use keepstone::chunk::Sizes;
 use keepstone::compress::Level;
-use keepstone::crypto::slots::GuardKind;
 use keepstone::ops::keys::{ResealOptions, reseal, rotate};
 use keepstone::ops::retention::{GroupBy, Policy};
 use keepstone::ops::{Context, copy, forget, prune, rebuild, select, tag};
+use keepstone::repo::SealedRepository;
 use keepstone::repo::snapshots::{self, Found};
-use keepstone::repo::{Repository, SealedRepository};
 use keepstone::store::{Crash, Fault, Memory, ObjectStore};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -281,8 +280,7 @@ impl World {
 /// Another repository.
 fn second(store: &Memory, clock: &Clock) -> Context {
     let shared: Arc<dyn ObjectStore> = Arc::new(store.clone());
-    let sizes = Sizes::new(4 << 10, 16 << 10, 64 << 10).unwrap();
-    Repository::create(shared.clone(), sizes, &key(), GuardKind::KeyFile, "second", clock.clone()).unwrap();
+    founder::strange(shared.clone(), "second", clock).unwrap();
     drop(SealedRepository::open(shared.clone()).unwrap());
     open(shared, clock).unwrap()
 }

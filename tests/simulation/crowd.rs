@@ -10,14 +10,13 @@
 use super::gate::Gate;
 use super::judge::{self, Content, Known, copy_of};
 use super::scheduler::{Dice, Fortune, Scheduler};
-use crate::vault::{backup_of, key, noise, open};
+use crate::founder::found;
+use crate::vault::{backup_of, noise, open};
 use keepstone::base::clock::Stopwatch;
 use keepstone::base::{Clock, Stop};
-use keepstone::chunk::Sizes;
-use keepstone::crypto::slots::GuardKind;
 use keepstone::ops::backup::{self, Parent};
 use keepstone::ops::{Context, forget, prune, restore};
-use keepstone::repo::{Repository, snapshots};
+use keepstone::repo::snapshots;
 use keepstone::store::{Memory, ObjectStore, Retry};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -88,8 +87,7 @@ fn past() -> &'static Past {
         let clock = start();
         let store = Memory::with_clock(clock.clone());
         let shared: Arc<dyn ObjectStore> = Arc::new(store.clone());
-        let sizes = Sizes::new(4 << 10, 16 << 10, 64 << 10).unwrap();
-        Repository::create(shared.clone(), sizes, &key(), GuardKind::KeyFile, "first", clock.clone()).unwrap();
+        found(shared.clone(), "first", &clock).unwrap();
         let mut known = Known::default();
         let folder = tempfile::tempdir().unwrap();
         let mut dice = Dice::new(7);

@@ -65,7 +65,7 @@ use walk::{Walk, walk};
 /// Threads that read files. Many more than there are processors: small files on a cold disk are one wait each.
 const READERS: usize = 8;
 /// Bytes of files that may be read ahead.
-const READ_AHEAD_BYTES: usize = 16 << 20;
+const READ_AHEAD_BYTES: usize = 14 << 20;
 /// Raw bytes that may be between compression and pack.
 const IN_FLIGHT_BYTES: usize = 12 << 20;
 /// Decoded frames of the parent's trees that the walk and the builder keep, each.

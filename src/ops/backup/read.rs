@@ -24,8 +24,8 @@ use std::thread::JoinHandle;
 
 /// Files up to this size are read whole.
 pub const SMALL_BYTES: u64 = 1 << 20;
-/// Chunks of a large file that may wait.
-const WAITING_CHUNKS: usize = 2;
+/// Results of a job that may wait.
+const WAITING_RESULTS: usize = 1;
 /// Chunks whose bytes wait to be used again.
 const KEPT_CHUNKS: usize = 8;
 /// What a job of small files takes at least: its buffer has room for more from its last use.
@@ -36,7 +36,7 @@ const KEPT_CONTENTS: usize = 16;
 /// Small files that one reader has open at a time.
 const OPEN_AHEAD: usize = 16;
 /// What a large file takes while it is read: the cutter's buffer and the chunks that wait or are in hand.
-pub const LARGE_PERMIT_BYTES: usize = (4 << 20) + (WAITING_CHUNKS + 2) * (1 << 20);
+pub const LARGE_PERMIT_BYTES: usize = (4 << 20) + (WAITING_RESULTS + 2) * (1 << 20);
 
 /// A chunk's name and marks.
 #[derive(Clone, Copy)]
@@ -103,8 +103,8 @@ pub struct Job {
 pub type Results = Receiver<Message>;
 
 /// The two ends of a job's results. A job may be announced before it is handed out.
-pub fn results(large: bool) -> (SyncSender<Message>, Results) {
-    sync_channel(if large { WAITING_CHUNKS } else { 1 })
+pub fn results() -> (SyncSender<Message>, Results) {
+    sync_channel(WAITING_RESULTS)
 }
 
 impl Job {

@@ -372,7 +372,7 @@ impl Walker {
     fn file(&mut self, entry: Entry, old: Option<Node>) -> Result<(), Gone> {
         if entry.meta.size > SMALL_BYTES {
             self.close_group()?;
-            let (sender, results) = results(true);
+            let (sender, results) = results();
             self.waiting.push(Step::Job(results));
             self.waiting.push(Step::File(Box::new(entry.clone()), old.map(Box::new)));
             self.send()?;
@@ -383,7 +383,7 @@ impl Walker {
             self.close_group()?;
         }
         if self.group_results.is_none() {
-            let (sender, results) = results(false);
+            let (sender, results) = results();
             self.group_results = Some(sender);
             self.waiting.push(Step::Job(results));
         }

@@ -22,11 +22,13 @@ use std::sync::Arc;
 /// frame and is wanted by two windows is decoded twice.
 const FIRST_WINDOW_BYTES: u64 = if cfg!(test) { 100_000 } else { 24 << 20 };
 /// The same of a remote store, where what two windows want of one pack costs a request each.
-const FIRST_REMOTE_WINDOW_BYTES: u64 = 256 << 20;
+const FIRST_REMOTE_WINDOW_BYTES: u64 = 512 << 20;
 /// The most raw bytes of a window.
 const WINDOW_BYTES: u64 = 2 << 30;
 /// Places that want a chunk in a window: what is known of their files lies in memory (about 600 bytes each).
 const WINDOW_USES: usize = 16 << 10;
+/// The same of a remote store: small files of one pack that come in two windows cost many requests.
+const REMOTE_WINDOW_USES: usize = 32 << 10;
 /// Files of a window that are open while it is written: those of several chunks.
 const WINDOW_OPEN_FILES: usize = 128;
 /// Existing files of a window: they are open from the beginning, while several windows wait.
@@ -46,19 +48,26 @@ struct Window {
     wanted: Vec<Wanted<Vec<Use>>>,
     bytes: u64,
     limit_bytes: u64,
+    limit_uses: usize,
     uses: usize,
     open_files: usize,
     existing: usize,
 }
 
 impl Window {
-    fn with_limit(limit_bytes: u64) -> Window {
-        Window { limit_bytes, ..Window::default() }
+    /// The first one.
+    fn first(is_remote: bool) -> Window {
+        let (limit_bytes, limit_uses) = match is_remote {
+            true => (FIRST_REMOTE_WINDOW_BYTES, REMOTE_WINDOW_USES),
+            false => (FIRST_WINDOW_BYTES, WINDOW_USES),
+        };
+        Window { limit_bytes, limit_uses, ..Window::default() }
     }
 
     /// The window after this one, empty.
     fn next(&self) -> Window {
-        Window::with_limit((self.limit_bytes * 2).min(WINDOW_BYTES))
+        let limit_bytes = (self.limit_bytes * 2).min(WINDOW_BYTES);
+        Window { limit_bytes, limit_uses: self.limit_uses, ..Window::default() }
     }
 
     fn add(&mut self, id: BlobId, length: u64, one: Use) {
@@ -81,7 +90,7 @@ impl Window {
 
     fn is_full(&self) -> bool {
         self.bytes >= self.limit_bytes
-            || self.uses >= WINDOW_USES
+            || self.uses >= self.limit_uses
             || self.open_files >= WINDOW_OPEN_FILES
             || self.existing >= WINDOW_EXISTING
     }
@@ -139,10 +148,7 @@ pub(super) fn restore(context: &Context, options: &Options, shared: &Arc<Shared>
         dry_run: options.dry_run,
         lists: reader(context),
         fetch: Fetch::begin(context, Arc::new(Writing))?,
-        window: Window::with_limit(match context.repository.store().is_remote() {
-            true => FIRST_REMOTE_WINDOW_BYTES,
-            false => FIRST_WINDOW_BYTES,
-        }),
+        window: Window::first(context.repository.store().is_remote()),
         given: Vec::new(),
         links: HashMap::new(),
         levels: vec![Level { name: Vec::new(), meta: None, trails, place }],

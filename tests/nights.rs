@@ -119,10 +119,10 @@ fn hooks_run_around_the_backup_and_one_that_fails_before_it_stops_it() {
 fn a_second_run_of_a_profile_says_so_and_leaves() {
     // The first run waits in its hook until its pipe is closed.
     let receiver = Receiver::start("");
-    let place = place(&format!(
+    let place = place(
         "hooks.before = \"echo begun > HERE/pipe; cat HERE/hold\"\nnotify.night = \"beat\"\n\
          [notify.ping.beat]\nurl_file = \"HERE/beat\"\n",
-    ));
+    );
     fs::write(place.path("beat"), format!("{}\n", receiver.url("/ping"))).unwrap();
     for name in ["pipe", "hold"] {
         rustix::fs::mkfifoat(rustix::fs::CWD, place.path(name), rustix::fs::Mode::from_raw_mode(0o600)).unwrap();

@@ -42,7 +42,7 @@ fn any() -> Repository {
 
 /// Opens a copy, so that nothing is ever written beside the original.
 fn kept() -> Repository {
-    let folder = Local::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/founder")).unwrap();
+    let folder = Local::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/founder")).unwrap();
     let copy = Memory::new();
     for key in keys(&folder) {
         copy.put(&key, &folder.get(&key, u64::MAX).unwrap()).unwrap();

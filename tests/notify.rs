@@ -5,6 +5,7 @@ use crate::program::Place;
 use crate::servers::proxy::Request;
 use crate::servers::receiver::Receiver;
 use crate::servers::smtp::Smtp;
+use crate::servers::tunnel::Tunnel;
 use keepstone::base::{Machine, RunId, SessionId, Timestamp};
 use keepstone::history::{By, Entry, History, Outcome, Phase, figure};
 use serde_json::{Value, json};
@@ -303,6 +304,40 @@ fn an_answer_that_points_elsewhere_is_not_followed_and_plain_http_only_within_th
         let told = nights::run(&place, &["notify", "test", "hook"]).expect(1);
         assert!(told.text().contains(why) && !told.text().contains(SECRET), "{}", told.text());
     }
+}
+
+/// Runs with a proxy in its environment.
+fn through(place: &Place, proxy: &str, more: &[(&str, &str)], arguments: &[&str]) -> crate::program::Run {
+    let mut command = place.command(arguments);
+    for name in ["KEEPSTONE_REPOSITORY", "KEEPSTONE_PASSWORD", "KEEPSTONE_CACHE_DIR"] {
+        command.env_remove(name);
+    }
+    command.env("KEEPSTONE_CONFIG", place.path("keepstone.toml")).env("HTTPS_PROXY", proxy).envs(more.iter().copied());
+    crate::program::Run::of(command.spawn().unwrap())
+}
+
+#[test]
+fn a_proxy_of_the_environment_opens_the_way_and_what_stays_here_never_goes_through_it() {
+    let receiver = Receiver::start("");
+    let tunnel = Tunnel::to(receiver.port);
+    let place = nights::place("[notify.webhook.hook]\nurl_file = \"HERE/hook\"\nallow_plain_http = true\n");
+    let proxy = format!("http://ann:{SECRET}@127.0.0.1:{}", tunnel.port);
+    secret(&place, "hook", &format!("http://hooks.example.org/{SECRET}"));
+    through(&place, &proxy, &[], &["notify", "test"]).expect(0);
+    assert_eq!(receiver.requests().iter().map(|one| one.path.as_str()).collect::<Vec<_>>(), [format!("/{SECRET}")]);
+    assert_eq!(tunnel.asked(), ["CONNECT hooks.example.org:80 HTTP/1.1"], "the proxy learns the host and no more");
+    // Its owner says who is asked without it: an address of this machine by which it is not known.
+    secret(&place, "hook", &format!("http://0.0.0.0:{}/around", receiver.port));
+    through(&place, &proxy, &[("NO_PROXY", "0.0.0.0")], &["notify", "test"]).expect(0);
+    assert_eq!((receiver.requests().len(), tunnel.asked().len()), (2, 1));
+    secret(&place, "hook", &receiver.url("/here"));
+    through(&place, &proxy, &[], &["notify", "test"]).expect(0);
+    assert_eq!((receiver.requests().len(), tunnel.asked().len()), (3, 1), "this machine is reached without it");
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    secret(&place, "hook", &format!("https://hooks.example.org/{SECRET}"));
+    let proxy = format!("http://ann:{SECRET}@127.0.0.1:{nobody}");
+    let told = through(&place, &proxy, &[], &["notify", "test"]).expect(1);
+    assert!(told.text().contains("NOT SENT") && !told.text().contains(SECRET), "{}", told.text());
 }
 
 #[test]

@@ -227,6 +227,10 @@ fn an_alert_is_told_once_and_so_is_its_end() {
 
 /// A run that was begun so many hours ago, as the history has it.
 fn past_run(place: &Place, hours: i64, outcome: Outcome, content_bytes: u64) {
+    past_run_with(place, hours, outcome, &[(figure::CONTENT_BYTES, content_bytes)]);
+}
+
+fn past_run_with(place: &Place, hours: i64, outcome: Outcome, figures: &[(&str, u64)]) {
     let now_ns = i64::try_from(Timestamp::now().as_nanosecond()).unwrap();
     let begun_ns = now_ns - hours * 3600 * 1_000_000_000;
     let id = RunId(keepstone::base::random::bytes());
@@ -234,7 +238,7 @@ fn past_run(place: &Place, hours: i64, outcome: Outcome, content_bytes: u64) {
     (entry.ended_ns, entry.outcome, entry.snapshot) = (Some(begun_ns + 1), outcome, Some(SessionId(id.0)));
     let done = Phase { name: "backup".to_owned(), outcome: "done".to_owned(), ..Phase::default() };
     entry.phases.push(done);
-    entry.figures.set(figure::CONTENT_BYTES, content_bytes);
+    figures.iter().for_each(|(name, value)| entry.figures.set(name, *value));
     let (mut history, _) = History::open(&place.path("state"), now_ns).unwrap();
     history.begin(&entry, &Machine::this()).unwrap();
     history.end(&entry).unwrap();
@@ -338,6 +342,73 @@ fn a_proxy_of_the_environment_opens_the_way_and_what_stays_here_never_goes_throu
     let proxy = format!("http://ann:{SECRET}@127.0.0.1:{nobody}");
     let told = through(&place, &proxy, &[], &["notify", "test"]).expect(1);
     assert!(told.text().contains("NOT SENT") && !told.text().contains(SECRET), "{}", told.text());
+}
+
+#[test]
+fn what_time_alone_brings_is_noticed_between_nights_told_once_and_so_is_its_end() {
+    let receiver = Receiver::start("");
+    let place = nights::place(
+        "schedule = \"0 * * * *\"\nnotify.channels = \"hook\"\nalerts.warning.savings = \"off\"\nalerts.info.size_change = \"off\"\n\
+         [notify.webhook.hook]\nurl_file = \"HERE/hook\"\n",
+    );
+    secret(&place, "hook", &receiver.url("/"));
+    let check = |code| nights::run(&place, &["notify", "check"]).expect(code).text();
+    // Its timer is off since then.
+    past_run(&place, 30, Outcome::Done, 1 << 20);
+    let said = check(0);
+    assert!(
+        said.contains("web: CRITICAL missed: there was no run at ") && said.contains("hook: a message was sent"),
+        "{said}"
+    );
+    assert!(said.contains("web: CRITICAL rpo: the newest snapshot that is known to come back is "), "{said}");
+    let told = receiver.requests().iter().map(body).next_back().unwrap();
+    let rules: Vec<&str> = told["alerts"].as_array().unwrap().iter().map(|one| one["rule"].as_str().unwrap()).collect();
+    assert_eq!((rules, &told["outcome"]), (vec!["missed", "rpo"], &json!(null)), "{told}");
+    let again = check(0);
+    assert!(again.contains("CRITICAL missed") && !again.contains("sent"), "it is told once: {again}");
+    assert_eq!(receiver.requests().len(), 1);
+    // The night that comes at last is news of what is over; a look between nights tells the rest.
+    night(&place, 0);
+    let after = check(0);
+    assert!(after.contains("web: nothing is wrong"), "{after}");
+    let over: Vec<Value> = receiver.requests()[1..].iter().map(body).collect();
+    let over: Vec<(&str, &str)> = over
+        .iter()
+        .flat_map(|told| told["alerts"].as_array().unwrap())
+        .map(|one| (one["rule"].as_str().unwrap(), one["change"].as_str().unwrap()))
+        .collect();
+    assert_eq!(over, [("rpo", "recovered"), ("missed", "recovered")]);
+    let log = fs::read_to_string(place.path("state/operations.jsonl")).unwrap();
+    assert_eq!(log.lines().filter(|line| line.contains("\"operation\":\"notify\"")).count(), 2, "{log}");
+}
+
+#[test]
+fn a_disk_that_will_be_full_is_an_alert_before_the_next_night_and_what_is_not_taken_is_tried_again() {
+    let receiver = Receiver::start("");
+    receiver.answer(503);
+    let place = nights::place(
+        "notify.warning = \"hook\"\nalerts.critical.rpo = \"off\"\n[notify.webhook.hook]\nurl_file = \"HERE/hook\"\n",
+    );
+    secret(&place, "hook", &receiver.url("/"));
+    for day in 1..15 {
+        past_run_with(&place, day * 24, Outcome::Done, &[(figure::REPOSITORY_BYTES, (100 - day as u64) << 50)]);
+    }
+    // One that goes on is neither good nor bad.
+    let now_ns = i64::try_from(Timestamp::now().as_nanosecond()).unwrap();
+    let running = Entry::begun(RunId([99; 16]), "web", "main", "alpha", By::Schedule, now_ns);
+    History::open(&place.path("state"), now_ns).unwrap().0.begin(&running, &Machine::this()).unwrap();
+    let failed = nights::run(&place, &["notify", "check", "--json"]).expect(1).json();
+    assert_eq!((&failed[0]["message_type"], &failed[0]["alerts"][0]["rule"]), (&json!("checked"), &json!("forecast")));
+    assert_eq!((&failed[1]["channel"], &failed[1]["sent"]), (&json!("hook"), &json!(false)));
+    let log = fs::read_to_string(place.path("state/operations.jsonl")).unwrap();
+    assert!(log.contains("\"operation\":\"notify\",\"status\":\"failed\""), "{log}");
+    receiver.answer(200);
+    nights::run(&place, &["notify", "flush"]).expect(0);
+    let told = receiver.requests().iter().map(body).next_back().unwrap();
+    assert!(told["alerts"][0]["text"].as_str().unwrap().contains("will be needed, and"), "{told}");
+    // A profile that nobody is told of is looked at all the same; metrics say what was found.
+    let only = nights::run(&place, &["--profile", "web", "notify", "check"]).expect(0).text();
+    assert!(only.contains("WARNING forecast"), "{only}");
 }
 
 #[test]

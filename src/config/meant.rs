@@ -6,8 +6,8 @@ mod outlook;
 mod telling;
 
 pub use outlook::{Outlook, Price};
-pub use telling::{Channel, Metrics};
-pub(super) use telling::{channels, metrics};
+pub use telling::{Channel, Metrics, Reports};
+pub(super) use telling::{channels, metrics, reports};
 
 use super::read::Reader;
 use super::schedule::Schedule;

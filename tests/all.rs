@@ -33,6 +33,7 @@ mod metrics;
 mod nights;
 mod notify;
 mod packaging;
+mod pictures;
 mod postgres;
 mod predict;
 mod probe;

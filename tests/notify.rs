@@ -5,6 +5,7 @@ use crate::program::Place;
 use crate::servers::proxy::Request;
 use crate::servers::receiver::Receiver;
 use crate::servers::smtp::Smtp;
+use crate::servers::tunnel::Tunnel;
 use keepstone::base::{Machine, RunId, SessionId, Timestamp};
 use keepstone::history::{By, Entry, History, Outcome, Phase, figure};
 use serde_json::{Value, json};
@@ -226,6 +227,10 @@ fn an_alert_is_told_once_and_so_is_its_end() {
 
 /// A run that was begun so many hours ago, as the history has it.
 fn past_run(place: &Place, hours: i64, outcome: Outcome, content_bytes: u64) {
+    past_run_with(place, hours, outcome, &[(figure::CONTENT_BYTES, content_bytes)]);
+}
+
+fn past_run_with(place: &Place, hours: i64, outcome: Outcome, figures: &[(&str, u64)]) {
     let now_ns = i64::try_from(Timestamp::now().as_nanosecond()).unwrap();
     let begun_ns = now_ns - hours * 3600 * 1_000_000_000;
     let id = RunId(keepstone::base::random::bytes());
@@ -233,7 +238,7 @@ fn past_run(place: &Place, hours: i64, outcome: Outcome, content_bytes: u64) {
     (entry.ended_ns, entry.outcome, entry.snapshot) = (Some(begun_ns + 1), outcome, Some(SessionId(id.0)));
     let done = Phase { name: "backup".to_owned(), outcome: "done".to_owned(), ..Phase::default() };
     entry.phases.push(done);
-    entry.figures.set(figure::CONTENT_BYTES, content_bytes);
+    figures.iter().for_each(|(name, value)| entry.figures.set(name, *value));
     let (mut history, _) = History::open(&place.path("state"), now_ns).unwrap();
     history.begin(&entry, &Machine::this()).unwrap();
     history.end(&entry).unwrap();
@@ -303,6 +308,107 @@ fn an_answer_that_points_elsewhere_is_not_followed_and_plain_http_only_within_th
         let told = nights::run(&place, &["notify", "test", "hook"]).expect(1);
         assert!(told.text().contains(why) && !told.text().contains(SECRET), "{}", told.text());
     }
+}
+
+/// Runs with a proxy in its environment.
+fn through(place: &Place, proxy: &str, more: &[(&str, &str)], arguments: &[&str]) -> crate::program::Run {
+    let mut command = place.command(arguments);
+    for name in ["KEEPSTONE_REPOSITORY", "KEEPSTONE_PASSWORD", "KEEPSTONE_CACHE_DIR"] {
+        command.env_remove(name);
+    }
+    command.env("KEEPSTONE_CONFIG", place.path("keepstone.toml")).env("HTTPS_PROXY", proxy).envs(more.iter().copied());
+    crate::program::Run::of(command.spawn().unwrap())
+}
+
+#[test]
+fn a_proxy_of_the_environment_opens_the_way_and_what_stays_here_never_goes_through_it() {
+    let receiver = Receiver::start("");
+    let tunnel = Tunnel::to(receiver.port);
+    let place = nights::place("[notify.webhook.hook]\nurl_file = \"HERE/hook\"\nallow_plain_http = true\n");
+    let proxy = format!("http://ann:{SECRET}@127.0.0.1:{}", tunnel.port);
+    secret(&place, "hook", &format!("http://hooks.example.org/{SECRET}"));
+    through(&place, &proxy, &[], &["notify", "test"]).expect(0);
+    assert_eq!(receiver.requests().iter().map(|one| one.path.as_str()).collect::<Vec<_>>(), [format!("/{SECRET}")]);
+    assert_eq!(tunnel.asked(), ["CONNECT hooks.example.org:80 HTTP/1.1"], "the proxy learns the host and no more");
+    // Its owner says who is asked without it: an address of this machine by which it is not known.
+    secret(&place, "hook", &format!("http://0.0.0.0:{}/around", receiver.port));
+    through(&place, &proxy, &[("NO_PROXY", "0.0.0.0")], &["notify", "test"]).expect(0);
+    assert_eq!((receiver.requests().len(), tunnel.asked().len()), (2, 1));
+    secret(&place, "hook", &receiver.url("/here"));
+    through(&place, &proxy, &[], &["notify", "test"]).expect(0);
+    assert_eq!((receiver.requests().len(), tunnel.asked().len()), (3, 1), "this machine is reached without it");
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    secret(&place, "hook", &format!("https://hooks.example.org/{SECRET}"));
+    let proxy = format!("http://ann:{SECRET}@127.0.0.1:{nobody}");
+    let told = through(&place, &proxy, &[], &["notify", "test"]).expect(1);
+    assert!(told.text().contains("NOT SENT") && !told.text().contains(SECRET), "{}", told.text());
+}
+
+#[test]
+fn what_time_alone_brings_is_noticed_between_nights_told_once_and_so_is_its_end() {
+    let receiver = Receiver::start("");
+    let place = nights::place(
+        "schedule = \"0 * * * *\"\nnotify.channels = \"hook\"\nalerts.warning.savings = \"off\"\nalerts.info.size_change = \"off\"\n\
+         [notify.webhook.hook]\nurl_file = \"HERE/hook\"\n",
+    );
+    secret(&place, "hook", &receiver.url("/"));
+    let check = |code| nights::run(&place, &["notify", "check"]).expect(code).text();
+    // Its timer is off since then.
+    past_run(&place, 30, Outcome::Done, 1 << 20);
+    let said = check(0);
+    assert!(
+        said.contains("web: CRITICAL missed: there was no run at ") && said.contains("hook: a message was sent"),
+        "{said}"
+    );
+    assert!(said.contains("web: CRITICAL rpo: the newest snapshot that is known to come back is "), "{said}");
+    let told = receiver.requests().iter().map(body).next_back().unwrap();
+    let rules: Vec<&str> = told["alerts"].as_array().unwrap().iter().map(|one| one["rule"].as_str().unwrap()).collect();
+    assert_eq!((rules, &told["outcome"]), (vec!["missed", "rpo"], &json!(null)), "{told}");
+    let again = check(0);
+    assert!(again.contains("CRITICAL missed") && !again.contains("sent"), "it is told once: {again}");
+    assert_eq!(receiver.requests().len(), 1);
+    // The night that comes at last is news of what is over; a look between nights tells the rest.
+    night(&place, 0);
+    let after = check(0);
+    assert!(after.contains("web: nothing is wrong"), "{after}");
+    let over: Vec<Value> = receiver.requests()[1..].iter().map(body).collect();
+    let over: Vec<(&str, &str)> = over
+        .iter()
+        .flat_map(|told| told["alerts"].as_array().unwrap())
+        .map(|one| (one["rule"].as_str().unwrap(), one["change"].as_str().unwrap()))
+        .collect();
+    assert_eq!(over, [("rpo", "recovered"), ("missed", "recovered")]);
+    let log = fs::read_to_string(place.path("state/operations.jsonl")).unwrap();
+    assert_eq!(log.lines().filter(|line| line.contains("\"operation\":\"notify\"")).count(), 2, "{log}");
+}
+
+#[test]
+fn a_disk_that_will_be_full_is_an_alert_before_the_next_night_and_what_is_not_taken_is_tried_again() {
+    let receiver = Receiver::start("");
+    receiver.answer(503);
+    let place = nights::place(
+        "notify.warning = \"hook\"\nalerts.critical.rpo = \"off\"\n[notify.webhook.hook]\nurl_file = \"HERE/hook\"\n",
+    );
+    secret(&place, "hook", &receiver.url("/"));
+    for day in 1..15 {
+        past_run_with(&place, day * 24, Outcome::Done, &[(figure::REPOSITORY_BYTES, (100 - day as u64) << 50)]);
+    }
+    // One that goes on is neither good nor bad.
+    let now_ns = i64::try_from(Timestamp::now().as_nanosecond()).unwrap();
+    let running = Entry::begun(RunId([99; 16]), "web", "main", "alpha", By::Schedule, now_ns);
+    History::open(&place.path("state"), now_ns).unwrap().0.begin(&running, &Machine::this()).unwrap();
+    let failed = nights::run(&place, &["notify", "check", "--json"]).expect(1).json();
+    assert_eq!((&failed[0]["message_type"], &failed[0]["alerts"][0]["rule"]), (&json!("checked"), &json!("forecast")));
+    assert_eq!((&failed[1]["channel"], &failed[1]["sent"]), (&json!("hook"), &json!(false)));
+    let log = fs::read_to_string(place.path("state/operations.jsonl")).unwrap();
+    assert!(log.contains("\"operation\":\"notify\",\"status\":\"failed\""), "{log}");
+    receiver.answer(200);
+    nights::run(&place, &["notify", "flush"]).expect(0);
+    let told = receiver.requests().iter().map(body).next_back().unwrap();
+    assert!(told["alerts"][0]["text"].as_str().unwrap().contains("will be needed, and"), "{told}");
+    // A profile that nobody is told of is looked at all the same; metrics say what was found.
+    let only = nights::run(&place, &["--profile", "web", "notify", "check"]).expect(0).text();
+    assert!(only.contains("WARNING forecast"), "{only}");
 }
 
 #[test]

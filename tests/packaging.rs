@@ -82,6 +82,20 @@ fn the_unit_of_a_profile_does_its_night() {
 }
 
 #[test]
+fn reports_and_looks_between_nights_are_started_by_timers_of_their_own_and_write_only_into_their_state() {
+    let place = nights::place("");
+    for (name, arguments) in [("keepstone-report", &["report", "due"]), ("keepstone-check", &["notify", "check"])] {
+        let unit = read(&format!("{name}.service"));
+        assert_eq!(values(&unit, "ExecStart"), [format!("/usr/local/bin/keepstone {}", arguments.join(" "))]);
+        nights::run(&place, arguments).expect(0);
+        assert_eq!((values(&unit, "StateDirectory"), values(&unit, "LimitCORE")), (vec!["keepstone"], vec!["0"]));
+        assert_eq!((values(&unit, "ProtectSystem"), values(&unit, "ReadWritePaths")), (vec!["strict"], vec![]));
+        let timer = read(&format!("{name}.timer"));
+        assert_eq!((values(&timer, "OnCalendar"), values(&timer, "Persistent")), (vec!["*:00/15"], vec!["true"]));
+    }
+}
+
+#[test]
 fn every_timer_starts_a_service_that_is_there_and_both_units_keep_keys_out_of_the_environment() {
     for timer in ["keepstone@.timer", "keepstone-verify@.timer"] {
         assert_eq!(values(&read(timer), "Persistent"), ["true"], "a night that was slept through is made up for");

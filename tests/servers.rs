@@ -8,6 +8,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod seaweed;
 pub mod smtp;
+pub mod tunnel;
 
 use keepstone::base::{Secret, Stop};
 use keepstone::store::{S3, S3Address, S3Keys, S3Settings};

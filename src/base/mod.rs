@@ -13,6 +13,7 @@ pub mod directory;
 pub mod error;
 pub mod ids;
 pub mod machine;
+pub mod markup;
 pub mod monitor;
 pub mod pace;
 pub mod pressure;

@@ -68,8 +68,13 @@ pub fn file(answers: &Answers) -> String {
          [profiles.{profile}.verify]\nnewer_than = \"{age}\"      # every snapshot {said} is read back\n\n"
     );
     text.push_str(&drill(answers));
+    text.push_str(REPORTS);
     text
 }
+
+/// Nobody was asked for a channel.
+const REPORTS: &str = "\n[reports]                      # sent by `keepstone report due`, which a timer starts\ndaily = \"0 8 * * *\"\n\
+                       weekly = \"0 8 * * SUN\"\nmonthly = \"0 8 1 * *\"\n# channels = [\"ops\"]           # once there is one in [notify]\n";
 
 /// The first run of a month tries a restore. Databases need a server for that, which nobody was asked for.
 fn drill(answers: &Answers) -> String {

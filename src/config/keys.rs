@@ -141,6 +141,7 @@ pub static ROOT: Section = Section {
         key("repositories", Form::Named(&REPOSITORY), "", "Where backups go to, each repository by its name"),
         key("profiles", Form::Named(&PROFILE), "", "What must be safe, each profile by its name"),
         key("notify", Form::Part(&telling::NOTIFY), "", "How people can be told"),
+        key("reports", Form::Part(&telling::REPORTS), "", "Reports that are sent by themselves"),
         key("metrics", Form::Part(&telling::METRICS), "", "Metrics for Prometheus"),
     ],
     one_of: &[],

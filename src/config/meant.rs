@@ -7,8 +7,8 @@ mod telling;
 mod upkeep;
 
 pub use outlook::{Outlook, Price};
-pub use telling::{Channel, Metrics};
-pub(super) use telling::{channels, metrics};
+pub use telling::{Channel, Metrics, Reports};
+pub(super) use telling::{channels, metrics, reports};
 pub use upkeep::{Drill, Keys, Maintained, Maintenance, Scenario};
 
 use super::read::Reader;

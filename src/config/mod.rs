@@ -33,9 +33,9 @@ pub use surroundings::{cache_top, surroundings, user_name};
 use crate::base::child::keep_from_children;
 use check::Check;
 use keys::outlook::PRICE;
-use keys::telling::{METRICS, NOTIFY, TOKENS, URLS};
+use keys::telling::{METRICS, NOTIFY, REPORTS, TOKENS, URLS};
 use keys::{PROFILE, REPOSITORY, ROOT};
-use meant::{Channel, Metrics, Outlook, Price, Profile, Repository, State};
+use meant::{Channel, Metrics, Outlook, Price, Profile, Reports, Repository, State};
 use read::Reader;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -80,13 +80,14 @@ impl Config {
             for entry in tables(&root, "repositories").map(|(_, entry)| entry) {
                 check.whole(table_of(entry), &REPOSITORY, &entry.key_at);
             }
-            for (name, section) in [("notify", &NOTIFY), ("metrics", &METRICS)] {
+            for (name, section) in [("notify", &NOTIFY), ("reports", &REPORTS), ("metrics", &METRICS)] {
                 if let Some(entry) = root.get(name) {
                     check.whole(table_of(entry), section, &entry.key_at);
                 }
             }
             let lay = Lay { root: &root };
             lay.channels(&mut check);
+            lay.reports(&mut check);
             for (name, entry) in tables(&root, "profiles") {
                 let table = lay.profile(&mut check, name, &mut Vec::new());
                 check.whole(&table, &PROFILE, &entry.key_at);
@@ -142,6 +143,11 @@ impl Config {
     /// How people can be told.
     pub fn channels(&self) -> Vec<Channel> {
         meant::channels(Reader::new(self.root.get("notify").map(table_of), &NOTIFY))
+    }
+
+    /// Which reports are sent by themselves.
+    pub fn reports(&self) -> Reports {
+        meant::reports(Reader::new(self.root.get("reports").map(table_of), &REPORTS))
     }
 
     /// Where metrics go.
@@ -351,23 +357,43 @@ impl<'t> Lay<'t> {
 
     /// Looks whether the channels that a profile names are there.
     fn told(&self, check: &mut Check<'_>, table: &Table) {
-        let names: Vec<&str> = self.sorts().map(|(_, name, _)| name).collect();
         let lists = ["channels", "critical", "warning", "info", "night"];
         let route = table.get("notify").map(table_of);
         for entry in lists.iter().filter_map(|list| route?.get(*list)) {
-            let items = match &entry.item.value {
-                Value::List(list) => list.iter().collect(),
-                _ => vec![&entry.item],
-            };
-            for item in items {
-                match &item.value {
-                    Value::Text(name) if !names.contains(&name.as_str()) => {
-                        check.complain(&item.at, unknown("channel", name, names.iter().copied()));
-                    }
-                    _ => {}
+            self.are_there(check, entry);
+        }
+    }
+
+    /// Looks whether the channels that get reports are there, and can say more than that something is wrong.
+    fn reports(&self, check: &mut Check<'_>) {
+        let entry = self.root.get("reports").map(table_of).and_then(|table| table.get("channels"));
+        for (sort, name, item) in entry.map_or(Vec::new(), |entry| self.are_there(check, entry)) {
+            if matches!(sort, "ping" | "pagerduty") {
+                let text =
+                    format!("`{name}` ({sort}) cannot carry a report: name mail, a chat, a webhook or a command");
+                check.complain(&item.at, text);
+            }
+        }
+    }
+
+    /// The channels of a list with their sorts; complains about those that there are not.
+    fn are_there<'e>(&self, check: &mut Check<'_>, entry: &'e Entry) -> Vec<(&'t str, &'t str, &'e tree::Item)> {
+        let items = match &entry.item.value {
+            Value::List(list) => list.iter().collect(),
+            _ => vec![&entry.item],
+        };
+        let mut found = Vec::new();
+        for item in items {
+            let Value::Text(wanted) = &item.value else { continue };
+            match self.sorts().find(|(_, name, _)| name == wanted) {
+                Some((sort, name, _)) => found.push((sort, name, item)),
+                None => {
+                    let names: Vec<&str> = self.sorts().map(|(_, name, _)| name).collect();
+                    check.complain(&item.at, unknown("channel", wanted, names.into_iter()));
                 }
             }
         }
+        found
     }
 
     /// Looks at what only the whole of a profile can be asked.

@@ -86,6 +86,8 @@ log_file = "/var/log/keepstone.jsonl"
 log_keep = "30d"
 log_size = "1M"
 forecast = { method = "ets", level = "95%", days = 365 }
+reports = { channels = "ops", daily = "30 7 * * *", weekly = "off", monthly = "@monthly" }
+notify.command.ops.run = "true"
 prices.cold = { storage = "0.004", currency = "EUR" }
 [repositories.main]
 place = "s3:https://s3.example.org/vault/team"
@@ -143,6 +145,10 @@ password_command = "pass spare"
     let all = config.profile("all").unwrap();
     assert_eq!((all.repository.quota_bytes, all.repository.price.as_deref()), (Some(2 << 40), Some("cold")));
     assert_eq!(config.prices()["cold"], meant::Price { storage: 0.004, currency: "EUR".into() });
+    let reports = config.reports();
+    let due: Vec<(&str, String)> = reports.due.iter().map(|(sort, schedule)| (sort.name(), schedule.text())).collect();
+    assert_eq!(reports.channels, ["ops"]);
+    assert_eq!((due.len(), due[0].clone(), due[1].0), (2, ("daily", "30 7 * * *".to_owned()), "monthly"));
     let outlook = config.outlook();
     assert_eq!((outlook.options.level, outlook.options.method.name(), outlook.days), (0.95, "ets", 365));
     assert_eq!((all.repository.limit_upload, all.repository.limit_download), (Some(500 << 10), Some(2 << 20)));

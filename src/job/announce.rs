@@ -6,18 +6,17 @@
 use super::due::local;
 use super::night::{Ended, Night, Outcome, Phase};
 use super::past;
-use crate::base::clock::{Clock, Stopwatch, TimeZone, Timestamp};
+use super::post::{Post, addressed, send, summary};
+use crate::base::clock::{Clock, Stopwatch};
 use crate::base::stat::free_bytes;
-use crate::base::{Kind, Machine, Problem};
+use crate::base::{Machine, Problem};
 use crate::config::meant::Channel;
-use crate::config::secrets;
 use crate::history::{Entry, figure};
-use crate::notify::alerts::Open;
-use crate::notify::message::{self, About, Message, Notice, State};
-use crate::notify::outbox::{Outbox, Tried, Waiting, Which};
+use crate::notify::alerts::{self, Open};
+use crate::notify::message::{self, About, Message, State};
+use crate::notify::outbox::Tried;
 use crate::notify::rules::{self, Facts, Ran};
-use crate::notify::{Error, Secrets, Way};
-use std::collections::BTreeMap;
+use crate::notify::{Error, Way};
 use std::time::Duration;
 
 /// A night that has begun and will be told of.
@@ -73,47 +72,17 @@ impl<'n> Announcer<'n> {
         let free_now = figure(outcome, figure::REPOSITORY_FREE_AFTER_BYTES).or_else(|| free(self.night));
         let past = past::facts(profile, outcome, now);
         let facts = facts(outcome, Facts { profile: profile.name.clone(), now, free_bytes: free_now, ..past });
+        let held = alerts::hold(state_dir, &profile.name);
         let mut open = Open::load(state_dir, &profile.name);
         let judged = rules::judge(&facts, &profile.rules);
         let notices = open.settle(&judged, now.as_second(), profile.route.repeat);
         let night = self.told_night(outcome, free_now);
-        let outbox = Outbox::below(state_dir);
-        let waiting = self.messages(&notices, &night, now);
-        // A full disk is what people have to hear of: then there is no outbox, but there is a channel.
-        let unkept: Vec<(Waiting, Error)> =
-            waiting.into_iter().filter_map(|one| outbox.put(&one, now).err().map(|error| (one, error))).collect();
-        open.save(state_dir, &profile.name).or_else(|error| if unkept.is_empty() { Err(error) } else { Ok(()) })?;
-        let mut tried: Vec<Tried> = unkept.into_iter().map(|(one, error)| self.at_once(one, &error)).collect();
-        tried.extend(outbox.send(Which::Due, now, &mut |waiting| send_waiting(self.channels, waiting))?);
-        Ok(tried)
-    }
-
-    /// Sends what could not be kept.
-    fn at_once(&self, waiting: Waiting, why: &Error) -> Tried {
-        let sent = send_waiting(self.channels, &waiting);
-        let error = sent.err().map(|error| format!("{error}; and it is not kept for later: {why}"));
-        Tried { channel: waiting.channel, title: waiting.message.title, error }
-    }
-
-    fn messages(&self, notices: &[Notice], night: &message::Night, now: Timestamp) -> Vec<Waiting> {
-        let route = &self.night.profile.route;
-        let local = now.to_zoned(TimeZone::system());
-        let one = |(channel, notices): (String, Vec<Notice>)| {
-            let message = Message::new(self.about(), now, notices, Some(night.clone()));
-            let is_ping = self.channels.iter().any(|one| one.told.name == channel && matches!(one.told.way, Way::Ping));
-            // A ping wakes nobody.
-            let quiet = route.quiet.filter(|_| !is_ping).and_then(|quiet| quiet.until(message.severity(), &local));
-            Waiting {
-                channel,
-                not_before: quiet.map_or(0, Timestamp::as_second),
-                quiet: quiet.is_some(),
-                attempts: 0,
-                error: None,
-                superseded: is_ping,
-                message,
-            }
-        };
-        route.audience(notices, true).into_iter().map(one).collect()
+        let mut post = Post::below(state_dir, self.channels);
+        post.lay_down(addressed(self.channels, &profile.route, self.about(), &notices, Some(&night), now), now);
+        // Messages that go out count more than what is remembered of them.
+        open.save(state_dir, &profile.name).or_else(|error| if post.keeps_all() { Err(error) } else { Ok(()) })?;
+        drop(held);
+        post.send(now)
     }
 
     fn told_night(&self, outcome: &Outcome, free_after_bytes: Option<u64>) -> message::Night {
@@ -202,52 +171,4 @@ fn facts(outcome: &Outcome, past: Facts) -> Facts {
         added_bytes: figure(outcome, figure::ADDED_BYTES),
     };
     Facts { ran: Some(ran), ..past }
-}
-
-/// What an attempt to tell everybody came to.
-fn summary(tried: &[Tried]) -> (Ended, String, Vec<Problem>) {
-    let failed: Vec<&Tried> = tried.iter().filter(|one| one.error.is_some()).collect();
-    let sent = tried.len() - failed.len();
-    let why = |one: &Tried| format!("{}: {}", one.channel, one.error.as_deref().unwrap_or_default());
-    match failed.first() {
-        None if tried.is_empty() => (Ended::Done, "there is nothing to tell".to_owned(), Vec::new()),
-        None => {
-            let names: BTreeMap<&str, ()> = tried.iter().map(|one| (one.channel.as_str(), ())).collect();
-            let names: Vec<&str> = names.into_keys().collect();
-            (
-                Ended::Done,
-                format!("{} sent through {}", super::night::counted(sent as u64, "message"), names.join(", ")),
-                Vec::new(),
-            )
-        }
-        Some(first) => {
-            let message = format!(
-                "{} of {} not sent, the first: {}; kept for the next run, or `keepstone notify flush`",
-                failed.len(),
-                super::night::counted(tried.len() as u64, "message"),
-                why(first)
-            );
-            let problems = failed
-                .iter()
-                .map(|one| Problem::new(one.channel.clone(), one.error.clone().unwrap_or_default(), Kind::Unavailable));
-            (Ended::Failed(Kind::Unavailable), message, problems.collect())
-        }
-    }
-}
-
-/// Sends what waits through its channel.
-pub fn send_waiting(channels: &[Channel], waiting: &Waiting) -> Result<(), Error> {
-    let channel = channels.iter().find(|channel| channel.told.name == waiting.channel);
-    let channel = channel.ok_or_else(|| Error::usage(format!("there is no channel `{}` any more", waiting.channel)))?;
-    send(channel, &waiting.message)
-}
-
-/// Sends a message through a channel, with the secrets that it needs.
-pub fn send(channel: &Channel, message: &Message) -> Result<(), Error> {
-    let bring = |origin: &Option<_>| {
-        let brought = origin.as_ref().map(secrets::text).transpose();
-        brought.map_err(|error| Error::new(error.kind(), error.to_string()))
-    };
-    let secrets = Secrets { url: bring(&channel.url)?, token: bring(&channel.token)? };
-    channel.told.send(message, &secrets)
 }

@@ -2,8 +2,10 @@
 //!
 //! `reach` is the way to a repository, `place` where it is, `databases` and `build` make sources and options. A profile and
 //! a command that mean the same thing are built by the same code. `night` does all that belongs to a night of a profile; `annals`
-//! writes down what became of it; `drills` and `upkeep` are what is done now and then besides.
+//! writes down what became of it; `drills` and `upkeep` are what is done now and then besides. `announce` tells of a night, `alarm`
+//! of what time alone brings, `reports` sends reports; `post` brings their messages on the way.
 
+pub mod alarm;
 mod annals;
 pub mod announce;
 pub mod build;
@@ -19,6 +21,7 @@ pub mod missed;
 pub mod night;
 pub mod past;
 pub mod place;
+pub mod post;
 pub mod reach;
 pub mod reports;
 mod upkeep;

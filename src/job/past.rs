@@ -5,7 +5,7 @@ use super::missed::missed;
 use super::night::Outcome;
 use crate::base::clock::{TimeZone, Timestamp};
 use crate::config::meant::Profile;
-use crate::history::{Entry, Filter, History, TableCount, figure};
+use crate::history::{self, Entry, Filter, History, TableCount, figure};
 use crate::notify::rules::{Facts, Missed, Rate, Safe, Table};
 use crate::report::Landmarks;
 use crate::report::forecast::{Method, Options};
@@ -53,7 +53,8 @@ pub fn facts(profile: &Profile, outcome: &Outcome, now: Timestamp) -> Facts {
             Some(ns) => Safe::At(local(ns).timestamp()),
             None => Safe::Never,
         },
-        runs: rate(&|entry| Some(entry.outcome.is_good())),
+        // Of one that goes on nobody knows yet.
+        runs: rate(&|entry| (entry.outcome != history::Outcome::Running).then(|| entry.outcome.is_good())),
         verified: rate(&|entry| ended(entry, "verify").map(|outcome| outcome == "done")),
         needed_bytes: needed(folder, profile, own, now_ns),
         drill: entries.iter().rev().find_map(|entry| entry.figures.get(figure::RESTORE_MS)).map(Duration::from_millis),

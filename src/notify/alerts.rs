@@ -94,6 +94,17 @@ impl Open {
     }
 }
 
+/// Held from reading the open alerts of a profile until they are left again: the end of a night and a look between nights
+/// would otherwise both tell the same, or forget what the other found. Without a lock people are told all the same.
+pub fn hold(folder: &Path, profile: &str) -> Option<File> {
+    let path = place(folder, profile).with_extension("lock");
+    DirBuilder::new().recursive(true).mode(0o700).create(path.parent()?).ok()?;
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path).ok()?;
+    file.lock().ok()?;
+    Some(file)
+}
+
 fn place(folder: &Path, profile: &str) -> PathBuf {
     folder.join("alerts").join(format!("{profile}.json"))
 }

@@ -10,6 +10,8 @@ const SLACK_HEADER: usize = 148;
 /// Discord takes 4096 characters in the description of an embed and 256 in its title.
 const DISCORD_CHARACTERS: usize = 3800;
 const DISCORD_TITLE: usize = 250;
+/// Teams takes 28 KiB in all.
+const TEAMS_CHARACTERS: usize = 15_000;
 /// Telegram takes 4096 characters after it has read them.
 const TELEGRAM_CHARACTERS: usize = 4000;
 /// ntfy takes 4096 bytes; of more it makes a file.
@@ -19,7 +21,7 @@ const PAGERDUTY_CHARACTERS: usize = 1000;
 
 /// The text of a message without its first line, cut where it is too long.
 fn rest(message: &Message, most: usize) -> String {
-    let whole = text::text(message);
+    let whole = text::short(message);
     let rest = whole.split_once('\n').map_or("", |(_, rest)| rest).trim();
     cut(rest, most)
 }
@@ -63,10 +65,9 @@ pub fn teams(message: &Message) -> Value {
     let mut body = vec![json!({
         "type": "TextBlock", "text": message.title, "wrap": true, "size": "Medium", "weight": "Bolder", "color": colour,
     })];
-    if let Some(own) = &message.body {
-        body.push(
-            json!({ "type": "TextBlock", "text": cut(&own.text, 15_000), "wrap": true, "fontType": "Monospace" }),
-        );
+    if message.body.is_some() {
+        let own = rest(message, TEAMS_CHARACTERS);
+        body.push(json!({ "type": "TextBlock", "text": own, "wrap": true, "fontType": "Monospace" }));
     }
     body.extend(message.notices.iter().map(|notice| block(text::line(notice, message.time))));
     let facts: Vec<Value> =
@@ -110,7 +111,7 @@ pub fn telegram(message: &Message, chat: &str) -> Value {
     let is_quiet = matches!(message.state, State::Ok | State::Info | State::Begun);
     json!({
         "chat_id": chat,
-        "text": cut(&text::text(message), TELEGRAM_CHARACTERS),
+        "text": cut(&text::short(message), TELEGRAM_CHARACTERS),
         "link_preview_options": { "is_disabled": true },
         "disable_notification": is_quiet,
     })

@@ -2,6 +2,7 @@
 
 use super::message::{Change, Message};
 use super::text;
+use crate::base::markup::escaped;
 
 const FONT: &str = "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif";
 
@@ -56,20 +57,4 @@ pub fn html(message: &Message) -> String {
         message.moment(),
     ));
     page
-}
-
-/// A text that is nothing but text in HTML and in XML.
-pub fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }

@@ -1,7 +1,8 @@
 //! Requests to servers: ureq's only door.
 //!
 //! Every request has an end: one time limit for all of it, from the name's look-up to the last byte of an answer, of which
-//! no more than a few KiB are read. No redirect is followed, since it would carry a secret to another host. An error names
+//! no more than a few KiB are read. A proxy that the environment names (`HTTPS_PROXY` and the like, but for what `NO_PROXY`
+//! names) is asked for a tunnel; what stays on this machine never goes through one. No redirect is followed, since it would carry a secret to another host. An error names
 //! the host and what it said, never the address: addresses of chats are secrets.
 
 use super::authorities;
@@ -78,7 +79,12 @@ impl Client {
         // What is wrong with it may hold a part of it.
         let built =
             built.map_err(|_| Error::usage(format!("the request to {host} cannot be written: look at its headers")))?;
-        let mut answer = self.agent.run(built).map_err(|error| failed(&host, &error))?;
+        // What may go without encryption since it stays here would leave the machine by a proxy.
+        let answer = match is_here(&host) {
+            true => self.agent.run(self.agent.configure_request(built).proxy(None).build()),
+            false => self.agent.run(built),
+        };
+        let mut answer = answer.map_err(|error| failed(&host, &error))?;
         let status = answer.status();
         let said = answer.body_mut().with_config().limit(MOST_ANSWER_BYTES).lossy_utf8(true).read_to_string();
         if status.is_success() {
@@ -100,16 +106,20 @@ impl Client {
         let no_address = || Error::usage("this is not the address of a server: it begins with https:// and a host");
         let uri: Uri = url.parse().map_err(|_| no_address())?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(no_address)?.to_owned();
-        let is_here = crate::db::probe::is_here(host.trim_start_matches('[').trim_end_matches(']'));
         match uri.scheme_str() {
             Some("https") => Ok(host),
-            Some("http") if self.plain_http || is_here => Ok(host),
+            Some("http") if self.plain_http || is_here(&host) => Ok(host),
             Some("http") => Err(Error::usage(format!(
                 "{host} is to be told without encryption: write https://, or say `allow_plain_http = true`"
             ))),
             _ => Err(no_address()),
         }
     }
+}
+
+/// Whether a host is this machine.
+fn is_here(host: &str) -> bool {
+    crate::db::probe::is_here(host.trim_start_matches('[').trim_end_matches(']'))
 }
 
 fn in_file(path: &Path) -> Result<Vec<Certificate<'static>>> {
@@ -135,6 +145,9 @@ fn failed(host: &str, error: &ureq::Error) -> Error {
         ureq::Error::Rustls(error) => format!("is not trusted, or talks no TLS that we know: {error}"),
         ureq::Error::Tls(why) => format!("talks no TLS that we know: {why}"),
         ureq::Error::ConnectionFailed => "cannot be reached".to_owned(),
+        ureq::Error::ConnectProxyFailed(_) => {
+            "cannot be reached: the proxy of the environment opens no way to it".to_owned()
+        }
         ureq::Error::Protocol(_) => "answered with what is no HTTP".to_owned(),
         _ => "could not be asked".to_owned(),
     };

@@ -211,6 +211,9 @@ pub struct Body {
     pub text: String,
     /// As a whole page.
     pub html: String,
+    /// In a few lines, for chats; the whole text where there is none.
+    #[serde(default)]
+    pub short: Option<String>,
 }
 
 /// Whom a message is about.

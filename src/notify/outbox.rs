@@ -91,7 +91,7 @@ impl Outbox {
         Outbox { folder: state_dir.join("outbox") }
     }
 
-    /// Lays a message down for a channel.
+    /// Lays a message down for a channel; one that waits there already is not laid down again.
     pub fn put(&self, waiting: &Waiting, now: Timestamp) -> Result<()> {
         DirBuilder::new()
             .recursive(true)
@@ -100,6 +100,14 @@ impl Outbox {
             .map_err(|error| self.failed("make", &error))?;
         let _lock = self.lock()?;
         let mut names = self.names()?;
+        // Whoever was ended in the middle of it begins again.
+        let own = format!("-{}.json", waiting.message.id);
+        let is_there = |name: &&String| {
+            name.ends_with(&own) && self.read(name).is_ok_and(|other| other.channel == waiting.channel)
+        };
+        if names.iter().any(|name| is_there(&name)) {
+            return Ok(());
+        }
         if waiting.superseded {
             for name in &names {
                 if self.read(name).is_ok_and(|other| other.superseded && other.channel == waiting.channel) {
@@ -115,7 +123,10 @@ impl Outbox {
             self.lose(&format!("{what} (more than {MOST_MESSAGES} messages wait)"), 1)?;
             self.remove(name)?;
         }
-        self.write(&format!("{:020}-{}.json", now.as_nanosecond(), waiting.message.id), waiting)
+        // Messages for several channels may share an id.
+        let taken = |ns: &i128| names.contains(&format!("{ns:020}{own}"));
+        let created = (now.as_nanosecond()..).find(|ns| !taken(ns)).unwrap_or(now.as_nanosecond());
+        self.write(&format!("{created:020}{own}"), waiting)
     }
 
     /// Tries to send what waits, the oldest first. After a failure nothing else is tried through the same channel this
@@ -220,6 +231,10 @@ impl Outbox {
     fn write(&self, name: &str, waiting: &Waiting) -> Result<()> {
         let text = serde_json::to_vec(waiting)
             .map_err(|error| Error::new(Kind::Internal, format!("a message cannot be written: {error}")))?;
+        // It would be cut when it is read.
+        if text.len() as u64 > MOST_BYTES {
+            return Err(Error::usage(format!("a message of {} bytes is too large to be kept", text.len())));
+        }
         write_whole(&self.folder.join(name), &text, 0o600)
     }
 

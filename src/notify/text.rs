@@ -31,6 +31,14 @@ pub fn text(message: &Message) -> String {
     text
 }
 
+/// The same for a chat: of what was made elsewhere only a few lines.
+pub fn short(message: &Message) -> String {
+    match message.body.as_ref().and_then(|body| body.short.as_ref()) {
+        Some(short) => format!("{}\n\n{short}", message.title),
+        None => text(message),
+    }
+}
+
 /// A notice in one line.
 pub fn line(notice: &Notice, now: i64) -> String {
     let lasted = span(u64::try_from(now - notice.since).unwrap_or(0) * 1000);

@@ -1,5 +1,6 @@
 //! Charts as SVG that stand within a page: bars and lines without scripts, fonts of their own or outside files.
 
+use crate::base::markup::escaped;
 use crate::db::probe::amount;
 use std::fmt::Write;
 
@@ -87,7 +88,7 @@ fn frame(title: &str, unit: Unit, points: &[Point], highest: f64) -> String {
         Unit::Time => crate::base::clock::span(value as u64),
     };
     let text = |x: f64, y: f64, anchor: &str, text: &str| {
-        format!("<text x=\"{x:.0}\" y=\"{y:.0}\" text-anchor=\"{anchor}\">{}</text>", super::render::escaped(text))
+        format!("<text x=\"{x:.0}\" y=\"{y:.0}\" text-anchor=\"{anchor}\">{}</text>", escaped(text))
     };
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"{title}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \

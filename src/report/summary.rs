@@ -1,13 +1,21 @@
 //! What a stretch of time came to, profile by profile: the figures of a report.
 
+use super::forecast::Options;
+use super::growth::{Ends, Growth, Limit};
 use super::landmarks::{Landmarks, did, ended};
 use super::period::Period;
+use super::render::full;
+use crate::base::clock::{Span, span};
 use crate::history::{Entry, Outcome, TableCount, figure};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// The most tables that a report names of a profile.
 const MOST_TABLES: usize = 20;
+/// A forecast in a report looks so many days ahead.
+pub const DAYS_AHEAD: usize = 30;
+/// What is full within so many days needs attention.
+const FULL_WITHIN_DAYS: i64 = 90;
 
 /// What a profile is measured against.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +30,17 @@ pub struct Target {
     pub reads_snapshots: bool,
     /// So many runs should have been and were not.
     pub missed: u64,
-    /// What will be too little, and when: from a forecast.
-    pub forecast: Option<String>,
+}
+
+/// A repository whose growth is to be told.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    /// Its name.
+    pub name: String,
+    /// What was measured of it up to the end of the period.
+    pub growth: Growth,
+    /// Where it may end.
+    pub ends: Ends,
 }
 
 /// A report.
@@ -43,8 +60,52 @@ pub struct Report {
     pub attention: Vec<String>,
     /// All profiles together.
     pub all: Totals,
+    /// How long a run of any of them took, in milliseconds, on average.
+    pub duration_ms: Trend,
     /// Each profile.
     pub profiles: Vec<Profile>,
+    /// How each repository grows.
+    pub repositories: Vec<Growing>,
+}
+
+/// How a repository grows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Growing {
+    /// Its name.
+    pub name: String,
+    /// Days on which its size was measured.
+    pub measured_days: usize,
+    /// Further days that a forecast needs; then there is none.
+    pub missing_days: usize,
+    /// The forecast.
+    pub forecast: Option<Guessed>,
+}
+
+/// A forecast.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Guessed {
+    /// What it holds.
+    pub bytes: u64,
+    /// What a day adds from now on.
+    pub bytes_a_day: i64,
+    /// The day that is guessed.
+    pub date: String,
+    /// What it holds then, as likely more as less.
+    pub likely_bytes: u64,
+    /// The lower end of the interval.
+    pub least_bytes: u64,
+    /// Its upper end.
+    pub most_bytes: u64,
+    /// The share of futures that lie within the interval.
+    pub level: f64,
+    /// `ets` or `theil-sen`.
+    pub method: &'static str,
+    /// When the disk is full, if it is one of this machine.
+    pub disk: Option<Limit>,
+    /// When that of the cache is.
+    pub cache: Option<Limit>,
+    /// When the quota is reached.
+    pub quota: Option<Limit>,
 }
 
 /// Sums of all profiles.
@@ -127,6 +188,8 @@ pub struct Profile {
 pub struct Night {
     /// When it began, RFC 3339.
     pub begun: String,
+    /// The repository, as the config calls it.
+    pub repository: String,
     /// How it ended.
     pub outcome: &'static str,
     /// How long it took.
@@ -174,9 +237,24 @@ pub struct Measured {
     pub met: Option<bool>,
 }
 
-/// The figures of a period. `entries` are those of the period and of the equally long time before, with their tables, the
-/// oldest first.
-pub fn report(period: &Period, entries: &[Entry], targets: &BTreeMap<String, Target>, host: &str) -> Report {
+/// What figures are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'f> {
+    /// Runs of the period and of the equally long time before, with their tables, the oldest first.
+    pub entries: &'f [Entry],
+    /// What profiles are measured against.
+    pub targets: &'f BTreeMap<String, Target>,
+    /// Their repositories.
+    pub grounds: &'f [Ground],
+    /// How their growth is guessed.
+    pub options: Options,
+    /// The machine.
+    pub host: &'f str,
+}
+
+/// The figures of a period. A run belongs to the time in which it ended: that is when somebody could know of it.
+pub fn report(period: &Period, facts: &Facts<'_>) -> Report {
+    let Facts { entries, targets, host, .. } = *facts;
     let mut names: Vec<&str> = targets.keys().map(String::as_str).collect();
     names.extend(entries.iter().map(|entry| entry.profile.as_str()));
     names.sort_unstable();
@@ -191,16 +269,71 @@ pub fn report(period: &Period, entries: &[Entry], targets: &BTreeMap<String, Tar
     let mut all = Totals::default();
     profiles.iter().for_each(|profile| all.add(&profile.totals));
     all.success_percent = percent(all.good, all.runs);
+    let repositories: Vec<Growing> = facts.grounds.iter().map(|ground| growing(ground, &facts.options)).collect();
+    let everybody: Vec<&Entry> = entries.iter().collect();
+    let duration = |time| mean(&within(&everybody, time), |one| one.duration_ms().map(|ms| ms as f64));
+    let of_profiles = profiles.iter().flat_map(attention);
+    let of_repositories = repositories.iter().flat_map(|one| tight(one, period));
     Report {
         sort: period.sort.name(),
         title: period.title(),
         host: host.to_owned(),
         from: period.from.timestamp().to_string(),
         to: period.to.timestamp().to_string(),
-        attention: sorted(profiles.iter().flat_map(|one| attention(one, targets.get(&one.name))).collect()),
+        attention: sorted(of_profiles.chain(of_repositories).collect()),
         all,
+        duration_ms: trend(duration(period.ns()), duration(period.before_ns())),
         profiles,
+        repositories,
     }
+}
+
+/// The runs that ended in a stretch of time.
+fn within<'e>(entries: &[&'e Entry], (from, to): (i64, i64)) -> Vec<&'e Entry> {
+    let is_within = |entry: &&&Entry| {
+        let known_ns = entry.ended_ns.unwrap_or(entry.begun_ns);
+        (from..to).contains(&known_ns) && entry.outcome != Outcome::Running
+    };
+    entries.iter().filter(is_within).copied().collect()
+}
+
+fn growing(ground: &Ground, options: &Options) -> Growing {
+    let outlook = ground.growth.outlook(DAYS_AHEAD, options, ground.ends);
+    let (measured_days, missing_days) = match (&ground.growth.size, &outlook) {
+        (Ok(size), Ok(_)) => (size.measured(), 0),
+        (Err(short), _) | (_, Err(short)) => (short.have, short.missing()),
+    };
+    let guessed = outlook.ok().and_then(|outlook| {
+        let day = outlook.far.ahead(DAYS_AHEAD)?;
+        Some(Guessed {
+            bytes: outlook.bytes,
+            bytes_a_day: outlook.bytes_a_day,
+            date: day.date.to_string(),
+            likely_bytes: day.likely as u64,
+            least_bytes: day.least as u64,
+            most_bytes: day.most as u64,
+            level: outlook.far.level,
+            method: outlook.far.method.name(),
+            disk: outlook.disk,
+            cache: outlook.cache,
+            quota: outlook.quota,
+        })
+    });
+    Growing { name: ground.name.clone(), measured_days, missing_days, forecast: guessed }
+}
+
+/// What of a repository is full soon.
+fn tight(one: &Growing, period: &Period) -> Vec<(u8, String)> {
+    let Some(forecast) = &one.forecast else { return Vec::new() };
+    let soon = period.to.date().saturating_add(Span::new().days(FULL_WITHIN_DAYS)).to_string();
+    let limits = [("disk", &forecast.disk), ("cache's disk", &forecast.cache), ("quota", &forecast.quota)];
+    // Days written year first are in order as texts.
+    let is_soon = |limit: &&Limit| limit.full_earliest.as_ref().is_some_and(|earliest| *earliest <= soon);
+    let text = |(what, limit): (&str, &Option<Limit>)| {
+        let limit = limit.as_ref().filter(is_soon)?;
+        Some((3, format!("repository {}: of its {what} {}: make room, or keep less", one.name, full(limit))))
+    };
+    limits.into_iter().filter_map(text).collect()
 }
 
 /// The most pressing first, then as they came.
@@ -210,12 +343,7 @@ fn sorted(mut list: Vec<(u8, String)>) -> Vec<String> {
 }
 
 fn profile(period: &Period, name: &str, entries: &[&Entry], target: &Target) -> Profile {
-    let within = |(from, to): (i64, i64)| -> Vec<&Entry> {
-        let is_within =
-            |entry: &&&Entry| entry.begun_ns >= from && entry.begun_ns < to && entry.outcome != Outcome::Running;
-        entries.iter().filter(is_within).copied().collect()
-    };
-    let (now, before) = (within(period.ns()), within(period.before_ns()));
+    let (now, before) = (within(entries, period.ns()), within(entries, period.before_ns()));
     let last = |entries: &[&Entry], name: &str| {
         entries.iter().rev().find_map(|one| one.figures.get(name)).map(|one| one as f64)
     };
@@ -422,6 +550,7 @@ fn availability(period: &Period, safe: &[(i64, i64)], target: &Target) -> Option
 fn night(entry: &Entry) -> Night {
     Night {
         begun: moment(entry.begun_ns),
+        repository: entry.repository.clone(),
         outcome: entry.outcome.name(),
         duration_ms: entry.duration_ms(),
         content_bytes: entry.figures.get(figure::CONTENT_BYTES),
@@ -436,9 +565,8 @@ fn moment(ns: i64) -> String {
 }
 
 /// What somebody should look at, each with how pressing it is: 0 is most.
-fn attention(profile: &Profile, target: Option<&Target>) -> Vec<(u8, String)> {
+fn attention(profile: &Profile) -> Vec<(u8, String)> {
     let name = &profile.name;
-    let days = |ms: u64| crate::base::clock::span(ms);
     let mut list = Vec::new();
     match (profile.rpo.met, &profile.safe) {
         (_, None) => list.push((0, format!("{name}: there is no snapshot that is known to come back"))),
@@ -446,8 +574,8 @@ fn attention(profile: &Profile, target: Option<&Target>) -> Vec<(u8, String)> {
             1,
             format!(
                 "{name}: up to {} would have been lost, more than {}",
-                days(profile.rpo.measured_ms.unwrap_or(0)),
-                days(profile.rpo.target_ms.unwrap_or(0))
+                span(profile.rpo.measured_ms.unwrap_or(0)),
+                span(profile.rpo.target_ms.unwrap_or(0))
             ),
         )),
         _ => {}
@@ -489,13 +617,14 @@ fn attention(profile: &Profile, target: Option<&Target>) -> Vec<(u8, String)> {
             3,
             format!(
                 "{name}: the last drill took {}, more than {}",
-                days(profile.rto.measured_ms.unwrap_or(0)),
-                days(profile.rto.target_ms.unwrap_or(0))
+                span(profile.rto.measured_ms.unwrap_or(0)),
+                span(profile.rto.target_ms.unwrap_or(0))
             ),
         ));
     }
-    if let Some(forecast) = target.and_then(|target| target.forecast.as_ref()) {
-        list.push((3, format!("{name}: {forecast}")));
-    }
     list
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

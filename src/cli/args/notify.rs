@@ -9,6 +9,7 @@ Examples:
   keepstone notify test
   keepstone notify test ops
   keepstone notify flush
+  keepstone notify check
 
 Channels stand in the config under [notify]; whom a profile tells, in its own `notify` table.")]
 pub struct Notify {
@@ -39,6 +40,15 @@ The next run sends it too. What waits for the end of quiet hours goes on waiting
         #[arg(long)]
         due: bool,
     },
+    /// Look for what time alone brings: missed runs, snapshots that grow too old, disks that will be full. For timers
+    #[command(after_help = "\
+Examples:
+  keepstone notify check
+  keepstone --profile shop notify check
+
+Judges the rules of all profiles, or of one, from the history, without a night and without opening a repository, and tells what \
+is new, graver, there for long or over. What waits to be sent goes out too.")]
+    Check,
     /// List what waits to be sent
     #[command(after_help = "Example:\n  keepstone notify list")]
     List,

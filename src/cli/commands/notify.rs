@@ -9,9 +9,11 @@ use crate::cli::exit::Exit;
 use crate::cli::print::human;
 use crate::cli::print::table::Table;
 use crate::config::Config;
-use crate::job::announce;
-use crate::notify::message::Message;
+use crate::job::alarm::{self, Looked};
+use crate::job::post;
+use crate::notify::message::{Change, Message, Notice, Severity};
 use crate::notify::outbox::{Outbox, Tried, Which};
+use crate::notify::rules::Alert;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -54,6 +56,7 @@ pub fn run(app: &App, given: &Given) -> Result<Exit> {
     match &given.command {
         NotifyCommand::Test { channel } => test(app, &config, channel.as_deref()),
         NotifyCommand::Flush { due } => flush(app, &config, if *due { Which::Due } else { Which::All }),
+        NotifyCommand::Check => check(app, &config),
         NotifyCommand::List => list(app, &config),
     }
 }
@@ -70,14 +73,65 @@ fn test(app: &App, config: &Config, name: Option<&str>) -> Result<Exit> {
     let mut tried = Vec::new();
     for channel in &channels {
         let message = Message::test(&host, &channel.told.name, Clock::System.now());
-        let error = announce::send(channel, &message).err().map(|error| error.to_string());
+        let error = post::send(channel, &message).err().map(|error| error.to_string());
         tried.push(Tried { channel: channel.told.name.clone(), title: message.title, error });
     }
     Ok(tell(app, &tried, "a test message was sent"))
 }
 
+#[derive(Serialize)]
+struct JsonLooked {
+    message_type: &'static str,
+    profile: String,
+    /// What is not as it should be.
+    alerts: Vec<JsonAlert>,
+    /// What of it is told now, and what is over.
+    told: Vec<Notice>,
+}
+
+#[derive(Serialize)]
+struct JsonAlert {
+    rule: &'static str,
+    severity: Severity,
+    text: String,
+    next: String,
+}
+
+/// What time alone brings.
+fn check(app: &App, config: &Config) -> Result<Exit> {
+    let (looked, tried) = alarm::check(config, app.global.of_profile.as_deref())?;
+    for one in looked {
+        if app.out.is_json() {
+            let alert = |alert: Alert| {
+                let Alert { rule, severity, text, next } = alert;
+                JsonAlert { rule: rule.name(), severity, text, next }
+            };
+            let alerts = one.judged.alerts.into_iter().map(alert).collect();
+            let Looked { profile, notices: told, .. } = one;
+            app.out.object(&JsonLooked { message_type: "checked", profile, alerts, told });
+            continue;
+        }
+        print_looked(app, &one);
+    }
+    Ok(tell(app, &tried, "a message was sent"))
+}
+
+fn print_looked(app: &App, looked: &Looked) {
+    let profile = human::name(looked.profile.as_bytes());
+    if looked.judged.alerts.is_empty() {
+        app.out.line(format!("{profile}: nothing is wrong"));
+    }
+    for alert in &looked.judged.alerts {
+        let severity = alert.severity.name().to_uppercase();
+        app.out.line(format!("{profile}: {severity} {}: {}", alert.rule.name(), human::name(alert.text.as_bytes())));
+    }
+    for notice in looked.notices.iter().filter(|notice| notice.change == Change::Recovered) {
+        app.out.line(format!("{profile}: RECOVERED {}: {}", notice.rule, human::name(notice.text.as_bytes())));
+    }
+}
+
 /// Says what became of each attempt.
-fn tell(app: &App, tried: &[Tried], sent: &str) -> Exit {
+pub(super) fn tell(app: &App, tried: &[Tried], sent: &str) -> Exit {
     for one in tried {
         if app.out.is_json() {
             let Tried { channel, title, error } = one.clone();
@@ -100,7 +154,7 @@ fn outbox(config: &Config) -> Result<Outbox> {
 fn flush(app: &App, config: &Config, which: Which) -> Result<Exit> {
     let outbox = outbox(config)?;
     let channels = config.channels();
-    let tried = outbox.send(which, Clock::System.now(), &mut |waiting| announce::send_waiting(&channels, waiting));
+    let tried = outbox.send(which, Clock::System.now(), &mut |waiting| post::send_waiting(&channels, waiting));
     let tried = tried.map_err(lowered)?;
     let exit = tell(app, &tried, "a message that waited was sent");
     let left = outbox.list().map_err(lowered)?.len();

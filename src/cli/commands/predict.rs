@@ -15,8 +15,9 @@ use crate::history::{Entry, Filter, History};
 use crate::ops::retention::Policy;
 use crate::ops::select;
 use crate::report::forecast::retained::{Retained, retained};
-use crate::report::forecast::{Backtest, FURTHEST, Forecast, Method, Reached, Series, backtest, forecast};
-use crate::report::growth::{Growth, each_day};
+use crate::report::forecast::{Backtest, Expected, Method, Series, TooShort, backtest};
+use crate::report::growth::{Ends, Growth, Limit, Outlook as Ahead};
+use crate::report::render::full;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,9 +46,9 @@ struct Told {
     level: f64,
     bytes_a_day: i64,
     days: Vec<JsonDay>,
-    disk: Option<JsonLimit>,
-    cache: Option<JsonLimit>,
-    quota: Option<JsonLimit>,
+    disk: Option<Limit>,
+    cache: Option<Limit>,
+    quota: Option<Limit>,
     cost: Option<JsonCost>,
     policy: Option<JsonPolicy>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -60,15 +61,6 @@ struct JsonDay {
     bytes: u64,
     least_bytes: u64,
     most_bytes: u64,
-}
-
-/// Something that has an end.
-#[derive(Serialize)]
-struct JsonLimit {
-    /// What is left of it.
-    left_bytes: u64,
-    full_earliest: Option<String>,
-    full_likely: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -197,42 +189,47 @@ fn entries(config: &Config, days: u16) -> Result<Vec<Entry>> {
 fn json<'f>(repository: &'f Repository, growth: &Growth, question: &Question<'_>) -> JsonForecast<'f> {
     let message_type = "forecast";
     let repository_name = repository.name.as_str();
-    match &growth.size {
+    match ahead(repository, growth, question) {
         Err(short) => JsonForecast {
             message_type,
             repository: repository_name,
             measured_days: short.have,
-            missing_days: crate::report::forecast::LEAST_DAYS - short.have,
+            missing_days: short.missing(),
             told: None,
         },
-        Ok(size) => JsonForecast {
+        Ok((size, ahead)) => JsonForecast {
             message_type,
             repository: repository_name,
             measured_days: size.measured(),
             missing_days: 0,
-            told: Some(told(repository, size, growth, question)),
+            told: Some(told(repository, size, ahead, question)),
         },
     }
 }
 
-fn told(repository: &Repository, size: &Series, growth: &Growth, question: &Question<'_>) -> Told {
+/// What it held, and how it goes on.
+fn ahead<'g>(
+    repository: &Repository,
+    growth: &'g Growth,
+    question: &Question<'_>,
+) -> std::result::Result<(&'g Series, Ahead), TooShort> {
+    let ends = Ends { quota_bytes: repository.quota_bytes, has_cache: repository.cache_dir.is_some() };
+    let ahead = growth.outlook(usize::from(question.given.days), &question.outlook.options, ends)?;
+    growth.size.as_ref().map(|size| (size, ahead)).map_err(|short| *short)
+}
+
+fn told(repository: &Repository, size: &Series, ahead: Ahead, question: &Question<'_>) -> Told {
     let days = usize::from(question.given.days);
-    let far = forecast(size, FURTHEST, &question.outlook.options);
-    // The near days by the method that is best for them.
-    let near = forecast(size, days, &question.outlook.options);
-    let disk =
-        |free: &Series| limit(free.newest(), forecast(free, FURTHEST, &question.outlook.options).shrinks_to(0.0));
-    let quota = |bytes: u64| limit(bytes as f64 - size.newest(), far.grows_to(bytes as f64));
-    let last = near.ahead(days).map_or(size.newest(), |day| day.likely);
+    let last = ahead.far.ahead(days).map_or(size.newest(), |day| day.likely);
     Told {
-        bytes: size.newest() as u64,
-        method: near.method.name(),
-        level: near.level,
-        bytes_a_day: each_day(size, &near) as i64,
-        days: days_of(&near),
-        disk: growth.free.as_ref().ok().map(disk),
-        cache: growth.cache_free.as_ref().ok().filter(|_| repository.cache_dir.is_some()).map(disk),
-        quota: repository.quota_bytes.map(quota),
+        bytes: ahead.bytes,
+        method: ahead.far.method.name(),
+        level: ahead.far.level,
+        bytes_a_day: ahead.bytes_a_day,
+        days: ahead.far.days.iter().take(days).map(json_day).collect(),
+        disk: ahead.disk,
+        cache: ahead.cache,
+        quota: ahead.quota,
         cost: cost(repository, size.newest(), last, question),
         policy: question.policies.map(|(now, other)| JsonPolicy {
             snapshots: now.snapshots,
@@ -246,21 +243,12 @@ fn told(repository: &Repository, size: &Series, growth: &Growth, question: &Ques
     }
 }
 
-fn days_of(ahead: &Forecast) -> Vec<JsonDay> {
-    let day = |day: &crate::report::forecast::Expected| JsonDay {
+fn json_day(day: &Expected) -> JsonDay {
+    JsonDay {
         date: day.date.to_string(),
         bytes: day.likely as u64,
         least_bytes: day.least as u64,
         most_bytes: day.most as u64,
-    };
-    ahead.days.iter().map(day).collect()
-}
-
-fn limit(left: f64, reached: Reached) -> JsonLimit {
-    JsonLimit {
-        left_bytes: left.max(0.0) as u64,
-        full_earliest: reached.earliest.map(|date| date.to_string()),
-        full_likely: reached.likely.map(|date| date.to_string()),
     }
 }
 
@@ -287,14 +275,14 @@ fn json_backtest(tried: &Backtest) -> JsonBacktest {
 }
 
 fn print(app: &App, repository: &Repository, growth: &Growth, question: &Question<'_>) {
-    let size = match &growth.size {
-        Ok(size) => size,
+    let (size, ahead) = match ahead(repository, growth, question) {
+        Ok(both) => both,
         Err(short) => {
             let name = human::name(repository.name.as_bytes());
             return app.out.line(format!("{name}: {short}; each `keepstone run` of a profile measures one"));
         }
     };
-    let told = told(repository, size, growth, question);
+    let told = told(repository, size, ahead, question);
     let mut lines = vec![
         ("repository", format!("{}, {} days measured", human::name(repository.name.as_bytes()), size.measured())),
         ("now", human::bytes(told.bytes)),
@@ -313,8 +301,8 @@ fn print(app: &App, repository: &Repository, growth: &Growth, question: &Questio
         );
         lines.push(("forecast", format!("{}: {text}", last.date)));
     }
-    let full = [("disk", &told.disk), ("cache", &told.cache), ("quota", &told.quota)];
-    lines.extend(full.iter().filter_map(|(name, limit)| Some((*name, full_text(limit.as_ref()?)))));
+    let ends = [("disk", &told.disk), ("cache", &told.cache), ("quota", &told.quota)];
+    lines.extend(ends.iter().filter_map(|(name, limit)| Some((*name, full(limit.as_ref()?)))));
     if let Some(cost) = &told.cost {
         let JsonCost { price, currency, now_a_month, then_a_month } = cost;
         lines.push(("cost", format!("{now_a_month:.2} {currency} a month, then {then_a_month:.2} ({price})")));
@@ -340,15 +328,4 @@ fn print(app: &App, repository: &Repository, growth: &Growth, question: &Questio
         lines.push(("backtest", "the history is too short to look back from".to_owned()));
     }
     facts(&app.out, &lines);
-}
-
-fn full_text(limit: &JsonLimit) -> String {
-    let left = human::bytes(limit.left_bytes);
-    match (&limit.full_earliest, &limit.full_likely) {
-        (None, _) => format!("{left} left: not full within three years"),
-        (Some(earliest), None) => {
-            format!("{left} left: full on {earliest} at the earliest, likely not within three years")
-        }
-        (Some(earliest), Some(likely)) => format!("{left} left: full on {likely}, on {earliest} at the earliest"),
-    }
 }

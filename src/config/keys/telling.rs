@@ -2,6 +2,7 @@
 
 use super::{ABSOLUTE, COMMAND, DURATION, PLAIN, SECRET_COMMAND, TEXTS, VARIABLE, key, needed, text};
 use crate::config::describe::{Form, Key, Section, Text};
+use crate::config::schedule::Schedule;
 use crate::config::values;
 use crate::notify::channel::check_server;
 use crate::notify::route::Quiet;
@@ -25,6 +26,8 @@ static SPAN_OR_OFF: Text =
 static SIZE_OR_OFF: Text =
     Text { number: true, ..text("a size such as 1G, or `off`", "", |text| off(text, values::size)) };
 static SHARE_OR_OFF: Text = text("a share such as 50%, or `off`", "", |text| off(text, values::percent));
+static SCHEDULE_OR_OFF: Text =
+    text("a schedule in the five fields of crontab, @daily, or `off`", "", |text| off(text, Schedule::parse));
 static COUNT_OR_OFF: Text =
     Text { number: true, ..text("a whole number, or `off`", "^([0-9]+|off)$", |text| off(text, values::count)) };
 
@@ -47,6 +50,24 @@ pub static NOTIFY: Section = Section {
         key("pagerduty", Form::Named(&PAGERDUTY), "", "PagerDuty"),
         key("ping", Form::Named(&PING), "", "Services such as healthchecks.io that miss a call that does not come"),
         key("command", Form::Named(&TOLD_COMMAND), "", "Any command"),
+    ],
+    one_of: &[],
+};
+
+/// Reports that are sent by themselves.
+pub static REPORTS: Section = Section {
+    doc: "Reports of all profiles that `keepstone report due`, which a timer starts, sends when their time has come, in local time. \
+          Nothing is sent before `channels` names somebody.",
+    keys: &[
+        key(
+            "channels",
+            TEXTS,
+            "",
+            "The channels in `[notify]` that they are sent through; none that only rings a bell",
+        ),
+        key("daily", Form::Text(&SCHEDULE_OR_OFF), "0 8 * * *", "When the daily report is due, or `off`"),
+        key("weekly", Form::Text(&SCHEDULE_OR_OFF), "0 8 * * SUN", "When the weekly one is"),
+        key("monthly", Form::Text(&SCHEDULE_OR_OFF), "0 8 1 * *", "When the monthly one is"),
     ],
     one_of: &[],
 };

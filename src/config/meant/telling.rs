@@ -1,11 +1,13 @@
 //! How people are told, as it is meant.
 
 use super::{Origin, Reader, password};
+use crate::config::schedule::Schedule;
 use crate::config::values;
 use crate::notify::channel::{Channel as Told, Encryption, Mail, Way, Webhook};
 use crate::notify::route::{Quiet, Route};
 use crate::notify::rules::{Rules, Thresholds};
 use crate::notify::template::Template;
+use crate::report::period::Sort;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -88,6 +90,26 @@ fn origin(read: &Reader<'_>, [file, command, variable]: [&str; 3]) -> Option<Ori
     let command = read.text(command).map(|command| Origin::PasswordCommand(command.into()));
     let variable = read.text(variable).map(Origin::PasswordVariable);
     file.or(command).or(variable)
+}
+
+/// Reports that are sent by themselves.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    /// Channels that they are sent through.
+    pub channels: Vec<String>,
+    /// When each sort is due, those that are on.
+    pub due: Vec<(Sort, Schedule)>,
+}
+
+/// Reads which reports are sent.
+pub(crate) fn reports(read: Reader<'_>) -> Reports {
+    let due = [Sort::Daily, Sort::Weekly, Sort::Monthly].into_iter().filter_map(|sort| {
+        let schedule = read.value(sort.name(), |text| values::unless_off(text, Schedule::parse)).flatten();
+        Some((sort, schedule?))
+    });
+    let reports = Reports { due: due.collect(), channels: read.list("channels") };
+    read.finish();
+    reports
 }
 
 /// Metrics for Prometheus.

@@ -74,6 +74,13 @@ pub struct TooShort {
     pub have: usize,
 }
 
+impl TooShort {
+    /// Further days that have to be measured.
+    pub fn missing(&self) -> usize {
+        LEAST_DAYS.saturating_sub(self.have)
+    }
+}
+
 /// A day that has not come yet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expected {
@@ -197,6 +204,15 @@ pub fn forecast(series: &Series, horizon: usize, options: &Options) -> Forecast 
         }
     });
     Forecast { method, level: options.level, days: days.collect() }
+}
+
+/// Guesses as far as anybody looks, by the method that is best for the next `horizon` days.
+pub fn far(series: &Series, horizon: usize, options: &Options) -> Forecast {
+    let method = match options.method {
+        Method::Auto => nearest(series, horizon.clamp(1, FURTHEST), options.level),
+        given => given,
+    };
+    forecast(series, FURTHEST, &Options { method, ..*options })
 }
 
 /// The curve of a method, and the method that it is of in the end.

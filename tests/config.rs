@@ -215,6 +215,8 @@ fn the_schema_lets_through_what_the_program_lets_through() {
         ["-r", "/backup/vault", "--key-file", "key", "--config", "first.toml", "config", "init", "--yes", "/etc"];
     run(&place, &args, no_input()).expect(0);
     let first = fs::read_to_string(place.path("first.toml")).unwrap();
+    let reports = "\ndaily = \"0 8 * * *\"\nweekly = \"0 8 * * SUN\"\nmonthly = \"0 8 1 * *\"\n";
+    assert!(first.split("\n[reports]").nth(1).is_some_and(|below| below.contains(reports)), "{first}");
     let example = example();
     for text in [&first, &example] {
         assert_eq!(complaints(&schema(), &json_of(text), "the file"), Vec::<String>::new(), "{text}");

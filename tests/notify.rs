@@ -383,6 +383,30 @@ fn what_time_alone_brings_is_noticed_between_nights_told_once_and_so_is_its_end(
 }
 
 #[test]
+fn several_looks_and_reports_at_once_tell_it_once() {
+    let receiver = Receiver::start("");
+    let place = nights::place(
+        "notify.critical = \"hook\"\n[reports]\nchannels = \"hook\"\ndaily = \"0 0 1 1 *\"\nweekly = \"off\"\nmonthly = \"off\"\n\
+         [notify.webhook.hook]\nurl_file = \"HERE/hook\"\n",
+    );
+    secret(&place, "hook", &receiver.url("/"));
+    fs::create_dir_all(place.path("state")).unwrap();
+    // Reported long ago, and nothing was ever backed up.
+    fs::write(place.path("state/reports.json"), "{\"daily\": 1700000000}").unwrap();
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let arguments = if number % 2 == 0 { ["notify", "check"] } else { ["report", "due"] };
+            let place = &place;
+            scope.spawn(move || nights::run(place, &arguments).expect(0));
+        }
+    });
+    let bodies: Vec<Value> = receiver.requests().iter().map(body).collect();
+    let alerts = bodies.iter().filter(|told| told["alerts"][0]["rule"] == "rpo").count();
+    let reports = bodies.iter().filter(|told| told["title"].as_str().unwrap().contains("daily report")).count();
+    assert_eq!((bodies.len(), alerts, reports), (2, 1, 1), "{bodies:?}");
+}
+
+#[test]
 fn a_disk_that_will_be_full_is_an_alert_before_the_next_night_and_what_is_not_taken_is_tried_again() {
     let receiver = Receiver::start("");
     receiver.answer(503);

@@ -1,7 +1,7 @@
 //! Messages as people see them, rules at their thresholds, alerts over days, and an outbox that fills.
 
 use super::alerts::Open;
-use super::message::{About, Change, Message, Night, Notice, Severity, State};
+use super::message::{About, Body, Change, Message, Night, Notice, Severity, State};
 use super::outbox::{MOST_DAYS, MOST_MESSAGES, Outbox, Waiting, Which};
 use super::route::{Quiet, Route};
 use super::rules::{Facts, Judged, Missed, Ran, Rate, Rule, Rules, Safe, Table, Thresholds, judge};
@@ -138,6 +138,41 @@ fn each_chat_gets_its_shape_and_no_more_than_it_takes() {
     assert_eq!(card["contentType"], "application/vnd.microsoft.card.adaptive");
     assert_eq!(card["content"]["body"][0]["color"], "Attention");
     assert!(card["content"]["body"].as_array().unwrap().iter().any(|part| part["type"] == "FactSet"));
+}
+
+#[test]
+fn a_chat_gets_a_few_lines_of_what_was_made_elsewhere_and_everybody_else_all_of_it() {
+    let body =
+        Body { text: "all of it".to_owned(), html: "<p>a page</p>".to_owned(), short: Some("a few lines".to_owned()) };
+    let mut message = Message { title: "weekly report".to_owned(), body: Some(body), ..test_message() };
+    let chats = |message: &Message| {
+        [
+            chats::slack(message),
+            chats::teams(message),
+            chats::discord(message),
+            chats::telegram(message, "@ops"),
+            chats::ntfy(message, "ops"),
+        ]
+        .map(|chat| chat.to_string())
+    };
+    for chat in chats(&message) {
+        assert!(
+            chat.contains("weekly report") && chat.contains("a few lines") && !chat.contains("all of it"),
+            "{chat}"
+        );
+    }
+    assert_eq!(message.json()["body"], "all of it");
+    assert_eq!(
+        (text::text(&message), html::html(&message)),
+        ("weekly report\n\nall of it".to_owned(), "<p>a page</p>".to_owned())
+    );
+    // One that was laid down before there was anything short.
+    message.body.as_mut().unwrap().short = None;
+    let mut old = serde_json::to_value(&message).unwrap();
+    old["body"].as_object_mut().unwrap().remove("short");
+    let old: Message = serde_json::from_value(old).unwrap();
+    assert_eq!(old, message);
+    assert!(chats(&old).iter().all(|chat| chat.contains("all of it")));
 }
 
 #[test]
@@ -426,6 +461,23 @@ fn messages_that_are_too_old_or_no_messages_are_given_up_and_pings_replace_each_
     }
     assert_eq!(send(&outbox, Which::Due, NIGHT + 5, &["ping"]).0, ["message 2"]);
     assert!(outbox.lost().count == 2 && outbox.lost().last.contains("not a message"), "{:?}", outbox.lost());
+}
+
+#[test]
+fn a_message_that_waits_is_not_laid_down_again_and_one_for_several_channels_is_one_for_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = Outbox::below(folder.path());
+    for channel in ["mail", "chat", "mail", "chat"] {
+        outbox.put(&waiting(channel, 7), at(NIGHT)).unwrap();
+    }
+    let channels: Vec<String> = outbox.list().unwrap().into_iter().map(|one| one.channel).collect();
+    assert_eq!(channels, ["mail", "chat"]);
+    assert_eq!(send(&outbox, Which::Due, NIGHT, &["mail", "chat"]).0.len(), 2);
+    outbox.put(&waiting("mail", 7), at(NIGHT)).unwrap();
+    assert_eq!(outbox.list().unwrap().len(), 1, "what was taken may come again");
+    let mut huge = waiting("mail", 8);
+    huge.message.title = "x".repeat(5 << 20);
+    assert!(outbox.put(&huge, at(NIGHT)).unwrap_err().to_string().contains("too large to be kept"));
 }
 
 #[test]

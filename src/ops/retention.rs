@@ -482,11 +482,15 @@ pub(crate) mod samples {
 
     /// A snapshot numbered `number` that was taken and received at `time`.
     pub fn snapshot(number: u64, time: &str) -> Snapshot {
-        let time_ns = time.parse::<Timestamp>().unwrap().as_nanosecond() as i64;
         let mut id = [0; 16];
         id[8..].copy_from_slice(&number.to_be_bytes());
+        taken_at(SnapshotId::from_slice(&id).unwrap(), time.parse::<Timestamp>().unwrap().as_nanosecond() as i64)
+    }
+
+    /// A snapshot that was taken and received at `time_ns`.
+    pub fn taken_at(id: SnapshotId, time_ns: i64) -> Snapshot {
         Snapshot {
-            id: SnapshotId::from_slice(&id).unwrap(),
+            id,
             time_ns,
             begun_ns: time_ns,
             ended_ns: time_ns,

@@ -3,13 +3,14 @@
 
 use super::Context;
 use super::backup::{self, backup};
+use super::retention::samples::taken_at;
 use crate::base::monitor::Remember;
 use crate::base::pace::{Gauge, Pace, Rules, Watch};
 use crate::base::{Clock, Kind, Monitor, Secret, SessionId, SnapshotId, Stop, Timestamp, random};
 use crate::chunk::Sizes;
 use crate::compress::Level;
 use crate::crypto::slots::{GuardKind, Unlock, generate_key_file};
-use crate::format::cbor::{Bytes, Cbor, Unknown};
+use crate::format::cbor::Cbor;
 use crate::format::envelope::ObjectKind;
 use crate::format::snapshot::Snapshot;
 use crate::repo::{Repository, SealedRepository};
@@ -124,37 +125,8 @@ impl Depot {
 
 /// Stores a snapshot of nothing.
 pub fn save_snapshot(depot: &Depot, time_ns: i64, change: impl FnOnce(&mut Snapshot)) -> SnapshotId {
-    let mut snapshot = Snapshot {
-        id: SessionId(random::bytes()),
-        time_ns,
-        begun_ns: time_ns,
-        ended_ns: time_ns,
-        host: "a".to_owned(),
-        user: String::new(),
-        root: crate::base::BlobId([1; 32]),
-        paths: vec![Bytes(b"/home".to_vec())],
-        tags: Vec::new(),
-        parent: None,
-        partial: false,
-        problems: Vec::new(),
-        problem_count: 0,
-        totals: backup::no_totals(),
-        program: String::new(),
-        excludes: Vec::new(),
-        streams: Vec::new(),
-        kinds: vec!["files".to_owned()],
-        original: None,
-        description: String::new(),
-        received_ns: time_ns,
-        dumps: Vec::new(),
-        segments: Vec::new(),
-        imported: Vec::new(),
-        validated: false,
-        copied: None,
-        log: Vec::new(),
-        unverified: false,
-        unknown: Unknown::none(),
-    };
+    let taken = taken_at(SessionId(random::bytes()), time_ns);
+    let mut snapshot = Snapshot { host: "a".to_owned(), ..taken };
     change(&mut snapshot);
     let keyring = depot.context.repository.keyring();
     let sealed = keyring.seal(ObjectKind::Snapshot, &snapshot.to_cbor()).unwrap();

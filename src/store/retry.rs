@@ -392,6 +392,8 @@ mod tests {
     }
 
     impl ObjectStore for Torn {
+        crate::store::forward!(inner: put, begin, replace, get, get_range, size, delete, location, free_bytes);
+
         fn list(&self, area: Area, each: &mut dyn FnMut(Listed)) -> Result<(), Error> {
             let mut shown = 0;
             let tear = !std::mem::replace(&mut *self.torn.lock().unwrap(), true);
@@ -405,33 +407,6 @@ mod tests {
                 true => Err(Error::new(Kind::Unavailable, "list", area.folder(), "reset")),
                 false => Ok(()),
             }
-        }
-        fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
-            self.inner.put(key, bytes)
-        }
-        fn begin(&self) -> Result<Box<dyn Upload>, Error> {
-            self.inner.begin()
-        }
-        fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
-            self.inner.replace(key, bytes)
-        }
-        fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, Error> {
-            self.inner.get(key, limit_bytes)
-        }
-        fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
-            self.inner.get_range(key, offset, length)
-        }
-        fn size(&self, key: &Key) -> Result<u64, Error> {
-            self.inner.size(key)
-        }
-        fn delete(&self, key: &Key) -> Result<(), Error> {
-            self.inner.delete(key)
-        }
-        fn location(&self) -> String {
-            self.inner.location()
-        }
-        fn free_bytes(&self) -> Option<u64> {
-            None
         }
     }
 
@@ -450,6 +425,8 @@ mod tests {
     }
 
     impl ObjectStore for Parts {
+        crate::store::forward!(inner: put, begin, replace, get, get_range, size, delete, location, free_bytes);
+
         fn list(&self, _: Area, _: &mut dyn FnMut(Listed)) -> Result<(), Error> {
             panic!("a listing in parts is asked for part by part")
         }
@@ -466,33 +443,6 @@ mod tests {
             let names = self.names(area);
             names.get(at).cloned().into_iter().for_each(each);
             Ok((at + 1 < names.len()).then(|| (at + 1).to_string()))
-        }
-        fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
-            self.inner.put(key, bytes)
-        }
-        fn begin(&self) -> Result<Box<dyn Upload>, Error> {
-            self.inner.begin()
-        }
-        fn replace(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
-            self.inner.replace(key, bytes)
-        }
-        fn get(&self, key: &Key, limit_bytes: u64) -> Result<Vec<u8>, Error> {
-            self.inner.get(key, limit_bytes)
-        }
-        fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
-            self.inner.get_range(key, offset, length)
-        }
-        fn size(&self, key: &Key) -> Result<u64, Error> {
-            self.inner.size(key)
-        }
-        fn delete(&self, key: &Key) -> Result<(), Error> {
-            self.inner.delete(key)
-        }
-        fn location(&self) -> String {
-            self.inner.location()
-        }
-        fn free_bytes(&self) -> Option<u64> {
-            None
         }
     }
 

@@ -225,6 +225,8 @@ record! {
         4 => classes: Vec<ClassEntry>,
         /// The epoch with the same keys whose place it took when the root key was exchanged.
         5 => replaces: Option<EpochId>,
+        /// Earlier epochs, each the CBOR of an `Epoch` without this field: whoever opens this one need not read theirs.
+        6 => before: Vec<Bytes>,
     } checked by Epoch::check
 }
 
@@ -236,6 +238,17 @@ impl Epoch {
         } else {
             Err("its classes are not in order, or it has no number".to_owned())
         }
+    }
+
+    /// The earlier epochs that it holds. What makes no sense is passed over: each has an object of its own.
+    pub fn held(&self) -> impl Iterator<Item = Epoch> + use<'_> {
+        let decoded = self.before.iter().map(|bytes| Epoch::from_cbor(&bytes.0, "key epoch"));
+        decoded.flatten().filter(|epoch| epoch.before.is_empty())
+    }
+
+    /// What a later one holds of it.
+    pub fn to_hold(&self) -> Bytes {
+        Bytes(Epoch { before: Vec::new(), ..self.clone() }.to_cbor())
     }
 }
 
@@ -463,6 +476,7 @@ mod tests {
             created_ns: 5,
             classes,
             replaces: None,
+            before: Vec::new(),
             unknown: Unknown::none(),
         };
         let read = |epoch: &Epoch| Epoch::from_cbor(&epoch.to_cbor(), "epoch");
@@ -473,5 +487,27 @@ mod tests {
         assert!(read(&Epoch { number: 0, ..good }).is_err());
         assert!(read(&epoch(vec![ClassEntry { number: 0, ..entry(1) }])).is_err());
         assert!(read(&epoch(vec![ClassEntry { sealed: Bytes(vec![1; 47]), ..entry(1) }])).is_err());
+    }
+
+    #[test]
+    fn an_epoch_gives_back_what_it_holds_of_earlier_ones_and_passes_over_the_rest() {
+        let mut unknown = Unknown::none();
+        unknown.keep(40, &[0x05]);
+        let classes = vec![entry(1), entry(2)];
+        let bare = |id: u8| Epoch {
+            id: EpochId([id; 16]),
+            number: u64::from(id),
+            created_ns: 5,
+            classes: classes.clone(),
+            replaces: None,
+            before: Vec::new(),
+            unknown: unknown.clone(),
+        };
+        let second = Epoch { before: vec![bare(1).to_hold()], ..bare(2) };
+        // One within one within one is nothing that anybody writes.
+        let nested = Bytes(second.to_cbor());
+        let third = Epoch { before: vec![bare(1).to_hold(), second.to_hold(), Bytes(vec![0xff]), nested], ..bare(3) };
+        let read = Epoch::from_cbor(&third.to_cbor(), "epoch").unwrap();
+        assert_eq!(read.held().collect::<Vec<_>>(), [bare(1), bare(2)]);
     }
 }

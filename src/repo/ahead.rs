@@ -127,19 +127,9 @@ impl<'s> Ahead<'s> {
         Some(Ok(whole.get(from..from.checked_add(length)?)?.to_vec()))
     }
 
-    /// Asks for the first `most` objects that the listings show which were asked for before, as far as they are `wanted`;
-    /// each listing with the most bytes of its objects.
-    pub fn ask_for_all(&self, listings: &[(Area, u64)], most: usize, wanted: impl Fn(&str) -> bool) {
-        let mut objects = Vec::new();
-        {
-            let answers = self.answers();
-            for (area, limit) in listings {
-                let listing = answers.listings.get(area).into_iter().flatten().filter(|listed| wanted(&listed.name));
-                objects.extend(listing.map(|listed| (Key::new(*area, &listed.name), *limit)));
-            }
-        }
-        objects.truncate(most);
-        self.ask(&objects, &[]);
+    /// A listing that was asked for and that nobody has taken yet; empty if there is none.
+    pub fn listing(&self, area: Area) -> Vec<Listed> {
+        self.answers().listings.get(&area).cloned().unwrap_or_default()
     }
 
     fn answers(&self) -> MutexGuard<'_, Answers> {

@@ -101,6 +101,11 @@ impl Credential {
         self.epochs.iter().map(|epoch| epoch.number).max().unwrap_or(0)
     }
 
+    /// The epochs that it holds keys of, each with its number.
+    pub fn known_epochs(&self) -> Vec<(u64, EpochId)> {
+        self.epochs.iter().map(|epoch| (epoch.number, epoch.id)).collect()
+    }
+
     /// Fails if one of the epochs that are in the store is not among those that it holds keys of.
     pub fn check_epochs(&self, there: &BTreeSet<EpochId>, location: &str) -> Result<()> {
         let known: BTreeSet<EpochId> = self.epochs.iter().map(|epoch| epoch.id).collect();

@@ -423,7 +423,13 @@ pub fn reseal_epoch(from: &RootKey, to: &RootKey, epoch: &Epoch) -> Result<Epoch
         let key = open_class(from, epoch, entry)?;
         classes.push(ClassEntry { unknown: entry.unknown.clone(), ..seal_class(to, id, entry.number, &key) });
     }
-    Ok(Epoch { id, classes, replaces: Some(epoch.id), ..epoch.clone() })
+    // What it holds of earlier ones is sealed under the old root key.
+    Ok(Epoch { id, classes, replaces: Some(epoch.id), before: Vec::new(), ..epoch.clone() })
+}
+
+/// Whether the keys of an epoch are sealed under this root key.
+pub(super) fn opens(root: &RootKey, epoch: &Epoch) -> bool {
+    epoch.classes.iter().all(|entry| open_class(root, epoch, entry).is_ok())
 }
 
 /// The key of one class of an epoch.
@@ -458,7 +464,7 @@ fn epoch_of(root: &RootKey, number: u64, mut dedup: Option<(u32, Arc<ClassKey>)>
         let (key_number, key) = kept.unwrap_or_else(|| (number as u32, Arc::new(ClassKey::generate(class))));
         classes.push(seal_class(root, id, key_number, &key));
     }
-    Epoch { id, number, created_ns, classes, replaces: None, unknown: Unknown::none() }
+    Epoch { id, number, created_ns, classes, replaces: None, before: Vec::new(), unknown: Unknown::none() }
 }
 
 fn class_associated(epoch: EpochId, class: Class, number: u32, key: KeyId) -> Vec<u8> {

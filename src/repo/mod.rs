@@ -58,7 +58,7 @@ pub type Readable<T, N> = (Vec<T>, Vec<(N, Error)>);
 
 /// What the second copy of an object is called.
 const COPY: &str = ".copy";
-/// Key slots and epochs that are asked for together; what there is beyond is read one by one.
+/// Key slots, and epochs, that are asked for together; what there is beyond is read one by one.
 const KEY_OBJECTS: usize = 256;
 
 /// A repository whose keys are not known yet.
@@ -154,9 +154,11 @@ impl SealedRepository {
             crate::base::Kind::NotFound => Error::NoRepository(store.location()),
             _ => error,
         })?;
-        let keys = [(Area::Keys, MAX_SLOT_BYTES as u64), (Area::Epochs, MAX_EPOCH_BYTES as u64)];
         // Their copies are needed only where something is wrong with them.
-        ahead.ask_for_all(&keys, KEY_OBJECTS, |name| !name.ends_with(COPY));
+        let slots = ahead.listing(Area::Keys).into_iter().filter(|listed| !listed.name.ends_with(COPY));
+        let slots = slots.map(|listed| (Key::new(Area::Keys, listed.name), MAX_SLOT_BYTES as u64)).take(KEY_OBJECTS);
+        let epochs = epochs::worth_asking(&ahead, KEY_OBJECTS).into_iter().map(|key| (key, MAX_EPOCH_BYTES as u64));
+        ahead.ask(&slots.chain(epochs).collect::<Vec<_>>(), &[]);
         let ahead = ahead.into_answers();
         // Who replaces it may have been stopped between the two.
         configs.sort_by_key(|stored| std::cmp::Reverse(stored.config.revision));
@@ -250,7 +252,8 @@ impl SealedRepository {
         let keyring = match granted {
             Granted::Root(root) => roots::open_keyring(&self.store, ahead, config.repository, root)?,
             Granted::Client(client) => {
-                let there = epochs::names_under(&Ahead::with(&*self.store, ahead), root_id)?;
+                let known = client.credential.known_epochs();
+                let there = epochs::names_under(&Ahead::with(&*self.store, ahead), root_id, &known)?;
                 client.credential.check_epochs(&there, &self.store.location())?;
                 let is_there = |epoch| there.contains(&epoch);
                 Arc::new(Keyring::of_client(config.repository, &client.credential, &is_there, client.cache)?)
@@ -329,15 +332,38 @@ pub fn mend_copies(repository: &Repository, unlock: &Unlock) -> Result<copies::W
     };
     let judge = |bytes: &[u8]| judge_config(bytes, root);
     take(config_key(), copies::mend(store, &config_key(), config::MAX_BYTES as u64, &judge)?);
-    for key in names_twice(store, Area::Epochs)? {
-        let judge = |bytes: &[u8]| judge_epoch(&key, bytes, repository.id(), root);
-        take(key.clone(), copies::mend(store, &key, MAX_EPOCH_BYTES as u64, &judge)?);
+    for (key, mended) in mend_epochs(repository, root)? {
+        take(key, mended);
     }
     for key in names_twice(store, Area::Keys)? {
         let judge = |bytes: &[u8]| slots::judge(&key, bytes, repository.id(), root.key_id(), unlock);
         take(key.clone(), copies::mend(store, &key, MAX_SLOT_BYTES as u64, &judge)?);
     }
     Ok((written, left))
+}
+
+/// Mends epochs: with their copies, and where there is none that opens, with what a later one holds.
+fn mend_epochs(repository: &Repository, root: &RootKey) -> Result<Vec<(Key, Mended)>> {
+    let store = &*repository.store;
+    let loaded = epochs::load(store, repository.id(), root)?;
+    let held = |key: &Key| loaded.epochs.iter().find(|epoch| epochs::epoch_key(epoch.id) == *key);
+    let mut all = Vec::new();
+    for key in epochs::names(store)? {
+        let judge = |bytes: &[u8]| judge_epoch(&key, bytes, repository.id(), root);
+        let mut mended = copies::mend(store, &key, MAX_EPOCH_BYTES as u64, &judge)?;
+        // One that is known opens under this root key, so neither object says what it should.
+        if let Some(epoch) = held(&key).filter(|_| !epochs::is_there(store, &key, repository.id(), root)) {
+            epochs::save_again(store, repository.id(), root, epoch)?;
+            mended = Mended::Written(key.clone());
+        }
+        all.push((key, mended));
+    }
+    for epoch in loaded.epochs.iter().filter(|epoch| loaded.lost.contains(&epoch.id)) {
+        epochs::save(store, repository.id(), root, epoch)?;
+        let key = epochs::epoch_key(epoch.id);
+        all.extend([(key.clone(), Mended::Written(copy_of(&key))), (key.clone(), Mended::Written(key))]);
+    }
+    Ok(all)
 }
 
 /// The plain keys of an area whose objects lie there twice, each once.

@@ -245,6 +245,7 @@ fn begin(repository: &Repository, unlock: &Unlock, proven: &BTreeMap<SlotId, i64
     let sealed = exchange.reseal_epochs()?;
     // Whoever had the old root key knows the keys of all epochs so far.
     let fresh = keyring::new_epoch(&new, Some((epochs::newest(&sealed)?, repository.keyring())), repository.now_ns())?;
+    let fresh = Epoch { before: epochs::to_hold(&sealed), ..fresh };
     epochs::save(store, repository.id(), &new, &fresh)?;
     exchange.grant_to_clients()?;
     exchange.prove(unlock)?;
@@ -323,9 +324,12 @@ impl Exchange<'_> {
         let repository = self.repository.id();
         let mut sealed = epochs::load(self.store(), repository, self.new)?.epochs;
         let done: BTreeSet<EpochId> = sealed.iter().filter_map(|epoch| epoch.replaces).collect();
-        for epoch in epochs::load(self.store(), repository, self.old())?.epochs {
+        let mut epochs = epochs::load(self.store(), repository, self.old())?.epochs;
+        epochs.sort_by_key(|epoch| (epoch.number, epoch.id));
+        for epoch in epochs {
             if !done.contains(&epoch.id) {
                 let anew = keyring::reseal_epoch(self.old(), self.new, &epoch)?;
+                let anew = Epoch { before: epochs::to_hold(&sealed), ..anew };
                 epochs::save(self.store(), repository, self.new, &anew)?;
                 sealed.push(anew);
             }

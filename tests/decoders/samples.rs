@@ -158,6 +158,7 @@ fn epoch() -> Epoch {
         created_ns: 5,
         classes: (1..=4).map(class).collect(),
         replaces: Some(EpochId([3; 16])),
+        before: vec![Bytes(vec![1; 40]), Bytes(vec![2; 3])],
         unknown: unknown(),
     }
 }

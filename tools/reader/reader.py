@@ -181,7 +181,8 @@ Slot: 1 id bytes 16, 2 created_ns int, 3 label text, 4 public bytes 32, 5 guard 
     7 grant StoredGrant?, 8 proven_ns int, 9 replaces bytes 16?, 10 access Access?
 Guard: 1 kind GuardKind, 2 salt bytes?, 3 memory_kib uint32?, 4 passes uint32?, 5 lanes uint32?, 6 sealed bytes?
 StoredGrant: 1 encapsulated bytes 32, 2 sealed bytes?
-Epoch: 1 id bytes 16, 2 number uint, 3 created_ns int, 4 classes [ClassEntry]?, 5 replaces bytes 16?
+Epoch: 1 id bytes 16, 2 number uint, 3 created_ns int, 4 classes [ClassEntry]?, 5 replaces bytes 16?,
+    6 before [bytes]?
 ClassEntry: 1 class_ uint32, 2 number uint32, 3 id bytes 16, 4 sealed bytes?
 Directory: 1 session bytes 16, 2 role Role, 3 keys [bytes 16]?, 4 blocks [Block]?, 5 frames [Frame]?,
     6 blobs [Blob]?, 7 wraps [KeyWrap]?, 8 written_ns int, 9 note bytes?, 10 voucher Voucher?
@@ -776,8 +777,17 @@ class Repository:
         require(epoch.id.hex() == epoch_id, "it is another epoch")
         order = [entry.class_ for entry in epoch.classes]
         require(order == sorted(set(order)), "classes out of order")
+        for held in epoch.before:
+            self._add_held_epoch(held)
         self.ring.add_epoch(epoch)
         return True
+
+    def _add_held_epoch(self, raw):
+        """An earlier epoch that a later one holds. What does not open was sealed under a root key that was exchanged."""
+        try:
+            self.ring.add_epoch(decode("Epoch", raw))
+        except Damage:
+            pass
 
     def decode_object(self, raw, *kinds):
         kind, content = self.ring.open_envelope(raw, kinds)

@@ -12,8 +12,10 @@ use crate::format::keys::{Epoch, MAX_EPOCH_BYTES, MAX_SLOT_BYTES, Slot};
 use crate::format::run::Run;
 use crate::format::session::{Condemned, End, Seen, Session};
 use crate::repo::ahead::{Ahead, each_ahead};
-use crate::repo::{Error, damage, history, ledger};
+use crate::repo::{Error, damage, epochs, history, ledger};
 use crate::store::{Area, Key, ObjectStore};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 /// What the second copy of an object is called besides.
 const COPY: &str = ".copy";
@@ -36,7 +38,26 @@ pub(super) fn check(context: &Context, found: &Found) -> Result<()> {
         })?;
     }
     check_area(context, &ahead, Area::Keys, found, MAX_SLOT_BYTES, &|_, bytes| Slot::decode(bytes).map(drop))?;
-    check_area(context, &ahead, Area::Epochs, found, MAX_EPOCH_BYTES, &open_epoch)
+    check_epochs(context, &ahead, found)
+}
+
+/// Reads epochs, and finds those of which only a later one still holds the keys.
+fn check_epochs(context: &Context, ahead: &Ahead<'_>, found: &Found) -> Result<()> {
+    let (read, held) = (RefCell::new(BTreeSet::new()), RefCell::new(BTreeSet::new()));
+    let open = |context: &Context, bytes: &[u8]| {
+        if let Some(epoch) = open_epoch(context, bytes)? {
+            held.borrow_mut().extend(epochs::ids_held_by(&epoch, root_of(context)?));
+            read.borrow_mut().insert(epoch.id);
+        }
+        Ok(())
+    };
+    check_area(context, ahead, Area::Epochs, found, MAX_EPOCH_BYTES, &open)?;
+    for id in held.take().difference(&read.take()) {
+        let key = epochs::epoch_key(*id);
+        let message = format!("neither {key} nor its copy can be read: a later epoch still holds its keys{REPAIR}");
+        found.object(&key.to_string(), &message);
+    }
+    Ok(())
 }
 
 /// Reads what sessions, prunes and runs left. No snapshot hangs on it, but prune waits for a session that it cannot read,
@@ -140,7 +161,7 @@ fn record<T: Cbor, N: ToString>(
     }
 }
 
-type Check = dyn Fn(&Context, &[u8]) -> Result<(), crate::format::Error>;
+type Check<'c> = dyn Fn(&Context, &[u8]) -> Result<(), crate::format::Error> + 'c;
 
 fn check_area(
     context: &Context,
@@ -148,7 +169,7 @@ fn check_area(
     area: Area,
     found: &Found,
     limit_bytes: usize,
-    check: &Check,
+    check: &Check<'_>,
 ) -> Result<()> {
     let mut names = Vec::new();
     ahead.list(area, &mut |listed| names.push(listed.name))?;
@@ -189,7 +210,7 @@ fn check_one(
     key: &Key,
     found: &Found,
     limit_bytes: usize,
-    check: &Check,
+    check: &Check<'_>,
 ) -> Result<()> {
     let checked = match store.get(key, limit_bytes as u64) {
         Ok(bytes) => check(context, &bytes).map_err(Error::object(key)),
@@ -213,12 +234,12 @@ fn root_of(context: &Context) -> Result<&RootKey, crate::format::Error> {
 }
 
 /// An epoch of another root key belongs to a root that was rotated away.
-fn open_epoch(context: &Context, bytes: &[u8]) -> Result<(), crate::format::Error> {
+fn open_epoch(context: &Context, bytes: &[u8]) -> Result<Option<Epoch>, crate::format::Error> {
     let root = root_of(context)?;
     let header = envelope::peek(bytes, ObjectKind::Epoch)?;
     if header.key != root.key_id() {
-        return Ok(());
+        return Ok(None);
     }
     let content = envelope::open(bytes.to_vec(), &header, context.repository.id(), &root.epoch_key())?;
-    Epoch::from_cbor(&content, "key epoch").map(drop)
+    Epoch::from_cbor(&content, "key epoch").map(Some)
 }

@@ -579,7 +579,7 @@ fn let_go(night: &Night<'_>, context: &Context, policy: &crate::ops::retention::
 
 /// Deletes what no snapshot needs any more.
 fn free(context: &Context, given: &Prune) -> Result<Told> {
-    let freed = prune::prune(context, &build::prune(given))?;
+    let freed = prune::prune(context, &build::prune(given))?.whole()?;
     let waiting = freed.waiting.as_ref().map_or(String::new(), |waiting| {
         format!("; {} left to a later prune: {}", counted(waiting.packs, "pack"), waiting.reason)
     });

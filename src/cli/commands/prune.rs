@@ -1,5 +1,6 @@
 //! `prune`: delete what no snapshot needs any more.
 
+use crate::base::Problem;
 use crate::cli::app::App;
 use crate::cli::args::Prune;
 use crate::cli::error::{Error, Result};
@@ -68,6 +69,8 @@ struct JsonPrune {
     /// What was left to a later prune.
     waiting_packs: u64,
     waiting_bytes: u64,
+    /// Packs that stay as they are because something in them is needed and cannot be read.
+    damaged: Vec<JsonDamaged>,
     location: String,
     /// What was asked of the store; null where requests cost nothing.
     store: Option<JsonTraffic>,
@@ -78,6 +81,12 @@ struct JsonLocks {
     objects: u64,
     extended: u64,
     first_end: Option<String>,
+}
+
+#[derive(Serialize)]
+struct JsonDamaged {
+    object: String,
+    message: String,
 }
 
 /// Prunes.
@@ -106,7 +115,7 @@ pub fn prune(app: &App, context: &Context, options: &Options) -> Result<Exit> {
         true => print_json(app, &**store, &outcome),
         false => print_text(app, &store.traffic(), &outcome),
     }
-    Ok(Exit::Done)
+    Ok(super::tell(app, &outcome.damaged))
 }
 
 fn print_json(app: &App, store: &dyn ObjectStore, outcome: &Outcome) {
@@ -159,9 +168,14 @@ fn print_json(app: &App, store: &dyn ObjectStore, outcome: &Outcome) {
         waiting: outcome.waiting.as_ref().map(|waiting| waiting.reason.clone()),
         waiting_packs: outcome.waiting.as_ref().map_or(0, |waiting| waiting.packs),
         waiting_bytes: outcome.waiting.as_ref().map_or(0, |waiting| waiting.bytes),
+        damaged: outcome.damaged.iter().map(json_damaged).collect(),
         location: store.location(),
         store: JsonTraffic::of(&store.traffic()),
     });
+}
+
+fn json_damaged(problem: &Problem) -> JsonDamaged {
+    JsonDamaged { object: problem.subject.clone(), message: problem.message.clone() }
 }
 
 fn print_text(app: &App, traffic: &Traffic, outcome: &Outcome) {

@@ -109,6 +109,11 @@ fn run(context: &Context, options: &ResealOptions, done: &mut Resealed) -> Resul
             },
         )?;
         done.waiting |= outcome.waiting.is_some();
+        let in_batch = |problem: &Problem| batch.keys().any(|pack| pack_key(*pack).to_string() == problem.subject);
+        done.failed.extend(outcome.damaged.into_iter().filter(in_batch));
+        failed.extend(
+            batch.keys().filter(|pack| done.failed.iter().any(|one| one.subject == pack_key(**pack).to_string())),
+        );
         let bytes: u64 = batch.values().sum();
         budget_bytes = budget_bytes.saturating_sub(bytes);
         let left = old_packs(context)?;

@@ -40,11 +40,12 @@ use crate::format::run::Outcome as Ended;
 use crate::format::session::Condemned;
 use crate::repo;
 use crate::repo::index::{each_segment, list_segments, segments};
+use crate::repo::pack_reader::pack_key;
 use crate::repo::{history, ledger, session, snapshots};
 use crate::store::{self, Area, Locked};
 use plan::{Plan, Seen};
 use presence::Presence;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use sweep::Swept;
 
@@ -216,6 +217,19 @@ pub struct Outcome {
     pub locks: Option<Locks>,
     /// Deleting was left to a later prune.
     pub waiting: Option<Waiting>,
+    /// Packs with something that is needed and cannot be read. They stayed as they were, and so did all that they hang on;
+    /// everything else was done.
+    pub damaged: Vec<Problem>,
+}
+
+impl Outcome {
+    /// The same, if nothing is damaged: an error that names the first of what is, otherwise.
+    pub fn whole(self) -> Result<Outcome> {
+        match self.damaged.first() {
+            None => Ok(self),
+            Some(first) => Err(Error::Repo(repo::Error::damaged(&first.subject, &first.message))),
+        }
+    }
 }
 
 /// Frees what no snapshot needs, beside whoever is at work. Deletes nothing when a snapshot, a tree or a segment cannot
@@ -266,7 +280,8 @@ fn save(context: &Context, mut record: Record, outcome: &Outcome) -> Result<()> 
     ] {
         record.figure(name, value);
     }
-    record.save(context, Ended::Done)
+    record.problems(&outcome.damaged);
+    record.save(context, if outcome.damaged.is_empty() { Ended::Done } else { Ended::Damage })
 }
 
 /// What lies in the store.
@@ -328,7 +343,8 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
     let mut outcome = begin_outcome(context, options)?;
     session::clear_records(&**context.repository.store())?;
     let mut attempts = 0;
-    while let Step::Again = attempt(context, options, &mut presence, &mut outcome)? {
+    let mut unreadable = BTreeMap::new();
+    while let Step::Again = attempt(context, options, &mut presence, &mut unreadable, &mut outcome)? {
         attempts += 1;
         if attempts == PLANS {
             let note = "other prunes were quicker each time: what is left to free is left to the next one";
@@ -380,6 +396,7 @@ fn attempt<'i>(
     context: &'i Context,
     options: &Options,
     presence: &mut Presence<'i>,
+    unreadable: &mut BTreeMap<PackId, String>,
     outcome: &mut Outcome,
 ) -> Result<Step> {
     if !sweep_earlier(context, presence, outcome)? {
@@ -390,14 +407,16 @@ fn attempt<'i>(
     outcome.blobs_doubtful = vouched.doubtful;
     outcome.segments_written += vouched.segments;
     let Some(seen) = look(context, Some(presence))? else { return Ok(Step::Again) };
-    let plan = plan::make(context, options, &seen)?;
+    let plan = plan::make(context, options, &seen, &unreadable.keys().copied().collect())?;
     describe(&plan, outcome);
+    outcome.damaged = hurt(context, &plan, unreadable)?;
     let own = presence.session.id();
     let repacked = repack::repack(context, &plan, own, seen.condemned_seen)?;
     outcome.packs_written += repacked.packs;
     outcome.segments_written += repacked.segments.len() as u64;
-    if repacked.damaged {
-        // The plan counted on what cannot be read. The index knows now: the next plan does not.
+    if repacked.damaged || !repacked.unreadable.is_empty() {
+        // The plan counted on what cannot be read. It is known now: the next plan does not.
+        unreadable.extend(repacked.unreadable);
         return Ok(Step::Again);
     }
     let merge = merge::merge(context, &plan, own, seen.condemned_seen)?;
@@ -543,6 +562,26 @@ fn describe(plan: &Plan<'_>, outcome: &mut Outcome) {
     outcome.pinned_bytes = plan.pinned_bytes();
 }
 
+/// What to say of the packs that stay because they are damaged. Those that only hang on them are not worth a line each.
+fn hurt(context: &Context, plan: &Plan<'_>, unreadable: &BTreeMap<PackId, String>) -> Result<Vec<Problem>> {
+    let blocks = || "blocks in it that snapshots need cannot be read, and nothing else has what is in them".to_owned();
+    let problem = |pack: &PackId| {
+        let what = unreadable.get(pack).cloned().unwrap_or_else(blocks);
+        let message = format!(
+            "{what}; it stays as it is, with what it hangs on and what hangs on it, and everything else is pruned: run \
+             `keepstone repair plan`"
+        );
+        Problem::new(pack_key(*pack).to_string(), message, Kind::Damaged)
+    };
+    let found = context.index.damaged_packs()?;
+    let (mut damaged, hanging): (BTreeSet<PackId>, BTreeSet<PackId>) =
+        plan.hurt.iter().partition(|pack| found.contains(*pack) || unreadable.contains_key(*pack));
+    if damaged.is_empty() {
+        damaged = hanging;
+    }
+    Ok(damaged.iter().map(problem).collect())
+}
+
 /// What a prune would do. It leaves no mark and fences nobody, so what others do meanwhile may change the answer.
 fn preview(context: &Context, options: &Options) -> Result<Outcome> {
     let mut outcome = begin_outcome(context, options)?;
@@ -562,8 +601,9 @@ fn preview(context: &Context, options: &Options) -> Result<Outcome> {
         outcome.bytes_after = outcome.bytes_before.saturating_sub(outcome.deleted_bytes);
         return Ok(outcome);
     };
-    let plan = plan::make(context, options, &seen)?;
+    let plan = plan::make(context, options, &seen, &BTreeSet::new())?;
     describe(&plan, &mut outcome);
+    outcome.damaged = hurt(context, &plan, &BTreeMap::new())?;
     outcome.packs_deleted = plan.going().count() as u64;
     outcome.deleted_bytes = plan.going().map(|(_, bytes)| bytes).sum();
     let sidecars = sidecars::orphans(context, &|pack| plan.goes(pack))?;

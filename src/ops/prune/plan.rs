@@ -109,6 +109,9 @@ pub struct Plan<'i> {
     orphaned: SortedMap<PackId, u64>,
     /// Bytes of packs that go before the time that their storage class is billed for at least.
     pub early_bytes: u64,
+    /// Packs that hold something needed which cannot be read and is nowhere else. They stay as they are, with all that they
+    /// hang on, until somebody has repaired them.
+    pub hurt: BTreeSet<PackId>,
 }
 
 impl Plan<'_> {
@@ -265,18 +268,48 @@ fn set_aside(context: &Context) -> Result<Spill<STORED_BYTES>> {
     Ok(stored)
 }
 
-/// Makes a plan.
-pub fn make<'i>(context: &'i Context, options: &Options, seen: &Seen) -> Result<Plan<'i>> {
+/// Makes a plan. The packs in `left` cannot be rewritten: those of them that are needed stay.
+pub fn make<'i>(context: &'i Context, options: &Options, seen: &Seen, left: &BTreeSet<PackId>) -> Result<Plan<'i>> {
     let stored = set_aside(context)?;
     let mut live = context.index.begin_live()?;
     let (snapshots, snapshot_count) = mark_snapshots(context, &mut live, &seen.names)?;
     live.close_over_bases(&|_| false)?;
     let mut packs = look_through(context, &live, &seen.held)?;
+    let needed = packs.iter_mut().filter(|one| one.live_blobs > 0 && left.contains(&one.id));
+    let mut hurt: BTreeSet<PackId> = needed.map(stay).collect();
+    keep_hurt(context, &live, &mut packs, &mut hurt)?;
     find_pinning(context, options, &live, &mut packs)?;
-    decide_until_closed(context, options, &mut live, &mut packs)?;
+    decide_until_closed(context, options, &mut live, &mut packs, &mut hurt)?;
     let Compared { orphaned, early_bytes } = compare(context, stored, &mut packs, seen.since_ns)?;
     let condemned_seen = seen.condemned_seen;
-    Ok(Plan { condemned_seen, live, snapshots, snapshot_count, packs, orphaned, early_bytes })
+    Ok(Plan { condemned_seen, live, snapshots, snapshot_count, packs, orphaned, early_bytes, hurt })
+}
+
+/// Decides that a pack stays, whatever is decided otherwise.
+fn stay(one: &mut Decided) -> PackId {
+    one.is_fixed = true;
+    one.id
+}
+
+/// Sees to it that packs stay whose damaged blocks hold something that lives and is nowhere else: parity, a second copy
+/// of the pack or another repository may still mend them.
+fn keep_hurt(context: &Context, live: &LiveSet<'_>, packs: &mut [Decided], hurt: &mut BTreeSet<PackId>) -> Result<()> {
+    let index = &context.index;
+    if !index.knows_of_damage()? {
+        return Ok(());
+    }
+    let known = hurt.clone();
+    index.each_damaged(&|pack| !known.contains(&pack.id), &mut |pack, id, _| {
+        if !hurt.contains(pack)
+            && let Some(place) = find(packs, pack)
+            && live.contains(id)?
+            && index.places(id)?.is_empty()
+        {
+            hurt.insert(stay(&mut packs[place]));
+        }
+        Ok(())
+    })?;
+    Ok(())
 }
 
 /// What the packs in the store say to what was decided.
@@ -354,10 +387,7 @@ fn mark_snapshots(
                 if let Some(missing) = context.missing_segments([&*snapshot])?.first() {
                     return Err(super::index_damaged(missing));
                 }
-                mark_beneath(context, &mut reader, live, snapshot.root, &mut |id| match context.index.contains(id)? {
-                    true => Ok(()),
-                    false => Err(missing(id)),
-                })?;
+                mark_beneath(context, &mut reader, live, snapshot.root, &mut |id| check_known(context, id))?;
             }
             Found::Tombstone => {
                 seen.insert(id);
@@ -367,6 +397,14 @@ fn mark_snapshots(
         Ok::<_, Error>(())
     })?;
     Ok((seen, count))
+}
+
+/// Fails for a blob that lies nowhere. One that lies in a damaged block is no reason to free nothing: its pack stays.
+fn check_known(context: &Context, id: &BlobId) -> Result<()> {
+    match context.index.contains(id)? || !context.index.damaged_places(id)?.is_empty() {
+        true => Ok(()),
+        false => Err(missing(id)),
+    }
 }
 
 /// What to say of a blob that is needed and that no pack has which counts.
@@ -506,6 +544,7 @@ fn decide_until_closed(
     options: &Options,
     live: &mut LiveSet<'_>,
     packs: &mut [Decided],
+    hurt: &mut BTreeSet<PackId>,
 ) -> Result<()> {
     loop {
         context.check_stop()?;
@@ -517,6 +556,7 @@ fn decide_until_closed(
         }
         packs.iter_mut().for_each(|one| one.is_fixed = one.fate == Fate::Keep);
         look_again(context, live, packs)?;
+        keep_hurt(context, live, packs, hurt)?;
     }
 }
 

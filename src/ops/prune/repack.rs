@@ -19,7 +19,7 @@ use crate::repo::pack_reader::{block_kind, block_name, open_block, pack_key, rea
 use crate::repo::pack_writer::{self, PackWriter, PlacedBlob, PlacedFrame, SealedBlock, seal_block};
 use crate::store::ObjectStore as _;
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Raw bytes that a frame gathers.
 const FRAME_BYTES: usize = 1 << 20;
@@ -40,8 +40,10 @@ pub struct Repacked {
     pub packs: u64,
     /// New segments.
     pub segments: Vec<SegmentId>,
-    /// Blocks were found damaged that the plan had counted on.
+    /// Blocks were found damaged that the plan had counted on. The index knows by now.
     pub damaged: bool,
+    /// Packs whose directories cannot be read, and why: what lies in them can only stay there.
+    pub unreadable: BTreeMap<PackId, String>,
 }
 
 /// Copies what lives in the packs that `plan` repacks and has no place in a pack that stays.
@@ -139,10 +141,6 @@ impl OldBlock<'_> {
         self.frames.iter().any(|(_, blobs)| blobs.iter().any(|(_, wanted)| *wanted))
     }
 
-    fn wanted(&self) -> impl Iterator<Item = &Blob> {
-        self.frames.iter().flat_map(|(_, blobs)| blobs).filter(|(_, wanted)| *wanted).map(|(blob, _)| *blob)
-    }
-
     fn is_whole(&self) -> bool {
         self.frames.iter().all(|(_, blobs)| blobs.iter().all(|(_, wanted)| *wanted))
     }
@@ -180,7 +178,13 @@ impl<'c> Copier<'c> {
     }
 
     fn copy_pack(&mut self, store: &Ahead<'_>, plan: &Plan<'_>, pack: PackId, size_bytes: u64) -> Result<()> {
-        let directory = read_directory(store, self.context.repository.keyring(), pack, size_bytes)?;
+        let directory = match read_directory(store, self.context.repository.keyring(), pack, size_bytes) {
+            Err(error) if is_damaged(&error) => {
+                self.repacked.unreadable.insert(pack, error.to_string());
+                return Ok(());
+            }
+            other => other?,
+        };
         let mut blocks = self.blocks(plan, pack, &directory)?;
         blocks.retain(OldBlock::is_wanted);
         let mut left = &blocks[..];
@@ -196,22 +200,14 @@ impl<'c> Copier<'c> {
 
     fn take_block(&mut self, store: &Ahead<'_>, pack: PackId, block: &OldBlock<'_>) -> Result<()> {
         match self.copy_block(store, pack, block) {
-            Err(error) if is_damage(&error) => self.do_without(pack, block, error),
+            // The next plan knows: what is wanted of it is had elsewhere, or the pack stays as it is.
+            Err(error) if is_damage(&error) => {
+                self.context.index.mark_damaged(&pack, block.place().offset)?;
+                self.repacked.damaged = true;
+                Ok(())
+            }
             other => other,
         }
-    }
-
-    /// A block that cannot be read may be done without if all that is wanted of it can be had elsewhere.
-    fn do_without(&mut self, pack: PackId, block: &OldBlock<'_>, error: Error) -> Result<()> {
-        let index = &self.context.index;
-        index.mark_damaged(&pack, block.place().offset)?;
-        for blob in block.wanted() {
-            if index.places(&blob.id)?.is_empty() {
-                return Err(error);
-            }
-        }
-        self.repacked.damaged = true;
-        Ok(())
     }
 
     /// The blocks of a pack. A blob is wanted if it lives and this is the place to copy it from.

@@ -285,6 +285,32 @@ impl Index {
         })
     }
 
+    /// Where the blob lies in packs that are not void and cannot be read as far as is known: it, or what it stands on, was
+    /// found damaged.
+    pub fn damaged_places(&self, id: &BlobId) -> Result<Vec<Place>> {
+        self.state().cache.read(|cache| {
+            let mut counts = cache.connection.prepare_cached("SELECT 1 FROM packs WHERE id = ? AND void = 0")?;
+            let mut found = places(cache, id, true)?;
+            let mut failed = None;
+            found.retain(|place| {
+                let exists = counts.exists([place.pack.0]);
+                exists.unwrap_or_else(|error| {
+                    failed = Some(error);
+                    false
+                })
+            });
+            failed.map_or(Ok(found), Err)
+        })
+    }
+
+    /// Whether anything is unknown because it, or what it stands on, was found damaged or gone.
+    pub fn knows_of_damage(&self) -> Result<bool> {
+        self.state().cache.read(|cache| {
+            let any = "SELECT EXISTS (SELECT 1 FROM dead_frames WHERE damaged <> 0)";
+            cache.connection.prepare_cached(any)?.query_row([], |row| row.get::<_, bool>(0))
+        })
+    }
+
     /// Where the blob may still be read when [`Index::places`] has nothing that works: in packs that are condemned but
     /// perhaps not yet deleted, and in blocks that were found damaged.
     pub fn last_places(&self, id: &BlobId) -> Result<Vec<Place>> {

@@ -113,7 +113,7 @@ fn golden_repositories_never_change() {
     let mut names: Vec<String> =
         fs::read_dir(v1()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["clients", "databases", "files"], "each has a test of its own");
+    assert_eq!(names, ["amid", "clients", "databases", "files"], "each has a test of its own");
     for name in names {
         let golden = kept(&name);
         let frozen = fs::read_to_string(golden.path("SUMS")).unwrap();
@@ -161,23 +161,74 @@ fn check_files(golden: &Golden, openers: &[[&str; 2]]) {
     for opener in openers {
         place.run_with(&[&opener[..], &["snapshots"]].concat(), bare, b"").expect(0);
     }
-    read_by_another(golden, &place);
+    read_by_another(golden, &place, Hurt::Nothing);
     goes_on(golden, &place);
 }
 
+/// Everything that has to hold of a repository that was left in the midst of things.
+fn check_amid(golden: &Golden) {
+    let place = golden.place();
+    let count = |folder: &str| fs::read_dir(place.path("vault").join(folder)).map_or(0, Iterator::count);
+    assert!(count("condemned") > 0 && count("damage") > 0 && count("sessions") > 1);
+    assert_eq!(count("epochs"), 20);
+    comes_back(golden, &|expected, target| restore(&place, expected, target));
+    place.run(&["log", "verify"]).expect(0);
+    let found = place.run(&["verify", "--all", "--json"]).expect(4);
+    assert!(found.text().contains("packs/"), "{}", found.text());
+    read_by_another(golden, &place, Hurt::APack);
+    // Nobody waits for the dead longer than a day.
+    let vault = place.path("vault");
+    let aged =
+        Command::new("find").arg(&vault).args(["-exec", "touch", "-d", "3 days ago", "{}", "+"]).status().unwrap();
+    assert!(aged.success());
+    place.run(&["prune", "--max-unused", "0"]).expect(0);
+    assert_eq!(count("damage"), 0);
+    let open = |name: &str| name.len() == 10;
+    let records = fs::read_dir(vault.join("condemned")).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = records.filter(|name| open(&name.to_string_lossy())).collect();
+    assert!(left.is_empty(), "{left:?}");
+    place.run(&["verify", "--all"]).expect(0);
+    goes_on(golden, &place);
+}
+
+#[test]
+fn a_golden_repository_in_the_midst_of_things_is_read_and_written_on() {
+    check_amid(&kept("amid"));
+}
+
+#[test]
+fn a_golden_repository_in_the_midst_of_things_can_be_made_anew() {
+    let make = |golden: &Golden| {
+        made::amid(golden);
+        true
+    };
+    made_anew("amid", make, check_amid);
+}
+
 /// The reader that knows the document alone restores the same.
-fn read_by_another(golden: &Golden, place: &Place) {
+fn read_by_another(golden: &Golden, place: &Place, hurt: Hurt) {
     let Some(packages) = packages() else { return };
     let read = |command: &[&str]| -> Run {
         let all = [&command[..1], &["--repo", "vault", "--password-file", "keys/password"], &command[1..]].concat();
-        python(place, &packages, "reader.py", &all.iter().map(OsStr::new).collect::<Vec<_>>()).expect(0)
+        python(place, &packages, "reader.py", &all.iter().map(OsStr::new).collect::<Vec<_>>())
     };
     comes_back(golden, &|expected, target| {
         let target = format!("read-{target}");
-        read(&["restore", &expected.id, &target]);
+        read(&["restore", &expected.id, &target]).expect(0);
         beneath(place, &target, &path_of(place, &expected.id))
     });
-    read(&["verify"]);
+    match hurt {
+        Hurt::Nothing => drop(read(&["verify"]).expect(0)),
+        Hurt::APack => drop(read(&["verify"]).expect(4)),
+    }
+}
+
+/// What of a repository is damaged.
+#[derive(Clone, Copy)]
+enum Hurt {
+    Nothing,
+    /// A pack whose content was stored anew.
+    APack,
 }
 
 /// What was stored then is found again now, byte for byte, and all that changes a repository still does.

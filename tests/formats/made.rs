@@ -7,8 +7,10 @@ use super::{Golden, told};
 use crate::program::{CHEAP, Place, Run, noise};
 use crate::{servers, servers_mysql};
 use keepstone::base::Clock;
+use keepstone::format::session::SessionKind;
 use keepstone::ops::verify::{self, Depth};
-use keepstone::store::Local;
+use keepstone::repo::Session;
+use keepstone::store::{Crash, Fault, Local};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -191,6 +193,55 @@ fn add_keys(maker: &Maker<'_>) {
     let recipient = made.split_whitespace().find(|word| word.starts_with("age1")).unwrap().to_owned();
     maker.run(&["key", "add", "--recipient", &recipient, "--label", "bank"]);
     ["generated.key", "own.key", "bank.identity"].iter().for_each(|name| maker.keep_key(name));
+}
+
+/// What is left in the midst of things: epochs that hold others, a damage that is written down and whose content was stored
+/// anew, a prune that was killed after it had condemned something, and a backup that died.
+pub fn amid(golden: &Golden) {
+    let mut maker = Maker::new(golden);
+    maker.place.make_tree();
+    maker.run(&[&["init"], &CHEAP[..]].concat());
+    let first = maker.back_up("source", &["--tag", "first"]);
+    fs::write(maker.place.path("own.key"), "a key file of at least sixteen bytes").unwrap();
+    maker.run(&["key", "add", "--new-key-file", "own.key"]);
+    maker.keep_key("own.key");
+    for _ in 0..9 {
+        maker.run(&["key", "rotate"]);
+    }
+    fs::remove_file(maker.place.path("source/letters/old/bob.txt")).unwrap();
+    fs::write(maker.place.path("source/letters/new.txt"), rows(1)).unwrap();
+    maker.back_up("source", &[]);
+    let (pack, mut bytes) = largest_pack(&maker.place.path("vault"));
+    let (from, to) = (bytes.len() / 4, bytes.len() / 2);
+    bytes[from..to].fill(0);
+    fs::write(&pack, bytes).unwrap();
+    maker.place.run(&["repair", "apply", "--all"]).expect(4);
+    maker.back_up("source", &["--force"]);
+    maker.forget(&first);
+    kill_a_prune(&maker);
+    let store = Arc::new(Local::open(maker.place.path("vault")).unwrap());
+    let context = crate::vault::open(store, &Clock::System).unwrap();
+    std::mem::forget(Session::begin(&context.repository, SessionKind::Writer, "backup").unwrap());
+    maker.finish();
+}
+
+/// Kills a prune right after it has condemned something.
+fn kill_a_prune(maker: &Maker<'_>) {
+    let vault = maker.place.path("vault");
+    for change in 1..100 {
+        let trial = maker.place.path(&format!("trial{change}"));
+        copy_tree(&vault, &trial);
+        let fault = Fault::new(Local::open(trial.clone()).unwrap());
+        fault.crash_at(change, Crash::After);
+        crate::vault::prune_all(&crate::vault::open(Arc::new(fault), &Clock::System).unwrap()).unwrap_err();
+        if fs::read_dir(trial.join("condemned")).is_ok_and(|mut records| records.next().is_some()) {
+            fs::remove_dir_all(&vault).unwrap();
+            fs::rename(&trial, &vault).unwrap();
+            return;
+        }
+        fs::remove_dir_all(trial).unwrap();
+    }
+    panic!("it condemned nothing");
 }
 
 /// A client that may only write, and what it stored before and after somebody vouched for it.

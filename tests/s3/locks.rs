@@ -128,3 +128,62 @@ fn what_goes_before_its_class_allows_is_told_before_and_after() {
         assert!(early > 1000 && early <= pruned["deleted_bytes"].as_u64().unwrap(), "{pruned}");
     }
 }
+
+/// Names of objects beneath a prefix.
+fn segments(server: &Server, bucket: &str, prefix: &str) -> Vec<String> {
+    server.ask(async |client| {
+        let page = client.list_objects_v2().bucket(bucket).prefix(prefix).send().await.unwrap();
+        page.contents().iter().filter_map(|object| object.key().map(str::to_owned)).collect()
+    })
+}
+
+fn overwrite(server: &Server, bucket: &str, key: &str) {
+    server.ask(async |client| {
+        let body = aws_sdk_s3::primitives::ByteStream::from_static(b"damaged");
+        client.put_object().bucket(bucket).key(key).body(body).send().await.unwrap();
+    });
+}
+
+/// Two nights whose first segment is damaged: the index is made anew, and everything goes on beside what is locked.
+fn makes_its_index_anew(server: &'static Server, place: &Place, direct: &Bucket, used: &Bucket, bucket: &str) {
+    direct.run(place, &[&["backup", "--init"], &CHEAP[..], &["source"]].concat()).expect(0);
+    fs::write(place.path("source/new"), noise(200_000)).unwrap();
+    direct.run(place, &["backup", "source"]).expect(0);
+    let prefix = format!("{}/index/", direct.place.rsplit_once('/').unwrap().1);
+    let before = segments(server, bucket, &prefix);
+    assert!(before.len() > 1, "{before:?}");
+    overwrite(server, bucket, &before[0]);
+    used.run(place, &["--cache-dir", "fresh1", "verify", "--structure"]).expect(4);
+    used.run(place, &["rebuild-index"]).expect(0);
+    used.run(place, &["--cache-dir", "fresh2", "verify", "--all"]).expect(0);
+    // Again, with nothing damaged, and after another night.
+    used.run(place, &["rebuild-index"]).expect(0);
+    fs::write(place.path("source/newer"), noise(100_000)).unwrap();
+    used.run(place, &["backup", "source"]).expect(0);
+    used.run(place, &["prune"]).expect(0);
+    used.run(place, &["--cache-dir", "fresh3", "verify", "--all"]).expect(0);
+    used.run(place, &["--cache-dir", "fresh4", "restore", "latest", "--target", "back"]).expect(0);
+    let again =
+        used.run(place, &["--cache-dir", "fresh5", "backup", "--force", "--json", "source"]).expect(0).json().remove(0);
+    assert_eq!(again["totals"]["new_bytes"], 0, "{again}");
+}
+
+#[test]
+fn an_index_is_made_anew_in_a_bucket_that_locks_every_object_by_default() {
+    use aws_sdk_s3::types::{
+        DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
+    };
+    let Some(server) = crate::servers::seaweed::server() else { return };
+    let place = Place::new();
+    place.make_tree();
+    server.ask(async |client| {
+        client.create_bucket().bucket("kept").object_lock_enabled_for_bucket(true).send().await.unwrap();
+        let retention = DefaultRetention::builder().mode(ObjectLockRetentionMode::Governance).days(5).build();
+        let rule = ObjectLockRule::builder().default_retention(retention).build();
+        let enabled = ObjectLockEnabled::Enabled;
+        let rules = ObjectLockConfiguration::builder().object_lock_enabled(enabled).rule(rule).build();
+        client.put_object_lock_configuration().bucket("kept").object_lock_configuration(rules).send().await.unwrap();
+    });
+    let bucket = Bucket::at(server, format!("{}/team", server.bucket("kept")));
+    makes_its_index_anew(server, &place, &bucket, &bucket, "kept");
+}

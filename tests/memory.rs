@@ -2,11 +2,13 @@
 //! command takes of one whose index names more blobs than anybody stores in a test.
 
 use crate::program::{CHEAP, PASSWORD, Place};
-use crate::synthetic::{BLOBS_PER_SEGMENT, packs_of_segment, write_segments};
-use keepstone::base::{Clock, Secret};
+use crate::synthetic::{BLOBS_PER_SEGMENT, pack_row, packs_of_segment, write_segments};
+use keepstone::base::{Clock, RunId, Secret};
 use keepstone::crypto::slots::Unlock;
 use keepstone::repo::SealedRepository;
+use keepstone::repo::ledger::{self, Known, News};
 use keepstone::store::Local;
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 
@@ -17,6 +19,8 @@ const SLACK_KIB: u64 = 24 << 10;
 /// The most that a prune may take; and a copy, which has two repositories open and reads and packs at once.
 const MOST_OF_PRUNE_KIB: u64 = 128 << 10;
 const MOST_OF_COPY_KIB: u64 = 192 << 10;
+/// So many ledgers are read before one says all that they say.
+const LEDGERS: u64 = 16;
 /// Runs a program and writes down the most memory that it had, in KiB.
 const MEASURE: &str = "import resource, subprocess, sys
 code = subprocess.call(sys.argv[2:])
@@ -108,6 +112,36 @@ fn name_more_blobs(place: &Place, blobs: u64) -> u64 {
         }
     }
     packs
+}
+
+/// Leaves ledgers that say together of so many packs when they were read, as many as are read before one says it all.
+fn remember_packs(place: &Place, packs: u64) {
+    let store = Arc::new(Local::open(place.path("vault")).unwrap());
+    let unlock = Unlock::Passphrase(Secret::new(PASSWORD.as_bytes().to_vec()));
+    let repository = SealedRepository::open(store).unwrap().unlock(&unlock, Clock::System).unwrap();
+    for night in 0..LEDGERS {
+        let read = (0..packs / LEDGERS).map(|number| pack_row(night * packs + number).id).collect();
+        let news = News { packs: read, ..News::default() };
+        let (run, now_ns) = (RunId([night as u8 + 1; 16]), repository.now_ns());
+        ledger::save(&repository, run, now_ns, &news, &mut Known::default(), &|_| true, &BTreeSet::new()).unwrap();
+    }
+}
+
+#[test]
+fn every_command_has_room_enough_whatever_a_ledger_says() {
+    let long = std::env::var_os("KEEPSTONE_LONG").is_some();
+    let packs = if long { 1_000_000 } else { 100_000 };
+    let place = Place::with_snapshot();
+    let before = peak_kib(&place, &["snapshots"]);
+    remember_packs(&place, packs);
+    let mut peaks = Vec::new();
+    for args in [&["snapshots"][..], &["show", "latest"], &["verify", "-q"], &["snapshots"], &["prune", "-q"]] {
+        let peak = peak_kib(&place, args);
+        println!("a ledger of {packs} packs: {} takes {} MiB", args.join(" "), peak >> 10);
+        peaks.push(peak);
+    }
+    assert!(peaks[0] > before, "{peaks:?} and {before}: it was not read");
+    assert!(peaks.iter().all(|peak| *peak <= MOST_OF_PRUNE_KIB), "{peaks:?}");
 }
 
 #[test]

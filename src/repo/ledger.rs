@@ -17,6 +17,7 @@ use crate::format::envelope::ObjectKind;
 use crate::format::ledger::{Finding, Ledger, MAX_COVERED, PackPrefix, PacksRead, SnapshotsFound, prefix};
 use crate::store::{self, Area, Key, ObjectStore};
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 /// What the name of a ledger ends with.
 pub const ENDING: &str = ".ledger";
@@ -34,6 +35,35 @@ struct Times {
     whole_ns: Option<i64>,
     hurt_ns: Option<i64>,
     drilled_ns: Option<i64>,
+}
+
+/// When a pack was last found whole, and when damaged: numbers of moments. There may be a million packs and hardly ever
+/// more moments than runs, so that a pack costs its prefix and these.
+#[derive(Clone, Copy, Debug, Default)]
+struct PackTimes {
+    whole: Option<NonZeroU32>,
+    hurt: Option<NonZeroU32>,
+}
+
+/// Times, each with a number.
+#[derive(Clone, Debug, Default)]
+struct Moments {
+    times_ns: Vec<i64>,
+    numbers: BTreeMap<i64, NonZeroU32>,
+}
+
+impl Moments {
+    fn number(&mut self, at_ns: i64) -> NonZeroU32 {
+        let next = u32::try_from(self.times_ns.len() + 1).ok().and_then(NonZeroU32::new);
+        *self.numbers.entry(at_ns).or_insert_with(|| {
+            self.times_ns.push(at_ns);
+            next.expect("there are at most two moments for each of a million packs")
+        })
+    }
+
+    fn at(&self, number: Option<NonZeroU32>) -> Option<i64> {
+        number.map(|number| self.times_ns[number.get() as usize - 1])
+    }
 }
 
 /// What is known of a snapshot.
@@ -72,7 +102,8 @@ impl State {
 /// All that is known.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    packs: BTreeMap<PackPrefix, Times>,
+    packs: BTreeMap<PackPrefix, PackTimes>,
+    moments: Moments,
     snapshots: BTreeMap<SnapshotId, Times>,
     /// Ledgers that were opened, and those that they cover.
     told: BTreeSet<RunId>,
@@ -114,22 +145,31 @@ impl Known {
     /// When a pack was last read to its last byte and was whole, nanoseconds since 1970.
     pub fn read_ns(&self, pack: &PackId) -> Option<i64> {
         let times = self.packs.get(&prefix(pack))?;
-        times.whole_ns.filter(|whole_ns| times.hurt_ns.is_none_or(|hurt_ns| hurt_ns < *whole_ns))
+        let hurt_ns = self.moments.at(times.hurt);
+        self.moments.at(times.whole).filter(|whole_ns| hurt_ns.is_none_or(|hurt_ns| hurt_ns < *whole_ns))
     }
 
     /// Whether a pack was read and did not have its name, and has not been read whole since.
     pub fn is_damaged(&self, pack: &PackId) -> bool {
-        self.packs.get(&prefix(pack)).is_some_and(|times| times.hurt_ns.is_some()) && self.read_ns(pack).is_none()
+        self.packs.get(&prefix(pack)).is_some_and(|times| times.hurt.is_some()) && self.read_ns(pack).is_none()
     }
 
     /// Takes in that packs were read now.
     pub fn read_now(&mut self, news: &News, now_ns: i64) {
         for (packs, damaged) in [(&news.packs, false), (&news.damaged, true)] {
             for pack in packs {
-                let times = self.packs.entry(prefix(pack)).or_default();
-                let time = if damaged { &mut times.hurt_ns } else { &mut times.whole_ns };
-                *time = (*time).max(Some(now_ns));
+                self.note(prefix(pack), now_ns, damaged);
             }
+        }
+    }
+
+    /// Takes in that a pack was read.
+    fn note(&mut self, pack: PackPrefix, at_ns: i64, damaged: bool) {
+        let number = self.moments.number(at_ns);
+        let times = self.packs.entry(pack).or_default();
+        let time = if damaged { &mut times.hurt } else { &mut times.whole };
+        if self.moments.at(*time).is_none_or(|known_ns| known_ns < at_ns) {
+            *time = Some(number);
         }
     }
 
@@ -169,9 +209,7 @@ impl Known {
             }
             for pack in group.prefixes() {
                 if self.packs.len() < MAX_PACKS || self.packs.contains_key(&pack) {
-                    let times = self.packs.entry(pack).or_default();
-                    let time = if group.damaged { &mut times.hurt_ns } else { &mut times.whole_ns };
-                    *time = (*time).max(Some(group.at_ns));
+                    self.note(pack, group.at_ns, group.damaged);
                 }
             }
         }
@@ -203,8 +241,8 @@ impl Known {
     ) -> (Vec<PacksRead>, Vec<SnapshotsFound>) {
         let mut packs: BTreeMap<(i64, bool), Vec<u8>> = BTreeMap::new();
         for (pack, times) in self.packs.iter().filter(|(pack, _)| is_there(pack)) {
-            for (at_ns, damaged) in [(times.whole_ns, false), (times.hurt_ns, true)] {
-                if let Some(at_ns) = at_ns {
+            for (number, damaged) in [(times.whole, false), (times.hurt, true)] {
+                if let Some(at_ns) = self.moments.at(number) {
                     packs.entry((at_ns, damaged)).or_default().extend_from_slice(pack);
                 }
             }

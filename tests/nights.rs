@@ -100,6 +100,36 @@ fn a_source_that_fails_makes_the_night_partial_and_nothing_is_forgotten() {
 }
 
 #[test]
+fn a_machine_that_may_only_write_has_its_nights_and_leaves_the_rest_to_others() {
+    let place = place(
+        "[profiles.web.retention]\nlast = 1\n[profiles.web.verify]\nshare = \"1/1\"\n\
+         [profiles.web.drill]\nschedule = \"0 3 1 * *\"\n",
+    );
+    let (config, key) = (place.path("keepstone.toml"), place.path("host7.key"));
+    let key = key.to_str().unwrap();
+    run(&place, &["--profile", "web", "key", "add", "--write-only", "--generate-key-file", key]).expect(0);
+    let full = fs::read_to_string(&config).unwrap();
+    let password = place.path("password").display().to_string();
+    fs::write(&config, full.replace(&format!("password_file = \"{password}\""), &format!("key_file = \"{key}\"")))
+        .unwrap();
+    for _ in 0..2 {
+        let night = night(&place, 0);
+        assert_eq!((phase(&night, "preflight").0, phase(&night, "backup").0), ("done", "done"), "{night}");
+        for name in ["verify", "forget", "prune", "drill"] {
+            let (ended, why) = phase(&night, name);
+            assert!(ended == "skipped" && why.contains("may only write"), "{name}: {why}");
+        }
+    }
+    run(&place, &["health", "--json"]);
+    let history = run(&place, &["history", "--json"]).expect(0).json();
+    assert_eq!(history.iter().map(|entry| &entry["outcome"]).collect::<Vec<_>>(), ["done", "done"]);
+    fs::write(&config, full).unwrap();
+    let listed = run(&place, &["--profile", "web", "snapshots", "--json"]).expect(0).json();
+    assert_eq!(listed[0]["snapshots"].as_array().unwrap().len(), 2, "nothing was forgotten");
+    run(&place, &["--profile", "web", "verify", "--all"]).expect(0);
+}
+
+#[test]
 fn hooks_run_around_the_backup_and_one_that_fails_before_it_stops_it() {
     let hooks = "[profiles.web.hooks]\nbefore = \"echo before >> HERE/ran\"\nafter = \"echo after $KEEPSTONE_OUTCOME >> HERE/ran\"\n\
                  failed = \"echo failed $KEEPSTONE_OUTCOME >> HERE/ran\"\nfinally = \"echo finally $KEEPSTONE_PROFILE >> HERE/ran\"\n";

@@ -219,6 +219,9 @@ pub fn run(night: &Night<'_>) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// Why a phase waits that could take away what is needed, or load a server, after a bad night.
+const WHY: &str = "only after a backup that lacks nothing, and where nothing is damaged";
+
 impl Outcome {
     fn push(&mut self, name: &'static str, since: Stopwatch, told: Result<Told>) {
         let told = told.unwrap_or_else(|error| Told {
@@ -372,6 +375,40 @@ impl Outcome {
 
     /// What belongs to a night besides the backup.
     fn care(&mut self, night: &Night<'_>, context: &Context) {
+        match context.repository.keyring().is_write_only() {
+            true => self.leave_to_others(night.profile),
+            false => self.look_after(night, context),
+        }
+        if let Some(given) = &night.profile.maintenance {
+            match self.is_complete() {
+                true => {
+                    let last = || due::last_phase(context, &night.profile.name, "maintenance");
+                    self.when_due("maintenance", night, context, given.schedule.as_ref(), last, |_| {
+                        upkeep::keep(night, given)
+                    });
+                }
+                false => self.skip("maintenance", WHY),
+            }
+        }
+    }
+
+    /// What a key that may only write opens nothing for.
+    fn leave_to_others(&mut self, profile: &Profile) {
+        let asked = [
+            ("verify", profile.verify.is_some()),
+            ("forget", profile.retention.is_some()),
+            ("prune", profile.prune.is_some()),
+            ("keys", profile.repository.keys.is_some()),
+        ];
+        let asked = asked.into_iter().filter_map(|(name, is_asked)| is_asked.then_some(name));
+        let drills = profile.drills.iter().map(|drill| drill.scenario.phase());
+        for name in asked.chain(drills) {
+            self.skip(name, "its key may only write: this is for a machine that has another");
+        }
+    }
+
+    /// What the repository needs.
+    fn look_after(&mut self, night: &Night<'_>, context: &Context) {
         let profile = night.profile;
         if let Some(given) = &profile.verify {
             self.when_due(
@@ -383,7 +420,6 @@ impl Outcome {
                 |outcome| read_back(context, &outcome.ours, given),
             );
         }
-        const WHY: &str = "only after a backup that lacks nothing, and where nothing is damaged";
         if let Some(policy) = &profile.retention {
             match self.is_complete() {
                 true => self.phase_of("forget", night, |_| let_go(night, context, policy)),
@@ -409,25 +445,11 @@ impl Outcome {
         if let Some(given) = &profile.repository.keys {
             self.renew_keys(night, context, given);
         }
-        if let Some(given) = &profile.maintenance {
-            match self.is_complete() {
-                true => {
-                    let last = || due::last_phase(context, &profile.name, "maintenance");
-                    self.when_due("maintenance", night, context, given.schedule.as_ref(), last, |_| {
-                        upkeep::keep(night, given)
-                    });
-                }
-                false => self.skip("maintenance", WHY),
-            }
-        }
     }
 
     /// New keys, if it is time. They do not wait for a night in which every source can be read.
     fn renew_keys(&mut self, night: &Night<'_>, context: &Context, given: &Keys) {
         const NAME: &str = "keys";
-        if context.repository.keyring().is_write_only() {
-            return self.skip(NAME, "a key that may only write renews no others");
-        }
         if self.phases.iter().any(|phase| phase.ended == Ended::Damage) {
             return self.skip(NAME, "only where nothing is damaged");
         }
@@ -501,6 +523,10 @@ pub fn snapshots_of(profile: &Profile, context: &Context) -> Result<Vec<Seen>> {
         tags: vec![vec![profile_tag(&profile.name)]],
         ..Filter::default()
     };
+    if context.repository.keyring().is_write_only() {
+        let (own, now_ns) = (backup::own_snapshots(context)?, context.repository.now_ns());
+        return Ok(own.iter().filter(|snapshot| filter.lets_through(snapshot, now_ns)).map(Seen::of).collect());
+    }
     Ok(select::list(context, &filter)?.snapshots.iter().map(Seen::of).collect())
 }
 

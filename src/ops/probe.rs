@@ -92,7 +92,12 @@ pub fn repository(context: &Context, estimate_bytes: u64) -> Vec<Check> {
 /// Leaves the mark of a session and ends it: the least that a backup writes.
 fn writable(context: &Context) -> Check {
     let place = context.repository.store().location();
-    match Session::begin(&context.repository, SessionKind::Reader, "probe").and_then(Session::end) {
+    // Who may only write may leave no other mark than this.
+    let (kind, operation) = match context.repository.keyring().is_write_only() {
+        true => (SessionKind::Writer, "backup"),
+        false => (SessionKind::Reader, "probe"),
+    };
+    match Session::begin(&context.repository, kind, operation).and_then(Session::end) {
         Ok(()) => Check::ok("repository", format!("{place} can be written")),
         Err(error) => {
             let remedy = match error.kind() {

@@ -421,7 +421,7 @@ fn past_snapshots(context: &Context) -> Result<Vec<Snapshot>> {
 
 /// Those that a client which may only write has kept, as far as they are still in the repository: what a forgotten one
 /// needs may be gone.
-fn own_snapshots(context: &Context) -> Result<Vec<Snapshot>> {
+pub fn own_snapshots(context: &Context) -> Result<Vec<Snapshot>> {
     let Some(own) = context.repository.own() else { return Ok(Vec::new()) };
     let there: BTreeSet<SnapshotId> = snapshots::names(&context.repository)?.into_iter().collect();
     let (kept, gone): (Vec<_>, Vec<_>) = own.snapshots().into_iter().partition(|snapshot| there.contains(&snapshot.id));

@@ -31,7 +31,7 @@ pub struct Report {
     /// Send it in place of printing it: mail as text and page, chats in a few lines
     #[arg(long, conflicts_with = "format")]
     pub send: bool,
-    /// Through this channel (may be repeated) [default: `channels` of [reports]]
+    /// Through this channel (may be repeated) [default: `reports.channels`]
     #[arg(long = "channel", value_name = "CHANNEL", requires = "send")]
     pub channels: Vec<String>,
 }

@@ -147,20 +147,28 @@ pub static ROOT: Section = Section {
     one_of: &[],
 };
 
+/// Secrets that open what has one password only.
+const THE_PASSWORD_FILE: Key =
+    key("password_file", Form::Text(&ABSOLUTE), "", "The file whose first line is the password");
+const THE_PASSWORD_COMMAND: Key =
+    key("password_command", Form::Text(&SECRET_COMMAND), "", "The command whose first line of output is the password");
+const THE_PASSWORD_ENV: Key =
+    key("password_env", Form::Text(&VARIABLE), "", "The environment variable that holds the password");
+const KEY_COMMAND: Key =
+    key("key_command", Form::Text(&SECRET_COMMAND), "", "The command that prints a key, all of its output");
+/// What opens a repository: one of these.
+const OPENERS: &[&str] =
+    &["password_file", "password_command", "password_env", "key_file", "key_command", "identity_file"];
+
 pub(super) static REPOSITORY: Section = Section {
     doc: "A repository: where it is and what opens it. Passwords and keys never stand here themselves.",
     keys: &[
         needed("place", Form::Text(&PLACE), "Where it is"),
-        key("password_file", Form::Text(&ABSOLUTE), "", "The file whose first line is the password"),
-        key(
-            "password_command",
-            Form::Text(&SECRET_COMMAND),
-            "",
-            "The command whose first line of output is the password",
-        ),
-        key("password_env", Form::Text(&VARIABLE), "", "The environment variable that holds the password"),
+        THE_PASSWORD_FILE,
+        THE_PASSWORD_COMMAND,
+        THE_PASSWORD_ENV,
         key("key_file", Form::Text(&ABSOLUTE), "", "The key file that opens it in place of a password"),
-        key("key_command", Form::Text(&SECRET_COMMAND), "", "The command that prints a key, all of its output"),
+        KEY_COMMAND,
         key(
             "identity_file",
             Form::Text(&ABSOLUTE),
@@ -181,7 +189,7 @@ pub(super) static REPOSITORY: Section = Section {
         key("keys", Form::Optional(&upkeep::KEYS), "", "New keys by the calendar; without this table none"),
         key("s3", Form::Part(&S3), "", "How a bucket is talked to"),
     ],
-    one_of: &["password_file", "password_command", "password_env", "key_file", "key_command", "identity_file"],
+    one_of: OPENERS,
 };
 
 static S3: Section = Section {
@@ -442,6 +450,9 @@ static PRUNE: Section = Section {
     one_of: &[],
 };
 
+const HOOK_TIMEOUT: Key =
+    key("timeout", Form::Text(&DURATION), "600", "Give up on a command that takes longer; it has failed then");
+
 static HOOKS: Section = Section {
     doc: "Shell commands around the backup. They find KEEPSTONE_PROFILE in their environment, those after it also \
           KEEPSTONE_OUTCOME (done, partial, damage, failed, …), KEEPSTONE_SNAPSHOT and KEEPSTONE_MESSAGE.",
@@ -450,7 +461,7 @@ static HOOKS: Section = Section {
         key("after", COMMANDS, "", "After a backup that made a snapshot, also a partial one"),
         key("failed", COMMANDS, "", "After a backup that made none"),
         key("finally", COMMANDS, "", "After the backup, however it ended"),
-        key("timeout", Form::Text(&DURATION), "600", "Give up on a command that takes longer; it has failed then"),
+        HOOK_TIMEOUT,
         key("restore", Form::Part(&RESTORE_HOOKS), "", "Commands around restores"),
     ],
     one_of: &[],
@@ -466,7 +477,7 @@ static RESTORE_HOOKS: Section = Section {
         key("after", COMMANDS, "", "After a restore that wrote all of it"),
         key("failed", COMMANDS, "", "After one that did not"),
         key("finally", COMMANDS, "", "After a restore, however it ended"),
-        key("timeout", Form::Text(&DURATION), "600", "Give up on a command that takes longer; it has failed then"),
+        HOOK_TIMEOUT,
     ],
     one_of: &[],
 };

@@ -31,12 +31,11 @@ pub struct Hooks {
 
 impl Default for Hooks {
     fn default() -> Hooks {
-        let none = Vec::new;
         Hooks {
-            before: none(),
-            after: none(),
-            failed: none(),
-            finally: none(),
+            before: Vec::new(),
+            after: Vec::new(),
+            failed: Vec::new(),
+            finally: Vec::new(),
             timeout: TIMEOUT,
             variables: Vec::new(),
         }

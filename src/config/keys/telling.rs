@@ -1,6 +1,9 @@
 //! Keys of how people are told: channels, whom a profile tells, and what is worth telling.
 
-use super::{ABSOLUTE, COMMAND, DURATION, PLAIN, SECRET_COMMAND, TEXTS, VARIABLE, key, needed, text};
+use super::{
+    ABSOLUTE, COMMAND, DURATION, PASSWORDS, PLAIN, SECRET_COMMAND, TEXTS, THE_PASSWORD_COMMAND, THE_PASSWORD_ENV,
+    THE_PASSWORD_FILE, VARIABLE, key, needed, text,
+};
 use crate::config::describe::{Form, Key, Section, Text};
 use crate::config::schedule::Schedule;
 use crate::config::values;
@@ -132,18 +135,13 @@ static MAIL: Section = Section {
         needed("from", Form::Text(&MAIL_ADDRESS), "Who sends it"),
         needed("to", Form::List(&Form::Text(&MAIL_ADDRESS)), "Who gets it"),
         key("user", Form::Text(&PLAIN), "", "Who we are to the server; then it wants a password too"),
-        key("password_file", Form::Text(&ABSOLUTE), "", "The file whose first line is the password"),
-        key(
-            "password_command",
-            Form::Text(&SECRET_COMMAND),
-            "",
-            "The command whose first line of output is the password",
-        ),
-        key("password_env", Form::Text(&VARIABLE), "", "The environment variable that holds the password"),
+        THE_PASSWORD_FILE,
+        THE_PASSWORD_COMMAND,
+        THE_PASSWORD_ENV,
         CA,
         TIMEOUT,
     ],
-    one_of: &["password_file", "password_command", "password_env"],
+    one_of: PASSWORDS,
 };
 
 static WEBHOOK: Section = Section {

@@ -1,8 +1,9 @@
 //! Keys of what is done now and then besides the backup: drills of several sorts, upkeep of databases, new keys.
 
 use super::{
-    ABSOLUTE, DUE, DURATION, MYSQL_URL, PASSWORD_COMMAND, PASSWORD_ENV, PASSWORD_FILE, PASSWORDS, PERCENT,
-    POSTGRES_URL, PROGRAMS, SCHEDULE, SECRET_COMMAND, SIZE, TEXTS, URL_DOC, VARIABLE, WORKERS, key, needed,
+    ABSOLUTE, DUE, DURATION, KEY_COMMAND, MYSQL_URL, OPENERS, PASSWORD_COMMAND, PASSWORD_ENV, PASSWORD_FILE, PASSWORDS,
+    PERCENT, POSTGRES_URL, PROGRAMS, SCHEDULE, SIZE, TEXTS, THE_PASSWORD_COMMAND, THE_PASSWORD_ENV, THE_PASSWORD_FILE,
+    URL_DOC, WORKERS, key, needed,
 };
 use crate::config::describe::{Form, Key, Section};
 
@@ -79,19 +80,14 @@ static BARE_MACHINE: Section = Section {
         OWN_SCHEDULE,
         OWN_SAMPLE,
         OWN_FULL,
-        key("password_file", Form::Text(&ABSOLUTE), "", "The file whose first line is the password"),
-        key(
-            "password_command",
-            Form::Text(&SECRET_COMMAND),
-            "",
-            "The command whose first line of output is the password",
-        ),
-        key("password_env", Form::Text(&VARIABLE), "", "The environment variable that holds the password"),
+        THE_PASSWORD_FILE,
+        THE_PASSWORD_COMMAND,
+        THE_PASSWORD_ENV,
         key("key_file", Form::Text(&ABSOLUTE), "", "The key file that opens it"),
-        key("key_command", Form::Text(&SECRET_COMMAND), "", "The command that prints a key, all of its output"),
+        KEY_COMMAND,
         key("identity_file", Form::Text(&ABSOLUTE), "", "The identity (AGE-SECRET-KEY-1…) that opens it"),
     ],
-    one_of: &["password_file", "password_command", "password_env", "key_file", "key_command", "identity_file"],
+    one_of: OPENERS,
 };
 
 static POSTGRES_SERVER: Section = Section {

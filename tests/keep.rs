@@ -1,7 +1,7 @@
 //! What keeps a repository in order: forget, prune, tag, key slots, rebuild, info.
 
 use crate::vault::{
-    Vault, back_up, bytes, count, key, noise, open, prune_all, read_everything, read_index, verify_all,
+    Vault, back_up, bytes, count, key, keys as keys_in, noise, open, prune_all, read_everything, read_index, verify_all,
 };
 use keepstone::base::{Clock, Kind, Secret, SlotId, TimeZone, Timestamp};
 use keepstone::crypto::slots::{GuardKind, StretchCost, Unlock};
@@ -530,4 +530,55 @@ fn a_bucket_that_locks_everything_stops_no_prune_and_what_is_replaced_goes_when_
     assert_eq!(count(&vault.store, Area::Packs), kept, "nothing is left");
     assert!(read_everything(&vault.open()).unwrap() >= blobs);
     assert!(!verify_all(&vault.open()).unwrap().damage);
+}
+
+/// The objects that verify names.
+fn named_damage(context: &Context) -> Vec<String> {
+    let found = verify_all(context).unwrap();
+    assert_eq!(found.damage, !found.damages.is_empty());
+    found.damages.into_iter().map(|damage| damage.object).collect()
+}
+
+#[test]
+fn a_damaged_segment_that_cannot_be_deleted_is_nobodys_concern_once_the_index_was_made_anew() {
+    let vault = vault(4);
+    let until = vault.clock.now() + Duration::from_secs(100 * 24 * 3600);
+    let (inner, clock): (Arc<dyn ObjectStore>, _) = (Arc::new(vault.store.clone()), vault.clock.clone());
+    let locked =
+        || open(Arc::new(Locking { inner: inner.clone(), clock: clock.clone(), until, all: true }), &clock).unwrap();
+    let segments: Vec<Key> = keys_in(&vault.store).into_iter().filter(|key| key.area() == Area::Index).collect();
+    let spoiled = &segments[1];
+    let mut damaged = vault.store.get(spoiled, u64::MAX).unwrap();
+    damaged[200..300].fill(0);
+    vault.store.replace(spoiled, &damaged).unwrap();
+    assert!(named_damage(&locked()).contains(&spoiled.to_string()));
+    assert_eq!(prune_all(&locked()).unwrap_err().kind(), Kind::Damaged);
+
+    let rebuilt = rebuild::rebuild_index(&locked()).unwrap();
+    assert_eq!(rebuilt.damaged, []);
+    let blobs = read_everything(&vault.open()).unwrap();
+    for round in 0..3 {
+        assert_eq!(named_damage(&locked()), [""; 0], "round {round}");
+        vault.write("file", &noise(70 + round, 100_000));
+        back_up(&locked(), vault.files.path()).unwrap();
+        assert_eq!(named_damage(&locked()), [""; 0], "round {round}: after a backup");
+        vault.hours(30);
+        forget::forget(&vault.open(), &policy(last(3))).unwrap();
+        let pruned = prune_all(&locked()).unwrap();
+        assert!(pruned.segments_locked >= 4 && pruned.damaged.is_empty(), "{pruned:?}");
+        assert_eq!(named_damage(&locked()), [""; 0], "round {round}: after a prune");
+        rebuild::rebuild_index(&locked()).unwrap();
+    }
+    assert!(list_segments(&vault.store).unwrap().len() > 4 && vault.store.size(spoiled).is_ok());
+    vault.hours(100 * 24);
+    prune_all(&vault.open()).unwrap();
+    assert_eq!(named_damage(&vault.open()), [""; 0]);
+    assert_eq!(vault.store.size(spoiled).unwrap_err().kind(), Kind::NotFound);
+    let left = list_segments(&vault.store).unwrap();
+    assert!(left.len() <= 2, "what was replaced has gone: {left:?}");
+    assert!(read_everything(&vault.open()).unwrap() <= blobs + 30);
+    // What is damaged now is missed as ever.
+    let last = left.into_keys().next().unwrap();
+    vault.store.delete(&Key::new(Area::Index, last)).unwrap();
+    assert!(named_damage(&vault.open()).contains(&Key::new(Area::Index, last).to_string()));
 }

@@ -3,6 +3,7 @@
 //! What a writer stores has level 0. More than [`MOST_OF_A_LEVEL`] segments of one level become one of the next, so an
 //! entry is written anew once per level and there are never many segments, however many nights there were. A segment
 //! that names packs which go is written anew without them, at its own level, together with the others of that level.
+//! One that was replaced earlier and that the store refused to delete is not read again: it goes once more.
 
 use super::super::{Context, Error, Result};
 use super::plan::Plan;
@@ -10,6 +11,7 @@ use crate::base::monitor::Event;
 use crate::base::{PackId, SegmentId, SessionId, SortedSet};
 use crate::format::segment::MAX_LEVEL;
 use crate::repo::index::{Origin, Vouching, each_segment, list_segments, merge_segments};
+use std::collections::BTreeSet;
 
 /// More segments of one level than this become one of the next.
 const MOST_OF_A_LEVEL: usize = 16;
@@ -48,8 +50,11 @@ struct Group {
 /// Stores segments in the place of those that name packs that go, and of those of levels that are too full.
 pub fn merge(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_seen: u64) -> Result<Merge> {
     let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
-    let (members, proven) = look_at(context, plan)?;
-    let mut merge = Merge::default();
+    let went = context.index.went()?;
+    let (replaced, present): (Vec<_>, Vec<_>) =
+        list_segments(store)?.into_iter().partition(|(id, _)| went.contains(id));
+    let (members, proven) = look_at(context, plan, &present)?;
+    let mut merge = Merge { replaced: replaced.into_iter().map(|(id, _)| id).collect(), ..Merge::default() };
     for group in &all_groups(&members) {
         let vouching = members[group.members[0]].vouching;
         context.check_stop()?;
@@ -72,21 +77,23 @@ pub fn merge(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_s
         merge.replaced.extend(replaced);
         merge.written = merge.kept.len() as u64;
     }
-    let replaced = |id: &SegmentId| merge.replaced.contains(id);
-    let untouched: Vec<SegmentId> = members.iter().map(|member| member.id).filter(|id| !replaced(id)).collect();
-    merge.kept.extend(untouched);
+    let replaced: BTreeSet<&SegmentId> = merge.replaced.iter().collect();
+    merge.kept.extend(members.iter().map(|member| member.id).filter(|id| !replaced.contains(id)));
     Ok(merge)
 }
 
-/// What all segments in the store say of themselves; and the packs for which somebody vouches, if there are segments for
+/// What the segments in the store say of themselves; and the packs for which somebody vouches, if there are segments for
 /// which nobody does. What these say of such packs counts for nothing: it is no reason for them to stay.
-fn look_at(context: &Context, plan: &Plan<'_>) -> Result<(Vec<Member>, SortedSet<PackId>)> {
+fn look_at(
+    context: &Context,
+    plan: &Plan<'_>,
+    present: &[(SegmentId, u64)],
+) -> Result<(Vec<Member>, SortedSet<PackId>)> {
     let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
-    let present: Vec<(SegmentId, u64)> = list_segments(store)?.into_iter().collect();
     let mut sizes = present.iter().map(|(_, bytes)| *bytes);
     let mut members = Vec::with_capacity(present.len());
     let mut proven = None;
-    each_segment(store, keyring, &present, |id, mut reader| {
+    each_segment(store, keyring, present, |id, mut reader| {
         let bytes = sizes.next().expect("as many readers as segments");
         let vouching = if reader.is_proven() { Vouching::Vouched } else { Vouching::Unvouched };
         if let (Vouching::Unvouched, None) = (vouching, &proven) {

@@ -71,7 +71,8 @@ pub struct Gone {
     /// Their bytes.
     pub locked_bytes: u64,
     /// Segments that the store keeps. What they say of packs that went counts for nothing, for these stay in the roster
-    /// as tombstones; what they say of others other segments say too. The next prune tries again.
+    /// as tombstones; what they say of others other segments say too, so that nobody minds if they are damaged. The next
+    /// prune tries again.
     pub locked_segments: u64,
     /// What keeps the one of them that is kept longest.
     pub lock: Option<Locked>,

@@ -206,14 +206,14 @@ fn try_to_bring(
         }
         opened.damaged.extend(missing.into_iter().map(missing_segment));
     }
-    // A segment that goes is said again by others: nobody has to read it.
-    let going = roster::going(cache)?;
-    opened.damaged.retain(|problem| !going.contains(&problem.subject));
     opened.highest_condemned = records.highest();
     opened.condemned = records.open.into_iter().collect();
     let damaged: BTreeSet<&String> = opened.damaged.iter().map(|problem| &problem.subject).collect();
     let readable = listed.into_keys().filter(|id| !damaged.contains(&segment_key(*id).to_string()));
     opened.segments = readable.collect();
+    // A segment that goes is said again by others: nobody has to read it.
+    let going: BTreeSet<String> = roster::going(cache)?.into_iter().map(|id| segment_key(id).to_string()).collect();
+    opened.damaged.retain(|problem| !going.contains(&problem.subject));
     Ok(Told::All)
 }
 

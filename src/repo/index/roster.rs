@@ -70,13 +70,17 @@ fn replace(cache: &Cache, roster: Option<&Condemned>) -> rusqlite::Result<()> {
     update_void(cache)
 }
 
-/// The names of the segments that an open record says go.
-pub fn going(cache: &mut Cache) -> Result<BTreeSet<String>> {
-    let ids: Vec<SegmentId> = cache.read(|cache| {
-        let mut found = cache.connection.prepare_cached("SELECT id FROM condemned_segments WHERE stays = 0")?;
+/// The segments that an open record says go, and those that went as far as the roster tells: where the store refuses to
+/// delete, they are still there.
+pub fn going(cache: &mut Cache) -> Result<BTreeSet<SegmentId>> {
+    cache.read(|cache| {
+        let mut found = cache.connection.prepare_cached(
+            "SELECT id FROM condemned_segments WHERE stays = 0
+             UNION SELECT id FROM roster_segments WHERE stays = 0
+             EXCEPT SELECT id FROM condemned_segments WHERE stays = 1",
+        )?;
         found.query_map([], |row| Ok(SegmentId(row.get(0)?)))?.collect()
-    })?;
-    Ok(ids.into_iter().map(|id| segment_key(id).to_string()).collect())
+    })
 }
 
 /// The segments that should be there and are not, as far as the roster and segments tell. `listed` is what the store
@@ -118,6 +122,15 @@ fn if_gone(store: &dyn ObjectStore, id: SegmentId) -> Option<Result<SegmentId>> 
 }
 
 impl Index {
+    /// The segments that went as far as the last roster tells. Others say all that they said of what is there; one that
+    /// lies there all the same need not be read.
+    pub fn went(&self) -> Result<BTreeSet<SegmentId>> {
+        self.state().cache.read(|cache| {
+            let mut found = cache.connection.prepare_cached("SELECT id FROM roster_segments WHERE stays = 0")?;
+            found.query_map([], |row| Ok(SegmentId(row.get(0)?)))?.collect()
+        })
+    }
+
     /// The segments that no other one names: whoever adds one names these.
     pub fn newest_segments(&self) -> Result<Vec<SegmentId>> {
         self.state().cache.read(|cache| {

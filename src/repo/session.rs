@@ -32,6 +32,8 @@
 //!    a later prune. Else nobody can come any more who relies on what it names, and all who did are to be seen: snapshots
 //!    and segments are listed, what the new ones need is spared, once and for all. Segments bring that back, all is
 //!    proven, then segments go, then packs. Tombstones hide what was swept from who had listed such a segment just before.
+//!    What the plan needs and cannot read stays, with all that it hangs on and all that hangs on it, and the rest goes
+//!    (`ops/prune/plan.rs`): it may be mended.
 //! 5. *Caches compare.* The index is brought up to date after the mark and before the first claim.
 //! 6. *Readers are marked too*, and read what is condemned for as long as it is there.
 //!
@@ -100,6 +102,7 @@
 //! | 4 | what is spared is brought back too late | `a_sweep_that_brings_back_what_is_spared_after_segments_have_gone_is_found_out` |
 //! | 4 | packs go before segments: the record stands behind it | `segments_go_before_packs_for_those_who_do_not_heed_the_record` |
 //! | 4 | tombstones of packs are not heeded | `a_writer_that_takes_no_notice_of_what_was_swept_is_found_out` |
+//! | 4 | what cannot be read is condemned, or what it hangs on, or what hangs on it | `a_prune_that_lets_go_of_what_it_cannot_read_or_of_what_hangs_together_with_it_is_found_out` |
 //! | one record | two records have one number | `two_records_of_one_number_are_found_out` |
 //! | one record | a late record stays: its decision comes late too | `a_record_that_comes_too_late_is_withdrawn_and_if_it_is_not_its_decision_is` |
 //! | one record | a late decision stays | `a_decision_that_comes_too_late_and_is_not_withdrawn_is_found_out` |

@@ -3,11 +3,14 @@
 
 use super::judge::copy_of;
 use crate::vault::key as secret;
-use keepstone::base::{Clock, Kind, SegmentId, SessionId, SnapshotId};
+use keepstone::base::{Clock, Kind, PackId, SegmentId, SessionId, SnapshotId};
 use keepstone::format::cbor::{Cbor, Unknown};
 use keepstone::format::envelope::{self, ObjectKind};
+use keepstone::format::pack::Role;
+use keepstone::format::segment::PackRow;
 use keepstone::format::session::{Condemned, Seen};
-use keepstone::repo::index::{list_segments, load_condemned};
+use keepstone::repo::index::{SegmentReader, list_segments, load_condemned};
+use keepstone::repo::pack_reader::pack_key;
 use keepstone::repo::{Keyring, SealedRepository, session};
 use keepstone::store::{Area, Error, Key, Listed, Memory, ObjectStore, Put, Upload};
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,8 +91,18 @@ pub enum Lie {
     /// He leaves no mark.
     NoMarkIsLeft,
 
+    /// He condemns a pack of which he can read nothing that he would have to copy.
+    WhatCannotBeReadGoes,
+    /// … and what that hangs on.
+    WhatItHangsOnGoes,
+    /// … and what hangs on that.
+    WhatHangsOnItGoes,
+
     /// No lie: the store only looks before it puts, and says so.
     PutsAreNotAtomic,
+    /// No lie: the directory of the second night's pack seems to be destroyed. It hangs on the first night's, and the third
+    /// night's on it.
+    APackCannotBeRead,
 }
 
 /// Wraps the store of one client.
@@ -100,6 +113,8 @@ pub struct Liar {
     lies: Vec<Lie>,
     clock: Clock,
     keyring: Arc<Keyring>,
+    /// The packs of data, the oldest first.
+    packs: Vec<PackRow>,
     state: Arc<Mutex<State>>,
 }
 
@@ -145,7 +160,8 @@ impl Liar {
     pub fn new(inner: Arc<dyn ObjectStore>, really: Memory, lies: &[Lie], clock: Clock) -> Liar {
         let sealed = SealedRepository::open(Arc::new(really.clone())).unwrap();
         let keyring = sealed.unlock(&secret(), clock.clone()).unwrap().keyring().clone();
-        Liar { inner, really, lies: lies.to_vec(), clock, keyring, state: Arc::default() }
+        let packs = if lies.contains(&Lie::APackCannotBeRead) { data_packs(&really, &keyring) } else { Vec::new() };
+        Liar { inner, really, lies: lies.to_vec(), clock, keyring, packs, state: Arc::default() }
     }
 
     fn tells(&self, lie: Lie) -> bool {
@@ -247,6 +263,13 @@ impl Liar {
             // Somebody else seems to have been quicker: then his decision holds.
             return Ok(Put::Existed);
         }
+        let besides = if is_record(key) { self.goes_too() } else { Vec::new() };
+        if !besides.is_empty() {
+            let forged = self.forge(key, bytes.to_vec(), |record| record.packs.extend(besides));
+            self.inner.put(key, &forged)?;
+            // The same: what he sweeps is what it says.
+            return Ok(Put::Existed);
+        }
         self.overwrite(key)?;
         let put = self.inner.put(key, bytes)?;
         if self.tells(Lie::TagsSayWhatTheyHaveSeen) && is_mark(key) {
@@ -256,6 +279,29 @@ impl Liar {
             self.state().fenced = true;
         }
         Ok(put)
+    }
+
+    /// What he condemns besides what his plan says.
+    fn goes_too(&self) -> Vec<PackId> {
+        let places = [(Lie::WhatItHangsOnGoes, 0), (Lie::WhatCannotBeReadGoes, 1), (Lie::WhatHangsOnItGoes, 2)];
+        let Some((lie, place)) = places.iter().find(|(lie, _)| self.tells(*lie)) else { return Vec::new() };
+        let mut going = vec![self.packs[*place].id];
+        if *lie == Lie::WhatItHangsOnGoes {
+            // He has copied what is needed of it.
+            let own = self.state().own.clone();
+            let copies = self.names(Area::Packs).into_iter().filter(|listed| own.contains(&listed.name));
+            going.extend(copies.filter_map(|listed| listed.name.parse::<PackId>().ok()));
+        }
+        going
+    }
+
+    /// What seems to lie at this place of an object: destroyed is the trailer, which says where the directory lies.
+    fn hurt(&self, key: &Key, offset: u64, mut bytes: Vec<u8>) -> Vec<u8> {
+        if let Some(pack) = self.packs.get(1).filter(|pack| pack_key(pack.id) == *key) {
+            let whole = (pack.size_bytes - 16).saturating_sub(offset);
+            bytes.iter_mut().skip(whole as usize).for_each(|byte| *byte = 0);
+        }
+        bytes
     }
 
     fn say_seen(&self, mark: &Key) -> Result<(), Error> {
@@ -355,6 +401,20 @@ impl Liar {
     }
 }
 
+/// The packs of data that segments name, the oldest first.
+fn data_packs(store: &dyn ObjectStore, keyring: &Keyring) -> Vec<PackRow> {
+    let mut packs = BTreeMap::new();
+    for segment in list_segments(store).unwrap().into_keys() {
+        let mut reader = SegmentReader::open(store, keyring, segment).unwrap();
+        while let Some(pack) = reader.next_pack().unwrap() {
+            if pack.role == Role::Data {
+                packs.insert(pack.written_ns, pack);
+            }
+        }
+    }
+    packs.into_values().collect()
+}
+
 fn is_record(key: &Key) -> bool {
     key.area() == Area::Condemned && !key.name().contains('.')
 }
@@ -416,6 +476,7 @@ impl ObjectStore for Liar {
             lies: self.lies.clone(),
             clock: self.clock.clone(),
             keyring: self.keyring.clone(),
+            packs: self.packs.clone(),
             state: self.state.clone(),
         };
         Ok(Box::new(LiarUpload { liar, bytes: Vec::new() }))
@@ -426,7 +487,7 @@ impl ObjectStore for Liar {
             return check_limit(held?, key, limit_bytes);
         }
         let object = self.read(key.area()).get(key, limit_bytes)?;
-        self.shown(key, object)
+        self.shown(key, self.hurt(key, 0, object))
     }
 
     fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
@@ -435,7 +496,7 @@ impl ObjectStore for Liar {
             let bytes = held?.get(start..start + length).map(<[u8]>::to_vec);
             return bytes.ok_or_else(|| Error::new(Kind::Damaged, "read", key, "it is shorter"));
         }
-        self.read(key.area()).get_range(key, offset, length)
+        Ok(self.hurt(key, offset, self.read(key.area()).get_range(key, offset, length)?))
     }
 
     fn size(&self, key: &Key) -> Result<u64, Error> {

@@ -6,7 +6,7 @@
 
 use super::crowd::{Crowd, run_many};
 use super::liar::{Liar, Lie};
-use super::plans::{ANY_REQUEST, ANY_STEP, Act, Broken, Files, HONEST, Plan, does, tries};
+use super::plans::{ANY_REQUEST, ANY_STEP, Act, Broken, Client, Files, HONEST, Plan, does, tries};
 use super::turns::Moment::{Deletes, HasPut, Lists, Puts, Step};
 use super::turns::Turn::{Crash, End, Hours, StoreHours, Until};
 use keepstone::base::Clock;
@@ -94,7 +94,7 @@ fn a_backup_beside_an_open_record() -> Plan {
 
 /// 0 counts on what 1 condemns, and commits: `x` is a snapshot that the open record did not see, and what it needs is to
 /// be spared. Then `clients` do what they do, from number 2 on, in `turns`.
-fn after_a_late_commit(clients: impl IntoIterator<Item = super::plans::Client>, turns: &[super::turns::Turn]) -> Plan {
+fn after_a_late_commit(clients: impl IntoIterator<Item = Client>, turns: &[super::turns::Turn]) -> Plan {
     let mut all = vec![does([Act::BackUp("x", Files::Old)]), does(FORGET_AND_PRUNE)];
     all.extend(clients);
     Plan { clients: all, turns: [&[Until(0, Puts("snapshots/")), End(1), End(0)], turns].concat() }
@@ -249,7 +249,7 @@ fn a_late_segment_that_is_believed_while_the_record_is_open_is_found_out() {
 }
 
 /// 0 is about to commit, and each time somebody prunes.
-fn a_writer_beside_many_prunes(between: &[super::turns::Turn], prune: super::plans::Client) -> Plan {
+fn a_writer_beside_many_prunes(between: &[super::turns::Turn], prune: Client) -> Plan {
     let mut turns = Vec::new();
     for other in 1..5 {
         turns.push(Until(0, Puts("snapshots/")));
@@ -280,7 +280,7 @@ fn fencing_the_living_costs_nobody_his_data() {
 fn a_prune_that_does_not_compare_the_clocks_is_found_out() {
     let honest = tries([Act::Prune]);
     goes_well(&a_writer_beside_many_prunes(&[StoreHours(30)], honest.clone()));
-    let credulous = super::plans::Client { by_the_store: true, ..honest };
+    let credulous = Client { by_the_store: true, ..honest };
     goes_wrong(&a_writer_beside_many_prunes(&[StoreHours(30)], credulous), HONEST);
 }
 
@@ -378,6 +378,37 @@ fn a_writer_that_takes_no_notice_of_what_was_swept_is_found_out() {
         turns: vec![Until(1, Puts("index/")), End(0), Until(1, HasPut("condemned/0000000001.done")), Crash(1), End(2)],
     };
     is_needed(&plan, &[(2, &[Lie::SweptPacksAreNotHeeded])]);
+}
+
+// ------------------------------------------------------------------------------------------- what cannot be read
+
+/// 0 meets a pack that it cannot read, and goes on beside it; 1 backs something up, anywhere in between. Then the pack is
+/// as it was, and 2 prunes.
+fn a_prune_beside_damage(prunes: impl Fn([Act; 3]) -> Client) -> Plan {
+    let prune = prunes([Act::Forget("night-0"), Act::Forget("night-1"), Act::Prune]);
+    Plan {
+        clients: vec![
+            Client { always: &[Lie::APackCannotBeRead], ..prune },
+            does([Act::BackUp("next", Files::Next)]),
+            does([Act::Prune]),
+        ],
+        turns: vec![Until(0, ANY_STEP), End(1), End(0), Hours(26), End(2)],
+    }
+}
+
+#[test]
+fn a_prune_that_lets_go_of_what_it_cannot_read_or_of_what_hangs_together_with_it_is_found_out() {
+    let plan = a_prune_beside_damage(does);
+    let tried = plan.try_out(HONEST);
+    assert!(tried.story().is_none(), "{:?}", tried.story());
+    let trace = &tried.last.trace;
+    assert!(trace.iter().any(|line| line.contains("0 leaves packs/")), "{trace:#?}");
+    assert!(trace.iter().any(|line| line.starts_with("0 Delete packs/")), "{trace:#?}");
+    // Whether he fails is all one: snapshots are lost by it.
+    let plan = a_prune_beside_damage(tries);
+    for lie in [Lie::WhatCannotBeReadGoes, Lie::WhatItHangsOnGoes, Lie::WhatHangsOnItGoes] {
+        goes_wrong(&plan, broken(&[(0, &[lie])]));
+    }
 }
 
 // ----------------------------------------------------------------------------------------- one record at a time

@@ -82,6 +82,8 @@ pub struct Client {
     pub may_fail: bool,
     /// His clock is the store's.
     pub by_the_store: bool,
+    /// What his store shows him, whatever rules are kept.
+    pub always: &'static [Lie],
 }
 
 /// Somebody who does these things, one after the other.
@@ -234,8 +236,8 @@ impl Plan {
         std::thread::scope(|scope| {
             for (number, client) in self.clients.iter().enumerate() {
                 let clock = if client.by_the_store { &clocks.store } else { &clocks.own }.clone();
-                let lies: Vec<Lie> =
-                    broken.lies.iter().filter(|(of, _)| *of == number).flat_map(|(_, lies)| *lies).copied().collect();
+                let own = broken.lies.iter().filter(|(of, _)| *of == number).flat_map(|(_, lies)| *lies).copied();
+                let lies: Vec<Lie> = own.chain(client.always.iter().copied()).collect();
                 let actor = Actor { world: &world, number, client, clock, lies };
                 scope.spawn(move || actor.live());
             }
@@ -344,7 +346,10 @@ impl Actor<'_> {
                 context.index.refresh(&**context.repository.store(), context.repository.keyring())?;
                 self.back_up(&context, tag, files, Parent::None)
             }
-            Act::Prune => vault::prune_all(&context).map(drop),
+            Act::Prune => vault::prune_all(&context).map(|outcome| {
+                let left = outcome.damaged.iter().map(|problem| problem.subject.as_str());
+                left.for_each(|pack| self.world.turns.note(format!("{} leaves {pack}", self.number)));
+            }),
             Act::PruneUnneeded => {
                 let options = prune::Options { max_unused: prune::MaxUnused::Unlimited, ..prune::Options::default() };
                 prune::prune(&context, &options).map(drop)

@@ -566,7 +566,7 @@ fn a_lost_index_is_made_anew_from_the_packs() {
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let place = Place::with_snapshot();
     for command in ["ls latest", "ls latest --json", "dump latest", "snapshots", "completions bash"] {
-        let script = format!("{} {command} | true; exit ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_keepstone"));
+        let script = format!("{} {command} | true; exit ${{PIPESTATUS[0]}}", crate::program::binary().display());
         let done = Command::new("bash")
             .args(["-c", &script])
             .current_dir(place.path(""))
@@ -623,7 +623,7 @@ fn a_signal_stops_gently_and_the_next_run_goes_on() {
     let place = Place::new();
     place.run(&[&["init"], &CHEAP[..]].concat()).expect(0);
     // Its standard input is a pipe that stays open: it waits for more until it is told to stop.
-    let mut child = Command::new(env!("CARGO_BIN_EXE_keepstone"))
+    let mut child = Command::new(crate::program::binary())
         .args(["-r", "vault", "backup", "--stdin-filename", "endless", "--stdin-from-command", "--"])
         .args(["sh", "-c", "kill -INT $PPID; yes"])
         .current_dir(place.path(""))

@@ -32,7 +32,7 @@ impl Fleet {
     fn start(&self, command: &str) -> Child {
         let command = command.split('#').next().unwrap().trim();
         let command = command.rsplit_once(" | ").map_or(command, |(_, last)| last);
-        let program = Path::new(env!("CARGO_BIN_EXE_keepstone"));
+        let program = crate::program::binary();
         let path = std::env::var("PATH").unwrap_or_default();
         Command::new("sh")
             .args(["-c", &format!("exec 2>&1; {command}")])

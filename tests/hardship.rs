@@ -55,7 +55,7 @@ fn place_for_nobody() -> Option<Place> {
             return None;
         }
         std::os::unix::fs::chown(place.path(""), Some(65534), Some(65534)).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_keepstone"), place.path("keepstone")).unwrap();
+        fs::copy(crate::program::binary(), place.path("keepstone")).unwrap();
         mode(&place.path("keepstone"), 0o755);
         mode(&place.path(""), 0o755);
     }

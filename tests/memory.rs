@@ -52,10 +52,10 @@ fn nights(files: u64) -> Place {
 
 /// The most memory of a run, in KiB.
 fn peak_kib(place: &Place, args: &[&str]) -> u64 {
-    let program = env!("CARGO_BIN_EXE_keepstone");
+    let program = crate::program::binary();
     let plain = place.command(&[] as &[&str]);
     let mut measured = std::process::Command::new("python3");
-    measured.args(["-c", MEASURE, "peak", program]).args(args).current_dir(place.path(""));
+    measured.args(["-c", MEASURE, "peak"]).arg(program).args(args).current_dir(place.path(""));
     measured.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))));
     measured.env("KEEPSTONE_FROM_PASSWORD", PASSWORD);
     let done = measured.output().unwrap();

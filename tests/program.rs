@@ -15,6 +15,12 @@ pub const PASSWORD: &str = "correct horse";
 /// Stretching that costs next to nothing.
 pub const CHEAP: [&str; 4] = ["--kdf-memory", "8K", "--kdf-passes", "1"];
 
+/// The program that was built with these tests, or the copy of it that `KEEPSTONE_BIN` says: the one that was built may
+/// lie where whoever runs the tests cannot look.
+pub fn binary() -> PathBuf {
+    std::env::var_os("KEEPSTONE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_keepstone").into()).into()
+}
+
 /// A place to work in.
 pub struct Place {
     folder: tempfile::TempDir,
@@ -98,7 +104,7 @@ impl Place {
 
     /// The program as [`Place::run`] starts it.
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keepstone"));
+        let mut command = Command::new(binary());
         command.current_dir(self.folder.path()).args(args).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("TZ", "UTC").env("USER", "ann");
         command.env("KEEPSTONE_REPOSITORY", "vault").env("KEEPSTONE_PASSWORD", PASSWORD);

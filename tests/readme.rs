@@ -141,7 +141,7 @@ type InBucket = (&'static seaweed::Server, String);
 
 fn run(place: &Place, command: &str, servers: Option<&Servers>, bucket: Option<&InBucket>) -> (String, i32) {
     let command = bucket.map_or(command.to_owned(), |(_, real)| command.replace(BUCKET, real));
-    let program = Path::new(env!("CARGO_BIN_EXE_keepstone"));
+    let program = crate::program::binary();
     let path = std::env::var("PATH").unwrap_or_default();
     let output = Command::new("sh")
         .args(["-c", &format!("exec 2>&1; {command}")])

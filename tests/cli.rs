@@ -298,6 +298,79 @@ fn lists_of_paths_and_patterns_are_read_from_files() {
     assert_eq!(only(&place.run(&excluded).expect(0))["totals"]["files"], 0);
 }
 
+#[test]
+fn lists_take_wildcards_and_files_of_patterns_take_variables() {
+    let place = Place::new();
+    place.make_tree();
+    fs::write(place.path("list"), "  source/l*\nsource/[m-o]*\n").unwrap();
+    let lists = ["backup", "--init", "--files-from", "list", "--json"];
+    let first = only(&place.run(&[&lists[..], &CHEAP].concat()).expect(0));
+    assert_eq!(first["totals"]["files"], 3);
+    fs::write(place.path("patterns"), "\u{feff}$WHAT\n${NOT_SET}letters\n").unwrap();
+    let patterns = ["backup", "source", "--exclude-file", "patterns", "--json"];
+    let second = place.run_with(&patterns, |command| drop(command.env("WHAT", "*.bin")), b"").expect(0);
+    assert_eq!(only(&second)["totals"]["files"], 2, "what nobody set stays as it stands");
+    let shown = only(&place.run(&["cat", "snapshot", "latest", "--json"]).expect(0)).to_string();
+    assert!(shown.contains("*.bin"), "what was left out is kept as it was meant: {shown}");
+    fs::write(place.path("list"), "source/letters\nsource/none*\n").unwrap();
+    let third = place.run(&["backup", "--files-from", "list", "--json"]).expect(3);
+    assert_eq!(only(&third)["partial"], true);
+}
+
+#[test]
+fn what_is_named_is_backed_up_even_if_a_pattern_matches_it() {
+    let place = Place::new();
+    place.make_tree();
+    let file = ["backup", "--init", "source/numbers.bin", "--exclude", "*.bin", "--json"];
+    assert_eq!(only(&place.run(&[&file[..], &CHEAP].concat()).expect(0))["totals"]["files"], 1);
+    let one = ["backup", "source", "--exclude", "*", "--exclude", "!*.bin", "--json"];
+    assert_eq!(only(&place.run(&one).expect(0))["totals"]["files"], 1);
+    place.run(&["backup", "source", "--exclude", "source"]).expect(1);
+}
+
+#[test]
+fn a_place_named_beneath_another_that_leaves_it_out_is_backed_up() {
+    let place = Place::new();
+    place.make_tree();
+    fs::create_dir_all(place.path("source/cache/keep")).unwrap();
+    fs::write(place.path("source/cache/keep/this"), "x").unwrap();
+    let signature = "Signature: 8a477f597d28d172789f06886806bc55";
+    fs::write(place.path("source/cache/CACHEDIR.TAG"), signature).unwrap();
+    let named = ["backup", "--init", "source/cache/keep", "source", "--exclude-caches", "--json"];
+    place.run(&[&named[..], &CHEAP].concat()).expect(0);
+    let listed = place.run(&["ls", "latest"]).expect(0).text();
+    assert!(listed.contains("/source/cache/keep/this") && listed.contains("/source/letters/ann.txt"), "{listed}");
+    let again = only(&place.run(&["backup", "source/cache/keep/", "source/", "--exclude-caches", "--json"]).expect(0));
+    assert!(!again["parent"].is_null(), "a slash at the end is no other place");
+    std::os::unix::fs::symlink("cache", place.path("source/link")).unwrap();
+    let by_link = place.run(&["backup", "source", "source/link/keep"]).expect(3).text();
+    assert!(by_link.contains("name the place that it links to"), "{by_link}");
+    place.run(&["backup", "source", "source/none"]).expect(3);
+}
+
+#[test]
+fn a_file_system_that_is_named_is_backed_up_where_the_walk_stays_on_one() {
+    let place = Place::new();
+    place.make_tree();
+    let Some(_disk) = crate::surroundings::small_disk(&place.path("source/mounted"), 1 << 20) else {
+        println!("skipped: nothing can be mounted here");
+        return;
+    };
+    fs::create_dir_all(place.path("source/mounted/deep")).unwrap();
+    fs::write(place.path("source/mounted/deep/inside"), "x").unwrap();
+    fs::write(place.path("source/mounted/beside"), "x").unwrap();
+    let listed = |named: &[&str]| {
+        place.run(&[&["backup", "--init", "-x"], named, &CHEAP[..]].concat()).expect(0);
+        let text = place.run(&["ls", "latest"]).expect(0).text();
+        ["/mounted\n", "/beside", "/deep/inside", "/letters/ann.txt"].map(|place| text.contains(place))
+    };
+    assert_eq!(listed(&["source"]), [true, false, false, true], "a mount point is kept");
+    for order in [["source", "source/mounted"], ["source/mounted", "source"]] {
+        assert_eq!(listed(&order), [true; 4], "{order:?}");
+    }
+    assert_eq!(listed(&["source/mounted/deep", "source"]), [true, false, true, true]);
+}
+
 // --------------------------------------------------------------------------------------------- done, partial, refused
 
 #[test]

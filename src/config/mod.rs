@@ -28,7 +28,7 @@ mod warn;
 pub use check::like;
 pub use error::{Complaint, Error, Result};
 pub use files::{own_place, places};
-pub use surroundings::{cache_top, surroundings, user_name};
+pub use surroundings::{cache_top, surroundings, user_name, variable};
 
 use crate::base::child::keep_from_children;
 use check::Check;

@@ -21,6 +21,11 @@ pub fn surroundings() -> Surroundings {
     }
 }
 
+/// The value of a variable, as patterns in files may name it.
+pub fn variable(name: &str) -> Option<std::ffi::OsString> {
+    env::var_os(name)
+}
+
 fn user() -> Option<String> {
     let number = rustix::process::geteuid().as_raw();
     let named = Accounts::of_this_machine().user_name(number).map(str::to_owned);

@@ -5,6 +5,7 @@ use super::error::{Error, Result};
 use super::place::Location;
 use crate::base::clock::TimeZone;
 use crate::base::{Event, Kind, Monitor};
+use crate::config;
 use crate::config::meant::{Drill, Files, Profile, Prune, Scenario};
 use crate::db::Surroundings;
 use crate::ops::backup::{self, Parent, Source};
@@ -12,6 +13,7 @@ use crate::ops::drill::Dumps;
 use crate::ops::forget::{self, Selection};
 use crate::ops::retention::Policy;
 use crate::ops::{Context, drill, prune};
+use crate::source::files::filter::{lines_without_comments, with_variables};
 use crate::source::files::{BadPattern, Filter, Marker, ScanOptions};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -35,10 +37,11 @@ pub fn scan<E: From<Error>>(
     }
     for (lists, ignoring_case) in [(&files.exclude_file, false), (&files.iexclude_file, true)] {
         for list in lists {
-            let lines = read(list)?;
-            excludes.add_lines(&lines, ignoring_case).map_err(bad)?;
-            let lines = lines.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-            texts.extend(lines.filter(is_pattern).map(<[u8]>::to_vec));
+            for line in lines_without_comments(&read(list)?) {
+                let pattern = with_variables(line, config::variable);
+                add(&mut excludes, &pattern, ignoring_case).map_err(bad)?;
+                texts.push(pattern);
+            }
         }
     }
     let scan = ScanOptions {
@@ -50,10 +53,6 @@ pub fn scan<E: From<Error>>(
         ..ScanOptions::default()
     };
     Ok((scan, texts))
-}
-
-fn is_pattern(line: &&[u8]) -> bool {
-    !line.is_empty() && !line.starts_with(b"#")
 }
 
 fn add(filter: &mut Filter, pattern: &[u8], ignoring_case: bool) -> Result<(), BadPattern> {

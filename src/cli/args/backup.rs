@@ -29,7 +29,7 @@ pub struct Backup {
     /// The same, whether letters are large or small
     #[arg(long, value_name = "PATTERN", help_heading = "What to leave out")]
     pub iexclude: Vec<OsString>,
-    /// Leave out what the patterns in a file match, one a line
+    /// Leave out what the patterns in a file match, one a line; `$NAME` is the value of a variable, `#` begins a comment
     #[arg(long, value_name = "FILE", help_heading = "What to leave out")]
     pub exclude_file: Vec<PathBuf>,
     /// The same, whether letters are large or small
@@ -44,11 +44,11 @@ pub struct Backup {
     /// Leave out files larger than this (500K, 20M, 1.5G)
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "What to leave out")]
     pub exclude_larger_than: Option<u64>,
-    /// Stay on the file systems of the given paths
+    /// Stay on the file systems of the given paths; of others that are mounted there keep the mount point
     #[arg(short = 'x', long, help_heading = "What to leave out")]
     pub one_file_system: bool,
 
-    /// Read paths from a file, one a line; `-` for standard input
+    /// Read paths from a file, one a line, with wildcards if you like; `-` for standard input
     #[arg(long, value_name = "FILE", help_heading = "Where paths come from")]
     pub files_from: Vec<PathBuf>,
     /// Read paths from a file, each ended by a zero byte, as `find -print0` writes them; `-` for standard input

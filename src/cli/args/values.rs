@@ -9,13 +9,17 @@ use jiff::tz::TimeZone;
 
 /// A moment: `2025-03-10T14:00:00Z`, `2025-03-10 14:00:00+01:00`, or `2025-03-10 14:00` in local time.
 pub fn time(text: &str) -> Result<Timestamp, String> {
-    if let Ok(moment) = text.parse::<Timestamp>() {
-        return Ok(moment);
+    let local = || -> Option<Zoned> { text.parse::<DateTime>().ok()?.to_zoned(TimeZone::system()).ok() };
+    let moment = text
+        .parse::<Timestamp>()
+        .ok()
+        .or_else(|| local().map(|zoned| zoned.timestamp()))
+        .ok_or_else(|| format!("`{text}` is not a time: write 2025-03-10 14:00:00, or 2025-03-10T14:00:00Z"))?;
+    // Snapshots count nanoseconds since 1970 in 64 bits.
+    match i64::try_from(moment.as_nanosecond()) {
+        Ok(_) => Ok(moment),
+        Err(_) => Err(format!("`{text}` is no time that a snapshot can have: it must lie between 1678 and 2262")),
     }
-    let local: Option<Zoned> = text.parse::<DateTime>().ok().and_then(|civil| civil.to_zoned(TimeZone::system()).ok());
-    local
-        .map(|zoned| zoned.timestamp())
-        .ok_or_else(|| format!("`{text}` is not a time: write 2025-03-10 14:00:00, or 2025-03-10T14:00:00Z"))
 }
 
 /// Words that stand before `=` in the `key=value` form of an address, so that they cannot be the name of a database
@@ -60,6 +64,14 @@ fn is_key_word(name: &str, address: &str) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_no_snapshot_can_have_is_refused() {
+        for text in ["9999-01-01", "2263-01-01T00:00:00Z", "1600-01-01 00:00:00"] {
+            assert!(time(text).unwrap_err().contains("between 1678 and 2262"), "{text}");
+        }
+        assert!(time("1969-12-31").is_ok());
+    }
 
     #[test]
     fn times_are_read_with_and_without_a_zone() {

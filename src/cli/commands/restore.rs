@@ -16,7 +16,7 @@ use crate::ops::select::{self, Selected};
 use crate::source::files::Filter;
 use crate::target::files::Overwrite as Existing;
 use serde::Serialize;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -202,11 +202,16 @@ fn print_text(app: &App, given: &Restore, selected: &Selected, folder: &Path, ou
 }
 
 fn conclude(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome, target: &str, folder: &Path) {
-    let id = selected.snapshot.id.short();
-    let again = format!("restore {id} --target {} --verify", human::shell_word(&folder.to_string_lossy()));
-    if given.dry_run {
-        return app.close("the snapshot", "nothing: this was a dry run", again.trim_end_matches(" --verify"));
+    let seen = [outcome.files, outcome.directories, outcome.others, outcome.links, outcome.unchanged, outcome.skipped];
+    if seen.iter().all(|number| *number == 0) && outcome.problem_count == 0 {
+        let not_safe = "what was wanted: nothing in the snapshot matches, so nothing was restored";
+        return app.close("the snapshot", not_safe, &format!("ls {}", selected.snapshot.id.short()));
     }
+    let same = same_again(given, selected, folder);
+    if given.dry_run {
+        return app.close("the snapshot", "nothing: this was a dry run", &same);
+    }
+    let again = if given.verify { same } else { format!("{same} --verify") };
     let problems = human::counted(outcome.problem_count, "entry");
     if outcome.problem_count == 0 && !outcome.failed_hooks.is_empty() {
         let safe = format!("what was restored, in {target}");
@@ -232,6 +237,41 @@ fn conclude(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome, 
     };
     let safe = format!("{safe}, in {target}");
     app.close(&safe, &not_safe, &next);
+}
+
+/// The same restore once more, with all that decides what is written where: without `--overwrite never` the next
+/// command would write over what this one has kept.
+fn same_again(given: &Restore, selected: &Selected, folder: &Path) -> String {
+    let word = |text: &OsStr| human::shell_word(&text.to_string_lossy());
+    let id = selected.snapshot.id.short();
+    let from = match &selected.path {
+        Some(path) => format!("{id}:{}", String::from_utf8_lossy(path)),
+        None => id,
+    };
+    let mut text = format!("restore {} --target {}", human::shell_word(&from), word(folder.as_os_str()));
+    text.push_str(match given.overwrite {
+        Overwrite::Always => "",
+        Overwrite::IfChanged => " --overwrite if-changed",
+        Overwrite::IfNewer => " --overwrite if-newer",
+        Overwrite::Never => " --overwrite never",
+    });
+    let switches = [
+        ("delete", given.delete),
+        ("verify", given.verify),
+        ("sparse", given.sparse),
+        ("numeric-ids", given.numeric_ids),
+    ];
+    switches.iter().filter(|(_, on)| *on).for_each(|(name, _)| text.push_str(&format!(" --{name}")));
+    let patterns = [
+        ("include", &given.include),
+        ("iinclude", &given.iinclude),
+        ("exclude", &given.exclude),
+        ("iexclude", &given.iexclude),
+    ];
+    for (name, patterns) in patterns {
+        patterns.iter().for_each(|pattern| text.push_str(&format!(" --{name} {}", word(pattern))));
+    }
+    text
 }
 
 fn first_path(selected: &Selected) -> String {

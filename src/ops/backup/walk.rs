@@ -152,10 +152,10 @@ impl Walker {
             Some(number) => number,
         };
         match self.walk.roots[number].take() {
-            Some(Ok(entry)) => self.listed(&entry, root, gathered),
+            Some(Ok(entry)) => self.listed(&entry, root, gathered, ways),
             Some(Err(error)) => {
                 self.push(Step::Problem(error.problem()))?;
-                self.ways_beneath(&Way::default(), Path::new("/"), root, gathered)
+                self.ways_beneath(ways, Path::new("/"), root, gathered)
             }
             None => Ok(()),
         }
@@ -195,27 +195,39 @@ impl Walker {
     ) -> Result<(), Gone> {
         let mut before = self.before(tree)?;
         for (name, way) in &way.beneath {
-            if self.gathered_before(&mut gathered, Some(name), &mut before)? {
-                continue;
-            }
-            let old = self.take_before(&mut before, name)?;
-            let path = join(path, name);
-            match way.source {
-                Some(number) => {
-                    let namesake = if old.is_none() { before.namesake(name).cloned() } else { None };
-                    self.source(number, name, old, namesake)?;
-                }
-                None => {
-                    let Some(node) = self.node_on_the_way(&path, name)? else { continue };
-                    let tree = old.as_ref().and_then(|old| old.tree);
-                    self.push(Step::Enter(Box::new(node), old.map(Box::new)))?;
-                    self.ways_beneath(way, &path, tree, VecDeque::new())?;
-                    self.push(Step::Leave)?;
-                }
-            }
+            self.way(name, way, path, &mut gathered, &mut before)?;
         }
         self.gathered_before(&mut gathered, None, &mut before)?;
         self.rest_is_removed(&mut before)
+    }
+
+    /// What lies at one name of a directory that is not listed, or that is left out of its listing.
+    fn way(
+        &mut self,
+        name: &[u8],
+        way: &Way,
+        path: &Path,
+        gathered: &mut VecDeque<Node>,
+        before: &mut Before,
+    ) -> Result<(), Gone> {
+        if self.gathered_before(gathered, Some(name), before)? {
+            return Ok(());
+        }
+        let old = self.take_before(before, name)?;
+        let path = join(path, name);
+        match way.source {
+            Some(number) => {
+                let namesake = if old.is_none() { before.namesake(name).cloned() } else { None };
+                self.source(number, name, old, namesake, way)
+            }
+            None => {
+                let Some(node) = self.node_on_the_way(&path, name)? else { return Ok(()) };
+                let tree = old.as_ref().and_then(|old| old.tree);
+                self.push(Step::Enter(Box::new(node), old.map(Box::new)))?;
+                self.ways_beneath(way, &path, tree, VecDeque::new())?;
+                self.push(Step::Leave)
+            }
+        }
     }
 
     fn node_on_the_way(&mut self, path: &PathBuf, name: &[u8]) -> Result<Option<Node>, Gone> {
@@ -229,7 +241,14 @@ impl Walker {
         }
     }
 
-    fn source(&mut self, number: usize, name: &[u8], old: Option<Node>, namesake: Option<Node>) -> Result<(), Gone> {
+    fn source(
+        &mut self,
+        number: usize,
+        name: &[u8],
+        old: Option<Node>,
+        namesake: Option<Node>,
+        way: &Way,
+    ) -> Result<(), Gone> {
         if let Walked::Stream(..) = self.walk.sources[number] {
             self.close_group()?;
             return self.push(Step::Stream(number, name.to_vec(), old.or(namesake).map(Box::new)));
@@ -238,13 +257,47 @@ impl Walker {
             (Some(Ok(entry)), Some(namesake)) if entry.meta.kind == EntryKind::File => {
                 self.file_of_other_name(entry, namesake)
             }
-            (Some(Ok(entry)), _) => self.entry(entry, old),
+            (Some(Ok(entry)), _) => self.entry(entry, old, way),
             (Some(Err(error)), _) => self.push(Step::Problem(error.problem())),
             (None, _) => Ok(()),
         }
     }
 
-    fn entry(&mut self, entry: Entry, old: Option<Node>) -> Result<(), Gone> {
+    /// What a listing has at a name at which, or beneath which, something was named besides. Mostly it is part of what
+    /// is walked anyway; a directory of another file system is not where the walk stays on one.
+    fn named_besides(&mut self, child: Entry, old: Option<Node>, way: &Way) -> Result<(), Gone> {
+        match way.source {
+            Some(number) if !self.walk.scan.enters(&child) => {
+                let name = child.name().to_vec();
+                self.source(number, &name, old, None, way)
+            }
+            _ if child.is_directory() => self.entry(child, old, way),
+            _ => {
+                let path = child.path();
+                self.entry(child, old, way)?;
+                self.unreachable_beneath(&path, way)
+            }
+        }
+    }
+
+    /// Sources that were named by way of something that is no directory but a link to one: the link is what is kept.
+    fn unreachable_beneath(&mut self, path: &Path, way: &Way) -> Result<(), Gone> {
+        for (name, way) in &way.beneath {
+            let below = join(path, name);
+            if way.source.is_some() {
+                let message = format!(
+                    "{} was not backed up: {} is no directory; name the place that it links to",
+                    below.display(),
+                    path.display()
+                );
+                self.push(Step::Problem(Problem::at(&below, message, Kind::Source)))?;
+            }
+            self.unreachable_beneath(&below, way)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: Entry, old: Option<Node>, way: &Way) -> Result<(), Gone> {
         self.items += 1;
         if entry.meta.kind == EntryKind::File {
             self.bytes = self.bytes.saturating_add(entry.meta.size);
@@ -253,7 +306,7 @@ impl Walker {
             self.tell_total(false);
         }
         match entry.meta.kind {
-            EntryKind::Directory => self.directory(&entry, old),
+            EntryKind::Directory => self.directory(&entry, old, way),
             _ if self.is_unchanged(&entry.meta, old.as_ref()) && !self.must_inspect(&entry) => match old {
                 Some(old) => {
                     self.imported(&entry)?;
@@ -300,7 +353,7 @@ impl Walker {
             && changed_ns < self.trusted_before_ns
     }
 
-    fn directory(&mut self, entry: &Entry, old: Option<Node>) -> Result<(), Gone> {
+    fn directory(&mut self, entry: &Entry, old: Option<Node>, way: &Way) -> Result<(), Gone> {
         let known = old.as_ref().filter(|old| self.is_unchanged(&entry.meta, Some(old)));
         let node = match known {
             Some(known) => Node { device: entry.meta.device, tree: None, ..known.clone() },
@@ -314,49 +367,63 @@ impl Walker {
         };
         let tree = old.as_ref().and_then(|old| old.tree);
         self.push(Step::Enter(Box::new(node), old.map(Box::new)))?;
-        self.listed(entry, tree, VecDeque::new())?;
+        self.listed(entry, tree, VecDeque::new(), way)?;
         self.push(Step::Leave)
     }
 
-    /// Everything in a directory of the scan, and what was gathered for it.
+    /// Everything in a directory of the scan, what was gathered for it, and what was named beneath it besides.
     fn listed(
         &mut self,
         entry: &Entry,
         tree: Option<crate::base::BlobId>,
         mut gathered: VecDeque<Node>,
+        way: &Way,
     ) -> Result<(), Gone> {
         let listing = match self.walk.scan.list(entry) {
             Ok(listing) => listing,
             Err(error) => {
                 self.push(Step::Unlisted(error.problem()))?;
-                let mut before = self.before(tree)?;
-                self.gathered_before(&mut gathered, None, &mut before)?;
-                return self.rest_is_removed(&mut before);
+                return self.ways_beneath(way, &entry.path(), tree, gathered);
             }
         };
         let mut before = self.before(tree)?;
+        let mut named = way.beneath.iter().peekable();
         for child in listing {
             if self.walk.stop.raised() {
                 return Err(Gone);
             }
             match child {
                 Ok(child) => {
+                    while let Some((name, way)) = named.next_if(|(name, _)| name.as_slice() < child.name()) {
+                        self.way(name, way, &entry.path(), &mut gathered, &mut before)?;
+                    }
+                    let besides = named.next_if(|(name, _)| name.as_slice() == child.name());
                     if self.gathered_before(&mut gathered, Some(child.name()), &mut before)? {
                         continue;
                     }
-                    let old = self.take_before(&mut before, child.name())?;
-                    let new_file = old.is_none() && child.meta.kind == EntryKind::File;
-                    let namesake = if new_file { before.namesake(child.name()) } else { None };
-                    match namesake.cloned() {
-                        Some(namesake) => self.file_of_other_name(child, namesake)?,
-                        None => self.entry(child, old)?,
-                    }
+                    self.child(child, &mut before, besides.map(|(_, way)| way))?;
                 }
                 Err(error) => self.push(Step::Problem(error.problem()))?,
             }
         }
+        for (name, way) in named {
+            self.way(name, way, &entry.path(), &mut gathered, &mut before)?;
+        }
         self.gathered_before(&mut gathered, None, &mut before)?;
         self.rest_is_removed(&mut before)
+    }
+
+    fn child(&mut self, child: Entry, before: &mut Before, besides: Option<&Way>) -> Result<(), Gone> {
+        let old = self.take_before(before, child.name())?;
+        if let Some(way) = besides {
+            return self.named_besides(child, old, way);
+        }
+        let new_file = old.is_none() && child.meta.kind == EntryKind::File;
+        let namesake = if new_file { before.namesake(child.name()) } else { None };
+        match namesake.cloned() {
+            Some(namesake) => self.file_of_other_name(child, namesake),
+            None => self.entry(child, old, &Way::default()),
+        }
     }
 
     fn special(&mut self, entry: &Entry) -> Result<(), Gone> {

@@ -20,6 +20,8 @@
 //! pattern has come, and an entry needs only its own name and the trail of its directory. No path is built.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Components that one pattern may have: its progress is kept in the bits of one number.
@@ -69,7 +71,7 @@ struct Pattern {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Component {
+pub(super) enum Component {
     /// `**`: any number of components, also none.
     AnyDepth,
     /// `*`
@@ -85,7 +87,7 @@ enum Component {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Token {
+pub(super) enum Token {
     Byte(u8),
     AnyCharacter,
     AnyRun,
@@ -110,13 +112,9 @@ impl Filter {
         Ok(())
     }
 
-    /// Adds the patterns of a file, as given to `--exclude-file`: one a line, blank lines and those that begin
-    /// with `#` are skipped.
-    pub fn add_lines(&mut self, text: &[u8], ignoring_case: bool) -> Result<(), BadPattern> {
-        for line in lines_without_comments(text) {
-            self.patterns.push(Pattern::parse(line, ignoring_case)?);
-        }
-        Ok(())
+    /// Whether some pattern takes back what others match.
+    pub fn takes_back(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.negated)
     }
 
     /// Whether there are no patterns.
@@ -153,7 +151,6 @@ impl Filter {
 
     /// What the filter says of a whole path.
     pub fn judge_path(&self, path: &Path) -> Verdict {
-        use std::os::unix::ffi::OsStrExt;
         let trail = self.enter_path(path.as_os_str().as_bytes());
         let mut judgement = Judgement::default();
         for (pattern, &state) in self.patterns.iter().zip(&trail.0) {
@@ -191,9 +188,53 @@ fn components_of(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|&c| c == b'/').filter(|c| !c.is_empty() && *c != b".")
 }
 
-/// Lines of a text, trimmed of white space, without blank ones and comments.
-pub(super) fn lines_without_comments(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// Lines of a text, trimmed of white space, without blank ones and comments. The mark that some editors put before
+/// UTF-8 belongs to no line.
+pub fn lines_without_comments(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     text.split(|&c| c == b'\n').map(|line| line.trim_ascii()).filter(|line| !line.is_empty() && !line.starts_with(b"#"))
+}
+
+/// A line of a file of patterns with the values of variables in place of `$NAME` and `${NAME}`; `$$` is a dollar. A
+/// variable without a value stays as it stands: `$RECYCLE.BIN` is more often the name of a folder.
+pub fn with_variables(line: &[u8], value: impl Fn(&str) -> Option<OsString>) -> Vec<u8> {
+    let mut text = Vec::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(dollar) = rest.iter().position(|&c| c == b'$') {
+        text.extend_from_slice(&rest[..dollar]);
+        rest = &rest[dollar..];
+        let (taken, name) = variable_at(rest);
+        match name.and_then(&value) {
+            _ if rest.starts_with(b"$$") => text.push(b'$'),
+            Some(value) => text.extend_from_slice(value.as_bytes()),
+            None => text.extend_from_slice(&rest[..taken]),
+        }
+        rest = &rest[taken..];
+    }
+    text.extend_from_slice(rest);
+    text
+}
+
+/// How many bytes belong to the `$` that a text begins with, and which variable they name, if any.
+fn variable_at(text: &[u8]) -> (usize, Option<&str>) {
+    let name_length = |text: &[u8]| match text.first() {
+        Some(first) if first.is_ascii_alphabetic() || *first == b'_' => {
+            text.iter().take_while(|c| c.is_ascii_alphanumeric() || **c == b'_').count()
+        }
+        _ => 0,
+    };
+    let (before, after) = match text.get(1) {
+        Some(b'$') => return (2, None),
+        Some(b'{') => (2, 1),
+        _ => (1, 0),
+    };
+    let length = name_length(&text[before..]);
+    let end = before + length;
+    match length {
+        0 => (1, None),
+        _ if after == 1 && text.get(end) != Some(&b'}') => (1, None),
+        _ => (end + after, std::str::from_utf8(&text[before..end]).ok()),
+    }
 }
 
 /// A name, and the same in lower case once somebody has asked for it.
@@ -281,7 +322,7 @@ impl Pattern {
 }
 
 impl Component {
-    fn parse(text: &[u8]) -> Result<Component, &'static str> {
+    pub(super) fn parse(text: &[u8]) -> Result<Component, &'static str> {
         match text {
             b"**" => return Ok(Component::AnyDepth),
             b"*" => return Ok(Component::Anything),
@@ -307,7 +348,7 @@ impl Component {
         }
     }
 
-    fn matches(&self, name: &[u8]) -> bool {
+    pub(super) fn matches(&self, name: &[u8]) -> bool {
         match self {
             Component::AnyDepth | Component::Anything => true,
             Component::Literal(bytes) => name == bytes.as_slice(),
@@ -586,13 +627,29 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_file_has_comments_and_blank_lines() {
-        let mut filter = Filter::new();
-        let text = b"# objects\n*.o\n\n  *.tmp \r\n!keep.o\n";
-        filter.add_lines(text, false).unwrap();
-        assert_eq!(filter.patterns.len(), 3);
-        assert!(!filter.judge_path(Path::new("/keep.o")).matched);
-        assert!(filter.judge_path(Path::new("/x.tmp")).matched);
+    fn a_pattern_file_has_comments_and_blank_lines_and_perhaps_a_mark_of_its_encoding() {
+        let text = b"\xef\xbb\xbf*.o\n# objects\n\n  *.tmp \r\n  # more\n!keep.o";
+        let lines: Vec<_> = lines_without_comments(text).collect();
+        assert_eq!(lines, [b"*.o".as_slice(), b"*.tmp", b"!keep.o"]);
+    }
+
+    #[test]
+    fn variables_stand_for_their_values_where_they_have_one() {
+        let value = |name: &str| match name {
+            "HOME" => Some("/home/ann".into()),
+            "EMPTY" => Some("".into()),
+            _ => None,
+        };
+        let expanded = |text: &str| String::from_utf8(with_variables(text.as_bytes(), value)).unwrap();
+        assert_eq!(expanded("$HOME/*.o"), "/home/ann/*.o");
+        assert_eq!(expanded("${HOME}work"), "/home/annwork");
+        assert_eq!(expanded("a$EMPTY-b"), "a-b");
+        assert_eq!(expanded("$$HOME"), "$HOME");
+        assert_eq!(expanded("$RECYCLE.BIN"), "$RECYCLE.BIN", "nobody set it: it is the name of a folder");
+        assert_eq!(expanded("${NONE}/x"), "${NONE}/x");
+        assert_eq!(expanded("$/$1$"), "$/$1$");
+        assert_eq!(expanded("${HOME"), "${HOME");
+        assert_eq!(with_variables(b"\xff$HOME", value), b"\xff/home/ann");
     }
 
     #[test]

@@ -162,6 +162,13 @@ impl Scan {
         std::mem::take(&mut self.roots)
     }
 
+    /// Whether the walk enters an entry of a listing: all but a directory of another file system where
+    /// it stays on one. Of such a one the listing is empty.
+    pub fn enters(&self, child: &Entry) -> bool {
+        let elsewhere = || child.meta.device != child.names.root_device;
+        !(self.shared.options.one_file_system && child.is_directory() && elsewhere())
+    }
+
     /// The listing of a directory of this scan. Asked for in the order of the walk it is usually ready.
     pub fn list(&self, directory: &Entry) -> Result<Listing, Error> {
         let task = Task { listing: directory.names.id, index: directory.index, is_page: false };
@@ -293,16 +300,24 @@ impl Shared {
         let name = CString::new(name).map_err(|e| error(e.into()))?;
         let directory = pool.open_root(&parent).map_err(error)?;
         let trail = self.trail_of(&parent);
-        if let Some(trail) = &trail
-            && self.options.excludes.judge(trail, name.to_bytes()).matched
-        {
-            return Err(Error::Excluded { path: path.to_owned() });
-        }
         let descriptor = directory.descriptor().map_err(error)?;
         let mut names = Names::single(self.new_id(), directory, trail, &name);
         let meta = names.stat(&descriptor, 0).map_err(|e| error(e.into_io()))?;
         names.root_device = meta.device;
-        Ok(Entry { names: Arc::new(names), index: 0, meta })
+        let root = Entry { names: Arc::new(names), index: 0, meta };
+        match self.leaves_nothing_of(&root) {
+            true => Err(Error::Excluded { path: path.to_owned() }),
+            false => Ok(root),
+        }
+    }
+
+    /// Whether the patterns exclude a root with everything beneath it. One that is named is taken even if a pattern
+    /// matches it, as restic takes it: patterns choose among what is found. But then all that is found in it is
+    /// matched too, unless some pattern takes things back, and an empty directory is not what anybody meant.
+    fn leaves_nothing_of(&self, root: &Entry) -> bool {
+        let excludes = &self.options.excludes;
+        let matched = || root.names.trail.as_ref().is_some_and(|trail| excludes.judge(trail, root.name()).matched);
+        root.is_directory() && !excludes.takes_back() && matched()
     }
 
     fn trail_of(&self, path: &Path) -> Option<super::Trail> {

@@ -2,7 +2,8 @@
 //!
 //! A tar entry has a ustar header (POSIX.1-1988); what does not fit in there comes before it as a pax extended header
 //! (POSIX.1-2001): long or unusual names, nanoseconds, large numbers, and extended attributes in the form that star,
-//! GNU tar and libarchive share (`SCHILY.xattr.NAME`). A zip entry has its time in seconds (UTC), its mode and its content, and nothing
+//! GNU tar and libarchive share (`SCHILY.xattr.NAME`; access control lists as text, since neither takes them as
+//! attributes: `SCHILY.acl.access`). A zip entry has its time in seconds (UTC), its mode and its content, and nothing
 //! else.
 
 use super::super::select::civil;
@@ -184,11 +185,44 @@ fn pax_records(path: &[u8], target: &[u8], size: u64, node: &Node, owners: (&[u8
         }
     }
     for xattr in &node.xattrs {
-        if let Ok(name) = std::str::from_utf8(&xattr.name) {
-            add(&format!("SCHILY.xattr.{name}"), &xattr.value);
+        let list = ACCESS_LISTS.iter().find(|(name, _)| xattr.name == *name);
+        match (list, list.and_then(|_| access_list_text(&xattr.value)), std::str::from_utf8(&xattr.name)) {
+            (Some((_, key)), Some(text), _) => add(key, text.as_bytes()),
+            (_, _, Ok(name)) => add(&format!("SCHILY.xattr.{name}"), &xattr.value),
+            _ => {}
         }
     }
     records
+}
+
+/// What Linux calls the two access control lists, and what tar does.
+const ACCESS_LISTS: [(&[u8], &str); 2] =
+    [(b"system.posix_acl_access", "SCHILY.acl.access"), (b"system.posix_acl_default", "SCHILY.acl.default")];
+
+/// An access control list as text: `user::rw-,user:1000:r--:1000,…`. The number behind the permissions is for those
+/// who take what stands before them as a name. (Linux, `posix_acl_xattr.h`: version 2, then tag, permissions and id of
+/// each entry.)
+fn access_list_text(value: &[u8]) -> Option<String> {
+    let entries = value.strip_prefix(&2u32.to_le_bytes())?.chunks_exact(8);
+    if !entries.remainder().is_empty() {
+        return None;
+    }
+    let entry = |bytes: &[u8]| {
+        let number = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let id = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+        let allowed: String =
+            "rwx".chars().zip([4, 2, 1]).map(|(c, bit)| if number(2) & bit == 0 { '-' } else { c }).collect();
+        Some(match number(0) {
+            0x01 => format!("user::{allowed}"),
+            0x02 => format!("user:{id}:{allowed}:{id}"),
+            0x04 => format!("group::{allowed}"),
+            0x08 => format!("group:{id}:{allowed}:{id}"),
+            0x10 => format!("mask::{allowed}"),
+            0x20 => format!("other::{allowed}"),
+            _ => return None,
+        })
+    };
+    entries.map(entry).collect::<Option<Vec<_>>>().map(|entries| entries.join(","))
 }
 
 /// Seconds with nine decimals; a time before 1970 has its sign before the whole number.
@@ -277,4 +311,26 @@ fn zip_time(mtime_ns: i64) -> DateTime {
         DateTime::from_date_and_time(year, small(month), small(date), hour, minute, second).ok()
     });
     time.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_access_control_list_is_written_as_tar_reads_it() {
+        let entry = |tag: u16, allowed: u16, id: u32| {
+            [&tag.to_le_bytes()[..], &allowed.to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        let nobody = u32::MAX;
+        let entries =
+            [(1, 6, nobody), (2, 7, 1000), (4, 4, nobody), (8, 1, 2000), (0x10, 7, nobody), (0x20, 0, nobody)];
+        let list = entries.iter().flat_map(|(tag, allowed, id)| entry(*tag, *allowed, *id));
+        let list: Vec<u8> = 2u32.to_le_bytes().into_iter().chain(list).collect();
+        let text = "user::rw-,user:1000:rwx:1000,group::r--,group:2000:--x:2000,mask::rwx,other::---";
+        assert_eq!(access_list_text(&list).as_deref(), Some(text));
+        assert_eq!(access_list_text(&list[..list.len() - 1]), None, "cut off");
+        assert_eq!(access_list_text(b"\x01\0\0\0"), None, "another version");
+        assert_eq!(access_list_text(&[&list[..], &entry(3, 0, 0)].concat()), None, "an unknown tag");
+    }
 }

@@ -2,9 +2,9 @@
 //!
 //! Snapshots of one group are walked from the newest to the oldest. Each counting rule keeps the newest snapshot of
 //! each of its latest hours, days, weeks, months or years; days are calendar days in the zone that the caller gives.
-//! While a rule has not used up its count, it keeps the oldest snapshot of the group too, so that a young repository
-//! grows into its policy instead of losing its beginning. Whatever the policy says, the newest complete snapshot of
-//! a group stays, and what claims to come from the future neither goes nor pushes others out.
+//! While a rule has not used up its count or its age, it keeps the oldest snapshot of the group too, so that a young
+//! repository grows into its policy instead of losing its beginning. Whatever the policy says, the newest complete
+//! snapshot of a group stays, and what claims to come from the future neither goes nor pushes others out.
 //!
 //! Times are claims of whoever made a snapshot; when the store received it is not. What claims a time after its receipt
 //! counts by its receipt. What claims one well after it or well before may be an old backup that somebody brought in, or
@@ -214,7 +214,7 @@ impl Rule {
 pub enum Reason {
     /// The newest of its hour, day, …, and the count reaches that far.
     Counted(Rule),
-    /// The oldest of its group, while the count is not used up.
+    /// The oldest of its group, while the count or the age is not used up.
     Oldest(Rule),
     /// Young enough, and the newest of its hour, day, ….
     Within(Rule),
@@ -360,11 +360,17 @@ fn keep_within(decisions: &mut [&mut Decision], times: &[Zoned], rule: Rule, per
     let Some(newest) = times.first() else { return };
     let since = period.before(newest);
     let mut before = None;
+    let oldest = decisions.len().saturating_sub(1);
     for (place, (decision, time)) in decisions.iter_mut().zip(times).enumerate() {
         let bucket = Some(rule.bucket(time, place));
-        if time.timestamp() >= since && bucket != before {
+        if time.timestamp() < since {
+            return;
+        }
+        if bucket != before {
             decision.keep(Reason::Within(rule));
             before = bucket;
+        } else if place == oldest {
+            decision.keep(Reason::Oldest(rule));
         }
     }
 }
@@ -600,6 +606,9 @@ mod tests {
         assert_eq!(kept(&times, &within("4000000000y"), &TimeZone::UTC).len(), 4);
         let monthly = Policy { keep_within_monthly: Some("2m".parse().unwrap()), ..Policy::default() };
         check(&times, &monthly, &TimeZone::UTC, &[(times[3], "within monthly"), (times[2], "within monthly")]);
+        let young = &times[1..];
+        let kept = [(times[3], "within monthly"), (times[2], "within monthly"), (times[1], "oldest monthly")];
+        check(young, &monthly, &TimeZone::UTC, &kept);
     }
 
     #[test]

@@ -318,6 +318,23 @@ fn lists_take_wildcards_and_files_of_patterns_take_variables() {
 }
 
 #[test]
+fn no_cache_goes_before_the_environment_and_no_match_is_not_nothing() {
+    let place = Place::with_snapshot();
+    let caches = place.path("caches");
+    let set = |command: &mut Command| drop(command.env("KEEPSTONE_CACHE_DIR", &caches));
+    place.run_with(&["snapshots", "--no-cache"], set, b"").expect(0);
+    assert!(!caches.exists());
+    let none = place.run(&["snapshots", "--host", "elsewhere"]).expect(0).text();
+    assert!(none.contains("no snapshot matches") && none.contains("in 1 snapshot that was not asked for"), "{none}");
+    let nothing = place.run(&["restore", "latest", "--target", "back", "--include", "nothing"]).expect(0).text();
+    assert!(nothing.contains("nothing in the snapshot matches"), "{nothing}");
+    let part = format!("latest:{}", place.path("source").display());
+    let kept = place.run(&["restore", &part, "--target", "back", "--overwrite", "never", "--exclude", "*.o"]).expect(0);
+    let next = format!(":{} --target back --overwrite never --exclude '*.o' --verify", place.path("source").display());
+    assert!(kept.text().contains(&next), "{}", kept.text());
+}
+
+#[test]
 fn what_is_named_is_backed_up_even_if_a_pattern_matches_it() {
     let place = Place::new();
     place.make_tree();

@@ -122,8 +122,8 @@ pub struct Global {
     #[arg(long, global = true, value_name = "SIZE", value_parser = values::size, default_value = "1G",
           env = "KEEPSTONE_CACHE_SIZE")]
     pub cache_size: u64,
-    /// Keep no local cache beyond this run
-    #[arg(long, global = true, conflicts_with = "cache_dir")]
+    /// Keep no local cache beyond this run, wherever caches lie
+    #[arg(long, global = true)]
     pub no_cache: bool,
     /// Print JSON: objects with a `message_type`, one a line
     #[arg(long, global = true)]

@@ -81,6 +81,10 @@ pub fn run(app: &App, given: &Snapshots) -> Result<Exit> {
     if let Some(most) = given.latest {
         listing.snapshots = latest(listing.snapshots, most);
     }
+    let others = match listing.snapshots.is_empty() {
+        true => select::select_all(&context, &[], &select::Filter::default())?.snapshots.len(),
+        false => 0,
+    };
     app.look.finish();
     if app.out.is_json() {
         app.out.object(&JsonSnapshots {
@@ -89,7 +93,7 @@ pub fn run(app: &App, given: &Snapshots) -> Result<Exit> {
             damaged: problems(&listing.damaged),
         });
     } else {
-        print(app, &listing.snapshots, &known, context.repository.now_ns());
+        print(app, &listing.snapshots, others, &known, context.repository.now_ns());
     }
     Ok(tell(app, &listing.damaged))
 }
@@ -151,7 +155,8 @@ fn latest(snapshots: Vec<Snapshot>, most: usize) -> Vec<Snapshot> {
     kept
 }
 
-fn print(app: &App, snapshots: &[Snapshot], known: &Known, now_ns: i64) {
+/// `others`: how many there are besides, if none of them was asked for.
+fn print(app: &App, snapshots: &[Snapshot], others: usize, known: &Known, now_ns: i64) {
     let titles = ["ID", "Time", "Host", "Tags", "Kind", ">Files", ">Size", ">Added", "State", "Verified", "Paths"];
     let mut table = Table::new(&titles);
     for snapshot in snapshots {
@@ -196,7 +201,12 @@ fn print(app: &App, snapshots: &[Snapshot], known: &Known, now_ns: i64) {
             &format!("what is damaged in {}", human::counted(damaged as u64, "snapshot")),
             "verify --all",
         ),
-        None if snapshots.is_empty() => app.close("nothing that was asked for", "everything", "backup PATH"),
+        None if others > 0 => app.close(
+            &format!("what is in {} that was not asked for", human::counted(others as u64, "snapshot")),
+            "what was asked for: no snapshot matches",
+            "snapshots",
+        ),
+        None if snapshots.is_empty() => app.close("nothing: there is no snapshot", "everything", "backup PATH"),
         None => app.close("what could be read", "what the partial snapshots lack", "show latest"),
     }
 }

@@ -106,6 +106,7 @@ fn run(
         return Ok(());
     }
     let (status, errors) = (ended.status, String::from_utf8_lossy(&stream.errors.0).trim().to_owned());
-    let problem = Problem::new(&name, format!("{status}: {errors}"), Kind::Source);
-    Err(Error::NothingRead(format!("`{name}` failed with {status}, so there is no snapshot: {errors}"), vec![problem]))
+    let said = if errors.is_empty() { String::new() } else { format!(": {errors}") };
+    let problem = Problem::new(&name, format!("{status}{said}"), Kind::Source);
+    Err(Error::NothingRead(format!("`{name}` failed with {status}, so there is no snapshot{said}"), vec![problem]))
 }

@@ -308,7 +308,15 @@ fn lists_take_wildcards_and_files_of_patterns_take_variables() {
     assert_eq!(first["totals"]["files"], 3);
     fs::write(place.path("patterns"), "\u{feff}$WHAT\n${NOT_SET}letters\n").unwrap();
     let patterns = ["backup", "source", "--exclude-file", "patterns", "--json"];
-    let second = place.run_with(&patterns, |command| drop(command.env("WHAT", "*.bin")), b"").expect(0);
+    let second = place
+        .run_with(
+            &patterns,
+            |command| {
+                command.env("WHAT", "*.bin");
+            },
+            b"",
+        )
+        .expect(0);
     assert_eq!(only(&second)["totals"]["files"], 2, "what nobody set stays as it stands");
     let shown = only(&place.run(&["cat", "snapshot", "latest", "--json"]).expect(0)).to_string();
     assert!(shown.contains("*.bin"), "what was left out is kept as it was meant: {shown}");
@@ -321,7 +329,9 @@ fn lists_take_wildcards_and_files_of_patterns_take_variables() {
 fn no_cache_goes_before_the_environment_and_no_match_is_not_nothing() {
     let place = Place::with_snapshot();
     let caches = place.path("caches");
-    let set = |command: &mut Command| drop(command.env("KEEPSTONE_CACHE_DIR", &caches));
+    let set = |command: &mut Command| {
+        command.env("KEEPSTONE_CACHE_DIR", &caches);
+    };
     place.run_with(&["snapshots", "--no-cache"], set, b"").expect(0);
     assert!(!caches.exists());
     let none = place.run(&["snapshots", "--host", "elsewhere"]).expect(0).text();

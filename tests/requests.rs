@@ -4,8 +4,10 @@ use crate::latency::far::Far;
 use crate::vault::{Vault, back_up, key, noise, open, prune_all, restore};
 use keepstone::base::monitor::Silent;
 use keepstone::base::{SnapshotId, Stop};
+use keepstone::format::pack::Role;
 use keepstone::ops::{Context, browse, forget, select, verify};
-use keepstone::repo::SealedRepository;
+use keepstone::repo::index::PackSummary;
+use keepstone::repo::{Error, SealedRepository};
 use keepstone::store::Record;
 use std::path::Path;
 use std::sync::Arc;
@@ -57,8 +59,8 @@ fn commands_make_few_requests_of_a_remote_store() {
         .count("snapshots", 8, |context, _| select::list(context, &select::Filter::default()).unwrap().snapshots.len());
     asked.count("ls", 8, |context, _| list(context, second));
     asked.count("restore", 13, |context, files| restore(context, first, files).unwrap().0.files);
-    asked.count("verify --structure", 52, |context, _| verify_with(context, verify::Depth::Structure));
-    asked.count("verify", 60, |context, _| verify_with(context, verify::Depth::Content));
+    asked.count("verify --structure", 45, |context, _| verify_with(context, verify::Depth::Structure));
+    asked.count("verify", 53, |context, _| verify_with(context, verify::Depth::Content));
     asked.count("forget", 10, |context, _| forget::remove(context, first).unwrap());
     asked.count("prune", 96, |context, _| prune_all(context).unwrap());
     asked.count("prune of nothing", 44, |context, _| prune_all(context).unwrap());
@@ -76,4 +78,39 @@ fn list(context: &Context, id: SnapshotId) {
 fn verify_with(context: &Context, depth: verify::Depth) {
     let outcome = verify::verify(context, &verify::Options { snapshots: Vec::new(), depth }).unwrap();
     assert!(!outcome.damage, "{:?}", outcome.damages);
+}
+
+#[test]
+fn each_pack_is_verified_by_one_request_and_small_objects_are_read_once() {
+    let vault = Vault::at("2199-01-01T12:00:00Z");
+    for night in 0..3 {
+        vault.write(&format!("night-{night}"), &noise(night, 700_000));
+        vault.hours(1);
+        vault.back_up();
+    }
+    let record = Record::logging(vault.store.clone());
+    let mut asked = Asked { vault, record, cache: tempfile::tempdir().unwrap(), too_many: Vec::new() };
+    let packs = asked.count("verify --all", 56, |context, _| {
+        verify_with(context, verify::Depth::All);
+        let mut packs = Vec::new();
+        let mut take = |pack: &PackSummary| {
+            packs.push((pack.id, pack.role));
+            Ok::<(), Error>(())
+        };
+        context.index.each_pack(&mut take).unwrap();
+        packs
+    });
+    assert_eq!(packs.len(), 6);
+    let log = asked.record.log();
+    for (pack, role) in packs {
+        let reads = log.iter().filter(|entry| entry.path.ends_with(&pack.to_string())).count();
+        // Trees are read for the walk too, which comes first and looks at all of the store.
+        assert_eq!(reads, if role == Role::Metadata { 2 } else { 1 }, "of the {role:?} in packs/{pack}");
+    }
+    for entry in log.iter().filter(|entry| entry.path.starts_with("keys/") || entry.path.starts_with("epochs/")) {
+        let reads = log.iter().filter(|other| other.path == entry.path).count();
+        // To open the repository, and to look at it.
+        assert!(reads <= 2, "{reads} of {}", entry.path);
+    }
+    assert!(asked.too_many.is_empty(), "{:#?}", asked.too_many);
 }

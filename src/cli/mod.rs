@@ -29,6 +29,7 @@ use serde::Serialize;
 /// Runs the command that the arguments name. The answer is the exit code.
 pub fn run() -> u8 {
     terminal::no_core_dumps();
+    terminal::open_many_files();
     let (global, command) = Cli::read();
     let mut app = App::new(global);
     let since = Stopwatch::start();

@@ -184,9 +184,35 @@ pub fn no_core_dumps() {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
+/// As many files as this may be open at once if the system lets us: a restore from a bucket has some hundred under way, and
+/// many systems begin with 1024 for all that a program opens.
+const OPEN_FILES: u64 = 4096;
+
+/// Raises what the system begins with; its own bound stays.
+pub fn open_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+    if limit.current.is_some_and(|current| current < wanted) {
+        // Where it is refused, what there is does for all but odd cases.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_may_be_open_as_far_as_the_system_allows_and_its_own_bound_stays() {
+        use rustix::process::{Resource, getrlimit};
+        let before = getrlimit(Resource::Nofile);
+        open_many_files();
+        let after = getrlimit(Resource::Nofile);
+        assert_eq!(after.maximum, before.maximum);
+        let least = before.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+        assert!(after.current.is_none_or(|current| current >= least), "{before:?} {after:?}");
+    }
 
     #[cfg(target_os = "linux")]
     #[test]

@@ -42,16 +42,27 @@ pub fn pack_key(id: PackId) -> Key {
 
 /// Reads and checks the directory of a pack of `size_bytes`, by one or two ranged reads.
 pub fn read_directory(store: &dyn ObjectStore, keyring: &Keyring, id: PackId, size_bytes: u64) -> Result<Directory> {
+    let tail_bytes = size_bytes.min(TAIL_BYTES);
+    let tail = store.get_range(&pack_key(id), size_bytes - tail_bytes, tail_bytes as usize)?;
+    directory_at_end(store, keyring, id, size_bytes, &tail)
+}
+
+/// Checks the directory of a pack of `size_bytes` whose last bytes are `tail`; a directory that is longer is read.
+pub fn directory_at_end(
+    store: &dyn ObjectStore,
+    keyring: &Keyring,
+    id: PackId,
+    size_bytes: u64,
+    tail: &[u8],
+) -> Result<Directory> {
     let key = pack_key(id);
     if size_bytes < (LEAD_BYTES + TRAILER_BYTES) as u64 {
         return Err(Error::damaged(&key, format!("it has only {size_bytes} bytes")));
     }
-    let tail_bytes = size_bytes.min(TAIL_BYTES);
-    let tail = store.get_range(&key, size_bytes - tail_bytes, tail_bytes as usize)?;
-    let trailer = &tail[tail.len() - TRAILER_BYTES..];
+    let trailer = tail.len().checked_sub(TRAILER_BYTES).map_or(tail, |start| &tail[start..]);
     let (offset, length) =
         container::find_directory(ObjectKind::Directory, size_bytes, trailer).map_err(Error::object(&key))?;
-    let sealed = match offset.checked_sub(size_bytes - tail_bytes) {
+    let sealed = match offset.checked_sub(size_bytes - tail.len() as u64) {
         Some(skip) => tail[skip as usize..skip as usize + length].to_vec(),
         None => store.get_range(&key, offset, length)?,
     };

@@ -23,7 +23,7 @@ mod stream;
 mod whole;
 
 pub use plan::best_place;
-pub use whole::Whole;
+pub use whole::{End, Whole};
 
 use super::{Context, Result};
 use crate::base::budget::Permit;
@@ -92,8 +92,8 @@ pub trait Sink<T>: Send + Sync {
     /// Hears of a block or blob that is damaged, whether there is another copy or not. Must return quickly.
     fn damaged(&self, _: &BlobId, _: &Error) {}
 
-    /// Hears whether a pack that was read from its first byte to its last has its name. Must return quickly.
-    fn whole(&self, _: PackId, _: Result<(), Error>) {}
+    /// Hears whether a pack that was read from its first byte to its last has its name, and how it ends. May wait.
+    fn whole(&self, _: PackId, _: Result<End, Error>) {}
 }
 
 /// What was read.

@@ -24,7 +24,7 @@ const STREAM_GAP_BYTES: u64 = 512 << 10;
 /// Stored bytes of one request to such a store: with more, others would have nothing to do. Where there is enough for
 /// [`LONG_STREAMS`] of them, a request brings twice as much, which is most packs whole.
 const STREAM_BYTES: u64 = 16 << 20;
-const LONG_STREAMS: u64 = 4;
+const LONG_STREAMS: u64 = 2;
 
 /// Blobs with their places.
 pub(super) type Blobs<T> = Vec<(Place, Wanted<T>)>;

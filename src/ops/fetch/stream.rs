@@ -33,6 +33,9 @@ pub(super) struct Cutting<'s, T, I> {
     /// The read whose bytes come.
     run: Option<Filling<T>>,
     offset: u64,
+    /// What comes behind the last read is kept from here on.
+    keep_from: u64,
+    kept: Vec<u8>,
 }
 
 struct Filling<T> {
@@ -49,7 +52,12 @@ impl<'s, T: Send + 'static, I: Iterator<Item = Run<T>>> Cutting<'s, T, I> {
         offset: u64,
         to_takers: &'s Sender<Message<T>>,
     ) -> Cutting<'s, T, I> {
-        Cutting { shared, to_takers, runs, run: None, offset }
+        Cutting { shared, to_takers, runs, run: None, offset, keep_from: u64::MAX, kept: Vec::new() }
+    }
+
+    /// What lies behind the last read is kept, from `offset` on.
+    pub(super) fn keeping_from(self, offset: u64) -> Cutting<'s, T, I> {
+        Cutting { keep_from: offset, ..self }
     }
 
     /// Takes the next bytes of the stream; false when nobody wants more.
@@ -60,9 +68,8 @@ impl<'s, T: Send + 'static, I: Iterator<Item = Run<T>>> Cutting<'s, T, I> {
                 return false;
             }
             let Some(mut filling) = self.run.take().or_else(|| self.begin()) else {
-                // What comes behind the last read is wanted by nobody here.
-                self.offset += bytes.len() as u64;
-                return true;
+                self.keep(bytes);
+                return !self.shared.is_abandoned();
             };
             let gap = filling.run.offset.saturating_sub(self.offset).min(bytes.len() as u64) as usize;
             let wanted = filling.run.length - filling.bytes.len();
@@ -78,6 +85,13 @@ impl<'s, T: Send + 'static, I: Iterator<Item = Run<T>>> Cutting<'s, T, I> {
         true
     }
 
+    /// What comes behind the last read.
+    fn keep(&mut self, bytes: &[u8]) {
+        let left_out = self.keep_from.saturating_sub(self.offset).min(bytes.len() as u64) as usize;
+        self.kept.extend_from_slice(&bytes[left_out..]);
+        self.offset += bytes.len() as u64;
+    }
+
     fn begin(&mut self) -> Option<Filling<T>> {
         let run = self.runs.next()?;
         let permit = self.shared.budget.take(run.length + run.raw_bytes);
@@ -89,6 +103,11 @@ impl<'s, T: Send + 'static, I: Iterator<Item = Run<T>>> Cutting<'s, T, I> {
         let (shared, to_takers, permit, offset) =
             (self.shared.clone(), self.to_takers.clone(), Arc::new(permit), run.offset);
         rayon::spawn(move || decode(&shared, run, offset, bytes, &permit, &to_takers));
+    }
+
+    /// What was kept.
+    pub(super) fn take_kept(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.kept)
     }
 
     /// The reads that are not complete.

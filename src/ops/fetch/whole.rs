@@ -23,6 +23,25 @@ const RUN_BLOBS: usize = 4096;
 const WAITING_RUNS: usize = 6;
 /// What no blob lies in is read in pieces of this size.
 const PIECE_BYTES: u64 = 4 << 20;
+/// The end of a pack is kept, for its directory: of the pack this part, which that of the smallest files does not fill, and
+/// at most so many bytes.
+const END_PART: u64 = 16;
+const END_BYTES: u64 = 4 << 20;
+/// … and at least so many.
+const LEAST_END_BYTES: u64 = 64 << 10;
+
+/// The last bytes of a pack, those behind its last blob as far as they are not too many.
+pub struct End {
+    /// The pack's bytes in all.
+    pub size_bytes: u64,
+    /// The last of them.
+    pub bytes: Vec<u8>,
+}
+
+/// Where the end of a pack begins that is kept.
+fn end_of(size_bytes: u64) -> u64 {
+    size_bytes.saturating_sub((size_bytes / END_PART).clamp(LEAST_END_BYTES, END_BYTES))
+}
 
 /// A pack whose bytes are on their way.
 pub(super) struct Scan<T> {
@@ -120,16 +139,18 @@ fn stream_all<T: Send + 'static>(
     shared: &Arc<Shared<T>>,
     scan: Scan<T>,
     to_takers: &Sender<Message<T>>,
-) -> Result<(), Error> {
+) -> Result<End, Error> {
     let key = pack_key(scan.pack);
     let mut hasher = PackHasher::new();
-    let mut cutting = Cutting::new(shared, scan.runs.into_iter(), 0, to_takers);
+    let runs = scan.runs.into_iter();
+    let mut cutting = Cutting::new(shared, runs, 0, to_takers).keeping_from(end_of(scan.size_bytes));
     let streamed = shared.repository.store().stream(&key, 0, scan.size_bytes, &mut |bytes| {
         hasher.update(bytes);
         cutting.take(bytes)
     });
+    let end = End { size_bytes: scan.size_bytes, bytes: cutting.take_kept() };
     if shared.is_abandoned() {
-        return Ok(());
+        return Ok(end);
     }
     let left = cutting.left();
     if let Err(error) = streamed.map_err(Error::from) {
@@ -138,7 +159,7 @@ fn stream_all<T: Send + 'static>(
         }
         return Err(error);
     }
-    if hasher.finish() == scan.pack.0 { Ok(()) } else { Err(altered(key)) }
+    if hasher.finish() == scan.pack.0 { Ok(end) } else { Err(altered(key)) }
 }
 
 fn altered(key: Key) -> Error {
@@ -149,18 +170,19 @@ fn read_all<T: Send + 'static>(
     shared: &Arc<Shared<T>>,
     scan: Scan<T>,
     to_takers: &Sender<Message<T>>,
-) -> Result<(), Error> {
+) -> Result<End, Error> {
     let mut hashed = Hashed { shared, key: pack_key(scan.pack), hasher: PackHasher::new(), offset: 0, failure: Ok(()) };
     for run in scan.runs {
         if shared.is_abandoned() {
-            return Ok(());
+            break;
         }
         hashed.read_run(run, to_takers)?;
     }
-    hashed.read_to(scan.size_bytes)?;
+    hashed.read_to(end_of(scan.size_bytes))?;
+    let bytes = hashed.read_end(scan.size_bytes)?;
     hashed.failure?;
-    if hashed.hasher.finish() == scan.pack.0 {
-        return Ok(());
+    if shared.is_abandoned() || hashed.hasher.finish() == scan.pack.0 {
+        return Ok(End { size_bytes: scan.size_bytes, bytes });
     }
     Err(altered(hashed.key))
 }
@@ -209,6 +231,20 @@ impl<T: Send + 'static> Hashed<'_, T> {
             }
         }
         Ok(())
+    }
+
+    /// Hashes what lies before `end` and gives it: the last bytes of the pack.
+    fn read_end(&mut self, end: u64) -> Result<Vec<u8>, Error> {
+        if self.offset >= end || self.shared.is_abandoned() {
+            return Ok(Vec::new());
+        }
+        self.read((end - self.offset) as usize).or_else(|error| {
+            if !is_damage(&error) {
+                return Err(error);
+            }
+            self.failure = std::mem::replace(&mut self.failure, Ok(())).and(Err(error));
+            Ok(Vec::new())
+        })
     }
 
     /// Reads and hashes the next bytes, and goes on behind them even when they are out of reach.

@@ -22,15 +22,17 @@ use std::sync::Arc;
 /// frame and is wanted by two windows is decoded twice.
 const FIRST_WINDOW_BYTES: u64 = if cfg!(test) { 100_000 } else { 24 << 20 };
 /// The same of a remote store, where what two windows want of one pack costs a request each.
-const FIRST_REMOTE_WINDOW_BYTES: u64 = 512 << 20;
+const FIRST_REMOTE_WINDOW_BYTES: u64 = 1 << 30;
 /// The most raw bytes of a window.
 const WINDOW_BYTES: u64 = 2 << 30;
 /// Places that want a chunk in a window: what is known of their files lies in memory (about 600 bytes each).
 const WINDOW_USES: usize = 16 << 10;
 /// The same of a remote store: small files of one pack that come in two windows cost many requests.
-const REMOTE_WINDOW_USES: usize = 32 << 10;
+const REMOTE_WINDOW_USES: usize = 64 << 10;
 /// Files of a window that are open while it is written: those of several chunks.
 const WINDOW_OPEN_FILES: usize = 128;
+/// The same of a remote store. In the worst case each stream brings files of another window.
+const REMOTE_WINDOW_OPEN_FILES: usize = 320;
 /// Existing files of a window: they are open from the beginning, while several windows wait.
 const WINDOW_EXISTING: usize = 24;
 /// Files whose content lies in their nodes are handed over at the end of a directory when there are so many: threads
@@ -49,6 +51,7 @@ struct Window {
     bytes: u64,
     limit_bytes: u64,
     limit_uses: usize,
+    limit_open_files: usize,
     uses: usize,
     open_files: usize,
     existing: usize,
@@ -57,17 +60,18 @@ struct Window {
 impl Window {
     /// The first one.
     fn first(is_remote: bool) -> Window {
-        let (limit_bytes, limit_uses) = match is_remote {
-            true => (FIRST_REMOTE_WINDOW_BYTES, REMOTE_WINDOW_USES),
-            false => (FIRST_WINDOW_BYTES, WINDOW_USES),
+        let (limit_bytes, limit_uses, limit_open_files) = match is_remote {
+            true => (FIRST_REMOTE_WINDOW_BYTES, REMOTE_WINDOW_USES, REMOTE_WINDOW_OPEN_FILES),
+            false => (FIRST_WINDOW_BYTES, WINDOW_USES, WINDOW_OPEN_FILES),
         };
-        Window { limit_bytes, limit_uses, ..Window::default() }
+        Window { limit_bytes, limit_uses, limit_open_files, ..Window::default() }
     }
 
     /// The window after this one, empty.
     fn next(&self) -> Window {
         let limit_bytes = (self.limit_bytes * 2).min(WINDOW_BYTES);
-        Window { limit_bytes, limit_uses: self.limit_uses, ..Window::default() }
+        let Window { limit_uses, limit_open_files, .. } = *self;
+        Window { limit_bytes, limit_uses, limit_open_files, ..Window::default() }
     }
 
     fn add(&mut self, id: BlobId, length: u64, one: Use) {
@@ -91,7 +95,7 @@ impl Window {
     fn is_full(&self) -> bool {
         self.bytes >= self.limit_bytes
             || self.uses >= self.limit_uses
-            || self.open_files >= WINDOW_OPEN_FILES
+            || self.open_files >= self.limit_open_files
             || self.existing >= WINDOW_EXISTING
     }
 }

@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 /// Raw bytes of a window.
 const WINDOW_BYTES: u64 = 48 << 20;
-/// Blobs of a window.
+/// The same of a remote store, where the two ends of a window that lie in one pack cost a request each.
+const REMOTE_WINDOW_BYTES: u64 = 1 << 30;
+/// Blobs of a window: their places lie in memory.
 const WINDOW_BLOBS: usize = 32 << 10;
 
 /// What was read.
@@ -34,8 +36,7 @@ pub(super) fn read(
     let wanted = |pack: &PackSummary| listed.position(&pack.id).is_some_and(|place| chosen.get(place));
     let sizes = listed.iter().enumerate().filter(|(place, _)| chosen.get(*place)).map(|(_, (_, size))| size);
     context.monitor.event(Event::Total { items: chosen.count(), bytes: sizes.sum(), complete: true });
-    let mut windows =
-        Windows { fetch: Fetch::begin(context, found.clone())?, placed: Vec::new(), bytes: 0, failure: None, context };
+    let mut windows = Windows::begin(context, found)?;
     let mut each = |_: &PackId, located: &Located| windows.add(located);
     let walked = live.each_live_by_pack(&wanted, &mut each);
     // Why the windows stopped says more than that they did.
@@ -62,15 +63,22 @@ struct Windows<'c> {
     fetch: Fetch<BlobId>,
     placed: Vec<(Place, Wanted<BlobId>)>,
     bytes: u64,
+    limit_bytes: u64,
     failure: Option<Error>,
 }
 
-impl Windows<'_> {
+impl<'c> Windows<'c> {
+    fn begin(context: &'c Context, found: &Arc<Found>) -> Result<Windows<'c>> {
+        let limit_bytes = if context.repository.store().is_remote() { REMOTE_WINDOW_BYTES } else { WINDOW_BYTES };
+        let fetch = Fetch::begin(context, found.clone())?;
+        Ok(Windows { context, fetch, placed: Vec::new(), bytes: 0, limit_bytes, failure: None })
+    }
+
     fn add(&mut self, located: &Located) -> repo::Result<()> {
         let (id, length) = (located.id, u64::from(located.place.length));
         self.bytes += length;
         self.placed.push((located.place.clone(), Wanted { id, length, uses: id }));
-        if self.bytes < WINDOW_BYTES && self.placed.len() < WINDOW_BLOBS {
+        if self.bytes < self.limit_bytes && self.placed.len() < WINDOW_BLOBS {
             return Ok(());
         }
         self.bytes = 0;

@@ -1,48 +1,39 @@
 //! Every pack from its first byte to its last: its own name, its directory against the index, and all that lies in it.
-//! Each byte is read once.
+//! Each byte is read once, from a remote store by one request for each pack: its directory is what it ends with.
 
-use super::super::fetch::{Fetch, Sink, Wanted, Whole, is_damage};
+use super::super::fetch::{End, Fetch, Sink, Wanted, Whole, is_damage};
 use super::super::{Context, Error, Result};
 use super::content::Read;
 use super::found::Found;
 use super::packs::{self, Listed, each_there};
-use crate::base::{Bits, BlobId, Event, PackId, side_by_side};
+use crate::base::{Bits, BlobId, Event, PackId};
 use crate::format::pack::{Blob, Directory};
-use crate::repo;
 use crate::repo::index::{Located, PackSummary};
-use crate::repo::pack_reader::{pack_key, read_directory};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// Directories that are read at once: they lie in memory, some MiB of the largest.
-const DIRECTORIES_AT_ONCE: usize = 8;
+use crate::repo::pack_reader::{directory_at_end, pack_key};
+use crate::repo::{self, Repository};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Reads these packs in full, for as long as it is not `enough`; one is read in any case.
 pub(super) fn read(context: &Context, listed: &Listed, found: &Arc<Found>, enough: &dyn Fn() -> bool) -> Result<Read> {
-    let (mut chosen, mut order) = (Bits::default(), VecDeque::new());
-    let reads_ahead = context.repository.store().requests_at_once() > 1;
+    let mut chosen = Bits::default();
     each_there(context, listed, &mut |place, _| {
         chosen.set(place);
-        order.extend(reads_ahead.then_some(place));
     })?;
     let left = (0..listed.len()).collect();
     let bytes = listed.iter().map(|(_, size_bytes)| size_bytes).sum();
     context.monitor.event(Event::Total { items: listed.len() as u64, bytes, complete: true });
-    let names = Arc::new(Names { found: found.clone(), wrong: Mutex::default() });
-    let fetch = Fetch::begin(context, names.clone())?;
-    let mut reading = Reading {
-        context,
-        fetch,
-        listed,
-        left,
-        order,
-        directories: HashMap::new(),
-        open: None,
-        wrong: BTreeMap::new(),
-        failure: None,
-        begun: 0,
-        enough,
-    };
+    let ends = Arc::new(Ends {
+        found: found.clone(),
+        repository: context.repository.clone(),
+        hasher: RandomState::new(),
+        indexed: Mutex::default(),
+        directory: Mutex::default(),
+        wrong: Mutex::default(),
+    });
+    let fetch = Fetch::begin(context, ends.clone())?;
+    let mut reading = Reading { context, fetch, ends, listed, left, open: None, failure: None, begun: 0, enough };
     let is_chosen = |pack: &PackSummary| listed.position(&pack.id).is_some_and(|place| chosen.get(place));
     let walked = context.index.each_by_pack(&is_chosen, &mut |id, located| {
         reading.add(id, located).map_err(|error| {
@@ -55,31 +46,50 @@ pub(super) fn read(context: &Context, listed: &Listed, found: &Arc<Found>, enoug
     walked?;
     reading.close()?;
     reading.rest()?;
-    let Reading { fetch, wrong, begun, .. } = reading;
+    let Reading { fetch, ends, begun, .. } = reading;
     let figures = fetch.finish()?;
-    let mut damages = names.wrong();
-    for (id, error) in wrong {
-        // A directory in a pack that was altered says nothing.
-        damages.entry(id).or_insert(error);
-    }
+    let damages = std::mem::take(&mut *locked(&ends.wrong));
     damages.iter().filter(|(_, error)| is_damage(error)).for_each(|(id, _)| found.pack(*id, false));
     packs::tell(damages, found)?;
     Ok(Read { packs: begun, figures })
 }
 
-/// Takes what was read, and which packs do not have their names.
-struct Names {
+/// Takes what was read, and what is wrong with packs or with what the index says of them.
+struct Ends {
     found: Arc<Found>,
+    repository: Arc<Repository>,
+    hasher: RandomState,
+    /// What the index says of the packs that are under way: a hash of the place of each blob, since the places themselves
+    /// would fill the memory.
+    indexed: Mutex<HashMap<PackId, Vec<u64>>>,
+    /// Held while a directory is in memory: that of the largest pack has some ten MiB.
+    directory: Mutex<()>,
     wrong: Mutex<BTreeMap<PackId, repo::Error>>,
 }
 
-impl Names {
-    fn wrong(&self) -> BTreeMap<PackId, repo::Error> {
-        std::mem::take(&mut *self.wrong.lock().unwrap_or_else(PoisonError::into_inner))
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ends {
+    /// Compares what the index says of a pack with its directory.
+    fn compare(&self, pack: PackId, indexed: &[u64], end: &End) -> repo::Result<()> {
+        let (store, keyring) = (&**self.repository.store(), self.repository.keyring());
+        let _alone = locked(&self.directory);
+        let directory = directory_at_end(store, keyring, pack, end.size_bytes, &end.bytes)?;
+        let there: HashSet<u64> = places_in(&directory).map(|place| self.hasher.hash_one(place)).collect();
+        match indexed.iter().filter(|place| !there.contains(place)).count() {
+            0 => Ok(()),
+            count => {
+                let blobs = if count == 1 { "1 blob lies".to_owned() } else { format!("{count} blobs lie") };
+                let reason = format!("the index says that {blobs} where its directory does not: rebuild the index");
+                Err(repo::Error::damaged(pack_key(pack), reason))
+            }
+        }
     }
 }
 
-impl Sink<BlobId> for Names {
+impl Sink<BlobId> for Ends {
     fn take(&self, id: BlobId, blob: Result<&[u8], &repo::Error>) {
         self.found.take(id, blob);
     }
@@ -88,10 +98,12 @@ impl Sink<BlobId> for Names {
         self.found.damaged(id, error);
     }
 
-    fn whole(&self, pack: PackId, outcome: Result<(), repo::Error>) {
-        match outcome {
+    /// A directory in a pack that was altered says nothing.
+    fn whole(&self, pack: PackId, outcome: Result<End, repo::Error>) {
+        let indexed = locked(&self.indexed).remove(&pack).unwrap_or_default();
+        match outcome.and_then(|end| self.compare(pack, &indexed, &end)) {
             Ok(()) => self.found.pack(pack, true),
-            Err(error) => drop(self.wrong.lock().unwrap_or_else(PoisonError::into_inner).insert(pack, error)),
+            Err(error) => drop(locked(&self.wrong).insert(pack, error)),
         }
     }
 }
@@ -99,17 +111,12 @@ impl Sink<BlobId> for Names {
 struct Reading<'c> {
     context: &'c Context,
     fetch: Fetch<BlobId>,
+    ends: Arc<Ends>,
     /// The packs.
     listed: &'c Listed,
     /// The places of those that were not begun.
     left: Bits,
-    /// The order in which they are about to be begun, as far as somebody reads ahead.
-    order: VecDeque<usize>,
-    /// What directories say that were read with others.
-    directories: HashMap<PackId, Result<HashSet<At>, repo::Error>>,
     open: Option<Open>,
-    /// What is wrong with directories.
-    wrong: BTreeMap<PackId, repo::Error>,
     failure: Option<Error>,
     /// Packs that were begun.
     begun: u64,
@@ -120,8 +127,8 @@ struct Reading<'c> {
 struct Open {
     id: PackId,
     whole: Whole<BlobId>,
-    /// What its directory says; none if it cannot be read.
-    places: Option<HashSet<At>>,
+    /// What the index says of it.
+    places: Vec<u64>,
 }
 
 impl Reading<'_> {
@@ -131,12 +138,7 @@ impl Reading<'_> {
             self.begin(*id)?;
         }
         let Some(open) = &mut self.open else { return Ok(()) };
-        if open.places.as_ref().is_some_and(|places| !places.contains(&place_of(located))) {
-            let blob = located.id;
-            let reason =
-                format!("the index says that blob {blob} lies where its directory does not: rebuild the index");
-            self.wrong.insert(*id, repo::Error::damaged(pack_key(*id), reason));
-        }
+        open.places.push(self.ends.hasher.hash_one(place_of(located)));
         let (id, length) = (located.id, u64::from(located.place.length));
         open.whole.add(&mut self.fetch, located.place.clone(), Wanted { id, length, uses: id })
     }
@@ -150,39 +152,16 @@ impl Reading<'_> {
             return Ok(());
         }
         self.begun += 1;
-        if !self.directories.contains_key(&id) {
-            self.read_directories(id, size_bytes);
-        }
-        let places = match self.directories.remove(&id) {
-            Some(Ok(places)) => Some(places),
-            Some(Err(error)) => {
-                self.wrong.insert(id, error);
-                None
-            }
-            None => None,
-        };
         let whole = Whole::begin(&mut self.fetch, id, size_bytes)?;
-        self.open = Some(Open { id, whole, places });
+        self.open = Some(Open { id, whole, places: Vec::new() });
         Ok(())
     }
 
-    /// Reads the directory of a pack, and from a remote store together with it those of the packs that come next.
-    fn read_directories(&mut self, id: PackId, size_bytes: u64) {
-        let (store, keyring) = (&**self.context.repository.store(), self.context.repository.keyring());
-        let mut packs = vec![(id, size_bytes)];
-        while packs.len() < store.requests_at_once().min(DIRECTORIES_AT_ONCE)
-            && let Some(next) = self.order.pop_front()
-        {
-            packs.extend(self.listed.at(next).filter(|_| self.left.get(next)).copied());
-        }
-        let came = side_by_side(packs.len(), &packs, |(id, size_bytes)| {
-            read_directory(store, keyring, *id, *size_bytes).map(|directory| places_in(&directory))
-        });
-        self.directories.extend(packs.into_iter().map(|(id, _)| id).zip(came));
-    }
-
+    /// The pack is read to its end after this, and not before: until then its reader waits for what is wanted of it.
     fn close(&mut self) -> Result<()> {
-        self.open.take().map_or(Ok(()), |open| open.whole.finish(&mut self.fetch))
+        let Some(open) = self.open.take() else { return Ok(()) };
+        locked(&self.ends.indexed).insert(open.id, open.places);
+        open.whole.finish(&mut self.fetch)
     }
 
     /// Packs of which the index knows nothing that counts: their names and directories alone.
@@ -200,13 +179,12 @@ impl Reading<'_> {
 /// Blob, block, frame and place in the frame, each with its length.
 type At = (BlobId, (u64, u32), (u32, u32), (u32, u32));
 
-fn places_in(directory: &Directory) -> HashSet<At> {
-    let at = |blob: &Blob| {
+fn places_in(directory: &Directory) -> impl Iterator<Item = At> {
+    directory.blobs.iter().filter_map(|blob: &Blob| {
         let frame = directory.frames.get(blob.frame as usize)?;
         let block = directory.blocks.get(frame.block as usize)?;
         Some((blob.id, (block.offset, block.length), (frame.offset, frame.length), (blob.offset, blob.length)))
-    };
-    directory.blobs.iter().filter_map(at).collect()
+    })
 }
 
 fn place_of(located: &Located) -> At {

@@ -5,6 +5,7 @@ use super::super::{Context, Result};
 use super::found::Found;
 use crate::base::Kind;
 use crate::crypto::RootKey;
+use crate::crypto::names;
 use crate::format::cbor::Cbor;
 use crate::format::config;
 use crate::format::envelope::{self, ObjectKind};
@@ -15,7 +16,7 @@ use crate::repo::ahead::{Ahead, each_ahead};
 use crate::repo::{Error, damage, epochs, history, ledger};
 use crate::store::{Area, Key, ObjectStore};
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// What the second copy of an object is called besides.
 const COPY: &str = ".copy";
@@ -79,10 +80,12 @@ pub(super) fn records(context: &Context, found: &Found) -> Result<()> {
              deleted from the store",
         ),
     ];
+    let store = &**context.repository.store();
+    let listings = Ahead::new(store);
+    listings.list_now(&remedies.map(|(area, _)| area));
     for (area, remedy) in remedies {
         let mut listed_keys = Vec::new();
-        let store = &**context.repository.store();
-        store.list(area, &mut |listed| {
+        listings.list(area, &mut |listed| {
             listed_keys.push((std::cmp::Reverse(listed.stored_at), Key::new(area, listed.name)));
         })?;
         // The newest: where nobody prunes, run records pile up.
@@ -175,35 +178,35 @@ fn check_area(
     ahead.list(area, &mut |listed| names.push(listed.name))?;
     let all: Vec<_> = names.iter().map(|name| (Key::new(area, name), limit_bytes as u64)).collect();
     ahead.ask(&all, &[]);
+    // What each of them reads as, by its hash: it is compared with its copy, which may come much later.
+    let mut read = HashMap::new();
     for (key, _) in &all {
-        check_one(context, ahead, key, found, limit_bytes, check)?;
+        read.insert(key.name(), check_one(context, ahead, key, found, limit_bytes, check)?);
     }
-    ahead.ask(&all, &[]);
     for name in &names {
-        let missing = match name.strip_suffix(COPY) {
+        let other = match name.strip_suffix(COPY) {
             Some(first) => first.to_owned(),
             None => format!("{name}{COPY}"),
         };
-        if !names.contains(&missing) {
-            let key = Key::new(area, &missing);
-            found.object(&key.to_string(), &format!("{key} is not there: only the other copy is left{REPAIR}"));
-        } else if !name.ends_with(COPY) {
-            compare(ahead, &Key::new(area, name), &Key::new(area, &missing), found, limit_bytes as u64);
+        match (read.get(name.as_str()), read.get(other.as_str())) {
+            (_, None) => {
+                let key = Key::new(area, &other);
+                found.object(&key.to_string(), &format!("{key} is not there: only the other copy is left{REPAIR}"));
+            }
+            // A slot opens only with its secret, so damage that leaves it well formed shows by its copy alone. What
+            // cannot be read has been told already.
+            (Some(Some(first)), Some(Some(second))) if first != second && !name.ends_with(COPY) => {
+                let (key, copy) = (Key::new(area, name), Key::new(area, &other));
+                let message = format!("{key} and {copy} differ: one of them is damaged, the other is used{REPAIR}");
+                found.object(&key.to_string(), &message);
+            }
+            _ => {}
         }
     }
     Ok(())
 }
 
-/// A slot opens only with its secret, so damage that leaves it well formed shows by its copy alone.
-fn compare(store: &dyn ObjectStore, key: &Key, copy: &Key, found: &Found, limit_bytes: u64) {
-    // What cannot be read has been told already.
-    let (Ok(first), Ok(second)) = (store.get(key, limit_bytes), store.get(copy, limit_bytes)) else { return };
-    if first != second {
-        let message = format!("{key} and {copy} differ: one of them is damaged, the other is used{REPAIR}");
-        found.object(&key.to_string(), &message);
-    }
-}
-
+/// Reads and checks one of them; gives the hash of what was read.
 fn check_one(
     context: &Context,
     store: &dyn ObjectStore,
@@ -211,18 +214,20 @@ fn check_one(
     found: &Found,
     limit_bytes: usize,
     check: &Check<'_>,
-) -> Result<()> {
-    let checked = match store.get(key, limit_bytes as u64) {
+) -> Result<Option<[u8; 32]>> {
+    let read = store.get(key, limit_bytes as u64);
+    let hash = read.as_ref().ok().map(|bytes| names::hash(bytes));
+    let checked = match read {
         Ok(bytes) => check(context, &bytes).map_err(Error::object(key)),
         Err(error) => Err(error.into()),
     };
     found.looked_at(1);
     match checked {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(hash),
         // A newer version is what a damaged header looks like: those who wrote it would have raised the config's.
         Err(error) if super::super::fetch::is_damage(&error) || error.kind() == Kind::Unsupported => {
             found.object(&key.to_string(), &format!("{error}{REPAIR}"));
-            Ok(())
+            Ok(hash)
         }
         Err(error) => Err(error.into()),
     }

@@ -5,6 +5,7 @@ mod liars;
 mod nights;
 mod program;
 
+use crate::latency::far::Far;
 use crate::vault::{
     Files, Vault, backup_of, bytes, count, files_below, key, noise, open, prune_all, read_everything, restore,
     verify_all,
@@ -329,4 +330,23 @@ fn a_key_that_only_writes_opens_with_a_key_file_only() {
     let identity = Unlock::Identity(keepstone::crypto::identity::generate_identity());
     let refused = keys::add_write_only(&vault.open(), &identity, GuardKind::Recipient, "").unwrap_err();
     assert_eq!(refused.kind(), Kind::Usage);
+}
+
+#[test]
+fn what_a_client_stored_is_read_from_a_store_far_away_by_whoever_has_seen_its_packs_before() {
+    let vault = with_client();
+    vault.write("new", &noise(3, 100_000));
+    let id = id_of(&back_up_as(&vault, &as_client(&vault, "host7"), "host7"));
+    let cache = tempfile::tempdir().unwrap();
+    let far = || -> Arc<dyn ObjectStore> { Arc::new(Far::near(vault.store.clone())) };
+    let full = || open_in(far(), &vault.clock, &key(), Some(cache.path())).unwrap();
+    // The first to open it reads what is in the packs, and with it the keys of the client's sessions.
+    drop(full());
+    for depth in [verify::Depth::Content, verify::Depth::All] {
+        let found = verify::verify(&full(), &verify::Options { snapshots: Vec::new(), depth }).unwrap();
+        assert!(!found.damage, "{depth:?}: {:?}", found.damages);
+    }
+    let (outcome, files) = restore(&full(), id, vault.files.path()).unwrap();
+    assert_eq!(outcome.problem_count, 0, "{:?}", outcome.problems);
+    assert_eq!(files, files_below(vault.files.path()));
 }

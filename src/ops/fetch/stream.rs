@@ -2,7 +2,7 @@
 
 use super::decode::decode;
 use super::plan::Run;
-use super::{Message, Shared, read_range};
+use super::{Message, Shared, give_back, is_damage, learn_keys, read_range};
 use crate::base::Kind;
 use crate::base::budget::Permit;
 use crate::repo::pack_reader::pack_key;
@@ -92,10 +92,22 @@ impl<'s, T: Send + 'static, I: Iterator<Item = Run<T>>> Cutting<'s, T, I> {
         self.offset += bytes.len() as u64;
     }
 
+    /// The next read that can be opened. The keys of its blocks are brought here: opening them is pure work.
     fn begin(&mut self) -> Option<Filling<T>> {
-        let run = self.runs.next()?;
-        let permit = self.shared.budget.take(run.length + run.raw_bytes);
-        Some(Filling { bytes: Vec::with_capacity(run.length), run, permit })
+        loop {
+            let run = self.runs.next()?;
+            match learn_keys(self.shared, &run) {
+                Ok(()) => {
+                    let permit = self.shared.budget.take(run.length + run.raw_bytes);
+                    return Some(Filling { bytes: Vec::with_capacity(run.length), run, permit });
+                }
+                Err(error) if is_damage(&error) => give_back(run, &error, self.to_takers),
+                Err(error) => {
+                    self.shared.fail(error);
+                    return None;
+                }
+            }
+        }
     }
 
     fn hand_on(&self, filling: Filling<T>) {

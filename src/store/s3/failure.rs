@@ -27,6 +27,9 @@ const FULL: [&str; 6] = [
     "EntityTooLarge",
 ];
 
+/// The longest name of a region that is believed.
+const MAX_REGION_BYTES: usize = 64;
+
 /// What came back: the HTTP status if there was an answer, the server's code and its words.
 #[derive(Debug, Default)]
 pub struct Answer {
@@ -54,8 +57,21 @@ where
         status: response.map(|response| response.status().as_u16()),
         code: error.code().map(str::to_owned),
         message,
-        region: response.and_then(|response| response.headers().get("x-amz-bucket-region")).map(str::to_owned),
+        region: response.and_then(|response| {
+            let header = response.headers().get("x-amz-bucket-region").map(str::to_owned);
+            header.or_else(|| region_in(response.body().bytes()?))
+        }),
     }
+}
+
+/// The region that the body of an answer names, as a server does that says no more than that a signature was for another
+/// one. Whatever else it says is no region.
+fn region_in(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?;
+    let (_, behind) = text.split_once("<Region>")?;
+    let (region, _) = behind.split_once("</Region>")?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (!region.is_empty() && region.len() <= MAX_REGION_BYTES && region.chars().all(is_name)).then(|| region.to_owned())
 }
 
 /// The words of the innermost cause: the SDK's own only say that there was one.
@@ -118,7 +134,8 @@ impl Answer {
             (None, None) => self.message.clone(),
         };
         match self.remedy(right) {
-            Some(remedy) => format!("{came}; {remedy}"),
+            // Some servers speak in whole sentences.
+            Some(remedy) => format!("{}; {remedy}", came.trim_end_matches('.')),
             None => came,
         }
     }
@@ -142,6 +159,11 @@ impl Answer {
             Some("SignatureDoesNotMatch") => {
                 "the secret key does not fit the access key, or a proxy changes requests".to_owned()
             }
+            // What is said of a lock in a bucket that has none; no other of our requests is invalid.
+            Some("InvalidRequest") if right.contains("--s3-object-lock") => {
+                "Object Lock has to be switched on in the bucket, or leave out --s3-object-lock".to_owned()
+            }
+            Some("InvalidStorageClass") => "give one that the server knows with --s3-storage-class".to_owned(),
             Some("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
                 self.elsewhere()
             }
@@ -150,6 +172,10 @@ impl Answer {
             }
             _ => match self.status {
                 None if self.kind() == Kind::Denied => "name its authority with --s3-ca".to_owned(),
+                // What rustls says of a server that begins without TLS.
+                None if self.message.contains("InvalidContentType") => {
+                    "it does not speak https there: correct the port, or write s3:http://".to_owned()
+                }
                 Some(401 | 403) => format!("these credentials need the right {right} here"),
                 Some(301 | 307) => self.elsewhere(),
                 _ => return None,
@@ -196,11 +222,43 @@ mod tests {
     }
 
     #[test]
+    fn a_region_in_a_body_is_found_and_nothing_else_is_taken_for_one() {
+        let body = |region: &str| format!("<Error><Code>X</Code><Region>{region}</Region></Error>").into_bytes();
+        assert_eq!(region_in(&body("garage")).as_deref(), Some("garage"));
+        for other in ["", "a b", "<b/>", "a\u{1b}[1m", &"long".repeat(20)] {
+            assert_eq!(region_in(&body(other)), None, "{other}");
+        }
+        assert_eq!(region_in(b"<Region>garage"), None);
+        assert_eq!(region_in(b"\xff<Region>garage</Region>"), None);
+    }
+
+    #[test]
     fn a_certificate_that_nobody_trusts_is_not_asked_again() {
         let message = "invalid peer certificate: UnknownIssuer".to_owned();
         let answer = Answer { message, ..Answer::default() };
         assert_eq!(answer.kind(), Kind::Denied);
         assert!(answer.reason("s3:GetObject").contains("--s3-ca"));
+    }
+
+    #[test]
+    fn a_server_without_https_and_a_class_that_it_does_not_know_are_told_with_their_remedies() {
+        let message = "received corrupt message of type InvalidContentType".to_owned();
+        let plain = Answer { message, ..Answer::default() };
+        assert!(plain.reason("s3:GetObject").contains("s3:http://"));
+        let message = "The storage class you specified is not valid.".to_owned();
+        let class = Answer { message, ..answer(400, "InvalidStorageClass") };
+        assert!(
+            class
+                .reason("s3:PutObject")
+                .ends_with("is not valid; give one that the server knows with --s3-storage-class")
+        );
+    }
+
+    #[test]
+    fn a_bucket_without_locks_is_told() {
+        let right = "s3:PutObject (and s3:PutObjectRetention for --s3-object-lock)";
+        assert!(answer(400, "InvalidRequest").reason(right).contains("switched on in the bucket"));
+        assert!(!answer(400, "InvalidRequest").reason("s3:PutObject").contains("lock"));
     }
 
     #[test]

@@ -72,6 +72,9 @@ impl Outcome {
     }
 }
 
+/// What is known of a run that vanished.
+pub const VANISHED: &str = "its process was ended before it could say anything";
+
 /// A part of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -192,6 +195,9 @@ impl Entry {
 
     /// What somebody should read first: the message of the first phase that did not end well.
     pub fn trouble(&self) -> Option<&str> {
+        if self.outcome == Outcome::Vanished {
+            return Some(VANISHED);
+        }
         let bad = |phase: &&Phase| !matches!(phase.outcome.as_str(), "done" | "skipped");
         self.phases.iter().find(bad).map(|phase| phase.message.as_str())
     }

@@ -103,6 +103,8 @@ names! {
     PACKS_READ = "packs_read";
     /// Objects that were found damaged.
     DAMAGES = "damages";
+    /// 1 if a drill, with those before it in its run, has brought back all of a snapshot; 0 for one of a part.
+    WHOLE_SNAPSHOT = "whole_snapshot";
     /// What a drill found other than promised.
     DIFFERENCES = "differences";
 }

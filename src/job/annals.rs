@@ -116,8 +116,9 @@ impl Annals {
         }
         for gone in &annals.vanished {
             let note = format!(
-                "the run of {:.0} vanished: its process was ended before it could say anything; this run makes up for it",
-                due::local(gone.begun_ns)
+                "the run of {:.0} vanished: {}; this run makes up for it",
+                due::local(gone.begun_ns),
+                history::VANISHED
             );
             night.reach.monitor.event(Event::Note(&note));
         }

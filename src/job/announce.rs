@@ -11,7 +11,7 @@ use crate::base::clock::{Clock, Stopwatch};
 use crate::base::stat::free_bytes;
 use crate::base::{Machine, Problem};
 use crate::config::meant::Channel;
-use crate::history::{Entry, figure};
+use crate::history::{Entry, VANISHED, figure};
 use crate::notify::alerts::{self, Open};
 use crate::notify::message::{self, About, Message, State};
 use crate::notify::outbox::Tried;
@@ -119,15 +119,26 @@ fn bad_phases(outcome: &Outcome) -> impl Iterator<Item = &Phase> {
 
 /// What is not as it should be, one text for each phase: what went wrong first in it, else what it says.
 fn errors(outcome: &Outcome) -> Vec<String> {
-    let text = |phase: &Phase| {
-        let more = match phase.problems.len() {
-            0 | 1 => String::new(),
-            count => format!(" (and {} more)", count - 1),
-        };
-        let why = phase.problems.first().map_or(phase.message.clone(), |first| format!("{}{more}", told(first)));
-        format!("{} {}: {why}", phase.name, phase.ended.name())
+    let grave = bad_phases(outcome).filter(|phase| phase.name != UPKEEP);
+    grave.map(text).chain(vanished(outcome)).chain(outcome.unwritten.iter().map(told)).collect()
+}
+
+/// The phase whose failure has a rule of its own.
+const UPKEEP: &str = "maintenance";
+
+/// What of the upkeep of databases is not as it should be; none if there was none.
+fn upkeep(outcome: &Outcome) -> Option<Vec<String>> {
+    let phase = outcome.phase(UPKEEP).filter(|phase| phase.ended != Ended::Skipped)?;
+    Some((phase.ended != Ended::Done).then(|| text(phase)).into_iter().collect())
+}
+
+fn text(phase: &Phase) -> String {
+    let more = match phase.problems.len() {
+        0 | 1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
     };
-    bad_phases(outcome).map(text).chain(vanished(outcome)).chain(outcome.unwritten.iter().map(told)).collect()
+    let why = phase.problems.first().map_or(phase.message.clone(), |first| format!("{}{more}", told(first)));
+    format!("{} {}: {why}", phase.name, phase.ended.name())
 }
 
 /// All that went wrong.
@@ -142,10 +153,12 @@ fn problems(outcome: &Outcome) -> Vec<String> {
 
 /// Earlier runs of which nobody has heard again.
 fn vanished(outcome: &Outcome) -> impl Iterator<Item = String> {
-    let text = |entry: &Entry| {
-        format!("the run of {:.0} vanished: its process was ended before it could say anything", local(entry.begun_ns))
-    };
-    outcome.vanished.iter().map(text)
+    outcome.vanished.iter().map(gone)
+}
+
+/// That a run vanished.
+pub(super) fn gone(entry: &Entry) -> String {
+    format!("the run of {:.0} vanished: {VANISHED}", local(entry.begun_ns))
 }
 
 /// A figure of the night: of its entry, or of its backup where it left none.
@@ -166,7 +179,8 @@ fn told(problem: &Problem) -> String {
 fn facts(outcome: &Outcome, past: Facts) -> Facts {
     let ran = Ran {
         errors: errors(outcome),
-        duration: Duration::from_millis(outcome.duration_ms),
+        upkeep: upkeep(outcome),
+        duration: Some(Duration::from_millis(outcome.duration_ms)),
         content_bytes: figure(outcome, figure::CONTENT_BYTES),
         added_bytes: figure(outcome, figure::ADDED_BYTES),
     };

@@ -27,6 +27,7 @@ use crate::db::probe::{Verdict, amount};
 use crate::format::snapshot::Snapshot;
 use crate::history::{Entry, TableCount, figure};
 use crate::ops::backup::{Dumped, TableSize};
+use crate::ops::drill::Back;
 use crate::ops::select::{self, Filter};
 use crate::ops::verify::Depth;
 use crate::ops::{Context, backup, forget, hooks, prune, verify};
@@ -139,6 +140,8 @@ pub struct Outcome {
     pub(super) pace: Pace,
     /// Snapshots of the profile as far as they are known, oldest first: they are listed once.
     ours: Vec<Seen>,
+    /// What drills have brought back so far of the newest complete one.
+    back: Back,
 }
 
 impl Outcome {
@@ -438,8 +441,8 @@ impl Outcome {
         for given in &profile.drills {
             let ours = self.ours.clone();
             let last = || drills::last(night, context, &ours, given);
-            self.when_due(given.scenario.phase(), night, context, given.schedule.as_ref(), last, |_| {
-                drills::try_out(night, context, &ours, given)
+            self.when_due(given.scenario.phase(), night, context, given.schedule.as_ref(), last, |outcome| {
+                drills::try_out(night, context, &ours, given, &mut outcome.back)
             });
         }
         if let Some(given) = &profile.repository.keys {

@@ -89,6 +89,12 @@ fn read(folder: Option<&Path>, filter: Filter) -> Vec<Entry> {
     history.and_then(|history| history.entries(&filter).ok()).unwrap_or_default()
 }
 
+/// The newest run of the profile, if it vanished and no later one has told it.
+pub fn vanished(profile: &Profile) -> Option<Entry> {
+    let newest = read(profile.state.folder.as_deref(), Filter { newest: Some(1), ..of(profile) });
+    newest.into_iter().find(|entry| entry.outcome == history::Outcome::Vanished)
+}
+
 /// The last time since the run before this one at which nothing was run.
 fn missing(profile: &Profile, entries: &[Entry], since_ns: Option<i64>, now_ns: i64) -> Missed {
     let times = match (&profile.schedule, since_ns) {

@@ -2,7 +2,7 @@
 
 use super::forecast::Options;
 use super::growth::{Ends, Growth, Limit};
-use super::landmarks::{Landmarks, did, ended};
+use super::landmarks::{Landmarks, did, ended, is_back};
 use super::period::Period;
 use super::render::full;
 use crate::base::clock::{Span, span};
@@ -30,6 +30,8 @@ pub struct Target {
     pub reads_snapshots: bool,
     /// So many runs should have been and were not.
     pub missed: u64,
+    /// When the first of all its runs that are known ended, in nanoseconds since 1970; none before that.
+    pub first_ns: Option<i64>,
 }
 
 /// A repository whose growth is to be told.
@@ -175,8 +177,10 @@ pub struct Profile {
     pub rpo: Measured,
     /// How long the last drill took, and what it may take.
     pub rto: Measured,
-    /// The share of the time in which there was a snapshot as young as it has to be, in per cent.
+    /// The share of the time, since its first run, in which there was a snapshot as young as it has to be, in per cent.
     pub availability_percent: Option<f64>,
+    /// When its first run ended, RFC 3339, where that lies within the time: what was before it counts for nothing.
+    pub availability_since: Option<String>,
     /// The newest snapshot that is known to come back, RFC 3339.
     pub safe: Option<String>,
     /// Each run, the oldest first: what charts are made of.
@@ -288,10 +292,10 @@ pub fn report(period: &Period, facts: &Facts<'_>) -> Report {
     }
 }
 
-/// The runs that ended in a stretch of time.
+/// The runs that ended in a stretch of time. Of one that vanished nobody knows when it did: it belongs to when it began.
 fn within<'e>(entries: &[&'e Entry], (from, to): (i64, i64)) -> Vec<&'e Entry> {
     let is_within = |entry: &&&Entry| {
-        let known_ns = entry.ended_ns.unwrap_or(entry.begun_ns);
+        let known_ns = entry.ended_ns.filter(|_| entry.outcome != Outcome::Vanished).unwrap_or(entry.begun_ns);
         (from..to).contains(&known_ns) && entry.outcome != Outcome::Running
     };
     entries.iter().filter(is_within).copied().collect()
@@ -373,6 +377,7 @@ fn profile(period: &Period, name: &str, entries: &[&Entry], target: &Target) -> 
         rpo: rpo(period, &safe, target),
         rto: measured(now.iter().rev().find_map(|one| one.figures.get(figure::RESTORE_MS)), target.rto_ms),
         availability_percent: availability(period, &safe, target),
+        availability_since: target.first_ns.filter(|first| (period.ns().0..period.ns().1).contains(first)).map(moment),
         safe: safe.last().map(|(known, _)| moment(*known)),
         nights: now.iter().map(|one| night(one)).collect(),
     }
@@ -504,7 +509,7 @@ fn safe_times(entries: &[&Entry], target: &Target) -> Vec<(i64, i64)> {
         if entry.is_complete() {
             marks.complete = Some(entry.begun_ns);
         }
-        if did(entry, "drill") {
+        if is_back(entry) {
             marks.drilled = marks.complete;
         }
         if target.reads_snapshots && did(entry, "verify") {
@@ -534,10 +539,11 @@ fn measured(measured_ms: Option<u64>, target_ms: Option<u64>) -> Measured {
     Measured { measured_ms, target_ms, met: measured_ms.zip(target_ms).map(|(measured, target)| measured <= target) }
 }
 
-/// The share of the time in which the newest snapshot that was known to come back was as young as it has to be.
+/// The share of the time in which the newest snapshot that was known to come back was as young as it has to be. It counts
+/// from the end of the first run on: nobody could have had one before that.
 fn availability(period: &Period, safe: &[(i64, i64)], target: &Target) -> Option<f64> {
     let rpo_ns = i64::try_from(target.rpo_ms?).ok()?.checked_mul(1_000_000)?;
-    let (from, to) = period.ns();
+    let (from, to) = (period.ns().0.max(target.first_ns?), period.ns().1);
     let mut covered = 0;
     for (at, (begun, known)) in safe.iter().enumerate() {
         let replaced = safe.get(at + 1).map_or(to, |(_, known)| *known);

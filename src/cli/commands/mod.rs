@@ -44,7 +44,10 @@ use super::app::App;
 use super::args::{Command, Filters};
 use super::error::Result;
 use super::exit::Exit;
+use super::print::human;
 use crate::base::{Event, Monitor, Problem, SnapshotId};
+use crate::config::Config;
+use crate::history::{History, Outcome, VANISHED};
 use crate::ops::{Context, select};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -111,6 +114,23 @@ fn selected(context: &Context, named: &[OsString], filter: &select::Filter) -> R
         }
     }
     Ok(ids)
+}
+
+/// Tells that the newest run of the profile that is named vanished: what its end would have said is in no list. A history that
+/// cannot be read is told by who reads nothing else.
+fn tell_vanished(app: &App) {
+    let Some(name) = &app.global.of_profile else { return };
+    let newest = || {
+        let folder = Config::load(&app.global.config).ok()?.state().folder?;
+        History::read(&folder).ok()??.newest(name).ok()?
+    };
+    if let Some(gone) = newest().filter(|entry| entry.outcome == Outcome::Vanished) {
+        app.look.note(&format!(
+            "the run of {} vanished: {VANISHED}; the next run makes up for it, or start it with `{}`",
+            human::time(gone.begun_ns),
+            app.config_command(&format!("run {}", human::shell_word(name)))
+        ));
+    }
 }
 
 /// Tells what was found damaged besides the result; the exit code that this amounts to.

@@ -188,6 +188,17 @@ impl Entry {
         self.phases.iter().find(|phase| phase.name == name)
     }
 
+    /// Whether it was a night, and not single tasks of one: it backed up, or would have, or nobody knows.
+    pub fn is_night(&self) -> bool {
+        self.phases.is_empty() || self.phase("backup").is_some()
+    }
+
+    /// The names of its phases that were begun, or were to be.
+    pub fn names(&self) -> String {
+        let names: Vec<&str> = self.phases.iter().map(|phase| phase.name.as_str()).collect();
+        names.join(", ")
+    }
+
     /// Whether it made a snapshot that lacks nothing.
     pub fn is_complete(&self) -> bool {
         self.snapshot.is_some() && self.phase("backup").is_some_and(|phase| phase.outcome == "done")

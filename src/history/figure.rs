@@ -39,6 +39,8 @@ names! {
     DELTA_WHOLE_BYTES = "delta_whole_bytes";
     /// Bytes that the run added to the repository in all.
     ADDED_BYTES = "added_bytes";
+    /// 1 if a backup read everything, also what looked unchanged: it was asked to, or had nothing to compare with.
+    WHOLE = "whole";
     /// Sources that could not be read.
     PROBLEMS = "problems";
     /// Time of encryption, summed over threads.

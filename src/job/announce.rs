@@ -35,7 +35,8 @@ impl<'n> Announcer<'n> {
         let announcer = Announcer { night, channels, host, free_before: free(night) };
         let message =
             Message::bare(announcer.about(), Clock::System.now(), State::Begun, "the night begins".to_owned());
-        for channel in channels.iter().filter(|channel| matches!(channel.told.way, Way::Ping)) {
+        let is_night = night.extent.is_night();
+        for channel in channels.iter().filter(|channel| is_night && matches!(channel.told.way, Way::Ping)) {
             if night.profile.route.night.contains(&channel.told.name) {
                 let _ = send(channel, &message);
             }
@@ -71,14 +72,16 @@ impl<'n> Announcer<'n> {
         let state_dir = profile.state.place().map_err(|error| Error::new(error.kind(), error.to_string()))?;
         let free_now = figure(outcome, figure::REPOSITORY_FREE_AFTER_BYTES).or_else(|| free(self.night));
         let past = past::facts(profile, outcome, now);
-        let facts = facts(outcome, Facts { profile: profile.name.clone(), now, free_bytes: free_now, ..past });
+        let is_night = self.night.extent.is_night();
+        let facts =
+            facts(is_night, outcome, Facts { profile: profile.name.clone(), now, free_bytes: free_now, ..past });
         let held = alerts::hold(state_dir, &profile.name);
         let mut open = Open::load(state_dir, &profile.name);
         let judged = rules::judge(&facts, &profile.rules);
         let notices = open.settle(&judged, now.as_second(), profile.route.repeat);
-        let night = self.told_night(outcome, free_now);
+        let night = is_night.then(|| self.told_night(outcome, free_now));
         let mut post = Post::below(state_dir, self.channels);
-        post.lay_down(addressed(self.channels, &profile.route, self.about(), &notices, Some(&night), now), now);
+        post.lay_down(addressed(self.channels, &profile.route, self.about(), &notices, night.as_ref(), now), now);
         // Messages that go out count more than what is remembered of them.
         open.save(state_dir, &profile.name).or_else(|error| if post.keeps_all() { Err(error) } else { Ok(()) })?;
         drop(held);
@@ -175,8 +178,14 @@ fn told(problem: &Problem) -> String {
     }
 }
 
-/// What is known of earlier nights, and what this one did.
-fn facts(outcome: &Outcome, past: Facts) -> Facts {
+/// What is known of earlier nights, and what this one did. Single tasks say what went wrong in them; that nothing did says
+/// nothing of the night before.
+fn facts(is_night: bool, outcome: &Outcome, past: Facts) -> Facts {
+    if !is_night {
+        let errors = errors(outcome);
+        let ran = (!errors.is_empty()).then(|| Ran { errors, ..Ran::default() });
+        return Facts { ran, ..past };
+    }
     let ran = Ran {
         errors: errors(outcome),
         upkeep: upkeep(outcome),

@@ -100,6 +100,7 @@ fn target(profile: &Profile, period: &Period, entries: &[Entry], now: &Zoned) ->
         is_remote: is_remote(&profile.repository),
         reads_snapshots: reads_snapshots(profile),
         missed: missing(profile, period, entries, now),
+        until_ns: i64::try_from(now.timestamp().as_nanosecond()).ok(),
         first_ns: None,
     }
 }

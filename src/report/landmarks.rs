@@ -5,7 +5,7 @@ use crate::history::{Entry, Outcome, Phase, figure};
 /// When they were begun, in nanoseconds since 1970; none where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Landmarks {
-    /// The newest run, however it ended.
+    /// The newest night, however it ended.
     pub run: Option<i64>,
     /// The newest complete snapshot.
     pub complete: Option<i64>,
@@ -21,7 +21,9 @@ impl Landmarks {
     pub fn of(entries: &[Entry], reads_snapshots: bool) -> Landmarks {
         let mut marks = Landmarks::default();
         for entry in entries.iter().filter(|entry| entry.outcome != Outcome::Running) {
-            marks.run = Some(entry.begun_ns);
+            if entry.is_night() {
+                marks.run = Some(entry.begun_ns);
+            }
             if entry.is_complete() {
                 marks.complete = Some(entry.begun_ns);
             }

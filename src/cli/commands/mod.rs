@@ -48,12 +48,44 @@ use super::print::human;
 use crate::base::{Event, Monitor, Problem, SnapshotId};
 use crate::config::Config;
 use crate::history::{History, Outcome, VANISHED};
+use crate::job;
 use crate::ops::{Context, select};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-/// Does what the arguments ask for.
+/// Does what the arguments ask for. Metrics that a config sends somewhere are sent again after a command of a profile that
+/// changes what they say.
 pub fn run(app: &App, command: &Command) -> Result<Exit> {
+    let done = dispatch(app, command);
+    if app.global.of_profile.is_some() && is_measured(command) {
+        publish(app);
+    }
+    done
+}
+
+/// Whether metrics may be others after it. A night publishes them by itself.
+fn is_measured(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Backup(_)
+            | Command::Verify(_)
+            | Command::Drill(_)
+            | Command::Forget(_)
+            | Command::Prune(_)
+            | Command::Copy(_)
+            | Command::Repair(_)
+    )
+}
+
+/// The command did what it did: that its metrics could not be written is told beside it.
+fn publish(app: &App) {
+    let published = Config::load(&app.global.config).map(|config| job::metrics::again(&config));
+    if let Ok(Err(error)) = published {
+        app.look.note(&format!("the metrics are those of before: {error}"));
+    }
+}
+
+fn dispatch(app: &App, command: &Command) -> Result<Exit> {
     match command {
         Command::Init(given) => init::run(app, given),
         Command::Backup(given) => backup::run(app, given),

@@ -19,7 +19,7 @@ use crate::history::Entry;
 use crate::ops::keys::{self as ops_keys, Copies};
 use crate::ops::{Context, probe, select};
 use crate::store::Area;
-use ages::{complete, drilled, quick, verified};
+use ages::{complete, drilled, quick, verified, whole};
 use room::{cache_space, drill_space, repository_space};
 use runs::{maintained, runs};
 use servers::{certificates, of_databases};
@@ -95,6 +95,9 @@ pub type Look = fn(&Facts<'_>) -> Vec<Check>;
 /// What has to be right before a night begins.
 pub const BEFORE: &[Look] = &[repository, clock, repository_space, cache_space, drill_space];
 
+/// What has to be right before single tasks of a night are done: they add next to nothing.
+pub const BEFORE_TASKS: &[Look] = &[repository, clock, drill_space];
+
 /// Makes these looks in their order, up to the first that fails.
 pub fn up_to_failure(looks: &[Look], facts: &Facts<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
@@ -152,6 +155,7 @@ pub const ALL: &[Look] = &[
     cache_space,
     drill_space,
     complete,
+    whole,
     verified,
     drilled,
     quick,

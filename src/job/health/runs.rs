@@ -50,9 +50,10 @@ pub(super) fn maintained(facts: &Facts<'_>) -> Vec<Check> {
 pub(super) fn runs(facts: &Facts<'_>) -> Vec<Check> {
     const NAME: &str = "runs";
     let mut checks = Vec::new();
-    let ended: Vec<&Entry> = facts.entries.iter().filter(|entry| entry.outcome != Outcome::Running).collect();
+    let ended = || facts.entries.iter().filter(|entry| entry.outcome != Outcome::Running);
+    let nights: Vec<&Entry> = ended().filter(|entry| entry.is_night()).collect();
     let remedy = |entry: &Entry| format!("see `keepstone history show {}`", entry.id.short());
-    checks.push(match ended.last() {
+    checks.push(match nights.last() {
         None => {
             Check::warning(NAME, "no run of the profile is known on this machine", "start `keepstone run` by a timer")
         }
@@ -68,6 +69,12 @@ pub(super) fn runs(facts: &Facts<'_>) -> Vec<Check> {
             }
         }
     });
+    // A run of single tasks that came later does not hide how the night ended, nor does the night hide it.
+    if let Some(task) = ended().next_back().filter(|entry| !entry.is_night() && !entry.outcome.is_good()) {
+        let why = task.trouble().map_or(String::new(), |why| format!(": {why}"));
+        let message = format!("since then {} ended as {}{why}", task.names(), task.outcome.name());
+        checks.push(Check::failed("tasks", message, remedy(task)));
+    }
     if let (Some(schedule), Some(first)) = (&facts.profile.schedule, facts.entries.first()) {
         let since = due::local(first.begun_ns.max(facts.now_ns - 7 * 24 * HOUR_NS));
         let missed =

@@ -233,6 +233,17 @@ fn availability_counts_from_the_end_of_the_first_run_and_what_was_before_it_is_n
 }
 
 #[test]
+fn nothing_is_said_of_a_time_that_is_still_to_come() {
+    let one = [run(1, 13, Outcome::Done, GOOD)];
+    let first_ns = one[0].ended_ns;
+    // Half of an hour after its end, in a week that goes on for half a day.
+    let until_ns = first_ns.map(|ended| ended + HOUR_NS / 2);
+    let web = of_web(&one, Target { first_ns, until_ns, rpo_ms: Some(2 * HOUR_MS), ..target() });
+    assert_eq!((web.rpo.measured_ms, web.rpo.met), (Some(HOUR_MS * 3 / 2), Some(true)));
+    near(web.availability_percent, 100.0);
+}
+
+#[test]
 fn rto_is_what_the_last_drill_took_against_its_target() {
     let drill = |number, hours, ms| with(run(number, hours, Outcome::Done, GOOD), &[(figure::RESTORE_MS, ms)]);
     let entries = [drill(1, 60, 3 * HOUR_MS), drill(2, 36, HOUR_MS / 4), run(3, 12, Outcome::Done, GOOD)];

@@ -490,6 +490,29 @@ fn damage_is_an_exit_code_of_its_own() {
     assert!(place.run(&["verify"]).expect(4).text().contains("damage"));
 }
 
+#[test]
+fn a_damaged_snapshot_is_let_go_when_it_is_named_and_prune_goes_on() {
+    let place = Place::with_snapshot();
+    let damaged =
+        only(&place.run(&["backup", "source", "--json"]).expect(0))["snapshot"]["id"].as_str().unwrap().to_owned();
+    place.run(&["backup", "source/letters"]).expect(0);
+    let object = place.path("vault/snapshots").join(&damaged);
+    let mut bytes = fs::read(&object).unwrap();
+    bytes[60] ^= 1;
+    fs::write(&object, bytes).unwrap();
+    let remedy = format!("keepstone forget {}", &damaged[..8]);
+    for refused in [&["prune"][..], &["forget", "--keep-last", "1", "--prune"]] {
+        let said = place.run(refused).expect(4);
+        assert!(said.err.contains(&remedy), "{refused:?}: {}", said.err);
+    }
+    let dry = only(&place.run(&["forget", &damaged[..8], "--dry-run", "--json"]).expect(0));
+    assert_eq!((dry["removed"].as_u64(), dry["unreadable"][0].as_str()), (Some(1), Some(&*damaged)));
+    assert!(object.exists());
+    place.run(&["forget", &damaged[..8], "--prune"]).expect(0);
+    assert!(!object.exists());
+    place.run(&["verify", "--all"]).expect(0);
+}
+
 fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {

@@ -8,7 +8,7 @@ use super::retention::{self, Decision, GroupBy, GroupKey, Policy, Reason};
 use super::{Context, Error, Result};
 use crate::base::clock::TimeZone;
 use crate::base::monitor::Event;
-use crate::base::{Problem, SnapshotId};
+use crate::base::{Kind, Problem, SnapshotId};
 use crate::format::cbor::Bytes;
 use crate::format::run::Outcome as Ended;
 use crate::format::snapshot::Snapshot;
@@ -99,6 +99,8 @@ pub struct Outcome {
     pub dry_run: bool,
     /// Group by group.
     pub groups: Vec<Group>,
+    /// Damaged snapshots that went (would go, in a dry run) because they were named.
+    pub unreadable: Vec<SnapshotId>,
     /// Snapshots that the policy keeps.
     pub kept: u64,
     /// Snapshots removed (to be removed, in a dry run).
@@ -135,15 +137,15 @@ fn run(context: &Context, options: &Options) -> Result<Outcome> {
     let mut outcome = Outcome { dry_run: options.dry_run, ..Outcome::default() };
     let present = match &options.selection {
         Selection::Ids(ids) => {
-            outcome.groups = vec![Group { removed: load_all(context, ids)?, ..Group::default() }];
+            let (removed, unreadable) = load_all(context, ids)?;
+            outcome.groups = vec![Group { removed, ..Group::default() }];
+            outcome.unreadable = unreadable;
             snapshots::names(&context.repository)?.len() as u64
         }
         Selection::Policy { policy, filter, group_by } => {
             let (all, damaged) = snapshots::list(&context.repository)?;
             let damaged = damaged.iter();
-            outcome.failures.extend(
-                damaged.map(|(id, error)| Problem::new(format!("snapshot {}", id.short()), error, error.kind())),
-            );
+            outcome.failures.extend(damaged.map(|(id, error)| untouched(id, error)));
             let present = all.len() as u64;
             let chosen = all.into_iter().filter(|snapshot| filter.takes(snapshot)).collect();
             outcome.groups = plan(context, chosen, policy, *group_by, &options.zone)?;
@@ -154,26 +156,41 @@ fn run(context: &Context, options: &Options) -> Result<Outcome> {
         apply(context, &mut outcome)?;
     }
     outcome.kept = outcome.groups.iter().map(|group| group.kept.len() as u64).sum();
-    outcome.removed = outcome.groups.iter().map(|group| group.removed.len() as u64).sum();
+    let removed = outcome.groups.iter().map(|group| group.removed.len()).sum::<usize>() + outcome.unreadable.len();
+    outcome.removed = removed as u64;
     outcome.remaining = present.saturating_sub(outcome.removed);
     let removed = outcome.groups.iter().flat_map(|group| &group.removed);
     outcome.added_bytes = removed.fold(0, |sum, one| sum.saturating_add(one.totals.added));
     Ok(outcome)
 }
 
-fn load_all(context: &Context, ids: &[SnapshotId]) -> Result<Vec<Snapshot>> {
+/// What a policy does with a damaged snapshot.
+fn untouched(id: &SnapshotId, error: &crate::repo::Error) -> Problem {
+    let id = id.short();
+    let remedy = format!(
+        "{error}; no policy removes it: put its object back from a mirror of the repository, or let it go with \
+         `keepstone forget {id}`"
+    );
+    Problem::new(format!("snapshot {id}"), remedy, error.kind())
+}
+
+/// The snapshots that are named, newest first, and those of them that are damaged. These go too: as long as they are
+/// there nobody knows what they need, and no prune can delete anything.
+fn load_all(context: &Context, ids: &[SnapshotId]) -> Result<(Vec<Snapshot>, Vec<SnapshotId>)> {
     let ids: BTreeSet<SnapshotId> = ids.iter().copied().collect();
-    let mut found = Vec::new();
+    let (mut found, mut unreadable) = (Vec::new(), Vec::new());
     for id in ids {
-        match snapshots::load(&context.repository, id)? {
-            Found::Snapshot(snapshot) => found.push(*snapshot),
-            Found::Tombstone | Found::Gone => {
+        match snapshots::load(&context.repository, id) {
+            Ok(Found::Snapshot(snapshot)) => found.push(*snapshot),
+            Ok(Found::Tombstone | Found::Gone) => {
                 return Err(Error::NotFound(format!("there is no snapshot {id}; nothing was removed")));
             }
+            Err(error) if error.kind() == Kind::Damaged => unreadable.push(id),
+            Err(error) => return Err(error.into()),
         }
     }
     found.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.time_ns));
-    Ok(found)
+    Ok((found, unreadable))
 }
 
 fn plan(
@@ -230,18 +247,27 @@ fn apply(context: &Context, outcome: &mut Outcome) -> Result<()> {
             context.check_stop()?;
             let ids: Vec<SnapshotId> = some.iter().map(|snapshot| snapshot.id).collect();
             for (snapshot, removed) in some.iter().zip(remove_each(context, &ids)) {
-                let Err(error) = removed else {
-                    group.removed.push(snapshot.clone());
-                    continue;
-                };
-                let subject = format!("snapshot {}", snapshot.id.short());
-                let problem = Problem::new(subject, format!("not removed: {error}"), error.kind());
-                context.monitor.event(Event::Problem(&problem));
-                outcome.failures.push(problem);
+                match removed {
+                    Ok(()) => group.removed.push(snapshot.clone()),
+                    Err(error) => outcome.failures.push(not_removed(context, &snapshot.id, &error)),
+                }
             }
         }
     }
+    let wanted = std::mem::take(&mut outcome.unreadable);
+    for (id, removed) in wanted.iter().zip(remove_each(context, &wanted)) {
+        match removed {
+            Ok(()) => outcome.unreadable.push(*id),
+            Err(error) => outcome.failures.push(not_removed(context, id, &error)),
+        }
+    }
     Ok(context.repository.store().flush(Area::Snapshots)?)
+}
+
+fn not_removed(context: &Context, id: &SnapshotId, error: &Error) -> Problem {
+    let problem = Problem::new(format!("snapshot {}", id.short()), format!("not removed: {error}"), error.kind());
+    context.monitor.event(Event::Problem(&problem));
+    problem
 }
 
 /// Removes a snapshot.
@@ -278,6 +304,7 @@ fn save(context: &Context, mut record: Record, outcome: &Outcome) -> Result<()> 
     for snapshot in outcome.groups.iter().flat_map(|group| &group.removed) {
         record.snapshot(snapshot.id);
     }
+    outcome.unreadable.iter().for_each(|id| record.snapshot(*id));
     record.figure("snapshots_removed", outcome.removed);
     record.figure("snapshots_kept", outcome.kept);
     record.problems(&outcome.failures);

@@ -228,6 +228,15 @@ pub fn select(context: &Context, text: &OsStr, filter: &Filter) -> Result<Select
     Ok(Selected { snapshot, path: path.map(<[u8]>::to_vec) })
 }
 
+/// The id that `text` gives, or its beginning; none if it names a snapshot in another way. The snapshot need not be
+/// readable.
+pub fn given_id(context: &Context, text: &OsStr) -> Result<Option<SnapshotId>> {
+    match text.to_str().map(parse_name) {
+        Some(Ok(Name::Id(digits))) => by_prefix(context, &digits).map(Some),
+        _ => Ok(None),
+    }
+}
+
 fn split(text: &[u8]) -> (&[u8], Option<&[u8]>) {
     match text.iter().position(|c| *c == b':') {
         Some(colon) => (&text[..colon], Some(&text[colon + 1..])),

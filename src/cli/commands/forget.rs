@@ -30,6 +30,8 @@ struct JsonForget {
     remaining: u64,
     /// What the removed snapshots had added: about as much `prune` may free.
     added_bytes: u64,
+    /// Damaged snapshots that were named.
+    unreadable: Vec<String>,
     failures: Vec<JsonProblem>,
 }
 
@@ -73,7 +75,8 @@ pub fn run(app: &App, given: &Forget) -> Result<Exit> {
         [] => Ok(Exit::Done),
         failures => {
             tell(app, failures);
-            Ok(Exit::Failed)
+            let damage = failures.iter().all(|problem| problem.kind == Kind::Damaged);
+            Ok(if damage { Exit::Damage } else { Exit::Failed })
         }
     }
 }
@@ -95,6 +98,9 @@ fn named(context: &Context, texts: &[OsString], filter: &select::Filter) -> Resu
         match selected(context, std::slice::from_ref(text), filter) {
             Ok(found) => ids.extend(found),
             Err(error) if error.kind() == Kind::NotFound => missing.push(error.to_string()),
+            Err(error) if error.kind() == Kind::Damaged => {
+                ids.push(select::given_id(context, text)?.ok_or(error)?);
+            }
             Err(error) => return Err(error),
         }
     }
@@ -137,6 +143,7 @@ fn print_json(app: &App, outcome: &Outcome) {
         removed: outcome.removed,
         remaining: outcome.remaining,
         added_bytes: outcome.added_bytes,
+        unreadable: outcome.unreadable.iter().map(ToString::to_string).collect(),
         failures: problems(&outcome.failures),
     });
 }
@@ -182,10 +189,16 @@ fn print_text(app: &App, outcome: &Outcome, prunes: bool) {
     let size = human::bytes(outcome.added_bytes);
     app.out
         .line(format!("{removed} {gone}, {} left; prune may free up to about {size}", human::count(outcome.remaining)));
-    if prunes && !outcome.dry_run {
+    for id in &outcome.unreadable {
+        app.out.line(format!("snapshot {} was damaged", id.short()));
+    }
+    if prunes && !outcome.dry_run && outcome.failures.is_empty() {
         return app.out.line("");
     }
     let (not_safe, next) = match (outcome.dry_run, outcome.removed) {
+        (false, _) if !outcome.failures.is_empty() => {
+            ("what is named above: it is damaged, or could not be removed; nothing was pruned", "verify --all")
+        }
         (true, _) => ("nothing: this was a dry run", "snapshots"),
         (false, 0) => ("nothing: no snapshot was removed", "snapshots"),
         (false, _) => ("what only the removed snapshots held: the next prune deletes it", "prune"),

@@ -380,7 +380,7 @@ fn mark_snapshots(
     let mut seen = BTreeSet::new();
     let mut count = 0;
     snapshots::each(&context.repository, names, |id, found| {
-        match found? {
+        match found.map_err(|error| unreadable_snapshot(&id, error))? {
             Found::Snapshot(snapshot) => {
                 seen.insert(id);
                 count += 1;
@@ -397,6 +397,21 @@ fn mark_snapshots(
         Ok::<_, Error>(())
     })?;
     Ok((seen, count))
+}
+
+/// What a snapshot that cannot be read needs is unknown.
+fn unreadable_snapshot(id: &SnapshotId, error: repo::Error) -> Error {
+    match error.kind() {
+        Kind::Damaged => Error::Repo(repo::Error::damaged(
+            format!("snapshot {}", id.short()),
+            format!(
+                "{error}; nobody knows what it needs, so nothing was deleted: put its object back from a mirror of the \
+                 repository, or let it go with `keepstone forget {}`",
+                id.short()
+            ),
+        )),
+        _ => error.into(),
+    }
 }
 
 /// Fails for a blob that lies nowhere. One that lies in a damaged block is no reason to free nothing: its pack stays.

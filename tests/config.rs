@@ -101,6 +101,13 @@ fn a_first_config_without_questions_takes_what_it_is_given() {
         found["value"].as_str().unwrap_or("none").to_owned()
     };
     assert_eq!(value("profiles.web.verify", "newer_than"), "\"24h\"");
+    for (table, key, when) in [
+        ("profiles.web", "schedule", "\"0 2 * * *\""),
+        ("profiles.web", "whole", "\"0 3 * * SUN\""),
+        ("profiles.web.verify", "schedule", "\"0 6 * * *\""),
+    ] {
+        assert_eq!(value(table, key), when, "{table}.{key}");
+    }
     assert_eq!(value("profiles.web.limits", "min_free"), "\"10G\"");
     assert_eq!(value("profiles.web.sources.command.crontab", "run"), "\"crontab -l\"");
     assert_eq!(value("profiles.web.retention", "weekly"), "4");

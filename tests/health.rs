@@ -1,7 +1,8 @@
 //! How things stand, as `health` says it.
 
 use crate::nights::{place, run};
-use crate::program::Place;
+use crate::program::{CHEAP, Place};
+use crate::servers::seaweed;
 use keepstone::history::{History, figure};
 use serde_json::Value;
 use std::fs;
@@ -101,4 +102,31 @@ fn what_is_too_old_or_too_slow_is_what_the_rules_for_alerts_say() {
     assert_eq!(check(&health(&place, 0), "rto").0, "ok");
     fs::write(&config, format!("{text}alerts.critical.rto = \"59min\"\n")).unwrap();
     assert_eq!(check(&health(&place, 21), "rto").0, "critical");
+}
+
+#[test]
+fn a_bucket_whose_certificate_ends_soon_is_told_before_it_does() {
+    let Some(server) = seaweed::server() else { return };
+    let Some(certificate) = server.certificate() else { return };
+    let place = place("");
+    let config = place.path("keepstone.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let tls =
+        server.place().replace("http://", "https://").replace(&server.port.to_string(), &server.tls_port.to_string());
+    let vault = format!("place = \"{}\"", place.path("vault").display());
+    let bucket = format!("place = \"{tls}\"\ns3.ca = \"{}\"", certificate.display());
+    fs::write(&config, text.replace(&vault, &bucket)).unwrap();
+    let run = |args: &[&str]| {
+        let as_timer = |command: &mut std::process::Command| {
+            command.env_remove("KEEPSTONE_REPOSITORY").env_remove("KEEPSTONE_PASSWORD");
+            command.env("KEEPSTONE_CONFIG", &config).envs(server.environment());
+        };
+        place.run_with(args, as_timer, b"")
+    };
+    run(&[&["--profile", "web", "init"], &CHEAP[..]].concat()).expect(0);
+    run(&["run", "web"]).expect(0);
+    let mut said = run(&["health", "web", "--json"]).expect(20).json();
+    let (status, seen) = check(&said.remove(0), "certificates");
+    let shown = format!("the certificate of 127.0.0.1:{} ends on ", server.tls_port);
+    assert!(status == "warning" && seen.contains(&shown) && seen.contains("renew it"), "{status}: {seen}");
 }

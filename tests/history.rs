@@ -117,7 +117,7 @@ fn a_history_that_is_gone_comes_back_from_the_records_in_the_repository() {
 fn a_run_that_was_killed_is_found_by_the_next_one_which_makes_up_for_it() {
     let place = place("hooks.before = \"test -e HERE/calm || kill -9 $PPID\"\n");
     assert_eq!(run(&place, &["run", "web", "--by", "schedule"]).code, -1);
-    assert_eq!(outcomes(&place), ["running"]);
+    assert_eq!(outcomes(&place), ["vanished"], "whoever asks is told, also before that");
     fs::write(place.path("calm"), "").unwrap();
     let next = night(&place, 0);
     let killed = history(&place, &["--outcome", "vanished"]).remove(0);
@@ -129,6 +129,44 @@ fn a_run_that_was_killed_is_found_by_the_next_one_which_makes_up_for_it() {
     assert!(night(&place, 0)["vanished"].as_array().unwrap().is_empty(), "it is told once");
     let lines = run(&place, &["log", "local", "--status", "vanished", "--json"]).expect(0).json();
     assert_eq!(lines.len(), 1);
+}
+
+#[test]
+fn a_run_that_was_killed_is_told_wherever_somebody_looks_first_and_nobody_who_looks_writes_it_down() {
+    let place = place(
+        "hooks.before = \"test -e HERE/calm || kill -9 $PPID\"\nnotify.channels = \"ops\"\n\
+         [notify.command.ops]\nrun = \"cat > HERE/told\"\n",
+    );
+    fs::write(place.path("calm"), "").unwrap();
+    night(&place, 0);
+    fs::remove_file(place.path("calm")).unwrap();
+    assert_eq!(run(&place, &["run", "web"]).code, -1);
+    let id = history(&place, &["--outcome", "vanished"]).remove(0)["id"].as_str().unwrap().to_owned();
+    assert!(history(&place, &["--outcome", "running"]).is_empty());
+    let shown = run(&place, &["history", "show", &id[..8], "--json"]).expect(0).json();
+    assert_eq!(shown[0]["outcome"], "vanished");
+    let health = run(&place, &["health", "web", "--json"]).expect(21).json().remove(0);
+    let runs = health["checks"].as_array().unwrap().iter().find(|check| check["name"] == "runs").unwrap();
+    assert_eq!(runs["status"], "critical");
+    assert!(runs["message"].as_str().unwrap().contains("ended as vanished: its process was ended"), "{runs}");
+    let report = run(&place, &["report", "--from", "2020-01-01", "--to", "2099-12-31", "--json"]).expect(0).json();
+    assert_eq!(report[0]["profiles"][0]["errors"]["vanished"], 1, "{report:?}");
+    let metrics = run(&place, &["metrics"]).expect(0).text();
+    assert!(metrics.contains("backup_total{type=\"web\",status=\"vanished\"} 1.0"), "{metrics}");
+    for list in ["snapshots", "log"] {
+        let listed = run(&place, &["--profile", "web", list]).expect(0);
+        assert!(listed.err.contains("vanished") && listed.err.contains("run web"), "{list}: {}", listed.err);
+    }
+    run(&place, &["notify", "check"]).expect(0);
+    let told = fs::read_to_string(place.path("told")).unwrap();
+    assert!(told.contains("critical") && told.contains("vanished"), "{told}");
+    // All of that left it to the next run to write it down and to seal it.
+    fs::write(place.path("calm"), "").unwrap();
+    assert_eq!(night(&place, 0)["vanished"][0]["run"], id.as_str());
+    let listed = run(&place, &["--profile", "web", "snapshots"]).expect(0);
+    assert!(!listed.err.contains("vanished"), "{}", listed.err);
+    let metrics = run(&place, &["metrics"]).expect(0).text();
+    assert!(metrics.contains("backup_total{type=\"web\",status=\"vanished\"} 1.0"), "it is counted once: {metrics}");
 }
 
 #[test]

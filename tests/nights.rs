@@ -396,3 +396,110 @@ fn how_people_were_told_stands_in_the_history_and_makes_no_bad_night_of_a_good_o
 fn night_of(place: &Place) -> Value {
     run(place, &["run", "web", "--json"]).json().remove(0)
 }
+
+#[test]
+fn a_night_reads_everything_when_that_is_due_and_when_somebody_says_so() {
+    let place = place("whole = \"0 3 1 1 *\"\n");
+    let read = |night: &Value| {
+        let backup = night["phases"].as_array().unwrap().iter().find(|phase| phase["name"] == "backup").unwrap();
+        (backup["figures"]["whole"].as_u64().unwrap(), night["snapshot"]["parent"].is_null())
+    };
+    let check = || {
+        let health = run(&place, &["health", "web", "--json"]).json().remove(0);
+        let found = health["checks"].as_array().unwrap().iter().find(|check| check["name"] == "whole").cloned();
+        found.unwrap()["status"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(check(), "warning", "nothing was read yet");
+    assert_eq!(read(&night(&place, 0)), (1, true), "the first one compares with nothing");
+    assert_eq!(check(), "ok");
+    assert_eq!(read(&night(&place, 0)), (0, false), "it is not due again");
+    let by_hand = run(&place, &["run", "web", "--whole", "--json"]).expect(0).json().remove(0);
+    assert_eq!(read(&by_hand), (1, true));
+    assert!(phase(&by_hand, "backup").1.contains("everything read whether it looked changed or not"), "{by_hand}");
+    // Only what the repository remembers is left: those that read everything are known from it too.
+    fs::remove_dir_all(place.path("state")).unwrap();
+    assert_eq!(read(&night(&place, 0)), (0, false));
+    // Neither remembers one of this year's.
+    let config = place.path("keepstone.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("[profiles.web]", "[profiles.other]\ninherit = \"web\"\n[profiles.web]")).unwrap();
+    let other = run(&place, &["run", "other", "--json"]).expect(0).json().remove(0);
+    assert_eq!(read(&other), (1, true), "another profile is another matter");
+}
+
+#[test]
+fn single_tasks_have_times_of_their_own_and_are_no_nights() {
+    let receiver = Receiver::start("");
+    let place = place(
+        "schedule = \"0 2 * * *\"\nnotify.night = \"beat\"\n[notify.ping.beat]\nurl_file = \"HERE/beat\"\n\
+         [profiles.web.verify]\nschedule = \"0 6 1 1 *\"\nnewer_than = \"7d\"\n[profiles.web.drill]\nfull = true\n",
+    );
+    fs::write(place.path("beat"), format!("{}\n", receiver.url("/ping"))).unwrap();
+    let only = |by: &str, task: &str, code: i32| {
+        run(&place, &["run", "web", "--only", task, "--by", by, "--json"]).expect(code).json().remove(0)
+    };
+    let names = |run: &Value| -> Vec<String> {
+        run["phases"].as_array().unwrap().iter().map(|phase| phase["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let first = night(&place, 0);
+    assert_eq!(phase(&first, "verify").0, "done", "a night does what nobody did at its time");
+    assert!(phase(&night(&place, 0), "verify").1.contains("not due before"));
+    let by_timer = only("schedule", "verify", 0);
+    assert_eq!(names(&by_timer), ["preflight", "verify", "announce"]);
+    assert!(phase(&by_timer, "verify").1.contains("not due before"), "{by_timer}");
+    assert_eq!((&by_timer["snapshot"], &by_timer["outcome"]), (&Value::Null, &"done".into()));
+    let by_hand = only("hand", "verify", 0);
+    assert!(phase(&by_hand, "verify").1.starts_with("2 new snapshots: "), "{by_hand}");
+    assert!(phase(&only("hand", "drill", 0), "drill").1.contains("came back as promised"));
+    assert_eq!(receiver.requests().len(), 4, "two nights have begun and ended: nobody takes a task for a night");
+    let metrics = run(&place, &["metrics"]).expect(0).text();
+    for series in ["backup_total{type=\"web\",status=\"done\"} 2.0", "backup_verification_total{status=\"done\"} 2.0"] {
+        assert!(metrics.contains(series), "{series}: {metrics}");
+    }
+    let report =
+        run(&place, &["report", "--from", "2020-01-01", "--to", "2099-12-31", "--json"]).expect(0).json().remove(0);
+    assert_eq!((&report["all"]["runs"], &report["profiles"][0]["verify"]["all"]), (&2.into(), &2.into()), "{report}");
+    // A task finds what is wrong, and the next good night does not hide it.
+    let packs = fs::read_dir(place.path("vault/packs")).unwrap().map(|entry| entry.unwrap().path());
+    let pack = packs.flat_map(|folder| fs::read_dir(folder).unwrap()).next().unwrap().unwrap().path();
+    let bytes = fs::read(&pack).unwrap();
+    let hurt: Vec<u8> = bytes.iter().map(|byte| byte ^ 1).collect();
+    fs::remove_file(&pack).unwrap();
+    fs::write(&pack, hurt).unwrap();
+    assert_eq!(only("hand", "verify", 4)["outcome"], "damage");
+    let health = run(&place, &["health", "web", "--json"]).expect(21).json().remove(0);
+    let checks = health["checks"].as_array().unwrap();
+    let of = |name: &str| checks.iter().find(|check| check["name"] == name).map(|check| check["status"].clone());
+    assert_eq!((of("runs"), of("tasks")), (Some("ok".into()), Some("critical".into())), "{health}");
+    let metrics = run(&place, &["metrics"]).expect(0).text();
+    assert!(metrics.contains("check_type=\"error\"} 2.0"), "it is an alert like that of a night: {metrics}");
+}
+
+#[test]
+fn a_task_that_the_profile_says_nothing_of_is_refused() {
+    let place = place("");
+    let refused = run(&place, &["run", "web", "--only", "drill"]).expect(2);
+    assert!(refused.err.contains("has no table `drill`"), "{}", refused.err);
+    run(&place, &["run", "web", "--only", "verify", "--whole"]).expect(2);
+}
+
+#[test]
+fn metrics_are_written_again_after_a_command_of_a_profile() {
+    let place = place("[metrics]\ntextfile = \"HERE/collector/keepstone.prom\"\n");
+    fs::create_dir(place.path("collector")).unwrap();
+    let file = place.path("collector/keepstone.prom");
+    run(&place, &["--profile", "web", "backup", place.path("second").to_str().unwrap()]).expect(0);
+    assert!(fs::read_to_string(&file).unwrap().contains("backup_disk_free_bytes{repository=\"main\"}"));
+    fs::remove_file(&file).unwrap();
+    run(&place, &["--profile", "web", "snapshots"]).expect(0);
+    assert!(!file.exists(), "looking changes nothing");
+    run(&place, &["--profile", "web", "verify", "--all"]).expect(0);
+    assert!(file.exists());
+    fs::remove_dir_all(place.path("collector")).unwrap();
+    let told = run(&place, &["--profile", "web", "verify", "--all"]).expect(0);
+    assert!(
+        told.err.contains("the metrics are those of before") && told.err.contains("its folder is not there"),
+        "{}",
+        told.err
+    );
+}

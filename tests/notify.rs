@@ -383,6 +383,27 @@ fn what_time_alone_brings_is_noticed_between_nights_told_once_and_so_is_its_end(
 }
 
 #[test]
+fn a_snapshot_whose_verification_is_to_come_at_its_own_time_is_no_alert_until_then() {
+    let place =
+        nights::place("verify.newer_than = \"7d\"\nverify.schedule = \"0 */4 * * *\"\nalerts.warning.free = \"off\"\n");
+    // Whenever it is now: the next fourth hour after a run of an hour ago, and two hours of patience, are not over.
+    past_run(&place, 1, Outcome::Done, 1 << 20);
+    let check = || nights::run(&place, &["notify", "check"]).expect(0).text();
+    assert!(check().contains("web: nothing is wrong"), "{}", check());
+    // One of eleven hours ago should have been read back.
+    fs::remove_dir_all(place.path("state")).unwrap();
+    past_run(&place, 11, Outcome::Done, 1 << 20);
+    assert!(check().contains("CRITICAL rpo: there is no snapshot that is known to come back"), "{}", check());
+    // A schedule that reads back more seldom than snapshots have to be good excuses nothing.
+    fs::remove_dir_all(place.path("state")).unwrap();
+    past_run(&place, 1, Outcome::Done, 1 << 20);
+    let config = place.path("keepstone.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("0 */4 * * *", "0 6 1 1 *")).unwrap();
+    assert!(check().contains("CRITICAL rpo"), "{}", check());
+}
+
+#[test]
 fn several_looks_and_reports_at_once_tell_it_once() {
     let receiver = Receiver::start("");
     let place = nights::place(

@@ -82,6 +82,33 @@ fn the_unit_of_a_profile_does_its_night() {
 }
 
 #[test]
+fn what_is_read_anew_on_sundays_and_read_back_in_the_morning_has_timers_of_its_own_at_the_times_that_a_first_config_has()
+ {
+    let whole = read("keepstone-whole@.timer");
+    assert_eq!(values(&whole, "OnCalendar"), ["Sun *-*-* 03:00:00"]);
+    assert_eq!(values(&whole, "Unit"), ["keepstone-run@%i.service"], "it is a night like all others");
+    let morning = read("keepstone-run-verify@.timer");
+    assert_eq!(values(&morning, "OnCalendar"), ["*-*-* 06:00:00"]);
+    for timer in [&whole, &morning] {
+        assert_eq!(values(timer, "Persistent"), ["true"]);
+        assert!(values(timer, "RandomizedDelaySec").is_empty(), "what comes too late is left to the next night");
+    }
+    let unit = read("keepstone-run-verify@.service");
+    let line = values(&unit, "ExecStart")[0].strip_prefix("/usr/local/bin/keepstone ").unwrap().replace("%i", "web");
+    let place = nights::place("verify.newer_than = \"7d\"\n");
+    nights::run(&place, &["run", "web"]).expect(0);
+    let read_back = nights::run(&place, &line.split(' ').collect::<Vec<_>>()).expect(0).text();
+    assert!(read_back.contains("1 new snapshot"), "{read_back}");
+    // Whatever keeps the night's unit within bounds keeps this one.
+    let bounds = |unit: &str| -> Vec<String> {
+        let is_bound =
+            |line: &&str| !line.starts_with('#') && !line.starts_with("ExecStart") && !line.starts_with("Description");
+        unit.lines().filter(is_bound).map(str::to_owned).collect()
+    };
+    assert_eq!(bounds(&unit), bounds(&read("keepstone-run@.service")));
+}
+
+#[test]
 fn reports_and_looks_between_nights_are_started_by_timers_of_their_own_and_write_only_into_their_state() {
     let place = nights::place("");
     for (name, arguments) in [("keepstone-report", &["report", "due"]), ("keepstone-check", &["notify", "check"])] {

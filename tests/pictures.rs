@@ -71,7 +71,15 @@ fn night(ago: i64) -> Entry {
 fn week() -> Report {
     let nights: Vec<Entry> = (0..56).rev().map(night).collect();
     let hours = |hours: u64| Some(hours * 3_600_000);
-    let target = Target { rpo_ms: hours(25), rto_ms: hours(1), is_remote: true, reads_snapshots: true, missed: 0 };
+    let target = Target {
+        rpo_ms: hours(25),
+        rto_ms: hours(1),
+        is_remote: true,
+        reads_snapshots: true,
+        missed: 0,
+        until_ns: None,
+        first_ns: Some(0),
+    };
     let ground = Ground {
         name: "offsite".to_owned(),
         growth: Growth::of(nights.iter(), &TimeZone::UTC),

@@ -89,6 +89,32 @@ fn each_scenario_of_a_drill_has_its_own_schedule_and_a_result_in_history_and_hea
 }
 
 #[test]
+fn files_that_came_back_prove_nothing_of_the_databases_beside_them() {
+    let Some(server) = server() else { return };
+    let (place, _) = shop(server, "[profiles.web.drill.scenarios]\nfiles = {}\n");
+    assert_eq!(phase(&night(&place, 0), "drill_files").0, "done");
+    let newest = || run(&place, &["--profile", "web", "snapshots", "--json"]).expect(0).json().remove(0);
+    let drilled =
+        |listed: &Value| listed["snapshots"].as_array().unwrap().last().unwrap()["verification"]["drilled"].clone();
+    assert_eq!(drilled(&newest()), Value::Null);
+    let (status, said) = check(&place, "drilled");
+    assert!(status == "ok" && said.contains("no snapshot came back whole at once"), "{status}: {said}");
+    let metrics = run(&place, &["metrics"]).expect(0).text();
+    assert!(!metrics.contains("backup_last_drilled_timestamp_seconds{"), "{metrics}");
+    // Both in one run are all of it.
+    let config = place.path("keepstone.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let each_night = text.replace("schedule = \"0 3 1 1 *\"\n", "").replace("files = {}", "database = {}\nfiles = {}");
+    fs::write(&config, each_night).unwrap();
+    let both = night(&place, 0);
+    assert_eq!((phase(&both, "drill_database").0, phase(&both, "drill_files").0), ("done", "done"), "{both}");
+    assert!(drilled(&newest()).is_string());
+    assert!(check(&place, "drilled").1.contains("the newest proof of a whole snapshot"));
+    let metrics = run(&place, &["metrics"]).expect(0).text();
+    assert!(metrics.contains("backup_last_drilled_timestamp_seconds{type=\"web\"}"), "{metrics}");
+}
+
+#[test]
 fn a_bare_machine_whose_key_does_not_open_fails_its_drill_and_nothing_else() {
     let place = place("[profiles.web.drill.scenarios.machine]\npassword_file = \"HEREwrong\"\n");
     fs::write(place.path("wrong"), "no such horse\n").unwrap();
@@ -144,6 +170,12 @@ fn tables_that_may_not_be_kept_are_problems_and_the_backup_is_worth_what_it_was(
     assert_eq!(partial["snapshot"]["partial"], false);
     let entry = run(&place, &["history", "--json"]).expect(0).json().remove(0);
     assert_eq!((&entry["outcome"], &entry["problem_count"]), (&"partial".into(), &2.into()), "{entry}");
+    // It is worth a warning: nobody has to get up for a backup that is whole.
+    let metrics = run(&place, &["metrics"]).expect(0).text();
+    for (rule, level) in [("maintenance", "1.0"), ("error", "0.0")] {
+        let series = format!("backup_health_status{{type=\"web\",check_type=\"{rule}\"}} {level}\n");
+        assert!(metrics.contains(&series), "{series}{metrics}");
+    }
     // A server that is not there is one problem more, and no failure.
     fs::write(&config, text.replace("OTHER", "postgres://nobody@127.0.0.1:1/shop")).unwrap();
     assert_eq!(phase(&night(&place, 3), "maintenance").0, "partial");

@@ -1,9 +1,10 @@
-//! A brake: work stands still while the machine has no room for it.
+//! A brake: work slows down as the machine gets busy, and stands still while it has no room for it.
 //!
 //! Who does the work asks [`Pace::wait`] between two pieces of it; without a watch that costs nothing. A [`Watch`] looks at
-//! its gauges every few seconds. One that is above its bound closes the brake, and it opens when all are well below theirs.
-//! No pause is longer than it may be, and after such a one the work goes on for as long before the next: a machine that is
-//! never at rest still gets its backup.
+//! its gauges every few seconds. The nearer one comes to its bound, the larger a share of the time until the next look the
+//! brake is closed, in short slices: none of it up to four fifths of the bound, nine tenths of it right below. One that is
+//! above its bound closes the brake whole, and it opens when all are well below theirs. No pause is longer than it may be,
+//! and after such a one the work goes on for as long before the next: a machine that is never at rest still gets its backup.
 
 use super::clock::Stopwatch;
 use super::monitor::{Event, Monitor};
@@ -15,8 +16,10 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 /// What a gauge has to fall below before work goes on, as a share of its bound: a load that swings about its bound would
-/// stop and go with every look.
+/// stop and go with every look. Above this work slows down.
 const WELL_BELOW: f64 = 0.8;
+/// The time between two looks is so many slices, each of which is work or rest.
+const SLICES: u32 = 10;
 
 /// Something that is measured and has a bound.
 pub struct Gauge {
@@ -102,15 +105,15 @@ impl Pace {
 /// What stands between gauges and brake: when it closes and when it opens. Times are since some beginning.
 #[derive(Debug, Default)]
 struct Brake {
-    /// Since when it is closed.
+    /// Since when it is closed whole.
     closed_at: Option<Duration>,
     /// Until then it stays open whatever the gauges say.
     open_until: Duration,
 }
 
 impl Brake {
-    /// Takes what the gauges say, each with its bound; whether the brake is closed from now on.
-    fn look(&mut self, values: &[(f64, f64)], at: Duration, longest: Duration) -> bool {
+    /// Takes what the gauges say, each with its bound; in how many slices of the time until the next look the brake is closed.
+    fn look(&mut self, values: &[(f64, f64)], at: Duration, longest: Duration) -> u32 {
         match self.closed_at {
             None if at >= self.open_until && values.iter().any(|(value, bound)| value > bound) => {
                 self.closed_at = Some(at);
@@ -123,8 +126,25 @@ impl Brake {
             Some(_) if values.iter().all(|(value, bound)| *value <= bound * WELL_BELOW) => self.closed_at = None,
             Some(_) => {}
         }
-        self.closed_at.is_some()
+        match self.closed_at {
+            Some(_) => SLICES,
+            // The work's own turn, after a long pause.
+            None if at < self.open_until => 0,
+            None => values.iter().map(|(value, bound)| slow(value / bound)).max().unwrap_or(0),
+        }
     }
+}
+
+/// In how many slices work rests when a gauge stands at such a share of its bound, which it does not pass.
+fn slow(share: f64) -> u32 {
+    let over = ((share - WELL_BELOW) / (1.0 - WELL_BELOW)).clamp(0.0, 1.0);
+    // No number of a gauge is more than a few slices; one that makes no sense counts as none.
+    (over * f64::from(SLICES - 1)).round() as u32
+}
+
+/// Whether work rests in this slice, of which `closed` do: spread, so that no rest is longer than it must be.
+fn rests(slice: u32, closed: u32) -> bool {
+    (slice + 1) * closed / SLICES > slice * closed / SLICES
 }
 
 /// Watches gauges on a thread of its own for as long as it lives; then the brake is open.
@@ -151,16 +171,23 @@ impl Watch {
             monitor,
             brake: Brake::default(),
             since: Stopwatch::start(),
-            looked_at: Duration::ZERO,
+            slice_at: Duration::ZERO,
+            closed: 0,
             is_closed: false,
             told: false,
         };
         watcher.look();
+        watcher.slice(0);
         let until = stop.clone();
         let watch = move || {
             while !until.raised() {
-                until.rest(watcher.rules.look_every);
-                watcher.look();
+                for slice in 1..=SLICES {
+                    until.rest(watcher.rules.look_every / SLICES);
+                    if slice == SLICES {
+                        watcher.look();
+                    }
+                    watcher.slice(slice % SLICES);
+                }
             }
         };
         let thread = Builder::new().name("load".to_owned()).spawn(watch)?;
@@ -186,7 +213,9 @@ struct Watcher {
     monitor: Arc<dyn Monitor>,
     brake: Brake,
     since: Stopwatch,
-    looked_at: Duration,
+    slice_at: Duration,
+    /// In how many slices until the next look work rests.
+    closed: u32,
     is_closed: bool,
     told: bool,
 }
@@ -195,18 +224,22 @@ impl Watcher {
     fn look(&mut self) {
         let read = |gauge: &mut Gauge| Some(((gauge.read)()?, gauge.bound));
         let values: Vec<Option<(f64, f64)>> = self.gauges.iter_mut().map(read).collect();
-        let at = self.since.elapsed();
-        if self.is_closed {
-            self.pace.count(at.saturating_sub(self.looked_at));
-        }
-        self.looked_at = at;
         let known: Vec<(f64, f64)> = values.iter().flatten().copied().collect();
-        let closed = self.brake.look(&known, at, self.rules.longest_pause);
-        if closed && !self.told {
+        self.closed = self.brake.look(&known, self.since.elapsed(), self.rules.longest_pause);
+        if self.closed == SLICES && !self.told {
             self.tell(&values);
         }
-        self.is_closed = closed;
-        self.pace.close(closed);
+    }
+
+    /// Begins a slice.
+    fn slice(&mut self, slice: u32) {
+        let at = self.since.elapsed();
+        if self.is_closed {
+            self.pace.count(at.saturating_sub(self.slice_at));
+        }
+        self.slice_at = at;
+        self.is_closed = rests(slice, self.closed);
+        self.pace.close(self.is_closed);
     }
 
     fn tell(&mut self, values: &[Option<(f64, f64)>]) {
@@ -233,10 +266,45 @@ mod tests {
     const LONGEST: Duration = Duration::from_secs(100);
 
     /// What the brake does when one gauge with the bound 50 says these values, one a second.
-    fn closed(values: &[f64]) -> Vec<bool> {
+    fn slices(values: &[f64]) -> Vec<u32> {
         let mut brake = Brake::default();
         let look = |(second, value): (u64, &f64)| brake.look(&[(*value, 50.0)], Duration::from_secs(second), LONGEST);
         (0..).zip(values).map(look).collect()
+    }
+
+    /// Whether it is closed whole.
+    fn closed(values: &[f64]) -> Vec<bool> {
+        slices(values).into_iter().map(|closed| closed == SLICES).collect()
+    }
+
+    #[test]
+    fn the_nearer_a_gauge_comes_to_its_bound_the_slower_the_work() {
+        assert_eq!(slices(&[0.0, 40.0, 41.0, 44.0, 46.0, 48.0, 50.0]), [0, 0, 1, 4, 5, 7, 9]);
+        let mut brake = Brake::default();
+        let two = [(44.0, 50.0), (97.0, 100.0)];
+        assert_eq!(brake.look(&two, Duration::ZERO, LONGEST), 8, "the busiest counts");
+        assert_eq!(brake.look(&[(f64::NAN, 50.0)], Duration::ZERO, LONGEST), 0);
+        for closed in 0..=SLICES {
+            let rest: Vec<bool> = (0..SLICES).map(|slice| rests(slice, closed)).collect();
+            assert_eq!(rest.iter().filter(|rests| **rests).count(), closed as usize, "{closed}: {rest:?}");
+            let longest = rest.split(|rests| !rests).map(<[bool]>::len).max().unwrap();
+            assert!(closed > SLICES / 2 || longest <= 1, "short rests: {rest:?}");
+        }
+    }
+
+    #[test]
+    fn work_that_is_slowed_down_goes_on_between_its_rests() {
+        let (pace, stop, monitor) = (Pace::watched(), Stop::new(), Arc::new(Remember::default()));
+        let gauge = Gauge { name: "load".to_owned(), bound: 50.0, read: Box::new(|| Some(45.0)) };
+        let rules = Rules { look_every: Duration::from_millis(10), longest_pause: Duration::from_secs(3600) };
+        let watch = Watch::start(&pace, vec![gauge], rules, &stop, monitor.clone()).unwrap();
+        // Nobody opens the brake but the next slice: who comes through three rests has worked between them.
+        while pace.pauses() < 3 {
+            pace.wait(&stop);
+            std::thread::yield_now();
+        }
+        drop(watch);
+        assert!(monitor.notes.lock().unwrap().is_empty(), "slower is not worth a note");
     }
 
     #[test]
@@ -248,8 +316,8 @@ mod tests {
     #[test]
     fn what_cannot_be_measured_holds_nobody_up() {
         let mut brake = Brake::default();
-        assert!(brake.look(&[(60.0, 50.0)], Duration::ZERO, LONGEST));
-        assert!(!brake.look(&[], Duration::from_secs(1), LONGEST));
+        assert_eq!(brake.look(&[(60.0, 50.0)], Duration::ZERO, LONGEST), SLICES);
+        assert_eq!(brake.look(&[], Duration::from_secs(1), LONGEST), 0);
     }
 
     #[test]

@@ -43,7 +43,9 @@ pub fn file(answers: &Answers) -> String {
     let profile = &answers.profile;
     let _ = write!(
         text,
-        "[profiles.{profile}]\nrepository = \"main\"\nschedule = \"0 2 * * *\"   # every night at two\n\n[profiles.{profile}.sources]\n"
+        "[profiles.{profile}]\nrepository = \"main\"\nschedule = \"0 2 * * *\"   # every night at two\n\
+         whole = \"0 3 * * SUN\"    # the first run after that reads everything, also what looks unchanged\n\n\
+         [profiles.{profile}.sources]\n"
     );
     if !answers.paths.is_empty() {
         let paths: Vec<String> = answers.paths.iter().map(|path| quoted(&path.to_string_lossy())).collect();
@@ -65,7 +67,7 @@ pub fn file(answers: &Answers) -> String {
         text,
         "[profiles.{profile}.limits]\nattempts = 3\nparallel = 3\nsource_timeout = 3600   # seconds\nmin_free = {min_free}\n\n\
          [profiles.{profile}.retention]\ndaily = 7\nweekly = 4\nmonthly = 6\n\n\
-         [profiles.{profile}.verify]\nnewer_than = \"{age}\"      # every snapshot {said} is read back\n\n"
+         [profiles.{profile}.verify]\nschedule = \"0 6 * * *\"    # by a timer of its own, or else by the first night after it\nnewer_than = \"{age}\"      # every snapshot {said} is read back\n\n"
     );
     text.push_str(&drill(answers));
     text.push_str(REPORTS);

@@ -230,6 +230,12 @@ pub(super) static PROFILE: Section = Section {
         key("description", Form::Text(&PLAIN), "", "What is said about its snapshots"),
         key("tags", Form::List(&Form::Text(&TAG)), "", "Tags of its snapshots"),
         key("schedule", Form::Text(&SCHEDULE), "", "When it should run, in local time"),
+        key(
+            "whole",
+            Form::Text(&SCHEDULE),
+            "",
+            "When everything is to be read, also what looks unchanged, in local time: the first run after it does that",
+        ),
         key("sources", Form::Part(&SOURCES), "", "What is backed up"),
         key("backup", Form::Part(&BACKUP), "", "How it is stored"),
         key("limits", Form::Part(&LIMITS), "", "How long, how often and beside how much"),
@@ -381,7 +387,7 @@ static LIMITS: Section = Section {
 };
 
 static LOAD: Section = Section {
-    doc: "What a run leaves to others: its priorities, and bounds above which it stands still. Pressure is the share of the last \
+    doc: "What a run leaves to others: its priorities, and bounds near which it slows down and above which it stands still. Pressure is the share of the last \
           ten seconds in which some task waited (Linux: `/proc/pressure`), those of the run itself included.",
     keys: &[
         key("nice", Form::Count { least: 0, most: 19 }, "", "Give the run a lower priority for processors"),

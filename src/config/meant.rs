@@ -19,6 +19,7 @@ use crate::history::operations;
 use crate::notify::route::Route;
 use crate::notify::rules::Rules;
 use crate::ops::backup::Limits;
+use crate::ops::hooks::Hooks;
 use crate::ops::prune::MaxUnused;
 use crate::ops::retention::{Period, Policy};
 use crate::ops::select::{Age, parse_age, parse_tags};
@@ -114,6 +115,8 @@ pub struct Profile {
     pub tags: Vec<String>,
     /// When it should run.
     pub schedule: Option<Schedule>,
+    /// When everything is to be read, also what looks unchanged.
+    pub whole: Option<Schedule>,
     /// Files.
     pub files: Files,
     /// Databases.
@@ -376,21 +379,6 @@ pub struct Prune {
     pub keep_log: Option<Age>,
 }
 
-/// Commands around the backup, or around a restore.
-#[derive(Clone, Debug, Default)]
-pub struct Hooks {
-    /// Before it.
-    pub before: Vec<String>,
-    /// After a backup that made a snapshot, or a restore that wrote all.
-    pub after: Vec<String>,
-    /// After one that made none.
-    pub failed: Vec<String>,
-    /// After it, however it ended.
-    pub finally: Vec<String>,
-    /// How long one may take.
-    pub timeout: Duration,
-}
-
 /// The password that a table names, if it names one.
 fn password(read: &Reader<'_>) -> Option<Origin> {
     let file = read.text("password_file").map(|path| Origin::PasswordFile(path.into()));
@@ -475,7 +463,7 @@ impl Profile {
         let validate_dumps = sources.switch("validate_dumps");
         sources.finish();
         let retention = read.optional("retention").map(policy);
-        let (hooks, restore_hooks) = Hooks::read(read.part("hooks"));
+        let (hooks, restore_hooks) = hooks(read.part("hooks"));
         let prune = read.optional("prune").or_else(|| retention.is_some().then(|| read.part("prune"))).map(Prune::read);
         let profile = Profile {
             name,
@@ -484,6 +472,7 @@ impl Profile {
             description: read.text("description").unwrap_or_default(),
             tags: read.list("tags"),
             schedule: schedule(&read),
+            whole: read.value("whole", Schedule::parse),
             maintenance: read.optional("maintenance").map(|read| Maintenance::read(read, &databases)),
             files,
             databases,
@@ -679,23 +668,22 @@ impl Prune {
     }
 }
 
-impl Hooks {
-    /// Those around the backup, and those around restores.
-    fn read(read: Reader<'_>) -> (Hooks, Hooks) {
-        let restore = read.part("restore");
-        let hooks = (Hooks::of(&read), Hooks::of(&restore));
-        read.finish();
-        restore.finish();
-        hooks
-    }
+/// Those around the backup, and those around restores.
+fn hooks(read: Reader<'_>) -> (Hooks, Hooks) {
+    let restore = read.part("restore");
+    let hooks = (hooks_of(&read), hooks_of(&restore));
+    read.finish();
+    restore.finish();
+    hooks
+}
 
-    fn of(read: &Reader<'_>) -> Hooks {
-        Hooks {
-            before: read.list("before"),
-            after: read.list("after"),
-            failed: read.list("failed"),
-            finally: read.list("finally"),
-            timeout: read.value("timeout", values::duration).unwrap_or_default(),
-        }
+fn hooks_of(read: &Reader<'_>) -> Hooks {
+    Hooks {
+        before: read.list("before"),
+        after: read.list("after"),
+        failed: read.list("failed"),
+        finally: read.list("finally"),
+        timeout: read.value("timeout", values::duration).unwrap_or_default(),
+        variables: Vec::new(),
     }
 }

@@ -6,6 +6,7 @@ pub mod mysql;
 pub mod postgres;
 pub mod probe;
 mod surroundings;
+pub mod tls;
 pub mod upkeep;
 
 pub use error::{Error, Result};

@@ -72,6 +72,9 @@ impl Outcome {
     }
 }
 
+/// What is known of a run that vanished.
+pub const VANISHED: &str = "its process was ended before it could say anything";
+
 /// A part of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -185,6 +188,17 @@ impl Entry {
         self.phases.iter().find(|phase| phase.name == name)
     }
 
+    /// Whether it was a night, and not single tasks of one: it backed up, or would have, or nobody knows.
+    pub fn is_night(&self) -> bool {
+        self.phases.is_empty() || self.phase("backup").is_some()
+    }
+
+    /// The names of its phases that were begun, or were to be.
+    pub fn names(&self) -> String {
+        let names: Vec<&str> = self.phases.iter().map(|phase| phase.name.as_str()).collect();
+        names.join(", ")
+    }
+
     /// Whether it made a snapshot that lacks nothing.
     pub fn is_complete(&self) -> bool {
         self.snapshot.is_some() && self.phase("backup").is_some_and(|phase| phase.outcome == "done")
@@ -192,6 +206,9 @@ impl Entry {
 
     /// What somebody should read first: the message of the first phase that did not end well.
     pub fn trouble(&self) -> Option<&str> {
+        if self.outcome == Outcome::Vanished {
+            return Some(VANISHED);
+        }
         let bad = |phase: &&Phase| !matches!(phase.outcome.as_str(), "done" | "skipped");
         self.phases.iter().find(bad).map(|phase| phase.message.as_str())
     }

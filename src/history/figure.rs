@@ -39,6 +39,8 @@ names! {
     DELTA_WHOLE_BYTES = "delta_whole_bytes";
     /// Bytes that the run added to the repository in all.
     ADDED_BYTES = "added_bytes";
+    /// 1 if a backup read everything, also what looked unchanged: it was asked to, or had nothing to compare with.
+    WHOLE = "whole";
     /// Sources that could not be read.
     PROBLEMS = "problems";
     /// Time of encryption, summed over threads.
@@ -103,6 +105,8 @@ names! {
     PACKS_READ = "packs_read";
     /// Objects that were found damaged.
     DAMAGES = "damages";
+    /// 1 if a drill, with those before it in its run, has brought back all of a snapshot; 0 for one of a part.
+    WHOLE_SNAPSHOT = "whole_snapshot";
     /// What a drill found other than promised.
     DIFFERENCES = "differences";
 }

@@ -260,7 +260,7 @@ impl History {
     pub fn vanish(&mut self, profile: &str, now_ns: i64) -> Result<Vec<Entry>> {
         let filter =
             Filter { profiles: vec![profile.to_owned()], outcomes: vec![Outcome::Running], ..Filter::default() };
-        let mut gone = self.entries(&filter)?;
+        let mut gone = self.rows(&filter)?;
         for entry in &mut gone {
             entry.outcome = Outcome::Vanished;
             entry.ended_ns = Some(now_ns.max(entry.begun_ns));
@@ -275,8 +275,58 @@ impl History {
         Ok(self.entries(&filter)?.pop())
     }
 
-    /// The entries that the filter lets through, the oldest first, at most `MAX_ENTRIES` of the newest.
+    /// When the first run of a profile that came to an end ended.
+    pub fn first_end_ns(&self, profile: &str) -> Result<Option<i64>> {
+        const QUERY: &str =
+            "SELECT min(ended_ns) FROM runs WHERE profile = ?1 AND outcome NOT IN ('running', 'refused')";
+        self.connection.query_row(QUERY, [profile], |row| row.get(0)).map_err(self.failed("read"))
+    }
+
+    /// The entries that the filter lets through, the oldest first, at most `MAX_ENTRIES` of the newest. One that is said to go
+    /// on and whose process is gone counts as vanished; the next run of its profile writes that down.
     pub fn entries(&self, filter: &Filter) -> Result<Vec<Entry>> {
+        let is_meant = |outcome: Outcome| filter.outcomes.is_empty() || filter.outcomes.contains(&outcome);
+        let mut wide = filter.clone();
+        if is_meant(Outcome::Vanished) && !is_meant(Outcome::Running) {
+            wide.outcomes.push(Outcome::Running);
+        }
+        let mut entries = self.rows(&wide)?;
+        self.look_for_life(&mut entries)?;
+        entries.retain(|entry| is_meant(entry.outcome));
+        Ok(entries)
+    }
+
+    /// Looks whether the processes of runs that are said to go on are there.
+    fn look_for_life(&self, entries: &mut [Entry]) -> Result<()> {
+        if entries.iter().all(|entry| entry.outcome != Outcome::Running) {
+            return Ok(());
+        }
+        let machine = Machine::this();
+        for entry in entries.iter_mut().filter(|entry| entry.outcome == Outcome::Running) {
+            if self.is_gone(entry, &machine)? {
+                entry.outcome = Outcome::Vanished;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_gone(&self, entry: &Entry, machine: &Machine) -> Result<bool> {
+        let failed = self.failed("read");
+        type Born = (Option<u32>, Option<i64>, Option<String>);
+        const BORN: &str = "SELECT process, process_began, boot FROM runs WHERE id = ?";
+        let born = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let born = self.connection.query_row(BORN, [entry.id.as_bytes()], born).optional().map_err(&failed)?;
+        let Some((Some(process), Some(began), Some(boot))): Option<Born> = born else { return Ok(false) };
+        if !machine.knows_dead(&entry.host, &boot, process, unsigned(began)) {
+            return Ok(false);
+        }
+        // Its last deed may have been to say how it ended, after this was read.
+        const OUTCOME: &str = "SELECT outcome FROM runs WHERE id = ?";
+        let said = self.connection.query_row(OUTCOME, [entry.id.as_bytes()], |row| row.get::<_, String>(0));
+        Ok(said.optional().map_err(&failed)?.as_deref() == Some(Outcome::Running.name()))
+    }
+
+    fn rows(&self, filter: &Filter) -> Result<Vec<Entry>> {
         let failed = self.failed("read");
         let (condition, values) = condition(filter);
         let most = filter.newest.unwrap_or(MAX_ENTRIES).min(MAX_ENTRIES);
@@ -308,6 +358,8 @@ impl History {
             let number: i64 = row.get(0).map_err(&failed)?;
             entries.push(Entry { tables: self.tables_of(number)?, ..self.entry_of(row)? });
         }
+        drop(rows);
+        self.look_for_life(&mut entries)?;
         Ok(entries)
     }
 

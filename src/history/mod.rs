@@ -28,7 +28,7 @@ pub mod operations;
 mod sealed;
 
 pub use days::Day;
-pub use entry::{By, Entry, Outcome, Phase, Problem, TableCount};
+pub use entry::{By, Entry, Outcome, Phase, Problem, TableCount, VANISHED};
 pub use error::{Error, Result};
 pub use figure::{Figures, Ratios};
 pub use file::{FILE_NAME, Filter, History, Opened};

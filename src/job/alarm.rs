@@ -3,6 +3,7 @@
 //! A night that does not happen tells nobody. A timer looks here between nights: from the history, without opening a
 //! repository. Rules about a night itself (its duration, what failed in it) are left as that night left them.
 
+use super::announce::gone;
 use super::error::{Error, Result};
 use super::night::Outcome;
 use super::past;
@@ -15,7 +16,7 @@ use crate::config::meant::{Channel, Profile, State};
 use crate::notify::alerts::{self, Open};
 use crate::notify::message::{About, Notice};
 use crate::notify::outbox::{Tried, Waiting};
-use crate::notify::rules::{self, Facts, Judged};
+use crate::notify::rules::{self, Facts, Judged, Ran};
 use crate::store::S3Address;
 use std::path::{Path, PathBuf};
 
@@ -61,9 +62,10 @@ pub(super) fn folder(state: &State) -> Result<PathBuf> {
 fn look(profile: &Profile, state_dir: &Path, now: Timestamp) -> (Looked, Open) {
     let place = &profile.repository.place;
     let free = if S3Address::is_meant(&place.to_string_lossy()) { None } else { free_bytes(place) };
-    // No night has run: nothing is known of one.
+    // No night has run: nothing is known of one, but that the last one may have vanished.
     let past = past::facts(profile, &Outcome::default(), now);
-    let facts = Facts { profile: profile.name.clone(), now, free_bytes: free, ..past };
+    let ran = past::vanished(profile).map(|entry| Ran { errors: vec![gone(&entry)], ..Ran::default() });
+    let facts = Facts { profile: profile.name.clone(), now, free_bytes: free, ran, ..past };
     let judged = rules::judge(&facts, &profile.rules);
     let mut open = Open::load(state_dir, &profile.name);
     let notices = open.settle(&judged, now.as_second(), profile.route.repeat);

@@ -72,6 +72,7 @@ pub fn refused(night: &Night<'_>, state_dir: &Path, error: &Error) {
     let entry = Entry {
         ended_ns: Some(now_ns),
         outcome: history::Outcome::Refused,
+        phases: night.extent.begun(profile),
         problems: vec![problem],
         problem_count: 1,
         ..begun
@@ -92,7 +93,10 @@ impl Annals {
         let mut annals = Annals {
             history: None,
             is_new: false,
-            entry: Entry::begun(id, profile, &night.profile.repository.name, &machine.host, night.by, now_ns),
+            entry: Entry {
+                phases: night.extent.begun(night.profile),
+                ..Entry::begun(id, profile, &night.profile.repository.name, &machine.host, night.by, now_ns)
+            },
             vanished: Vec::new(),
             problems: Vec::new(),
             traffic: Traffic::default(),
@@ -116,8 +120,9 @@ impl Annals {
         }
         for gone in &annals.vanished {
             let note = format!(
-                "the run of {:.0} vanished: its process was ended before it could say anything; this run makes up for it",
-                due::local(gone.begun_ns)
+                "the run of {:.0} vanished: {}; this run makes up for it",
+                due::local(gone.begun_ns),
+                history::VANISHED
             );
             night.reach.monitor.event(Event::Note(&note));
         }
@@ -400,7 +405,11 @@ fn rfc3339(ns: i64) -> String {
 }
 
 fn of_run(entry: &Entry) -> Line {
-    let first = entry.problems.first().filter(|_| entry.phases.is_empty()).map(|problem| problem.message.as_str());
+    let first = entry
+        .problems
+        .first()
+        .filter(|_| entry.outcome == history::Outcome::Refused)
+        .map(|problem| problem.message.as_str());
     let figure = |name: &str| entry.figures.get(name);
     let details = Details {
         size: figure(figure::ADDED_BYTES),

@@ -11,7 +11,7 @@ use crate::base::clock::{Clock, Stopwatch};
 use crate::base::stat::free_bytes;
 use crate::base::{Machine, Problem};
 use crate::config::meant::Channel;
-use crate::history::{Entry, figure};
+use crate::history::{Entry, VANISHED, figure};
 use crate::notify::alerts::{self, Open};
 use crate::notify::message::{self, About, Message, State};
 use crate::notify::outbox::Tried;
@@ -35,7 +35,8 @@ impl<'n> Announcer<'n> {
         let announcer = Announcer { night, channels, host, free_before: free(night) };
         let message =
             Message::bare(announcer.about(), Clock::System.now(), State::Begun, "the night begins".to_owned());
-        for channel in channels.iter().filter(|channel| matches!(channel.told.way, Way::Ping)) {
+        let is_night = night.extent.is_night();
+        for channel in channels.iter().filter(|channel| is_night && matches!(channel.told.way, Way::Ping)) {
             if night.profile.route.night.contains(&channel.told.name) {
                 let _ = send(channel, &message);
             }
@@ -71,14 +72,16 @@ impl<'n> Announcer<'n> {
         let state_dir = profile.state.place().map_err(|error| Error::new(error.kind(), error.to_string()))?;
         let free_now = figure(outcome, figure::REPOSITORY_FREE_AFTER_BYTES).or_else(|| free(self.night));
         let past = past::facts(profile, outcome, now);
-        let facts = facts(outcome, Facts { profile: profile.name.clone(), now, free_bytes: free_now, ..past });
+        let is_night = self.night.extent.is_night();
+        let facts =
+            facts(is_night, outcome, Facts { profile: profile.name.clone(), now, free_bytes: free_now, ..past });
         let held = alerts::hold(state_dir, &profile.name);
         let mut open = Open::load(state_dir, &profile.name);
         let judged = rules::judge(&facts, &profile.rules);
         let notices = open.settle(&judged, now.as_second(), profile.route.repeat);
-        let night = self.told_night(outcome, free_now);
+        let night = is_night.then(|| self.told_night(outcome, free_now));
         let mut post = Post::below(state_dir, self.channels);
-        post.lay_down(addressed(self.channels, &profile.route, self.about(), &notices, Some(&night), now), now);
+        post.lay_down(addressed(self.channels, &profile.route, self.about(), &notices, night.as_ref(), now), now);
         // Messages that go out count more than what is remembered of them.
         open.save(state_dir, &profile.name).or_else(|error| if post.keeps_all() { Err(error) } else { Ok(()) })?;
         drop(held);
@@ -119,15 +122,26 @@ fn bad_phases(outcome: &Outcome) -> impl Iterator<Item = &Phase> {
 
 /// What is not as it should be, one text for each phase: what went wrong first in it, else what it says.
 fn errors(outcome: &Outcome) -> Vec<String> {
-    let text = |phase: &Phase| {
-        let more = match phase.problems.len() {
-            0 | 1 => String::new(),
-            count => format!(" (and {} more)", count - 1),
-        };
-        let why = phase.problems.first().map_or(phase.message.clone(), |first| format!("{}{more}", told(first)));
-        format!("{} {}: {why}", phase.name, phase.ended.name())
+    let grave = bad_phases(outcome).filter(|phase| phase.name != UPKEEP);
+    grave.map(text).chain(vanished(outcome)).chain(outcome.unwritten.iter().map(told)).collect()
+}
+
+/// The phase whose failure has a rule of its own.
+const UPKEEP: &str = "maintenance";
+
+/// What of the upkeep of databases is not as it should be; none if there was none.
+fn upkeep(outcome: &Outcome) -> Option<Vec<String>> {
+    let phase = outcome.phase(UPKEEP).filter(|phase| phase.ended != Ended::Skipped)?;
+    Some((phase.ended != Ended::Done).then(|| text(phase)).into_iter().collect())
+}
+
+fn text(phase: &Phase) -> String {
+    let more = match phase.problems.len() {
+        0 | 1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
     };
-    bad_phases(outcome).map(text).chain(vanished(outcome)).chain(outcome.unwritten.iter().map(told)).collect()
+    let why = phase.problems.first().map_or(phase.message.clone(), |first| format!("{}{more}", told(first)));
+    format!("{} {}: {why}", phase.name, phase.ended.name())
 }
 
 /// All that went wrong.
@@ -142,10 +156,12 @@ fn problems(outcome: &Outcome) -> Vec<String> {
 
 /// Earlier runs of which nobody has heard again.
 fn vanished(outcome: &Outcome) -> impl Iterator<Item = String> {
-    let text = |entry: &Entry| {
-        format!("the run of {:.0} vanished: its process was ended before it could say anything", local(entry.begun_ns))
-    };
-    outcome.vanished.iter().map(text)
+    outcome.vanished.iter().map(gone)
+}
+
+/// That a run vanished.
+pub(super) fn gone(entry: &Entry) -> String {
+    format!("the run of {:.0} vanished: {VANISHED}", local(entry.begun_ns))
 }
 
 /// A figure of the night: of its entry, or of its backup where it left none.
@@ -162,11 +178,18 @@ fn told(problem: &Problem) -> String {
     }
 }
 
-/// What is known of earlier nights, and what this one did.
-fn facts(outcome: &Outcome, past: Facts) -> Facts {
+/// What is known of earlier nights, and what this one did. Single tasks say what went wrong in them; that nothing did says
+/// nothing of the night before.
+fn facts(is_night: bool, outcome: &Outcome, past: Facts) -> Facts {
+    if !is_night {
+        let errors = errors(outcome);
+        let ran = (!errors.is_empty()).then(|| Ran { errors, ..Ran::default() });
+        return Facts { ran, ..past };
+    }
     let ran = Ran {
         errors: errors(outcome),
-        duration: Duration::from_millis(outcome.duration_ms),
+        upkeep: upkeep(outcome),
+        duration: Some(Duration::from_millis(outcome.duration_ms)),
         content_bytes: figure(outcome, figure::CONTENT_BYTES),
         added_bytes: figure(outcome, figure::ADDED_BYTES),
     };

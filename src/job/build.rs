@@ -9,7 +9,7 @@ use crate::config;
 use crate::config::meant::{Drill, Files, Profile, Prune, Scenario};
 use crate::db::Surroundings;
 use crate::ops::backup::{self, Parent, Source};
-use crate::ops::drill::Dumps;
+use crate::ops::drill::{Back, Dumps};
 use crate::ops::forget::{self, Selection};
 use crate::ops::retention::Policy;
 use crate::ops::{Context, drill, prune};
@@ -116,12 +116,13 @@ pub fn prune(given: &Prune) -> prune::Options {
     }
 }
 
-/// A test restore; `scratch` is where files lie for a moment.
+/// A test restore; `scratch` is where files lie for a moment, `back` what other drills have brought back of the snapshot.
 pub fn drill(
     given: &Drill,
     surroundings: &Surroundings,
     scratch: &Path,
     monitor: &dyn Monitor,
+    back: Back,
 ) -> Result<drill::Options> {
     Ok(drill::Options {
         servers: databases::servers(given, surroundings, scratch, monitor)?,
@@ -134,6 +135,7 @@ pub fn drill(
         sample: given.sample,
         files: given.files,
         temp_dir: scratch.to_owned(),
+        back,
     })
 }
 

@@ -11,7 +11,7 @@ use crate::config::meant::{Drill, Origin, Scenario};
 use crate::config::secrets;
 use crate::format::run::Run;
 use crate::history::{History, figure};
-use crate::ops::drill::Outcome;
+use crate::ops::drill::{Back, Outcome};
 use crate::ops::{Context, drill};
 
 /// When a drill of this sort was played last, as far as records say; any drill of these snapshots counts for one of all.
@@ -23,8 +23,8 @@ pub fn last(night: &Night<'_>, context: &Context, ours: &[Seen], given: &Drill) 
     }
 }
 
-/// Tries the newest complete snapshot of the profile.
-pub fn try_out(night: &Night<'_>, context: &Context, ours: &[Seen], given: &Drill) -> Result<Told> {
+/// Tries the newest complete snapshot of the profile. `back` is what other drills of this night have brought back of it.
+pub fn try_out(night: &Night<'_>, context: &Context, ours: &[Seen], given: &Drill, back: &mut Back) -> Result<Told> {
     let parent = given.temp_dir.clone().unwrap_or_else(|| night.reach.temp_dir.clone());
     let scratch = Scratch::new(&parent).map_err(|source| {
         Error::io(
@@ -34,17 +34,25 @@ pub fn try_out(night: &Night<'_>, context: &Context, ours: &[Seen], given: &Dril
     })?;
     match &given.scenario {
         Scenario::Machine(origin) => on_bare_machine(night, context, given, origin.as_ref(), &scratch),
-        _ => played(night, context, ours, given, &scratch),
+        _ => played(night, context, ours, given, &scratch, back),
     }
 }
 
-fn played(night: &Night<'_>, context: &Context, ours: &[Seen], given: &Drill, scratch: &Scratch) -> Result<Told> {
+fn played(
+    night: &Night<'_>,
+    context: &Context,
+    ours: &[Seen],
+    given: &Drill,
+    scratch: &Scratch,
+    back: &mut Back,
+) -> Result<Told> {
     let newest = ours.iter().rfind(|snapshot| !snapshot.is_partial);
     let Some(snapshot) = newest.map(|newest| whole(context, newest.id)).transpose()?.flatten() else {
         return Ok(Told { ended: Ended::Skipped, ..Told::done("there is no complete snapshot to try") });
     };
-    let options = build::drill(given, night.surroundings, scratch.path(), &*night.reach.monitor)?;
+    let options = build::drill(given, night.surroundings, scratch.path(), &*night.reach.monitor, *back)?;
     let tried = drill::drill(context, &snapshot, &options)?;
+    *back = back.and(tried.back);
     Ok(told(&snapshot.id.short(), given, &tried))
 }
 
@@ -55,6 +63,7 @@ fn told(id: &str, given: &Drill, tried: &Outcome) -> Told {
         (figure::FILES, files),
         (figure::DIFFERENCES, tried.difference_count),
         (figure::RESTORE_MS, tried.duration_ms),
+        (figure::WHOLE_SNAPSHOT, u64::from(tried.back.is_all())),
     ];
     let message = match tried.kind() {
         None => format!("snapshot {id} came back as promised: {}", tried_of(given, tried)),
@@ -107,7 +116,7 @@ fn on_bare_machine(
     let ours = snapshots_of(night.profile, &bare)?;
     let runs = history_again(night, &bare, scratch)?;
     let opened_ms = since.elapsed_ms();
-    let mut told = played(night, &bare, &ours, given, scratch)?;
+    let mut told = played(night, &bare, &ours, given, scratch, &mut Back::default())?;
     told.message = format!(
         "opened with an empty cache in {:.1} s, {} and {} found; {}",
         opened_ms as f64 / 1000.0,

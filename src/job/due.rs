@@ -2,10 +2,11 @@
 
 use crate::base::clock::{TimeZone, Timestamp, Zoned};
 use crate::config::schedule::Schedule;
-use crate::format::run::{Outcome, Run, RunPhase};
-use crate::history::OPERATION;
+use crate::format::run::{Figure, Outcome, Run, RunPhase};
+use crate::history::{OPERATION, figure};
 use crate::ops::log::{self, Filter};
 use crate::ops::{Context, Result};
+use std::time::Duration;
 
 /// The most records that are looked through for the last of its kind.
 const MAX_RECORDS: usize = 10_000;
@@ -19,13 +20,22 @@ pub fn last(context: &Context, operation: &str, is_meant: impl Fn(&Run) -> bool)
     Ok(listing.runs.iter().rev().filter(came_to_an_end).find(|run| is_meant(run)).map(|run| run.begun_ns))
 }
 
-/// When a night of this profile on this machine that came to the end of `phase` began last, as its sealed record says.
+/// When a run of this profile on this machine that came to the end of `phase` began last, as its sealed record says.
 pub fn last_phase(context: &Context, profile: &str, phase: &str) -> Result<Option<i64>> {
+    last_phase_that(context, profile, &|one| one.name == phase)
+}
+
+/// The same for a backup that read everything.
+pub fn last_whole(context: &Context, profile: &str) -> Result<Option<i64>> {
+    let is_whole = |figure: &Figure| figure.name == figure::WHOLE && figure.value > 0;
+    last_phase_that(context, profile, &|one| one.name == "backup" && one.figures.iter().any(is_whole))
+}
+
+fn last_phase_that(context: &Context, profile: &str, is_it: &dyn Fn(&RunPhase) -> bool) -> Result<Option<i64>> {
     let hosts = vec![context.repository.machine().host.clone()];
     let filter = Filter { hosts, operations: vec![OPERATION.to_owned()], ..Filter::default() };
     let came_to_an_end = |run: &&Run| {
-        let is_meant =
-            |one: &RunPhase| one.name == phase && ["done", "partial", "damage"].contains(&one.outcome.as_str());
+        let is_meant = |one: &RunPhase| is_it(one) && ["done", "partial", "damage"].contains(&one.outcome.as_str());
         run.profile.as_deref() == Some(profile) && run.phases.iter().any(is_meant)
     };
     let listing = log::list(context, &filter, MAX_RECORDS)?;
@@ -37,6 +47,15 @@ pub fn not_before(schedule: &Schedule, last_ns: Option<i64>, now: &Zoned) -> Opt
     let due = schedule.last(now)?;
     let last = Timestamp::from_nanosecond(i128::from(last_ns?)).ok()?;
     if last >= due.timestamp() { schedule.next(now) } else { None }
+}
+
+/// Whether the time has not come yet at which `schedule` reads back what was made at `made_ns`, or was it a moment ago. Only a
+/// schedule counts that reads back as often as snapshots have to be good (`rpo`).
+pub fn awaits(schedule: &Schedule, rpo: Duration, made_ns: i64, now: &Zoned) -> bool {
+    const SLACK_S: i64 = 2 * 3600;
+    let is_often = schedule.longest(now).is_some_and(|longest| longest <= rpo + Duration::from_secs(SLACK_S as u64));
+    let time = schedule.next(&local(made_ns)).map(|time| time.timestamp().as_second() + SLACK_S);
+    is_often && time.is_some_and(|time| now.timestamp().as_second() < time)
 }
 
 /// A moment in local time.
@@ -64,5 +83,21 @@ mod tests {
         let done = Some(ns("2026-11-02T02:00:00[UTC]"));
         assert_eq!(not_before(&monthly, done, &now), Some(at("2026-12-01T03:00:00[UTC]")));
         assert_eq!(not_before(&monthly, done, &at("2026-12-02T02:00:00[UTC]")), None);
+    }
+
+    #[test]
+    fn a_snapshot_waits_for_its_verification_until_the_time_of_that_is_over() {
+        let at = |text: &str| text.parse::<Zoned>().unwrap().with_time_zone(TimeZone::system());
+        let made = at("2026-11-30T02:00:00[UTC]");
+        let made_ns = made.timestamp().as_nanosecond() as i64;
+        let after = |schedule: &str, hours: i64, rpo_hours: u64| {
+            let now = made.checked_add(crate::base::clock::Span::new().hours(hours)).unwrap();
+            awaits(&Schedule::parse(schedule).unwrap(), Duration::from_secs(rpo_hours * 3600), made_ns, &now)
+        };
+        // Whatever the zone of this machine: the next full fourth hour comes within four, and two are slack.
+        assert!(after("0 */4 * * *", 1, 24));
+        assert!(!after("0 */4 * * *", 7, 24), "its time is over");
+        assert!(!after("0 */4 * * *", 1, 1), "it is read back more seldom than it has to be good");
+        assert!(!after("0 6 * * SUN", 1, 24));
     }
 }

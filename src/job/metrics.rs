@@ -52,6 +52,15 @@ pub(super) fn publish(config: &Config, outcome: &mut Outcome) {
     outcome.phases.push(Phase { name: "metrics", ended, message, figures, problems, duration_ms: since.elapsed_ms() });
 }
 
+/// After something that was no night: says again where the config wants it what holds now.
+pub fn again(config: &Config) -> Result<(), Error> {
+    let meant = config.metrics();
+    if meant.textfile.is_none() && meant.push.is_none() {
+        return Ok(());
+    }
+    publish_text(&meant, &keep(config)?).map(drop)
+}
+
 /// Counts the runs that were not counted yet, and keeps the sums. The text for a file.
 fn keep(config: &Config) -> Result<String, Error> {
     let folder = folder(config)?;

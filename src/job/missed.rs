@@ -8,12 +8,12 @@ use crate::history::{Entry, Outcome};
 pub const MAX_MISSED: usize = 1000;
 
 /// The times of `schedule` after `since` at which nothing was run: neither at that time nor later, before the next one. Who
-/// started it does not matter, and neither how it ended. A time counts as missed `grace_s` seconds after it, since a timer
+/// started it does not matter, and neither how it ended; what was no night does not count. A time counts as missed `grace_s` seconds after it, since a timer
 /// may be late.
 pub fn missed(schedule: &Schedule, entries: &[Entry], since: &Zoned, now: &Zoned, grace_s: i64) -> Vec<Zoned> {
     let mut begun: Vec<Timestamp> = entries
         .iter()
-        .filter(|entry| entry.outcome != Outcome::Refused)
+        .filter(|entry| entry.outcome != Outcome::Refused && entry.is_night())
         .map(|entry| Timestamp::from_nanosecond(i128::from(entry.begun_ns)).unwrap_or_default())
         .collect();
     begun.sort();

@@ -13,6 +13,7 @@ pub mod databases;
 mod drills;
 mod due;
 mod error;
+pub mod extent;
 pub mod health;
 mod load;
 mod lock;

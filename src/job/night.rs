@@ -5,6 +5,8 @@
 //!      -> keys -> maintenance -> records -> announce -> metrics
 //! ```
 //!
+//! Single tasks can be done at times of their own ([`Extent`]): preflight -> verify, drill -> records -> announce -> metrics.
+//!
 //! A phase that fails does not stop those after it where that is safe: nothing is forgotten or pruned unless this very
 //! night has made a complete snapshot and nothing was found damaged. What became of it goes into the history, see `annals`. How the
 //! night ended is settled before anybody is told: that nobody could be reached is written down, and makes no bad night of a good one.
@@ -12,11 +14,12 @@
 use super::annals::{self, Annals};
 use super::announce::Announcer;
 use super::error::{Error, Result};
+use super::extent::{Extent, Task};
 use super::health::Seen;
 use super::lock::Lock;
 use super::reach::Reach;
 use super::upkeep::{self, Renewal};
-use super::{build, databases::Wanted, drills, due, health, load, metrics};
+use super::{build, databases::Wanted, drills, due, health, load, metrics, past};
 use crate::base::clock::Stopwatch;
 use crate::base::{Event, Kind, Pace, Problem, SnapshotId, Stop};
 use crate::config::Config;
@@ -26,7 +29,8 @@ use crate::db::Surroundings;
 use crate::db::probe::{Verdict, amount};
 use crate::format::snapshot::Snapshot;
 use crate::history::{Entry, TableCount, figure};
-use crate::ops::backup::{Dumped, TableSize};
+use crate::ops::backup::{Dumped, Parent, TableSize};
+use crate::ops::drill::Back;
 use crate::ops::select::{self, Filter};
 use crate::ops::verify::Depth;
 use crate::ops::{Context, backup, forget, hooks, prune, verify};
@@ -44,6 +48,8 @@ pub struct Night<'n> {
     pub channels: &'n [Channel],
     /// What started it.
     pub by: By,
+    /// What of it is done.
+    pub extent: Extent,
     /// The way to its repository.
     pub reach: &'n Reach,
     /// Opens it.
@@ -52,6 +58,28 @@ pub struct Night<'n> {
     pub surroundings: &'n Surroundings,
     /// What snapshots call the user.
     pub user: String,
+}
+
+impl Night<'_> {
+    /// When a phase is due. Whoever asks for a single task by hand does not ask whether it is.
+    fn schedule<'s>(&self, schedule: Option<&'s Schedule>) -> Option<&'s Schedule> {
+        schedule.filter(|_| self.extent.is_night() || self.by == By::Schedule)
+    }
+
+    /// Whether everything is read: somebody says so, or nothing has done so since the last time for it. Of records that cannot
+    /// be read nobody learns that it was.
+    fn is_whole(&self, context: &Context) -> bool {
+        match (&self.extent, &self.profile.whole) {
+            (Extent::Night { whole: true }, _) => true,
+            (_, None) => false,
+            (_, Some(schedule)) => {
+                let now = due::local(context.repository.now_ns());
+                let sealed = || due::last_whole(context, &self.profile.name).ok().flatten();
+                let last_ns = past::last_whole(self.profile, schedule, &now).or_else(sealed);
+                due::not_before(schedule, last_ns, &now).is_none()
+            }
+        }
+    }
 }
 
 /// How a phase ended.
@@ -139,6 +167,8 @@ pub struct Outcome {
     pub(super) pace: Pace,
     /// Snapshots of the profile as far as they are known, oldest first: they are listed once.
     ours: Vec<Seen>,
+    /// What drills have brought back so far of the newest complete one.
+    back: Back,
 }
 
 impl Outcome {
@@ -192,6 +222,10 @@ fn profile_tag(profile: &str) -> String {
 /// Runs a night. Refused if the profile is being run already; everything else is an outcome.
 pub fn run(night: &Night<'_>) -> Result<Outcome> {
     let state_dir = night.profile.state.place()?;
+    if let Some(task) = night.extent.unknown(night.profile) {
+        let (name, task) = (&night.profile.name, task.name());
+        return Err(Error::usage(format!("profile `{name}` has no table `{task}`: there is nothing to do")));
+    }
     let lock =
         Lock::take(state_dir, &night.profile.name).inspect_err(|error| annals::refused(night, state_dir, error))?;
     // Not earlier: a run that leaves again has not begun.
@@ -205,9 +239,14 @@ pub fn run(night: &Night<'_>) -> Result<Outcome> {
     if let Some(context) = &opened {
         annals.opened(night, context);
     }
-    outcome.backup(night, opened.as_ref());
-    if let Some(context) = &opened {
-        outcome.care(night, context);
+    match &night.extent {
+        Extent::Night { .. } => {
+            outcome.backup(night, opened.as_ref());
+            if let Some(context) = &opened {
+                outcome.care(night, context);
+            }
+        }
+        Extent::Only(tasks) => tasks.iter().for_each(|task| outcome.alone(night, opened.as_ref(), *task)),
     }
     drop(watch);
     outcome.duration_ms = since.elapsed_ms();
@@ -218,6 +257,9 @@ pub fn run(night: &Night<'_>) -> Result<Outcome> {
     drop(lock);
     Ok(outcome)
 }
+
+/// Why a phase is left to others.
+const WRITE_ONLY: &str = "its key may only write: this is for a machine that has another";
 
 /// Why a phase waits that could take away what is needed, or load a server, after a bad night.
 const WHY: &str = "only after a backup that lacks nothing, and where nothing is damaged";
@@ -314,6 +356,10 @@ impl Outcome {
         let mut all = profile.tags.clone();
         all.extend(tags(&profile.name, night.by));
         let mut options = build::backup(profile, all, night.user.clone())?;
+        let is_whole = night.is_whole(context);
+        if is_whole {
+            options.parent = Parent::None;
+        }
         // First, since they take longest.
         options.sources.splice(0..0, wanted.sources(context, &options.limits)?);
         build::keep_out(&night.reach.location()?, context, &mut options)?;
@@ -333,6 +379,10 @@ impl Outcome {
             }
         }
         message.push_str(&format!(", {} read, {} added", amount(totals.bytes_read), amount(totals.added)));
+        // The first one has nothing to compare with.
+        if is_whole && !self.ours.is_empty() {
+            message.push_str(", everything read whether it looked changed or not");
+        }
         if let Some(first) = made.problems.first() {
             message.push_str(&format!(
                 "; {} could not be read, the first: {}",
@@ -366,11 +416,27 @@ impl Outcome {
             (figure::PROVE_MS, made.times.prove_ms),
             (figure::UPLOAD_MS, made.times.upload_ms),
             (figure::SOURCE_RETRIES, made.source_retries),
+            (figure::WHOLE, u64::from(made.parent.is_none())),
         ];
         self.tables = made.dumps.iter().flat_map(table_counts).collect();
         self.ours.extend(made.snapshot.as_ref().map(Seen::of));
         self.snapshot = made.snapshot;
         Ok(Told { ended, message, figures, problems: made.damages.into_iter().chain(made.problems).collect() })
+    }
+
+    /// A single task.
+    fn alone(&mut self, night: &Night<'_>, opened: Option<&Context>, task: Task) {
+        let why = match opened {
+            None => "what the preflight says stands in its way",
+            Some(context) if context.repository.keyring().is_write_only() => WRITE_ONLY,
+            Some(context) => {
+                return match task {
+                    Task::Verify => self.verify(night, context),
+                    Task::Drill => self.drills(night, context),
+                };
+            }
+        };
+        task.phases(night.profile).into_iter().for_each(|name| self.skip(name, why));
     }
 
     /// What belongs to a night besides the backup.
@@ -403,23 +469,37 @@ impl Outcome {
         let asked = asked.into_iter().filter_map(|(name, is_asked)| is_asked.then_some(name));
         let drills = profile.drills.iter().map(|drill| drill.scenario.phase());
         for name in asked.chain(drills) {
-            self.skip(name, "its key may only write: this is for a machine that has another");
+            self.skip(name, WRITE_ONLY);
+        }
+    }
+
+    fn verify(&mut self, night: &Night<'_>, context: &Context) {
+        const NAME: &str = "verify";
+        let Some(given) = &night.profile.verify else { return };
+        // Its own snapshots are read back for each profile by itself; packs are those of all.
+        let last = || match given.newer_than {
+            Some(_) => due::last_phase(context, &night.profile.name, NAME),
+            None => due::last(context, NAME, |_| true),
+        };
+        let schedule = night.schedule(given.schedule.as_ref());
+        self.when_due(NAME, night, context, schedule, last, |outcome| read_back(context, &outcome.ours, given));
+    }
+
+    fn drills(&mut self, night: &Night<'_>, context: &Context) {
+        for given in &night.profile.drills {
+            let ours = self.ours.clone();
+            let last = || drills::last(night, context, &ours, given);
+            let schedule = night.schedule(given.schedule.as_ref());
+            self.when_due(given.scenario.phase(), night, context, schedule, last, |outcome| {
+                drills::try_out(night, context, &ours, given, &mut outcome.back)
+            });
         }
     }
 
     /// What the repository needs.
     fn look_after(&mut self, night: &Night<'_>, context: &Context) {
         let profile = night.profile;
-        if let Some(given) = &profile.verify {
-            self.when_due(
-                "verify",
-                night,
-                context,
-                given.schedule.as_ref(),
-                || due::last(context, "verify", |_| true),
-                |outcome| read_back(context, &outcome.ours, given),
-            );
-        }
+        self.verify(night, context);
         if let Some(policy) = &profile.retention {
             match self.is_complete() {
                 true => self.phase_of("forget", night, |_| let_go(night, context, policy)),
@@ -435,13 +515,7 @@ impl Outcome {
                 false => self.skip("prune", WHY),
             }
         }
-        for given in &profile.drills {
-            let ours = self.ours.clone();
-            let last = || drills::last(night, context, &ours, given);
-            self.when_due(given.scenario.phase(), night, context, given.schedule.as_ref(), last, |_| {
-                drills::try_out(night, context, &ours, given)
-            });
-        }
+        self.drills(night, context);
         if let Some(given) = &profile.repository.keys {
             self.renew_keys(night, context, given);
         }
@@ -496,7 +570,8 @@ fn preflight(night: &Night<'_>, context: &Context, snapshots: &[Seen], entries: 
         surroundings: night.surroundings,
         temp_dir: &night.reach.temp_dir,
     };
-    let checks = health::up_to_failure(health::BEFORE, &facts);
+    let looks = if night.extent.is_night() { health::BEFORE } else { health::BEFORE_TASKS };
+    let checks = health::up_to_failure(looks, &facts);
     if let Some(bad) = checks.iter().find(|check| check.verdict == Verdict::Failed) {
         return Err(Error::Said(health::kind(bad), format!("{}; {}", bad.message, bad.remedy)));
     }

@@ -1,10 +1,11 @@
 //! What earlier nights say, for rules that look at more than one.
 
-use super::due::local;
+use super::due::{awaits, local};
 use super::missed::missed;
 use super::night::Outcome;
-use crate::base::clock::{TimeZone, Timestamp};
+use crate::base::clock::{TimeZone, Timestamp, Zoned};
 use crate::config::meant::Profile;
+use crate::config::schedule::Schedule;
 use crate::history::{self, Entry, Filter, History, TableCount, figure};
 use crate::notify::rules::{Facts, Missed, Rate, Safe, Table};
 use crate::report::Landmarks;
@@ -21,6 +22,8 @@ const DAYS: i64 = 400;
 const GROWTH_DAYS: i64 = 90;
 /// Rates are those of so many days.
 const RATE_DAYS: i64 = 30;
+/// How old snapshots may be where no rule says so.
+const RPO: Duration = Duration::from_secs(24 * 3600);
 const DAY_NS: i64 = 86_400 * 1_000_000_000;
 /// A run is missed when it has not begun so long after its time.
 const GRACE_S: i64 = 3600;
@@ -45,16 +48,20 @@ pub fn facts(profile: &Profile, outcome: &Outcome, now: Timestamp) -> Facts {
     };
     let reads_snapshots = reads_snapshots(profile);
     let earlier: Vec<&Entry> = entries.iter().filter(|entry| !is_own(entry)).collect();
+    let last_night = earlier.iter().rev().find(|entry| entry.is_night());
     let is_complete = own.is_some_and(Entry::is_complete);
     let last_complete = earlier.iter().rev().find(|entry| entry.is_complete());
     Facts {
-        missed: Some(missing(profile, &entries, earlier.last().map(|entry| entry.begun_ns), now_ns)),
-        safe: match Landmarks::of(&entries, reads_snapshots).safe(reads_snapshots) {
+        missed: Some(missing(profile, &entries, last_night.map(|entry| entry.begun_ns), now_ns)),
+        safe: match safe(profile, &Landmarks::of(&entries, reads_snapshots), now_ns) {
             Some(ns) => Safe::At(local(ns).timestamp()),
             None => Safe::Never,
         },
         // Of one that goes on nobody knows yet.
-        runs: rate(&|entry| (entry.outcome != history::Outcome::Running).then(|| entry.outcome.is_good())),
+        runs: rate(&|entry| {
+            let counts = entry.is_night() && entry.outcome != history::Outcome::Running;
+            counts.then(|| entry.outcome.is_good())
+        }),
         verified: rate(&|entry| ended(entry, "verify").map(|outcome| outcome == "done")),
         needed_bytes: needed(folder, profile, own, now_ns),
         drill: entries.iter().rev().find_map(|entry| entry.figures.get(figure::RESTORE_MS)).map(Duration::from_millis),
@@ -87,6 +94,36 @@ fn of(profile: &Profile) -> Filter {
 fn read(folder: Option<&Path>, filter: Filter) -> Vec<Entry> {
     let history = folder.and_then(|folder| History::read(folder).ok().flatten());
     history.and_then(|history| history.entries(&filter).ok()).unwrap_or_default()
+}
+
+/// The newest snapshot that is known to come back, or that is complete and whose verification is still to come at its time.
+fn safe(profile: &Profile, marks: &Landmarks, now_ns: i64) -> Option<i64> {
+    let waiting = marks.complete.filter(|made_ns| awaits_verification(profile, *made_ns, now_ns));
+    marks.safe(reads_snapshots(profile)).max(waiting)
+}
+
+/// Whether a snapshot of the profile that was made then is to be read back at a time of its own, which has not come yet.
+pub fn awaits_verification(profile: &Profile, made_ns: i64, now_ns: i64) -> bool {
+    let rules = [&profile.rules.critical, &profile.rules.warning, &profile.rules.info];
+    let rpo = rules.into_iter().find_map(|rules| rules.rpo).unwrap_or(RPO);
+    let verify = profile.verify.as_ref().filter(|verify| verify.newer_than.is_some());
+    let schedule = verify.and_then(|verify| verify.schedule.as_ref());
+    schedule.is_some_and(|schedule| awaits(schedule, rpo, made_ns, &local(now_ns)))
+}
+
+/// When a run of the profile that read everything began, among those since the last time for it.
+pub fn last_whole(profile: &Profile, schedule: &Schedule, now: &Zoned) -> Option<i64> {
+    let due_ns = i64::try_from(schedule.last(now)?.timestamp().as_nanosecond()).ok()?;
+    let since = Filter { since_ns: Some(due_ns), ..of(profile) };
+    let is_whole =
+        |entry: &&Entry| entry.snapshot.is_some() && entry.figures.get(figure::WHOLE).is_some_and(|one| one > 0);
+    read(profile.state.folder.as_deref(), since).iter().rev().find(is_whole).map(|entry| entry.begun_ns)
+}
+
+/// The newest run of the profile, if it vanished and no later one has told it.
+pub fn vanished(profile: &Profile) -> Option<Entry> {
+    let newest = read(profile.state.folder.as_deref(), Filter { newest: Some(1), ..of(profile) });
+    newest.into_iter().find(|entry| entry.outcome == history::Outcome::Vanished)
 }
 
 /// The last time since the run before this one at which nothing was run.

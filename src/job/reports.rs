@@ -67,8 +67,11 @@ pub fn report(config: &Config, period: &Period, only: Option<&str>, now: &Zoned)
         ..Filter::default()
     };
     let entries = entries(&folder, &filter)?;
-    let target = |profile: &Profile| (profile.name.clone(), target(profile, period, &entries, now));
-    let targets: BTreeMap<String, Target> = profiles.iter().map(target).collect();
+    let mut targets = BTreeMap::new();
+    for profile in &profiles {
+        let target = Target { first_ns: first_ns(&folder, &profile.name)?, ..target(profile, period, &entries, now) };
+        targets.insert(profile.name.clone(), target);
+    }
     let grounds = grounds(config, &folder, &profiles, period)?;
     let (options, host) = (config.outlook().options, Machine::this().host);
     let facts = Facts { entries: &entries, targets: &targets, grounds: &grounds, options, host: &host };
@@ -81,6 +84,13 @@ fn entries(folder: &Path, filter: &Filter) -> Result<Vec<Entry>> {
     history.map_or(Ok(Vec::new()), |history| history.entries(filter)).map_err(said)
 }
 
+/// When the first of all runs of a profile ended.
+fn first_ns(folder: &Path, profile: &str) -> Result<Option<i64>> {
+    let said = |error: crate::history::Error| Error::Said(error.kind(), error.to_string());
+    let history = History::read(folder).map_err(said)?;
+    history.map_or(Ok(None), |history| history.first_end_ns(profile)).map_err(said)
+}
+
 fn target(profile: &Profile, period: &Period, entries: &[Entry], now: &Zoned) -> Target {
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let rules = [&profile.rules.critical, &profile.rules.warning, &profile.rules.info];
@@ -90,6 +100,8 @@ fn target(profile: &Profile, period: &Period, entries: &[Entry], now: &Zoned) ->
         is_remote: is_remote(&profile.repository),
         reads_snapshots: reads_snapshots(profile),
         missed: missing(profile, period, entries, now),
+        until_ns: i64::try_from(now.timestamp().as_nanosecond()).ok(),
+        first_ns: None,
     }
 }
 

@@ -18,6 +18,8 @@ const NAMED_TABLES: usize = 5;
 pub enum Rule {
     /// Something failed, or was damaged.
     Error,
+    /// Upkeep of a database failed, which costs the backup nothing.
+    Maintenance,
     /// No run at a time when there should have been one.
     Missed,
     /// No snapshot, young enough, that is known to come back.
@@ -46,8 +48,9 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Rule; 13] = [
+    pub const ALL: [Rule; 14] = [
         Rule::Error,
+        Rule::Maintenance,
         Rule::Missed,
         Rule::Rpo,
         Rule::SuccessRate,
@@ -66,6 +69,7 @@ impl Rule {
     pub fn name(self) -> &'static str {
         match self {
             Rule::Error => "error",
+            Rule::Maintenance => "maintenance",
             Rule::Missed => "missed",
             Rule::Rpo => "rpo",
             Rule::SuccessRate => "success_rate",
@@ -92,6 +96,8 @@ impl Rule {
 pub struct Thresholds {
     /// Any failure.
     pub error: bool,
+    /// Upkeep that failed.
+    pub maintenance: bool,
     /// A run that did not happen.
     pub missed: bool,
     /// The age of the last snapshot that is known to come back.
@@ -166,8 +172,10 @@ pub struct Table {
 pub struct Ran {
     /// What failed, in words; nothing if nothing did.
     pub errors: Vec<String>,
-    /// How long it took.
-    pub duration: Duration,
+    /// What failed of the upkeep of databases; none if there was no upkeep.
+    pub upkeep: Option<Vec<String>>,
+    /// How long it took; none for what is no night.
+    pub duration: Option<Duration>,
     /// The bytes of all content; none if there is no snapshot.
     pub content_bytes: Option<u64>,
     /// The bytes that were added.
@@ -281,6 +289,10 @@ fn verdict(rule: Rule, facts: &Facts, thresholds: &Thresholds) -> Verdict {
     let (content, added) = (ran.and_then(|ran| ran.content_bytes), ran.and_then(|ran| ran.added_bytes));
     match rule {
         Rule::Error => look(thresholds.error.then_some(()), ran, |(), ran| errors(&ran.errors)),
+        Rule::Maintenance => {
+            let upkeep = ran.and_then(|ran| ran.upkeep.as_ref());
+            look(thresholds.maintenance.then_some(()), upkeep, |(), upkeep| errors(upkeep))
+        }
         Rule::Missed => look(thresholds.missed.then_some(()), facts.missed, |(), missed| match missed {
             Missed::No => None,
             Missed::At(time) => Some(format!("there was no run at {}", moment(time))),
@@ -292,7 +304,10 @@ fn verdict(rule: Rule, facts: &Facts, thresholds: &Thresholds) -> Verdict {
         Rule::VerifyRate => look(thresholds.verify_rate, Some(facts.verified), |least, rate| {
             low(least, rate, "verifications found nothing wrong")
         }),
-        Rule::Duration => look(thresholds.duration, ran, |most, ran| long("the night", most, ran.duration)),
+        Rule::Duration => {
+            let took = ran.and_then(|ran| ran.duration);
+            look(thresholds.duration, took, |most, took| long("the night", most, took))
+        }
         Rule::Size => look(thresholds.size, added, |most, added| {
             (added > most).then(|| format!("the night added {}, more than {}", amount(added), amount(most)))
         }),
@@ -387,6 +402,9 @@ fn next(rule: Rule, facts: &Facts) -> String {
     let profile = &facts.profile;
     match rule {
         Rule::Error => format!("look at what it says, mend it and run `keepstone run {profile}`"),
+        Rule::Maintenance => {
+            "look at what it says with `keepstone history show`: the backup itself is as good as ever".to_owned()
+        }
         Rule::Missed => format!("look whether its timer is on, and run `keepstone run {profile}`"),
         Rule::Rpo => {
             format!("run `keepstone run {profile}`, and `keepstone --profile {profile} verify` if nothing is read back")

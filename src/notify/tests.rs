@@ -209,6 +209,7 @@ fn usual() -> Rules {
             ..Thresholds::default()
         },
         warning: Thresholds {
+            maintenance: true,
             duration: minutes(15),
             savings: Some(50.0),
             free: Some(1 << 30),
@@ -226,7 +227,8 @@ fn well() -> Facts {
         now: at(NIGHT),
         ran: Some(Ran {
             errors: Vec::new(),
-            duration: Duration::from_secs(900),
+            upkeep: Some(Vec::new()),
+            duration: Some(Duration::from_secs(900)),
             content_bytes: Some(4 << 30),
             added_bytes: Some(1 << 30),
         }),
@@ -251,7 +253,10 @@ fn what_just_meets_every_threshold_is_no_alert() {
 #[test]
 fn what_passes_a_threshold_is_one_alert_of_its_severity() {
     type Change = fn(&mut Facts);
-    let cases: [(Rule, Severity, &str, Change); 15] = [
+    let cases: [(Rule, Severity, &str, Change); 16] = [
+        (Rule::Maintenance, Severity::Warning, "orders is locked", |facts| {
+            facts.ran.as_mut().unwrap().upkeep = Some(vec!["orders is locked".to_owned()]);
+        }),
         (Rule::Error, Severity::Critical, "prune failed: full (and 1 more)", |facts| {
             facts.ran.as_mut().unwrap().errors = vec!["prune failed: full".to_owned(), "b".to_owned()];
         }),
@@ -261,10 +266,10 @@ fn what_passes_a_threshold_is_one_alert_of_its_severity() {
         (Rule::SuccessRate, Severity::Critical, "18 of the last 20", |facts| facts.runs.good = 18),
         (Rule::VerifyRate, Severity::Critical, "9 of the last 10", |facts| facts.verified = Rate { good: 9, all: 10 }),
         (Rule::Duration, Severity::Warning, "15 min 1 s", |facts| {
-            facts.ran.as_mut().unwrap().duration = Duration::from_secs(901);
+            facts.ran.as_mut().unwrap().duration = Some(Duration::from_secs(901));
         }),
         (Rule::Duration, Severity::Critical, "30 min 1 s", |facts| {
-            facts.ran.as_mut().unwrap().duration = Duration::from_secs(1801);
+            facts.ran.as_mut().unwrap().duration = Some(Duration::from_secs(1801));
         }),
         (Rule::Size, Severity::Critical, "added 1.2 GiB", |facts| {
             facts.ran.as_mut().unwrap().added_bytes = Some(5 << 28);
@@ -314,7 +319,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 fn an_alert_is_told_once_again_after_a_while_when_it_gets_worse_and_when_it_is_over() {
     let long = |seconds| {
         let mut facts = well();
-        facts.ran.as_mut().unwrap().duration = Duration::from_secs(seconds);
+        facts.ran.as_mut().unwrap().duration = Some(Duration::from_secs(seconds));
         judge(&facts, &usual())
     };
     let mut open = Open::default();

@@ -12,12 +12,12 @@ use std::time::Duration;
 /// How long a command may take where nobody says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
-/// Commands around a restore.
+/// Commands around a backup or a restore.
 #[derive(Clone, Debug)]
 pub struct Hooks {
-    /// Before anything is written; the first that fails ends it.
+    /// Before anything is read or written; the first that fails ends it.
     pub before: Vec<String>,
-    /// After a restore that wrote all.
+    /// After a backup that made a snapshot, or a restore that wrote all.
     pub after: Vec<String>,
     /// After one that did not.
     pub failed: Vec<String>,

@@ -1,11 +1,11 @@
 //! The newest snapshots of a profile that are complete, that are known to be readable, and that were brought back.
 
-use crate::history::{Entry, Outcome, Phase};
+use crate::history::{Entry, Outcome, Phase, figure};
 
 /// When they were begun, in nanoseconds since 1970; none where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Landmarks {
-    /// The newest run, however it ended.
+    /// The newest night, however it ended.
     pub run: Option<i64>,
     /// The newest complete snapshot.
     pub complete: Option<i64>,
@@ -21,7 +21,9 @@ impl Landmarks {
     pub fn of(entries: &[Entry], reads_snapshots: bool) -> Landmarks {
         let mut marks = Landmarks::default();
         for entry in entries.iter().filter(|entry| entry.outcome != Outcome::Running) {
-            marks.run = Some(entry.begun_ns);
+            if entry.is_night() {
+                marks.run = Some(entry.begun_ns);
+            }
             if entry.is_complete() {
                 marks.complete = Some(entry.begun_ns);
             }
@@ -29,7 +31,7 @@ impl Landmarks {
             if reads_snapshots && did(entry, "verify") {
                 marks.verified = marks.complete;
             }
-            if did(entry, "drill") {
+            if is_back(entry) {
                 marks.drilled = marks.complete;
             }
         }
@@ -58,6 +60,13 @@ fn begun<'e>(entry: &'e Entry, name: &str) -> Option<&'e Phase> {
 /// Whether a phase came to a good end.
 pub fn did(entry: &Entry, phase: &str) -> bool {
     begun(entry, phase).is_some_and(|phase| phase.outcome == "done")
+}
+
+/// Whether a drill, or several together, brought back all of a snapshot. Files alone prove nothing of databases.
+pub fn is_back(entry: &Entry) -> bool {
+    let is_whole = |phase: &Phase| phase.outcome == "done" && phase.figures.get(figure::WHOLE_SNAPSHOT) != Some(0);
+    let phases = ["drill"].into_iter().chain(DRILLS).filter_map(|name| entry.phase(name));
+    did(entry, "drill") && phases.into_iter().any(is_whole)
 }
 
 /// How a phase ended, if it was begun.
@@ -110,6 +119,22 @@ mod tests {
         assert_eq!(of(&[("drill_database", "skipped"), ("drill_files", "done")]).as_deref(), Some("done"));
         assert_eq!(of(&[("drill_table", "done"), ("drill_files", "skipped")]), None);
         assert!(did(&run(1, &[("drill_machine", "done")]), "drill"));
+    }
+
+    #[test]
+    fn what_brought_back_a_part_of_a_snapshot_makes_none_a_drilled_one() {
+        let part = |mut entry: Entry, whole: &[u64]| {
+            let figure = |(phase, whole): (&mut Phase, &u64)| phase.figures.set(figure::WHOLE_SNAPSHOT, *whole);
+            entry.phases.iter_mut().skip(1).zip(whole).for_each(figure);
+            entry
+        };
+        let drilled = |phases: &[(&str, &str)], whole: &[u64]| {
+            Landmarks::of(&[part(run(7, &[&[("backup", "done")][..], phases].concat()), whole)], true).drilled
+        };
+        assert_eq!(drilled(&[("drill_files", "done")], &[0]), None);
+        assert_eq!(drilled(&[("drill_files", "done")], &[1]), Some(7), "there were no databases");
+        assert_eq!(drilled(&[("drill_database", "done"), ("drill_files", "done")], &[0, 1]), Some(7));
+        assert_eq!(drilled(&[("drill_database", "failed"), ("drill_files", "done")], &[0, 1]), None);
     }
 
     #[test]

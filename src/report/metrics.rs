@@ -129,7 +129,9 @@ impl Sums {
 
     fn count(&mut self, entry: &Entry, provider: &str) {
         let (profile, status) = (entry.profile.as_str(), entry.outcome.name());
-        self.add("backup", &[("type", profile), ("status", status)], 1.0);
+        if entry.is_night() {
+            self.add("backup", &[("type", profile), ("status", status)], 1.0);
+        }
         for phase in &entry.phases {
             if let Some(kind) = &phase.kind {
                 self.add("backup_errors", &[("error_type", kind)], 1.0);
@@ -145,7 +147,7 @@ impl Sums {
         }
         let seconds = |ms: u64| ms as f64 / 1000.0;
         let figure = |name| entry.figures.get(name);
-        if let Some(ms) = entry.duration_ms() {
+        if let Some(ms) = entry.duration_ms().filter(|_| entry.is_night()) {
             self.observe("backup_duration_seconds", &[("type", profile), ("status", status)], seconds(ms));
         }
         if let Some(bytes) = figure(figure::ADDED_BYTES) {
@@ -233,8 +235,7 @@ impl ProfileGauges {
     /// What the entries of a profile say, which are given oldest first. `reads_snapshots`: see [`Landmarks::of`].
     pub fn of(name: &str, entries: &[Entry], reads_snapshots: bool, now_ns: i64) -> ProfileGauges {
         let since = now_ns.saturating_sub(RATE_DAYS * 86_400 * 1_000_000_000);
-        let lately: Vec<&Entry> =
-            entries.iter().filter(|entry| entry.begun_ns >= since && entry.outcome != Outcome::Running).collect();
+        let lately: Vec<&Entry> = entries.iter().filter(|entry| entry.begun_ns >= since && counts(entry)).collect();
         let good = lately.iter().filter(|entry| entry.outcome.is_good()).count();
         ProfileGauges {
             name: name.to_owned(),
@@ -244,6 +245,11 @@ impl ProfileGauges {
             health: Vec::new(),
         }
     }
+}
+
+/// A night of which it is known how it ended.
+fn counts(entry: &Entry) -> bool {
+    entry.is_night() && entry.outcome != Outcome::Running
 }
 
 /// All metrics as text.

@@ -349,7 +349,7 @@ fn lines(profile: &Profile) -> Vec<Line> {
         ("drills", checks(&profile.drills)),
         ("RPO", measured(&profile.rpo)),
         ("RTO", measured(&profile.rto)),
-        ("availability", percent(profile.availability_percent)),
+        ("availability", availability(profile)),
         ("safe since", profile.safe.clone().unwrap_or_else(|| "never".to_owned())),
         (
             "freed",
@@ -422,6 +422,13 @@ fn checks(checks: &Checks) -> String {
         0 => "none".to_owned(),
         all => format!("{} of {all} found nothing wrong, {}", checks.good, percent(checks.percent)),
     }
+}
+
+/// What is measured from the first run on says so.
+fn availability(profile: &Profile) -> String {
+    let since = profile.availability_since.as_ref().filter(|_| profile.availability_percent.is_some());
+    let since = since.map_or(String::new(), |first| format!(" since its first run, {first}"));
+    format!("{}{since}", percent(profile.availability_percent))
 }
 
 fn measured(measured: &Measured) -> String {

@@ -2,7 +2,7 @@
 
 use super::forecast::Options;
 use super::growth::{Ends, Growth, Limit};
-use super::landmarks::{Landmarks, did, ended};
+use super::landmarks::{Landmarks, did, ended, is_back};
 use super::period::Period;
 use super::render::full;
 use crate::base::clock::{Span, span};
@@ -30,6 +30,10 @@ pub struct Target {
     pub reads_snapshots: bool,
     /// So many runs should have been and were not.
     pub missed: u64,
+    /// Up to when anything can be known, in nanoseconds since 1970; none for the end of the time.
+    pub until_ns: Option<i64>,
+    /// When the first of all its runs that are known ended, in nanoseconds since 1970; none before that.
+    pub first_ns: Option<i64>,
 }
 
 /// A repository whose growth is to be told.
@@ -175,8 +179,10 @@ pub struct Profile {
     pub rpo: Measured,
     /// How long the last drill took, and what it may take.
     pub rto: Measured,
-    /// The share of the time in which there was a snapshot as young as it has to be, in per cent.
+    /// The share of the time, since its first run, in which there was a snapshot as young as it has to be, in per cent.
     pub availability_percent: Option<f64>,
+    /// When its first run ended, RFC 3339, where that lies within the time: what was before it counts for nothing.
+    pub availability_since: Option<String>,
     /// The newest snapshot that is known to come back, RFC 3339.
     pub safe: Option<String>,
     /// Each run, the oldest first: what charts are made of.
@@ -270,7 +276,7 @@ pub fn report(period: &Period, facts: &Facts<'_>) -> Report {
     profiles.iter().for_each(|profile| all.add(&profile.totals));
     all.success_percent = percent(all.good, all.runs);
     let repositories: Vec<Growing> = facts.grounds.iter().map(|ground| growing(ground, &facts.options)).collect();
-    let everybody: Vec<&Entry> = entries.iter().collect();
+    let everybody: Vec<&Entry> = entries.iter().filter(|entry| entry.is_night()).collect();
     let duration = |time| mean(&within(&everybody, time), |one| one.duration_ms().map(|ms| ms as f64));
     let of_profiles = profiles.iter().flat_map(attention);
     let of_repositories = repositories.iter().flat_map(|one| tight(one, period));
@@ -288,10 +294,10 @@ pub fn report(period: &Period, facts: &Facts<'_>) -> Report {
     }
 }
 
-/// The runs that ended in a stretch of time.
+/// The runs that ended in a stretch of time. Of one that vanished nobody knows when it did: it belongs to when it began.
 fn within<'e>(entries: &[&'e Entry], (from, to): (i64, i64)) -> Vec<&'e Entry> {
     let is_within = |entry: &&&Entry| {
-        let known_ns = entry.ended_ns.unwrap_or(entry.begun_ns);
+        let known_ns = entry.ended_ns.filter(|_| entry.outcome != Outcome::Vanished).unwrap_or(entry.begun_ns);
         (from..to).contains(&known_ns) && entry.outcome != Outcome::Running
     };
     entries.iter().filter(is_within).copied().collect()
@@ -344,6 +350,8 @@ fn sorted(mut list: Vec<(u8, String)>) -> Vec<String> {
 
 fn profile(period: &Period, name: &str, entries: &[&Entry], target: &Target) -> Profile {
     let (now, before) = (within(entries, period.ns()), within(entries, period.before_ns()));
+    // Runs of single tasks count by what they found, and not among the nights.
+    let (nights, nights_before) = (nights(&now), nights(&before));
     let last = |entries: &[&Entry], name: &str| {
         entries.iter().rev().find_map(|one| one.figures.get(name)).map(|one| one as f64)
     };
@@ -352,10 +360,10 @@ fn profile(period: &Period, name: &str, entries: &[&Entry], target: &Target) -> 
     let safe = safe_times(&before.iter().chain(&now).copied().collect::<Vec<_>>(), target);
     Profile {
         name: name.to_owned(),
-        totals: totals(&now, target),
+        totals: totals(&nights, target),
         duration_ms: trend(
-            mean(&now, |one| one.duration_ms().map(|ms| ms as f64)),
-            mean(&before, |one| one.duration_ms().map(|ms| ms as f64)),
+            mean(&nights, |one| one.duration_ms().map(|ms| ms as f64)),
+            mean(&nights_before, |one| one.duration_ms().map(|ms| ms as f64)),
         ),
         content_bytes: trend_of(figure::CONTENT_BYTES),
         repository_bytes: trend_of(figure::REPOSITORY_BYTES),
@@ -373,9 +381,14 @@ fn profile(period: &Period, name: &str, entries: &[&Entry], target: &Target) -> 
         rpo: rpo(period, &safe, target),
         rto: measured(now.iter().rev().find_map(|one| one.figures.get(figure::RESTORE_MS)), target.rto_ms),
         availability_percent: availability(period, &safe, target),
+        availability_since: target.first_ns.filter(|first| (period.ns().0..period.ns().1).contains(first)).map(moment),
         safe: safe.last().map(|(known, _)| moment(*known)),
-        nights: now.iter().map(|one| night(one)).collect(),
+        nights: nights.iter().map(|one| night(one)).collect(),
     }
+}
+
+fn nights<'e>(entries: &[&'e Entry]) -> Vec<&'e Entry> {
+    entries.iter().filter(|entry| entry.is_night()).copied().collect()
 }
 
 fn totals(entries: &[&Entry], target: &Target) -> Totals {
@@ -499,18 +512,20 @@ fn coverage(entries: &[&Entry], target: &Target) -> Option<f64> {
 /// Snapshots that are known to come back: when each was begun, and since when it is known.
 fn safe_times(entries: &[&Entry], target: &Target) -> Vec<(i64, i64)> {
     let mut times: Vec<(i64, i64)> = Vec::new();
-    let mut marks = Landmarks::default();
+    let (mut marks, mut made_ns) = (Landmarks::default(), None);
     for entry in entries {
+        let ended_ns = entry.ended_ns.unwrap_or(entry.begun_ns);
         if entry.is_complete() {
-            marks.complete = Some(entry.begun_ns);
+            (marks.complete, made_ns) = (Some(entry.begun_ns), Some(ended_ns));
         }
-        if did(entry, "drill") {
+        if is_back(entry) {
             marks.drilled = marks.complete;
         }
         if target.reads_snapshots && did(entry, "verify") {
             marks.verified = marks.complete;
         }
-        let known_ns = entry.ended_ns.unwrap_or(entry.begun_ns);
+        // What a run of its own finds good later was good since it was made: who had needed it would have had it.
+        let known_ns = made_ns.filter(|_| !entry.is_night()).unwrap_or(ended_ns);
         if let Some(safe) =
             marks.safe(target.reads_snapshots).filter(|safe| times.last().is_none_or(|(last, _)| last < safe))
         {
@@ -520,9 +535,15 @@ fn safe_times(entries: &[&Entry], target: &Target) -> Vec<(i64, i64)> {
     times
 }
 
+/// The part of the time that is over.
+fn known(period: &Period, target: &Target) -> (i64, i64) {
+    let (from, to) = period.ns();
+    (from, to.min(target.until_ns.unwrap_or(to)))
+}
+
 /// The most that would have been lost at any moment of the time, against the target.
 fn rpo(period: &Period, safe: &[(i64, i64)], target: &Target) -> Measured {
-    let (from, to) = period.ns();
+    let (from, to) = known(period, target);
     // At the end of each stretch, one snapshot has just not been replaced by the next.
     let ends = safe.iter().map(|(_, known)| *known).filter(|known| *known > from && *known < to).chain([to]);
     let loss = |end: i64| safe.iter().rev().find(|(_, known)| *known < end).map(|(begun, _)| end - begun);
@@ -534,10 +555,12 @@ fn measured(measured_ms: Option<u64>, target_ms: Option<u64>) -> Measured {
     Measured { measured_ms, target_ms, met: measured_ms.zip(target_ms).map(|(measured, target)| measured <= target) }
 }
 
-/// The share of the time in which the newest snapshot that was known to come back was as young as it has to be.
+/// The share of the time in which the newest snapshot that was known to come back was as young as it has to be. It counts
+/// from the end of the first run on: nobody could have had one before that.
 fn availability(period: &Period, safe: &[(i64, i64)], target: &Target) -> Option<f64> {
     let rpo_ns = i64::try_from(target.rpo_ms?).ok()?.checked_mul(1_000_000)?;
-    let (from, to) = period.ns();
+    let (from, to) = known(period, target);
+    let from = from.max(target.first_ns?);
     let mut covered = 0;
     for (at, (begun, known)) in safe.iter().enumerate() {
         let replaced = safe.get(at + 1).map_or(to, |(_, known)| *known);

@@ -10,7 +10,7 @@ use keepstone::format::run::Outcome as RunOutcome;
 use keepstone::format::snapshot::Snapshot;
 use keepstone::ops::Context;
 use keepstone::ops::backup::{Options as Backup, Source, backup};
-use keepstone::ops::drill::{Dumps, Ended, Options, Outcome, Sample, drill};
+use keepstone::ops::drill::{Back, Dumps, Ended, Options, Outcome, Sample, drill};
 use keepstone::repo::runs;
 use keepstone::source::dump::{Consume, Dump, DumpSource, Planned};
 use keepstone::source::postgres::PostgresSource;
@@ -83,6 +83,7 @@ fn try_out(context: &Context, snapshot: &Snapshot, server: &Server) -> keepstone
         sample: Sample::Full,
         files: true,
         temp_dir,
+        back: Back::default(),
     };
     drill(context, snapshot, &options)
 }

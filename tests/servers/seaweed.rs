@@ -24,7 +24,7 @@ trap '' INT TERM HUP
 cd "$1" || exit 1
 export HOME="$1"
 tls=
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=127.0.0.1 \
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 10 -subj /CN=127.0.0.1 \
     -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
     -keyout tls.key -out tls.crt >openssl.log 2>&1 &&
     tls="-s3.port.https=${11} -s3.cert.file=$1/tls.crt -s3.key.file=$1/tls.key"
@@ -73,7 +73,7 @@ impl Server {
         format!("s3:http://127.0.0.1:{}/{name}", self.port)
     }
 
-    /// The certificate that it shows with TLS, which nobody signed; none without openssl.
+    /// The certificate that it shows with TLS, which nobody signed and which is good for ten days; none without openssl.
     pub fn certificate(&self) -> Option<PathBuf> {
         let certificate = self.folder.join("tls.crt");
         let there = certificate.exists();

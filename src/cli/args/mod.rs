@@ -42,7 +42,7 @@ pub use probe::Probe;
 pub use repair::{Parity, ParityShare, Repair, RepairCommand, RepairFrom};
 pub use report::{Report, ReportFormat, ReportPeriod};
 pub use restore::{DatabaseFormat, Dump, DumpFormat, Overwrite, Restore, Verify, VerifyPacks};
-pub use run::{Run, StartedBy};
+pub use run::{Alone, Run, StartedBy};
 pub use s3::{S3, Switch, When};
 pub use see::{Cat, Diff, Filters, Find, Info, Ls, Show, SnapshotKind, SnapshotState, Snapshots, Stats};
 pub use store::{ObjectKind, Store, StoreCommand, StoreLs};

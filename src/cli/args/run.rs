@@ -8,6 +8,8 @@ use clap::{Args, ValueEnum};
 Examples:
   keepstone run nightly
   keepstone run nightly --by schedule --json
+  keepstone run nightly --whole
+  keepstone run nightly --only verify
 
 Looks first whether a backup can work, runs the hooks, backs up all sources into one snapshot, reads back, forgets, prunes and \
 tries a restore, as far as the profile says so and each when it is due. A phase that fails stops no other, but nothing is \
@@ -17,9 +19,24 @@ pub struct Run {
     /// The profile
     #[arg(value_name = "PROFILE")]
     pub name: String,
+    /// Read everything, also what looks unchanged, whether `whole` of the profile says so or not
+    #[arg(long, conflicts_with = "only")]
+    pub whole: bool,
+    /// Back nothing up: only read back, or only try a restore (may be repeated); by schedule when that is due, by hand at once
+    #[arg(long, value_name = "TASK")]
+    pub only: Vec<Alone>,
     /// What started it: its snapshots have the tag by:schedule or by:hand
     #[arg(long, value_name = "WHAT", default_value = "hand")]
     pub by: StartedBy,
+}
+
+/// What can be done without a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Alone {
+    /// What `verify` of the profile says
+    Verify,
+    /// What `drill` says
+    Drill,
 }
 
 /// What started a run.

@@ -14,7 +14,7 @@ use crate::config::surroundings;
 use crate::db::mysql::address as mysql_address;
 use crate::format::snapshot::Snapshot;
 use crate::job::build;
-use crate::ops::drill::{self, DatabaseDrill, Difference, Ended, FilesDrill, Outcome, Sample};
+use crate::ops::drill::{self, Back, DatabaseDrill, Difference, Ended, FilesDrill, Outcome, Sample};
 use crate::ops::select;
 use serde::Serialize;
 
@@ -88,7 +88,7 @@ impl<'a> From<&'a Difference> for JsonDifference<'a> {
 /// Tries a snapshot out.
 pub fn run(app: &App, given: &Drill) -> Result<Exit> {
     let scratch = scratch(given.temp_dir.as_deref())?;
-    let options = build::drill(&meant(given)?, &surroundings(), scratch.path(), &*app.look)?;
+    let options = build::drill(&meant(given)?, &surroundings(), scratch.path(), &*app.look, Back::default())?;
     let context = app.context()?;
     let selected = select::select(&context, &given.snapshot, &filter(&given.filters))?;
     if selected.path.is_some() {

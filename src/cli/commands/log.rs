@@ -1,6 +1,6 @@
 //! `log`: what was done, and whether nothing of it was taken away.
 
-use super::tell;
+use super::{tell, tell_vanished};
 use crate::base::{Clock, Timestamp};
 use crate::cli::app::App;
 use crate::cli::args::{Log, LogCommand, LogLocal, RunOutcome};
@@ -119,6 +119,7 @@ fn list(app: &App, given: &Log) -> Result<Exit> {
         true => print_json(app, &listing),
         false => print_text(app, &listing),
     }
+    tell_vanished(app);
     Ok(tell(app, &listing.damaged))
 }
 

@@ -44,13 +44,48 @@ use super::app::App;
 use super::args::{Command, Filters};
 use super::error::Result;
 use super::exit::Exit;
+use super::print::human;
 use crate::base::{Event, Monitor, Problem, SnapshotId};
+use crate::config::Config;
+use crate::history::{History, Outcome, VANISHED};
+use crate::job;
 use crate::ops::{Context, select};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-/// Does what the arguments ask for.
+/// Does what the arguments ask for. Metrics that a config sends somewhere are sent again after a command of a profile that
+/// changes what they say.
 pub fn run(app: &App, command: &Command) -> Result<Exit> {
+    let done = dispatch(app, command);
+    if app.global.of_profile.is_some() && is_measured(command) {
+        publish(app);
+    }
+    done
+}
+
+/// Whether metrics may be others after it. A night publishes them by itself.
+fn is_measured(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Backup(_)
+            | Command::Verify(_)
+            | Command::Drill(_)
+            | Command::Forget(_)
+            | Command::Prune(_)
+            | Command::Copy(_)
+            | Command::Repair(_)
+    )
+}
+
+/// The command did what it did: that its metrics could not be written is told beside it.
+fn publish(app: &App) {
+    let published = Config::load(&app.global.config).map(|config| job::metrics::again(&config));
+    if let Ok(Err(error)) = published {
+        app.look.note(&format!("the metrics are those of before: {error}"));
+    }
+}
+
+fn dispatch(app: &App, command: &Command) -> Result<Exit> {
     match command {
         Command::Init(given) => init::run(app, given),
         Command::Backup(given) => backup::run(app, given),
@@ -111,6 +146,23 @@ fn selected(context: &Context, named: &[OsString], filter: &select::Filter) -> R
         }
     }
     Ok(ids)
+}
+
+/// Tells that the newest run of the profile that is named vanished: what its end would have said is in no list. A history that
+/// cannot be read is told by who reads nothing else.
+fn tell_vanished(app: &App) {
+    let Some(name) = &app.global.of_profile else { return };
+    let newest = || {
+        let folder = Config::load(&app.global.config).ok()?.state().folder?;
+        History::read(&folder).ok()??.newest(name).ok()?
+    };
+    if let Some(gone) = newest().filter(|entry| entry.outcome == Outcome::Vanished) {
+        app.look.note(&format!(
+            "the run of {} vanished: {VANISHED}; the next run makes up for it, or start it with `{}`",
+            human::time(gone.begun_ns),
+            app.config_command(&format!("run {}", human::shell_word(name)))
+        ));
+    }
 }
 
 /// Tells what was found damaged besides the result; the exit code that this amounts to.

@@ -7,7 +7,7 @@ use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::json::{JsonProblem, problems};
 use crate::cli::print::{human, table};
-use crate::config::meant::{self, Profile};
+use crate::config::meant::Profile;
 use crate::config::{self, Config};
 use crate::format::snapshot::Snapshot;
 use crate::ops::hooks::Hooks;
@@ -78,11 +78,8 @@ impl Rules {
     /// The commands around a restore of this snapshot.
     pub fn hooks(&self, snapshot: &Snapshot) -> Hooks {
         let Some(profile) = &self.profile else { return Hooks::default() };
-        let said = profile.restore_hooks.clone();
-        let variables =
-            vec![("KEEPSTONE_PROFILE", profile.name.clone()), ("KEEPSTONE_SNAPSHOT", snapshot.id.to_string())];
-        let meant::Hooks { before, after, failed, finally, timeout } = said;
-        Hooks { before, after, failed, finally, timeout, variables }
+        let knowing_profile = profile.restore_hooks.knowing("KEEPSTONE_PROFILE", profile.name.clone());
+        knowing_profile.knowing("KEEPSTONE_SNAPSHOT", snapshot.id.to_string())
     }
 }
 

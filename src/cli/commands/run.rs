@@ -2,13 +2,14 @@
 
 use crate::base::Kind;
 use crate::cli::app::App;
-use crate::cli::args::{Run, StartedBy};
+use crate::cli::args::{Alone, Run, StartedBy};
 use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::json::{JsonProblem, JsonSnapshot, problems};
 use crate::cli::print::{human, table};
 use crate::config::{self, Config};
 use crate::job;
+use crate::job::extent::{Extent, Task};
 use crate::job::night::{self, By, Ended, Night, Outcome, Phase};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -66,6 +67,7 @@ pub fn run(app: &App, given: &Run) -> Result<Exit> {
         profile: &profile,
         channels: &channels,
         by,
+        extent: extent(given),
         reach: &app.reach()?,
         open: &open,
         surroundings: &config::surroundings(),
@@ -78,6 +80,18 @@ pub fn run(app: &App, given: &Run) -> Result<Exit> {
         false => print_text(app, &given.name, by, &outcome),
     }
     Ok(exit(&outcome))
+}
+
+fn extent(given: &Run) -> Extent {
+    let task = |alone: &Alone| match alone {
+        Alone::Verify => Task::Verify,
+        Alone::Drill => Task::Drill,
+    };
+    let mut tasks: Vec<Task> = given.only.iter().map(task).collect();
+    // In the order of a night, each once.
+    tasks.sort_by_key(|task| *task == Task::Drill);
+    tasks.dedup();
+    if tasks.is_empty() { Extent::Night { whole: given.whole } } else { Extent::Only(tasks) }
 }
 
 /// The exit code of a night.

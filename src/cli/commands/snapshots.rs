@@ -1,6 +1,6 @@
 //! `snapshots`: what points in time there are.
 
-use super::{filter, tell};
+use super::{filter, tell, tell_vanished};
 use crate::base::SnapshotId;
 use crate::cli::app::App;
 use crate::cli::args::{SnapshotKind, SnapshotState, Snapshots};
@@ -95,6 +95,7 @@ pub fn run(app: &App, given: &Snapshots) -> Result<Exit> {
     } else {
         print(app, &listing.snapshots, others, &known, context.repository.now_ns());
     }
+    tell_vanished(app);
     Ok(tell(app, &listing.damaged))
 }
 

@@ -279,41 +279,43 @@ static CRITICAL: Section = Section { doc: DOC, keys: &CRITICAL_KEYS, one_of: &[]
 static WARNING: Section = Section { doc: DOC, keys: &WARNING_KEYS, one_of: &[] };
 static INFO: Section = Section { doc: DOC, keys: &INFO_KEYS, one_of: &[] };
 
-static CRITICAL_KEYS: [Key; 13] = rules(["true", "true", "24h", "95%", "95%", "30min", "1G", "", "", "", "", "", ""]);
-static WARNING_KEYS: [Key; 13] = rules(["", "", "", "", "", "15min", "", "50%", "1G", "true", "30min", "", ""]);
-static INFO_KEYS: [Key; 13] = rules(["", "", "", "", "", "", "", "", "", "", "", "10%", "100"]);
+static CRITICAL_KEYS: [Key; 14] =
+    rules(["true", "", "true", "24h", "95%", "95%", "30min", "1G", "", "", "", "", "", ""]);
+static WARNING_KEYS: [Key; 14] = rules(["", "true", "", "", "", "", "15min", "", "50%", "1G", "true", "30min", "", ""]);
+static INFO_KEYS: [Key; 14] = rules(["", "", "", "", "", "", "", "", "", "", "", "", "10%", "100"]);
 
-const fn rules(defaults: [&'static str; 13]) -> [Key; 13] {
+const fn rules(defaults: [&'static str; 14]) -> [Key; 14] {
     let span = Form::Text(&SPAN_OR_OFF);
     let size = Form::Text(&SIZE_OR_OFF);
     let share = Form::Text(&SHARE_OR_OFF);
     [
-        key("error", Form::Switch, defaults[0], "Anything failed or is damaged"),
-        key("missed", Form::Switch, defaults[1], "There was no run at a time of `schedule`"),
+        key("error", Form::Switch, defaults[0], "Anything failed or is damaged, but for `maintenance`"),
+        key("maintenance", Form::Switch, defaults[1], "Upkeep of databases failed, which costs the backup nothing"),
+        key("missed", Form::Switch, defaults[2], "There was no run at a time of `schedule`"),
         key(
             "rpo",
             span,
-            defaults[2],
+            defaults[3],
             "The newest complete snapshot that was read back (any complete one where `verify` reads no snapshots) is older",
         ),
-        key("success_rate", share, defaults[3], "Of the runs of 30 days, if there were 10, fewer were good"),
+        key("success_rate", share, defaults[4], "Of the runs of 30 days, if there were 10, fewer were good"),
         key(
             "verify_rate",
             share,
-            defaults[4],
+            defaults[5],
             "Of the verifications of 30 days, if there were 10, fewer found nothing wrong",
         ),
-        key("duration", span, defaults[5], "The night took longer"),
-        key("size", size, defaults[6], "The night added more to the repository"),
-        key("savings", share, defaults[7], "Less of the content did not have to be stored"),
-        key("free", size, defaults[8], "Less is free for the repository"),
-        key("forecast", Form::Switch, defaults[9], "The repository will need more than is free"),
-        key("rto", span, defaults[10], "The last drill took longer"),
-        key("size_change", share, defaults[11], "The content grew or shrank by more since the last time"),
+        key("duration", span, defaults[6], "The night took longer"),
+        key("size", size, defaults[7], "The night added more to the repository"),
+        key("savings", share, defaults[8], "Less of the content did not have to be stored"),
+        key("free", size, defaults[9], "Less is free for the repository"),
+        key("forecast", Form::Switch, defaults[10], "The repository will need more than is free"),
+        key("rto", span, defaults[11], "The last drill took longer"),
+        key("size_change", share, defaults[12], "The content grew or shrank by more since the last time"),
         key(
             "record_change",
             Form::Text(&COUNT_OR_OFF),
-            defaults[12],
+            defaults[13],
             "A table has so many rows more or fewer than the last time",
         ),
     ]

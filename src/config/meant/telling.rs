@@ -180,6 +180,7 @@ fn thresholds(read: Reader<'_>) -> Thresholds {
     }
     let thresholds = Thresholds {
         error: read.switch("error"),
+        maintenance: read.switch("maintenance"),
         missed: read.switch("missed"),
         rpo: one(&read, "rpo", values::duration),
         success_rate: one(&read, "success_rate", values::percent),

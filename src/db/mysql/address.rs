@@ -9,6 +9,7 @@
 //! own words, that nobody looks at it.
 
 use crate::base::{Kind, Secret};
+use crate::db::tls::Tls;
 use crate::db::{Error, Result, Surroundings};
 use std::path::{Path, PathBuf};
 
@@ -17,38 +18,17 @@ pub const DEFAULT_PORT: u16 = 3306;
 /// The longest user name, password or path that goes into an option file, whose lines have at most 4096 bytes.
 const MAX_VALUE_BYTES: usize = 1024;
 
-/// How strict TLS is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tls {
-    /// Never: `ssl-mode=DISABLED`.
-    Disable,
-    /// As the client program does by itself: the default where nobody asks.
-    Prefer,
-    /// Always, whoever the server is: `ssl-mode=REQUIRED`.
-    Unverified,
-    /// Always, with a certificate that an authority we trust has signed: `ssl-mode=VERIFY_CA`. MariaDB's programs look
-    /// at the host as well.
-    VerifyCa,
-    /// Always, with such a certificate for the very host: what asking for TLS means.
-    VerifyFull,
-}
-
-impl Tls {
-    fn from_word(word: &str) -> Option<Tls> {
-        Some(match word.to_ascii_lowercase().replace('-', "_").as_str() {
-            "disabled" | "disable" | "false" | "0" | "off" | "no" => Tls::Disable,
-            "preferred" | "prefer" => Tls::Prefer,
-            "required" | "no_verify" | "trust" => Tls::Unverified,
-            "verify_ca" => Tls::VerifyCa,
-            "verify_identity" | "verify_full" | "true" | "1" | "on" | "yes" => Tls::VerifyFull,
-            _ => return None,
-        })
-    }
-
-    /// Whether a connection without TLS is refused.
-    pub fn is_demanded(self) -> bool {
-        matches!(self, Tls::Unverified | Tls::VerifyCa | Tls::VerifyFull)
-    }
+/// What the words of `ssl-mode` and of other drivers mean. MariaDB's programs look at the host also where only the authority
+/// is asked for.
+fn tls_of(word: &str) -> Option<Tls> {
+    Some(match word.to_ascii_lowercase().replace('-', "_").as_str() {
+        "disabled" | "disable" | "false" | "0" | "off" | "no" => Tls::Disable,
+        "preferred" | "prefer" => Tls::Prefer,
+        "required" | "no_verify" | "trust" => Tls::Unverified,
+        "verify_ca" => Tls::VerifyCa,
+        "verify_identity" | "verify_full" | "true" | "1" | "on" | "yes" => Tls::VerifyFull,
+        _ => return None,
+    })
 }
 
 /// Where a server is, which database is meant and how to get in.
@@ -189,7 +169,7 @@ impl Address {
         match name {
             "socket" | "unix-socket" => self.socket = Some(path(&value)),
             "ssl-mode" | "sslmode" | "ssl" | "usessl" | "tls" => {
-                self.tls = Tls::from_word(&value).ok_or_else(|| {
+                self.tls = tls_of(&value).ok_or_else(|| {
                     let words = "DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY";
                     usage(format!("{name}={value} is unknown: say one of {words}"))
                 })?;
@@ -202,7 +182,7 @@ impl Address {
             }
             "ssl-cert" => certificate.0 = Some(path(&value)),
             "ssl-key" => certificate.1 = Some(path(&value)),
-            "ssl-verify-cert" | "ssl-verify-identity" if Tls::from_word(&value) == Some(Tls::VerifyFull) => {
+            "ssl-verify-cert" | "ssl-verify-identity" if tls_of(&value) == Some(Tls::VerifyFull) => {
                 self.tls = Tls::VerifyFull;
             }
             "user" => self.user = Some(value),

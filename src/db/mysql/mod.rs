@@ -31,7 +31,8 @@ pub mod script;
 pub mod session;
 pub mod tools;
 
-pub use address::{Address, Tls};
+pub use super::tls::Tls;
+pub use address::Address;
 pub use facts::{Facts, ServerFacts, TableFacts, TableKind};
 pub use quote::{identifier, literal};
 pub use run::{Run, Step};

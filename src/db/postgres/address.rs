@@ -10,6 +10,7 @@
 
 use super::lookup;
 use crate::base::{Kind, Secret};
+use crate::db::tls::Tls;
 use crate::db::{Error, Result, Surroundings};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -25,44 +26,16 @@ const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// What we call ourselves in the server's list of sessions.
 const APPLICATION_NAME: &str = "keepstone";
 
-/// How strict TLS is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tls {
-    /// Never.
-    Disable,
-    /// If the server offers it, whoever it is: the default where nobody asks.
-    Prefer,
-    /// Always, whoever the server is: `sslmode=no-verify`.
-    Unverified,
-    /// Always, with a certificate that an authority we trust has signed, for whatever name.
-    VerifyCa,
-    /// Always, with such a certificate for the very host: what asking for TLS means.
-    VerifyFull,
-}
-
-impl Tls {
-    /// As the words of `sslmode` and of other drivers' `ssl` say it.
-    fn from_word(word: &str) -> Option<Tls> {
-        Some(match word.to_ascii_lowercase().as_str() {
-            "disable" | "false" | "0" | "off" => Tls::Disable,
-            "allow" | "prefer" => Tls::Prefer,
-            "no-verify" => Tls::Unverified,
-            "verify-ca" => Tls::VerifyCa,
-            "require" | "verify-full" | "true" | "1" | "on" => Tls::VerifyFull,
-            _ => return None,
-        })
-    }
-
-    /// As `libpq` calls it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Tls::Disable => "disable",
-            Tls::Prefer => "prefer",
-            Tls::Unverified => "require",
-            Tls::VerifyCa => "verify-ca",
-            Tls::VerifyFull => "verify-full",
-        }
-    }
+/// As the words of `sslmode` and of other drivers' `ssl` say it.
+fn tls_of(word: &str) -> Option<Tls> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "disable" | "false" | "0" | "off" => Tls::Disable,
+        "allow" | "prefer" => Tls::Prefer,
+        "no-verify" => Tls::Unverified,
+        "verify-ca" => Tls::VerifyCa,
+        "require" | "verify-full" | "true" | "1" | "on" => Tls::VerifyFull,
+        _ => return None,
+    })
 }
 
 /// Where a server is, which database is meant and how to get in.
@@ -368,7 +341,7 @@ impl Found<'_> {
             _ => self.get("sslmode", "PGSSLMODE"),
         };
         let known = "disable, prefer, no-verify, verify-ca, verify-full, or require, which here means verify-full";
-        let tls = |word: String| Tls::from_word(&word).ok_or_else(|| usage(format!("sslmode={word}: use {known}")));
+        let tls = |word: String| tls_of(&word).ok_or_else(|| usage(format!("sslmode={word}: use {known}")));
         Ok(word.map(tls).transpose()?.unwrap_or(Tls::Prefer))
     }
 

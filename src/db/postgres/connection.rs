@@ -5,8 +5,8 @@
 //! somebody asks to stop. Statements are written and answered in UTF-8; COPY data comes as the server keeps it if the
 //! statement says so (`ENCODING`).
 
-use super::address::{Address, Tls};
 use super::copy::{CopyIn, CopyOut};
+use super::{Address, Tls};
 use super::{explain, tls};
 use crate::base::{Kind, Stop};
 use crate::db::{Error, Result, Watch};

@@ -1,6 +1,6 @@
 //! What went wrong between us and a PostgreSQL server, in words with a remedy.
 
-use super::address::{Address, Tls};
+use super::{Address, Tls};
 use crate::base::Kind;
 use crate::db::Error;
 use std::error::Error as _;

@@ -15,7 +15,8 @@ pub mod temporary;
 pub(super) mod tls;
 pub mod tools;
 
-pub use address::{Address, Tls};
+pub use super::tls::Tls;
+pub use address::Address;
 pub use connection::{Canceller, Connection, Row};
 pub use copy::{CopyIn, CopyOut};
 pub use quote::{identifier, literal, qualified};

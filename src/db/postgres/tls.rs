@@ -1,6 +1,6 @@
 //! TLS to a PostgreSQL server: whom we trust, and how strictly.
 
-use super::address::{Address, Tls};
+use super::{Address, Tls};
 use crate::base::Kind;
 use crate::db::Result;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};

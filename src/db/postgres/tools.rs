@@ -3,8 +3,8 @@
 //! `pg_dump` refuses servers newer than itself, so the programs of a major version at least the server's are looked
 //! for. They get host, user and password by the environment of that one child, never on its command line.
 
-use super::address::{Address, Tls};
 use super::tls::root_file;
+use super::{Address, Tls};
 use crate::base::Kind;
 use crate::base::child::Program;
 use crate::db::{Error, Result, Surroundings, Watch};

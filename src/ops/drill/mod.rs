@@ -51,6 +51,30 @@ pub struct Options {
     pub files: bool,
     /// Where files lie for a moment: a folder that only we can read.
     pub temp_dir: PathBuf,
+    /// What other drills have brought back of this very snapshot.
+    pub back: Back,
+}
+
+/// What of a snapshot came back as promised, or is not in it at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Back {
+    /// All of its dumps.
+    pub databases: bool,
+    /// Its files: some or all of them, as the sample says.
+    pub files: bool,
+}
+
+impl Back {
+    /// Whether nothing of the snapshot was left untried.
+    pub fn is_all(self) -> bool {
+        self.databases && self.files
+    }
+
+    /// Either's.
+    #[must_use]
+    pub fn and(self, other: Back) -> Back {
+        Back { databases: self.databases || other.databases, files: self.files || other.files }
+    }
 }
 
 /// Which dumps are tried, and how much of them.
@@ -134,6 +158,8 @@ pub struct Outcome {
     pub duration_ms: u64,
     /// What is worth knowing and not wrong.
     pub notes: Vec<String>,
+    /// What of the snapshot came back, in this drill or in those before it.
+    pub back: Back,
 }
 
 impl Outcome {
@@ -167,9 +193,8 @@ pub fn drill(context: &Context, snapshot: &Snapshot, options: &Options) -> Resul
                 Some(Kind::Damaged) => RunOutcome::Damage,
                 Some(_) => RunOutcome::Failed,
             };
-            // A single table proves nothing of the others.
-            if ended == RunOutcome::Done
-                && !matches!(options.dumps, Dumps::Tables { .. })
+            // A single table proves nothing of the others, and files nothing of databases.
+            if outcome.back.is_all()
                 && let Err(error) = record.drilled(context, snapshot.id)
             {
                 context.monitor.event(Event::Note(&format!("that it came back could not be noted down: {error}")));
@@ -218,6 +243,7 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     let watch = Watch { stop: context.stop.clone(), monitor: context.monitor.clone() };
     let entries = chosen(context, snapshot, options)?;
     let servers = servers(snapshot, &entries, options, &watch)?;
+    let databases = is_every_dump(snapshot, options, entries.len());
     let mut outcome = Outcome::default();
     for server in options.servers.iter().filter(|_| options.dumps != Dumps::None) {
         context.monitor.event(Event::Phase("looking for what earlier drills left behind"));
@@ -237,7 +263,16 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
         outcome.notes.extend(files.notes.iter().cloned());
         outcome.files = Some(files);
     }
+    if outcome.kind().is_none() {
+        let files = outcome.files.is_some() || !has_files(snapshot);
+        outcome.back = options.back.and(Back { databases, files });
+    }
     Ok(outcome)
+}
+
+/// Whether these are all dumps of the snapshot, each whole.
+fn is_every_dump(snapshot: &Snapshot, options: &Options, chosen: usize) -> bool {
+    !matches!(options.dumps, Dumps::Tables { .. }) && snapshot.dumps.len() == chosen
 }
 
 /// Whether there is something besides dumps.

@@ -45,7 +45,8 @@ fn with(mut entry: Entry, figures: &[(&str, u64)]) -> Entry {
 }
 
 fn target() -> Target {
-    Target { rpo_ms: Some(24 * HOUR_MS), rto_ms: Some(HOUR_MS / 2), reads_snapshots: true, ..Target::default() }
+    let (rpo_ms, rto_ms) = (Some(24 * HOUR_MS), Some(HOUR_MS / 2));
+    Target { rpo_ms, rto_ms, reads_snapshots: true, first_ns: Some(0), ..Target::default() }
 }
 
 fn reported(period: &Period, entries: &[Entry], target: Target) -> Report {
@@ -208,6 +209,38 @@ fn availability_is_the_share_of_the_time_with_a_snapshot_as_young_as_it_has_to_b
     near(of_web(&before, target()).availability_percent, 14.0 / 168.0 * 100.0);
     near(of_web(&[], target()).availability_percent, 0.0);
     assert_eq!(of_web(&one, Target { rpo_ms: None, ..target() }).availability_percent, None, "there is no target");
+}
+
+#[test]
+fn availability_counts_from_the_end_of_the_first_run_and_what_was_before_it_is_no_failure() {
+    let young = [run(1, 13, Outcome::Done, GOOD)];
+    let first_ns = young[0].ended_ns;
+    let web = of_web(&young, Target { first_ns, ..target() });
+    near(web.availability_percent, 100.0);
+    assert_eq!(web.availability_since.as_deref(), Some("2026-11-29T20:00:00Z"));
+    assert!(
+        render::text(&reported(&week(), &young, Target { first_ns, ..target() }))
+            .contains("100.0 % since its first run, 2026-11-29T20:00:00Z")
+    );
+    // The first one failed: since then there was none for six hours of the twelve.
+    let late = [run(1, 13, Outcome::Failed, BAD), run(2, 7, Outcome::Done, GOOD)];
+    near(of_web(&late, Target { first_ns, ..target() }).availability_percent, 50.0);
+    let to_come = Some(end().timestamp().as_nanosecond() as i64 + HOUR_NS);
+    for first_ns in [None, to_come] {
+        let web = of_web(&[], Target { first_ns, ..target() });
+        assert_eq!((web.availability_percent, web.availability_since), (None, None), "nothing had been run yet");
+    }
+}
+
+#[test]
+fn nothing_is_said_of_a_time_that_is_still_to_come() {
+    let one = [run(1, 13, Outcome::Done, GOOD)];
+    let first_ns = one[0].ended_ns;
+    // Half of an hour after its end, in a week that goes on for half a day.
+    let until_ns = first_ns.map(|ended| ended + HOUR_NS / 2);
+    let web = of_web(&one, Target { first_ns, until_ns, rpo_ms: Some(2 * HOUR_MS), ..target() });
+    assert_eq!((web.rpo.measured_ms, web.rpo.met), (Some(HOUR_MS * 3 / 2), Some(true)));
+    near(web.availability_percent, 100.0);
 }
 
 #[test]

@@ -102,6 +102,19 @@ fn a_full_disk_under_the_repository_is_told_and_the_next_run_completes() {
 }
 
 #[test]
+fn a_disk_that_is_full_long_before_the_end_of_a_source_is_told_as_such() {
+    let place = crate::program::Place::new();
+    let Some(_disk) = small_disk(&place.path("vault"), 1_500_000) else {
+        println!("skipped: no file system can be mounted here");
+        return;
+    };
+    fs::create_dir(place.path("source")).unwrap();
+    (0..24).for_each(|i| fs::write(place.path("source").join(i.to_string()), noise(i, 1_000_000)).unwrap());
+    let full = place.run(&[&["backup", "--init"], &crate::program::CHEAP[..], &["source"]].concat()).expect(1);
+    assert!(full.err.contains("space"), "{}", full.err);
+}
+
+#[test]
 fn a_repository_that_refuses_changes_can_still_be_read() {
     let vault = Vault::new();
     vault.write("file", &noise(1, 50_000));

@@ -392,11 +392,15 @@ fn make(
     let built = build(context, options, sources, &past, sink, begun_ns);
     // Interrupted or not: what is on its way is stored, and the next run finds it.
     let (root, found, sink) = built?;
-    let counters = match sink {
-        Sink::Real(writer) => writer.finish()?,
-        Sink::Dry(dry) => dry.counters,
+    let finished = match sink {
+        Sink::Real(writer) => writer.finish().map_err(Error::from),
+        Sink::Dry(dry) => Ok(dry.counters),
     };
-    let root = root?;
+    let (root, counters) = match (root, finished) {
+        // What the builder met first is why the writer cannot finish: it tells its reason only once.
+        (Err(first), Err(_)) if first.kind() != Kind::Interrupted => return Err(first),
+        (root, finished) => (root?, finished?),
+    };
     let unlisted = found.unlisted;
     let mut outcome = outcome(found, &counters, past.parent.as_ref().map(|parent| parent.id));
     outcome.damages.splice(0..0, damages);

@@ -92,6 +92,26 @@ fn missing_rights_row_security_and_exclusive_locks_are_found() {
 }
 
 #[test]
+fn large_objects_that_the_role_may_not_read_are_found() {
+    let Some(server) = postgres::server() else { return };
+    let address = server.create("SELECT lo_create(4000), lo_create(4001); GRANT SELECT ON LARGE OBJECT 4000 TO PUBLIC");
+    let role = format!("lo_{}", address.database);
+    let mut owner = server.connect(&address.database);
+    owner.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'x'")).unwrap();
+    let url = format!("postgresql://{role}:x@127.0.0.1:{}/{}", server.port, address.database);
+    let run = probe(&[&url]).expect(1);
+    let report = &reports(&run, "probe")[0];
+    let found = check(report, "large objects");
+    assert_eq!(found["verdict"], "failed", "{report}");
+    let said = found["message"].as_str().unwrap();
+    assert!(said.contains("4001") && !said.contains("4000"), "{said}");
+    owner.execute(&format!("GRANT SELECT ON LARGE OBJECT 4001 TO {role}")).unwrap();
+    let run = probe(&[&url]).expect(0);
+    assert!(!run.text().contains("large objects"), "{}", run.text());
+    owner.execute(&format!("REVOKE ALL ON LARGE OBJECT 4001 FROM {role}; DROP ROLE {role}")).unwrap();
+}
+
+#[test]
 fn a_backup_looks_first_and_says_what_would_be_missing() {
     let Some(server) = postgres::server() else { return };
     let address = server.create(

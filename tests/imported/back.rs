@@ -76,6 +76,17 @@ fn dumps_go_back_from_the_snapshot_and_sql_only_if_it_is_trusted() {
     let run = place.run(&["restore", &named(&place, "shop.dump"), "--to-postgres", &url]).expect(1);
     assert!(run.err.contains("already exists"), "{}", run.err);
     assert_eq!(counted(server, "imported_0"), wanted);
+    // SQL might drop what it makes anew.
+    let sql = ["restore", &named(&place, "shop.sql"), "--to-postgres", &url, "--trust-sql"];
+    let run = place.run(&sql).expect(11);
+    assert!(
+        run.err.contains("table public.odd one") && run.err.contains("--confirm-destructive imported_0"),
+        "{}",
+        run.err
+    );
+    let run = place.run(&[&sql[..], &["--confirm-destructive", "imported_0"]].concat()).expect(1);
+    assert!(run.err.contains("already exists"), "{}", run.err);
+    assert_eq!(counted(server, "imported_0"), wanted);
     let text = place.run(&["restore", &named(&place, "shop.dump"), "--to-postgres", &url, "--validate-only"]).expect(0);
     assert!(text.text().contains("nothing was written"), "{}", text.text());
 }
@@ -127,6 +138,18 @@ fn dumps_of_mariadb_go_back_from_the_snapshot() {
     let run = place.run(&["restore", &file, "--to-mysql", &url, "--create", "--trust-sql", "--json"]).expect(0);
     assert_eq!(run.json()[0]["rows"], 2, "{}", run.text());
     assert_eq!(server.sql_in("imported_to", "SELECT COUNT(*), MAX(b) FROM t").trim(), "2\tx;'y");
+    // What is there is replaced only by somebody who says its name.
+    server.sql_in("imported_to", "INSERT INTO t VALUES (3, 'mine')");
+    let again = ["restore", &file, "--to-mysql", &url, "--trust-sql"];
+    let refused = place.run(&again).expect(11);
+    assert!(
+        refused.err.contains("table t") && refused.err.contains("--confirm-destructive imported_to"),
+        "{}",
+        refused.err
+    );
+    assert_eq!(server.sql_in("imported_to", "SELECT COUNT(*) FROM t").trim(), "3");
+    place.run(&[&again[..], &["--confirm-destructive", "imported_to"]].concat()).expect(0);
+    assert_eq!(server.sql_in("imported_to", "SELECT COUNT(*) FROM t").trim(), "2");
     let other = place.run(&["restore", &file, "--to-postgres", "postgres://x@127.0.0.1:1/x", "--trust-sql"]).expect(2);
     assert!(other.err.contains("cannot go to PostgreSQL"), "{}", other.err);
 }

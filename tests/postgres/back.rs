@@ -5,7 +5,7 @@ use crate::servers::postgres::{Server, another, server, surroundings, watch, wat
 use keepstone::base::{Event, Kind, Monitor, Scratch, Stop};
 use keepstone::db::postgres::{Address, identifier};
 use keepstone::db::{Error, Watch};
-use keepstone::format::dump::Manifest;
+use keepstone::format::dump::{Manifest, Table};
 use keepstone::source::postgres::Options as Choice;
 use keepstone::target::dump::{DrillServer, DumpTarget, Sample, StoredDump};
 use keepstone::target::postgres::archive::{Archive, Entry, Section};
@@ -197,6 +197,133 @@ fn one_table_comes_back_beside_others() {
     assert_eq!((restored.tables, restored.rows, restored.sequences), (1, 50, 1));
     let next = connection.value("INSERT INTO \"Sales . Ünit\".\"a/b%c\" (v) VALUES ('x') RETURNING id").unwrap();
     assert_eq!(next.as_deref(), Some("51"));
+}
+
+#[test]
+fn a_partitioned_table_comes_back_with_its_partitions_and_their_indexes_put_together() {
+    let Some(server) = server() else { return };
+    let address = server.create(
+        "CREATE SCHEMA \"Old ones\"; CREATE TABLE log (at int, kind text, PRIMARY KEY (at, kind)) PARTITION BY RANGE (at);
+         CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM (0) TO (10);
+         CREATE TABLE log_2 PARTITION OF log FOR VALUES FROM (10) TO (99) PARTITION BY LIST (kind);
+         CREATE TABLE \"Old ones\".\"log 2.a\" PARTITION OF log_2 FOR VALUES IN ('a');
+         CREATE INDEX \"by kind\" ON log (kind); CREATE TABLE another (n int) PARTITION BY LIST (n);
+         CREATE TABLE another_1 PARTITION OF another DEFAULT; INSERT INTO another VALUES (1);
+         INSERT INTO log SELECT n, 'a' FROM generate_series(0, 49) n",
+    );
+    let taken = take(&source(&address, how()));
+    let to = unused(server);
+    let only = |name: &str, destination| {
+        back(&to, |options| {
+            (options.destination, options.tables) = (destination, vec![TableName::parse(name).unwrap()]);
+        })
+    };
+    let restored = only("log", Destination::Create).target.restore(&taken, &watch()).unwrap();
+    assert_eq!((restored.tables, restored.rows), (2, 50), "no other table");
+    let shape = "SELECT string_agg(concat_ws('-', c.relname, c.relkind, p.relname, i.indisvalid), ' ' ORDER BY c.relname) \
+         FROM pg_class c LEFT JOIN pg_inherits h ON h.inhrelid = c.oid \
+         LEFT JOIN pg_class p ON p.oid = h.inhparent LEFT JOIN pg_index i ON i.indexrelid = c.oid \
+         WHERE c.relname ~ '^(log|by)' AND c.oid >= 16384";
+    let shape_of = |database: &str| server.connect(database).value(shape).unwrap().unwrap();
+    assert_eq!(shape_of(&to.database), shape_of(&address.database));
+    // One of them alone is a table of its own.
+    let restored = only("another_1", Destination::Existing).target.restore(&taken, &watch()).unwrap();
+    assert_eq!((restored.tables, restored.rows), (1, 1));
+    drop_database(server, &to);
+}
+
+#[test]
+fn rows_whose_hash_is_another_on_every_server_find_their_partition_anew() {
+    let Some(server) = server() else { return };
+    let address = server.create(
+        "CREATE TYPE mood AS ENUM ('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h');
+         CREATE TABLE felt (mood mood, n int) PARTITION BY LIST (n);
+         CREATE TABLE felt_1 PARTITION OF felt FOR VALUES IN (1) PARTITION BY HASH (mood);
+         CREATE TABLE felt_10 PARTITION OF felt_1 FOR VALUES WITH (MODULUS 3, REMAINDER 0);
+         CREATE TABLE felt_11 PARTITION OF felt_1 FOR VALUES WITH (MODULUS 3, REMAINDER 1);
+         CREATE TABLE felt_12 PARTITION OF felt_1 FOR VALUES WITH (MODULUS 3, REMAINDER 2);
+         CREATE TABLE felt_2 PARTITION OF felt FOR VALUES IN (2);
+         CREATE INDEX ON felt (mood);
+         INSERT INTO felt SELECT m, 1 + k % 2 FROM unnest(enum_range(NULL::mood)) m, generate_series(1, 10) k",
+    );
+    let taken = take(&source(&address, how()));
+    let to = unused(server);
+    let whole = back(&to, |options| options.destination = Destination::Create);
+    let restored = whole.target.restore(&taken, &watch()).unwrap();
+    assert_eq!((restored.tables, restored.rows), (4, 80));
+    let sql = "SELECT string_agg(concat(mood, n, ':', count), ' ' ORDER BY mood, n) \
+         FROM (SELECT mood, n, count(*) FROM felt GROUP BY mood, n) f";
+    let felt = |database: &str| server.connect(database).value(sql).unwrap();
+    assert_eq!(felt(&to.database), felt(&address.database));
+    drop_database(server, &to);
+
+    let programs = Programs { surroundings: surroundings(), folder: None };
+    let (mut sql, mut archive) = (Vec::new(), Vec::new());
+    export_sql(&taken, &programs, &mut sql, &watch()).unwrap();
+    export_archive(&taken, &mut archive, &watch()).unwrap();
+    let scratch = Scratch::new(&std::env::temp_dir()).unwrap();
+    let file = scratch.path().join("felt");
+    for (tool, text, options) in
+        [("psql", &sql, &["-X", "-q", "-vON_ERROR_STOP=1", "-f"][..]), ("pg_restore", &archive, &["-j2", "-e"])]
+    {
+        std::fs::write(&file, text).unwrap();
+        let copy = server.create("");
+        let mut command = server.program(tool, &copy.database);
+        command.args(["-d", &copy.database]).args(options).arg(&file);
+        output(command);
+        assert_eq!(felt(&copy.database), felt(&address.database), "{tool}");
+    }
+
+    let (drill, _scratch) = drill(server);
+    let lots: [&dyn Fn(&Table) -> bool; 2] = [&|_| true, &|table| table.name == "felt_11"];
+    for sums in lots {
+        let seen = drill.try_out(&taken, Sample::whole(sums), &watch()).unwrap();
+        for (promised, table) in taken.manifest.tables.iter().zip(&seen.tables) {
+            assert_eq!((&table.name, table.rows), (&promised.name, promised.rows));
+            assert!(table.checksum.is_none() || table.checksum == promised.checksum, "{table:?}");
+        }
+    }
+    let only: Vec<&Table> = taken.manifest.tables.iter().filter(|table| table.name == "felt_11").collect();
+    let seen = drill.try_out(&taken, Sample { tables: Some(&only), sums: &|_| true }, &watch()).unwrap();
+    let table = seen.tables.iter().find(|table| table.name == "felt_11").unwrap();
+    assert_eq!((table.rows, &table.checksum), (only[0].rows, &only[0].checksum));
+}
+
+#[test]
+fn statistics_of_foreign_tables_are_nothing_that_a_restore_asks_for() {
+    let Some(server) = server() else { return };
+    let address = server.create(
+        "CREATE FOREIGN DATA WRAPPER nobody; CREATE SERVER elsewhere FOREIGN DATA WRAPPER nobody;
+         CREATE FOREIGN TABLE far (n int) SERVER elsewhere; CREATE TABLE near AS SELECT 1 n",
+    );
+    let taken = take(&source(&address, how()));
+    let to = unused(server);
+    let restored = back(&to, |options| options.destination = Destination::Create).target.restore(&taken, &watch());
+    assert!(!restored.unwrap().notes.iter().any(|note| note.contains("statistics")));
+    drop_database(server, &to);
+}
+
+#[test]
+fn a_database_that_the_server_would_not_drop_is_not_replaced() {
+    let Some(server) = server() else { return };
+    let taken = take(&source(&server.create("CREATE TABLE t AS SELECT 1 n"), how()));
+    let old = server.create("CREATE TABLE mine (n int)");
+    let mut owner = server.connect(&old.database);
+    let replace = || back(&old, |options| options.destination = Destination::Replace);
+    owner
+        .execute(
+            "CREATE SUBSCRIPTION from_nobody CONNECTION 'host=nobody.invalid' PUBLICATION p WITH (connect = false)",
+        )
+        .unwrap();
+    refused(
+        replace().target.restore(&taken, &watch()).unwrap_err(),
+        Kind::Refused,
+        &[&old.database, "subscription from_nobody", "--create"],
+    );
+    owner.execute("ALTER SUBSCRIPTION from_nobody SET (slot_name = NONE)").unwrap();
+    owner.execute("DROP SUBSCRIPTION from_nobody").unwrap();
+    drop(owner);
+    assert!(replace().target.restore(&taken, &watch()).unwrap().replaced);
 }
 
 #[test]

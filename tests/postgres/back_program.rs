@@ -62,7 +62,7 @@ fn a_dump_goes_back_to_a_new_database_and_is_counted() {
     says(&run.expect(11), &["there already", "refused"]);
 
     let replace = ["restore", "latest", "--to-postgres", &url, "--drop-existing", "--json"];
-    place.run(&replace).expect(2);
+    says(&place.run(&replace).expect(11), &["left alone", &format!("--confirm-destructive {name}")]);
     says(
         &place.run(&[&replace[..], &["--confirm-destructive", "other"]].concat()).expect(11),
         &["left alone", "other"],

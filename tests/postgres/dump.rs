@@ -11,6 +11,7 @@ use keepstone::db::postgres::{Address, Connection, literal};
 use keepstone::format::dump::{Manifest, StreamRole, Table};
 use keepstone::source::dump::DumpSource;
 use keepstone::source::postgres::{Content, Options, PostgresSource};
+use keepstone::target::postgres::archive::Archive;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -172,6 +173,39 @@ fn what_is_chosen_is_what_comes() {
 }
 
 #[test]
+fn partitions_are_chosen_and_left_out_with_the_table_that_they_are_parts_of() {
+    let Some(server) = server() else { return };
+    let address = server.create(
+        "CREATE TABLE \"all\" (n int) PARTITION BY RANGE (n);
+         CREATE TABLE low PARTITION OF \"all\" FOR VALUES FROM (0) TO (10);
+         CREATE TABLE high PARTITION OF \"all\" FOR VALUES FROM (10) TO (99) PARTITION BY LIST (n);
+         CREATE TABLE \"hi gh\"\"er\" PARTITION OF high DEFAULT; CREATE TABLE stays AS SELECT 1 n;
+         INSERT INTO \"all\" SELECT generate_series(0, 49)",
+    );
+    let list = |pattern: &str| vec![pattern.to_owned()];
+    let taken = |options: Options| take(&source(&address, options));
+    let names = |taken: &Taken| taken.manifest.tables.iter().map(|table| table.name.clone()).collect::<Vec<_>>();
+    let defined = |taken: &Taken| {
+        let pre_data = Archive::read(&mut &taken.streams["pre-data.dump"][..]).unwrap();
+        let tables = pre_data.entries.iter().filter(|entry| entry.kind == b"TABLE");
+        let mut names: Vec<_> = tables.map(|entry| String::from_utf8_lossy(&entry.tag).into_owned()).collect();
+        names.sort();
+        names
+    };
+    let included = taken(Options { include_tables: list("\"all\""), ..options() });
+    assert_eq!(names(&included), ["all", "hi gh\"er", "high", "low"]);
+    assert_eq!(defined(&included), names(&included), "pg_dump was told");
+    assert_eq!(included.manifest.rows(), 50);
+    let half = taken(Options { include_tables: list("all"), exclude_tables: list("high"), ..options() });
+    assert_eq!((names(&half), half.manifest.rows()), (vec!["all".to_owned(), "low".to_owned()], 10));
+    assert_eq!(defined(&half), names(&half));
+    let excluded = taken(Options { exclude_tables: list("all"), ..options() });
+    assert_eq!((names(&excluded), defined(&excluded)), (list("stays"), list("stays")));
+    let emptied = taken(Options { exclude_table_data: list("all"), ..options() });
+    assert_eq!((names(&emptied).len(), emptied.manifest.rows()), (5, 1));
+}
+
+#[test]
 fn every_database_of_a_server_is_listed_and_roles_come_once() {
     let Some(server) = another(&[]) else { return };
     for name in ["one", "t/wo"] {
@@ -211,12 +245,14 @@ fn a_table_that_somebody_has_locked_is_named_with_who_it_is() {
     let mut other = server.connect(&address.database);
     other.execute("BEGIN; LOCK TABLE busy IN ACCESS EXCLUSIVE MODE").unwrap();
     let process = other.backend().unwrap();
+    other.query("SELECT pg_backend_pid(), 'hush, it''s a secret'").unwrap();
     let patient = Options { lock_timeout: Duration::from_millis(200), ..options() };
     let error = source(&address, patient).begin(&watch()).err().unwrap();
     assert_eq!(error.kind(), Kind::Unavailable);
     assert_eq!(error.object.as_deref(), Some("table public.busy"));
     assert!(error.message.contains(&format!("process {process} (user postgres")), "{error}");
     assert!(error.message.contains("pg_backend_pid()") && error.database.is_some(), "{error}");
+    assert!(!error.message.contains("hush") && !error.message.contains("secret"), "{error}");
 }
 
 #[test]
@@ -361,14 +397,23 @@ fn a_dump_whose_holder_or_server_is_gone_fails() {
 #[test]
 fn a_standby_is_dumped_without_what_it_does_not_have() {
     let Some(primary) = another(&[]) else { return };
-    let address =
-        primary.create("CREATE TABLE t AS SELECT 1 n; CREATE UNLOGGED TABLE u AS SELECT 1 n; CREATE SEQUENCE s");
+    let address = primary.create(
+        "CREATE TABLE t AS SELECT 1 n; CREATE UNLOGGED TABLE u AS SELECT 1 n; CREATE SEQUENCE s; \
+         CREATE UNLOGGED TABLE with_sequence (id serial, twin int GENERATED ALWAYS AS IDENTITY)",
+    );
     let standby = standby_of(&primary);
     let taken = take(&source(&standby.address(&address.database), options()));
     assert_eq!(table(&taken.manifest, "public", "t").rows, 1);
     let unlogged = table(&taken.manifest, "public", "u");
     assert_eq!((unlogged.stream.as_deref(), unlogged.note.as_str()), (None, "unlogged, not readable on a standby"));
     assert!(taken.manifest.position.is_some() && taken.manifest.notes[0].contains("standby"));
+    let sequences: Vec<&str> = taken.manifest.sequences.iter().map(|sequence| sequence.name.as_str()).collect();
+    let are_unlogged = "SELECT bool_or(relpersistence = 'u') FROM pg_class WHERE relkind = 'S'";
+    // From version 15 on the sequences of an unlogged table are unlogged too.
+    match primary.connect(&address.database).value(are_unlogged).unwrap().as_deref() {
+        Some("t") => assert_eq!(sequences, ["s"]),
+        _ => assert_eq!(sequences.len(), 3),
+    }
     let mut connection = standby.connect("postgres");
     assert!(keepstone::db::postgres::facts::ServerFacts::read(&mut connection).unwrap().standby);
 }

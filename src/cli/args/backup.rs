@@ -138,7 +138,7 @@ Examples:
 Patterns are those of restic: `*.o` matches names anywhere, `/home/*/tmp` an absolute path, `**` \
 any number of directories; `!pattern` takes back what an earlier pattern matched.
 
-Passwords of databases come from PGPASSWORD, MYSQL_PWD, ~/.pgpass, ~/.my.cnf or a service file: in a URL \
-they stand in the process list.
+Passwords of databases come from PGPASSWORD, MYSQL_PWD, ~/.pgpass, a service file or an option \
+file that the URL names: in a URL they stand in the process list.
 
 Exit code 3 says that a snapshot was made but some sources could not be read; it is marked partial.";

@@ -43,7 +43,7 @@ pub struct Databases {
     /// Wait so long for a table that somebody else has locked
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = HEADING)]
     pub lock_timeout: Duration,
-    /// The folder of the servers' client programs [default: found by themselves]
+    /// The folder of PostgreSQL's client programs [default: found by themselves; those of MySQL and MariaDB in PATH]
     #[arg(long, value_name = "FOLDER", help_heading = HEADING)]
     pub programs: Option<PathBuf>,
     /// What of the databases is taken.

@@ -36,7 +36,7 @@ pub struct ToDatabase {
     #[arg(long, requires = "server", help_heading = HEADING)]
     pub create: bool,
     /// Put a new database in the place of the one that is there, which is dropped last; all of the dump, not a part of it
-    #[arg(long, requires = "server", requires = "confirm_destructive", conflicts_with_all = ["table", "schema", "phase"], help_heading = HEADING)]
+    #[arg(long, requires = "server", conflicts_with_all = ["table", "schema", "phase"], help_heading = HEADING)]
     pub drop_existing: bool,
     /// Say the name of the database once more, if it is protected or would be dropped
     #[arg(long, value_name = "NAME", requires = "server", help_heading = HEADING)]

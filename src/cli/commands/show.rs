@@ -187,6 +187,10 @@ fn facts(snapshot: &Snapshot, known: &Known) -> Vec<(&'static str, String)> {
             "stream",
             format!("{} of {} from {}{failed}", human::name(&stream.path.0), bytes(stream.bytes), human::name(&from)),
         ));
+        // What a failure said stands with the problems.
+        if stream.kind == "command" && stream.status == Some(0) && !stream.errors.0.trim_ascii().is_empty() {
+            facts.push(("said", human::name(stream.errors.0.trim_ascii())));
+        }
     }
     for dump in &snapshot.dumps {
         facts.push(("database", format!("{}, taken {}", human::dump(dump), human::time(dump.taken_ns))));

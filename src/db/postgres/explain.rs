@@ -74,7 +74,10 @@ fn unreachable_or_strange(address: &Address, error: &tokio_postgres::Error) -> E
     let outer = error.to_string();
     if said.contains("password missing") {
         let remedy = "in the URL, PGPASSWORD, a password file or .pgpass";
-        let message = format!("the server wants a password for user {} and there is none {remedy}", address.user);
+        // Perhaps there is one, in a file that is not used.
+        let notes: String = address.notes.iter().map(|note| format!("; {note}")).collect();
+        let message =
+            format!("the server wants a password for user {} and there is none {remedy}{notes}", address.user);
         return address.error(Kind::Denied, message);
     }
     if outer.contains("TLS") || said.contains("certificate") {

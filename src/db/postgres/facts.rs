@@ -243,6 +243,17 @@ pub fn unreadable(connection: &mut Connection) -> Result<Vec<String>> {
     Ok(connection.query(&sql)?.into_iter().map(|row| Values(row).text(0)).collect())
 }
 
+/// The large objects that the role may not read, by number: a dump of the whole database fails on them. The right to read
+/// all data covers none of them.
+pub fn unreadable_large_objects(connection: &mut Connection) -> Result<Vec<String>> {
+    let sql = "SELECT m.oid FROM pg_catalog.pg_largeobject_metadata m \
+         WHERE pg_catalog.current_setting('lo_compat_privileges') = 'off' \
+           AND NOT pg_catalog.pg_has_role(m.lomowner, 'USAGE') AND NOT EXISTS ( \
+             SELECT 1 FROM pg_catalog.aclexplode(m.lomacl) a WHERE a.privilege_type = 'SELECT' \
+             AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE'))) ORDER BY 1";
+    Ok(connection.query(sql)?.into_iter().map(|row| Values(row).text(0)).collect())
+}
+
 /// The tables whose row security hides rows from the role, as `schema.name`: a dump fails on them rather than being
 /// short.
 pub fn hidden_by_row_security(connection: &mut Connection) -> Result<Vec<String>> {
@@ -262,11 +273,15 @@ pub fn is_pooled(address: &Address, watch: &Watch) -> Result<bool> {
     Ok(other.backend()? == process)
 }
 
+/// What is wrong with such a pooler.
+pub const POOLED: &str = "a pooler that shares sessions by transaction answers here, and a dump's settings would leak to \
+     other clients";
+/// What to do about it.
+pub const NO_POOLER: &str = "give the address of the server itself (the pooler's configuration names it)";
+
 /// A refusal for such a pooler.
 pub fn pooled(address: &Address) -> Error {
-    let message = "a pooler that shares sessions by transaction answers here, and a dump's settings would leak to \
-         other clients: give the address of the server itself (the pooler's configuration names it)";
-    address.error(Kind::Refused, message)
+    address.error(Kind::Refused, format!("{POOLED}: {NO_POOLER}"))
 }
 
 /// A row whose values are taken by place.

@@ -60,6 +60,9 @@ pub fn probe(
     probe.checks.push(standby(&server));
     probe.take("pooler", pooler(address, watch));
     probe.take("tables", tables(&mut connection, &server));
+    if let Some(check) = large_objects(&mut connection, &server).transpose() {
+        probe.take("large objects", check);
+    }
     probe.take("row security", row_security(&mut connection, &server));
     probe.take("roles", roles(&mut connection, &server));
     probe.checks.push(client_programs(&server, programs, surroundings, watch));
@@ -125,7 +128,7 @@ fn standby(server: &ServerFacts) -> Check {
 fn pooler(address: &Address, watch: &Watch) -> Result<Check> {
     Ok(match facts::is_pooled(address, watch)? {
         false => Check::ok("pooler", "a session is a process of the server: no pooler shares it by transaction"),
-        true => Check::of_error("pooler", &facts::pooled(address)),
+        true => Check::failed("pooler", facts::POOLED, facts::NO_POOLER),
     })
 }
 
@@ -141,6 +144,21 @@ fn tables(connection: &mut Connection, server: &ServerFacts) -> Result<Check> {
         false => format!("GRANT USAGE on their schemas and SELECT on all tables and sequences to {role}"),
     };
     Ok(Check::failed("tables", message, remedy))
+}
+
+/// None if the role may read all there are.
+fn large_objects(connection: &mut Connection, server: &ServerFacts) -> Result<Option<Check>> {
+    let unreadable = facts::unreadable_large_objects(connection)?;
+    if unreadable.is_empty() {
+        return Ok(None);
+    }
+    let message = format!("{} may not read large objects: {}", server.user, some_of(&unreadable));
+    let remedy = format!(
+        "GRANT SELECT ON LARGE OBJECT {} TO {}, and of the others, or log in as a superuser",
+        unreadable[0],
+        super::quote::identifier(&server.user)
+    );
+    Ok(Some(Check::failed("large objects", message, remedy)))
 }
 
 fn row_security(connection: &mut Connection, server: &ServerFacts) -> Result<Check> {

@@ -6,7 +6,7 @@ use crate::db::Result;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -45,8 +45,7 @@ pub(super) fn connector(address: &Address) -> Result<MakeRustlsConnect> {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let certificates = certificates(certificate).map_err(&unusable)?;
-            let key = PrivateKeyDer::from_pem_file(key)
-                .map_err(|error| unusable(format!("cannot read the key {}: {error}", key.display())))?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(unreadable_key(key, &error)))?;
             builder
                 .with_client_auth_cert(certificates, key)
                 .map_err(|error| unusable(format!("cannot use {}: {error}", certificate.display())))?
@@ -65,14 +64,24 @@ fn verifier(address: &Address, provider: Arc<CryptoProvider>) -> Result<Trusted>
     let mut roots = RootCertStore::empty();
     let (usable, _) = roots.add_parsable_certificates(certificates.clone());
     if usable == 0 {
-        return Err(unusable(
-            "no trusted authority is known: name a file with sslrootcert=FILE, or install ca-certificates".to_owned(),
-        ));
+        let file = address.root_certificate.as_ref();
+        let what = file.map_or("no trusted authority is known".to_owned(), |file| {
+            format!("{} holds no certificate of an authority", file.display())
+        });
+        return Err(unusable(format!("{what}: name a file with sslrootcert=FILE, or install ca-certificates")));
     }
     let by_authority = WebPkiServerVerifier::builder_with_provider(roots.into(), provider)
         .build()
         .map_err(|error| unusable(format!("cannot trust the authorities: {error}")))?;
     Ok(Trusted { by_authority, certificates, any_name: address.tls == Tls::VerifyCa })
+}
+
+fn unreadable_key(key: &Path, error: &pem::Error) -> String {
+    let remedy = match error {
+        pem::Error::NoItemsFound => "; one that is encrypted has to be decrypted first: openssl pkey -in KEY -out FILE",
+        _ => "",
+    };
+    format!("cannot read the key {}: {error}{remedy}", key.display())
 }
 
 fn certificates(file: &Path) -> std::result::Result<Vec<CertificateDer<'static>>, String> {

@@ -200,10 +200,29 @@ fn fits(report: &DumpReport, options: &Options, name: &str) -> Result<()> {
         }
         (_, Format::PostgresCustom | Format::PostgresTar) => Ok(()),
         _ if options.trust_sql => Ok(()),
-        _ => Err(Error::Refused(format!(
-            "{name} is SQL, which can do whatever the user may who restores it: say --trust-sql if you trust it, or make \
-             dumps in custom format (pg_dump -Fc -Z0)"
-        ))),
+        _ => {
+            let otherwise = if is_mysql { "" } else { ", or make dumps in custom format (pg_dump -Fc -Z0)" };
+            Err(Error::Refused(format!(
+                "{name} is SQL, which can do whatever the user may who restores it: say --trust-sql if you trust \
+                 it{otherwise}"
+            )))
+        }
+    }
+}
+
+/// SQL may drop what it makes anew: a database that holds something is not given to it by mistake.
+fn spare(options: &Options, held: Option<String>) -> db::Result<()> {
+    let database = options.target.database();
+    match held {
+        Some(held) if options.protection.confirmed.as_deref() != Some(database) => {
+            let message = format!(
+                "the database is not empty: it holds {held}, and the SQL may drop what it makes anew. Restore into a new \
+                 one with --create, or add --confirm-destructive {database}"
+            );
+            let error = db::Error::new(options.target.label(), Kind::Refused, message);
+            Err(error)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -220,6 +239,9 @@ fn to_postgres(
         _ => Form::Archive,
     };
     let ready = postgres::imported::check(target, form, watch)?;
+    if form == Form::Sql {
+        spare(options, postgres::imported::held(target, watch)?)?;
+    }
     let (server, client) = (ready.server.clone(), ready.client.clone());
     let restore = || {
         let mut blobs = reader(context);
@@ -247,6 +269,11 @@ fn to_mysql(
     let server = format!("{} {}", facts.product, facts.version);
     let client = session.tools().client.label();
     let name = mysql::identifier(&address.database);
+    if !create {
+        let tables =
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY 1 LIMIT 1";
+        spare(options, session.column(tables)?.into_iter().next().map(|table| format!("table {table}")))?;
+    }
     let restore = || {
         if create {
             session.query(&format!("CREATE DATABASE {name}; {}", mysql::mark::set(&address.database)))?;

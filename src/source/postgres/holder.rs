@@ -147,12 +147,14 @@ fn explained(holder: &mut Connection, batch: &[&Relation], tables: usize, error:
     in_the_way(holder, &batch.iter().map(|table| table.oid.as_str()).collect::<Vec<_>>(), error)
 }
 
-/// The failure to get a lock, with the table, who has or wants it for himself, and what to do about it.
+/// The failure to get a lock, with the table, who has or wants it for himself, and what to do about it. Of a statement the
+/// texts are left out: they are somebody's, and perhaps a password.
 pub(super) fn in_the_way(connection: &mut Connection, oids: &[&str], error: Error) -> Error {
     let sql = format!(
         "SELECT n.nspname || '.' || c.relname, l.pid, a.usename, \
            pg_catalog.to_char(pg_catalog.clock_timestamp() - a.xact_start, 'HH24:MI:SS'), a.state, \
-           pg_catalog.substr(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 1, {SHOWN_LETTERS}), l.granted \
+           pg_catalog.substr(pg_catalog.regexp_replace(pg_catalog.regexp_replace(a.query, '''[^'']*(''|$)', '''...''', \
+             'g'), '\\s+', ' ', 'g'), 1, {SHOWN_LETTERS}), l.granted \
          FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \

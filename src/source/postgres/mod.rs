@@ -194,7 +194,7 @@ impl DumpSource for PostgresSource {
         let mut probe = postgres::probe::probe(&self.address, programs, workers, &self.surroundings, watch);
         // What is left out need not be readable. The dump itself fails on what is not.
         let whole = self.options.selection().is_empty();
-        probe.checks.retain(|check| whole || !matches!(check.name, "tables" | "row security"));
+        probe.checks.retain(|check| whole || !matches!(check.name, "tables" | "row security" | "large objects"));
         Ok(Some(probe))
     }
 

@@ -113,6 +113,11 @@ impl PostgresDump {
         if server.standby && moment.plan.tables.iter().any(TablePlan::is_unlogged) {
             notes.push("the server is a standby: unlogged tables have no rows there, and none here".to_owned());
         }
+        if moment.plan.has_unread_sequences {
+            let note =
+                "the server is a standby: it does not know where unlogged sequences stand; a copy begins them anew";
+            notes.push(note.to_owned());
+        }
         let (streams, what) = streams(&parts, &moment.plan.tables);
         notes.iter().for_each(|note| watch.monitor.event(Event::Note(&format!("{}: {note}", address.label()))));
         Ok(PostgresDump {
@@ -173,7 +178,7 @@ impl PostgresDump {
 
     fn read_part(&self, part: Part, consume: &mut Consume<'_>) -> Result<Done> {
         let source = &self.source;
-        let arguments = programs::arguments(source, &self.tools, part, &self.moment.snapshot, self.passwords);
+        let arguments = programs::arguments(source, &self.tools, part, &self.moment, self.passwords);
         let (bytes, said) = programs::read(source, &self.tools, part, &arguments, &self.watch, consume)?;
         lock(&self.notes).extend(said);
         Ok(Done { bytes, ..Done::default() })

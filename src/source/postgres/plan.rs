@@ -6,6 +6,10 @@ use super::{Content, Options, patterns};
 use crate::base::Kind;
 use crate::db::Result;
 use crate::db::postgres::{Connection, Row, identifier, literal, qualified};
+use std::collections::HashMap;
+
+/// How many tables a partition may lie beneath.
+const MAX_LEVELS: usize = 1000;
 
 /// A table, a partitioned or foreign one, or a sequence that was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,16 +82,25 @@ impl TablePlan {
 }
 
 /// Everything that was chosen.
+#[derive(Default)]
 pub(super) struct Plan {
     /// Sorted by schema and name.
     pub(super) tables: Vec<TablePlan>,
+    /// Those that can be read.
     pub(super) sequences: Vec<Relation>,
+    /// Whether there are others: unlogged ones, on a standby.
+    pub(super) has_unread_sequences: bool,
+    /// Partitions that are chosen because the table that they are parts of is, as patterns for `pg_dump`.
+    pub(super) with_partitions: Vec<String>,
+    /// Those that are left out because it is.
+    pub(super) without_partitions: Vec<String>,
 }
 
 /// Which relations there are and whether they are chosen, without anything that takes long to find out.
 pub(super) fn chosen(connection: &mut Connection, options: &Options, version_number: u32) -> Result<Vec<Relation>> {
     let sql = statement(connection, options, version_number, "")?;
-    let rows = connection.query(&sql)?;
+    let mut rows = connection.query(&sql)?;
+    follow_whole_tables(&mut rows, options);
     Ok(keep_chosen(rows).into_iter().map(|row| relation(&row)).collect())
 }
 
@@ -96,8 +109,9 @@ pub(super) fn chosen(connection: &mut Connection, options: &Options, version_num
 pub(super) fn plan(connection: &mut Connection, options: &Options, version_number: u32, standby: bool) -> Result<Plan> {
     let details = details(version_number);
     let sql = statement(connection, options, version_number, &details)?;
-    let rows = connection.query(&sql)?;
-    let mut plan = Plan { tables: Vec::new(), sequences: Vec::new() };
+    let mut rows = connection.query(&sql)?;
+    let mut plan = Plan::default();
+    (plan.with_partitions, plan.without_partitions) = follow_whole_tables(&mut rows, options);
     let mut sequences = Vec::new();
     for row in keep_chosen(rows) {
         let table = table_plan(&row, options, standby);
@@ -117,7 +131,10 @@ pub(super) fn plan(connection: &mut Connection, options: &Options, version_numbe
     refuse(connection, all().filter(|table| table.is_hidden && table.has_data), |names, user| {
         format!("row security hides rows of {names} from user {user}; use a role with BYPASSRLS or the tables' owner")
     })?;
-    plan.sequences = sequences.into_iter().map(|table| table.relation).collect();
+    // What a crash may forget a standby does not know.
+    plan.has_unread_sequences = standby && sequences.iter().any(TablePlan::is_unlogged);
+    let readable = sequences.into_iter().filter(|sequence| !(standby && sequence.is_unlogged()));
+    plan.sequences = readable.map(|sequence| sequence.relation).collect();
     Ok(plan)
 }
 
@@ -147,16 +164,18 @@ mod place {
     pub(super) const OWNER: usize = 4;
     pub(super) const IS_IDENTITY: usize = 5;
     pub(super) const IS_CHOSEN: usize = 6;
-    pub(super) const COLUMNS: usize = 7;
-    pub(super) const KEY: usize = 8;
-    pub(super) const BYTES: usize = 9;
-    pub(super) const PERSISTENCE: usize = 10;
-    pub(super) const IS_PARTITION: usize = 11;
-    pub(super) const CONDITION: usize = 12;
-    pub(super) const IS_CONFIGURATION: usize = 13;
-    pub(super) const IS_WITHOUT_DATA: usize = 14;
-    pub(super) const MAY_READ: usize = 15;
-    pub(super) const IS_HIDDEN: usize = 16;
+    pub(super) const WHOLE: usize = 7;
+    pub(super) const IS_LEFT_OUT: usize = 8;
+    pub(super) const IS_WITHOUT_DATA: usize = 9;
+    pub(super) const COLUMNS: usize = 10;
+    pub(super) const KEY: usize = 11;
+    pub(super) const BYTES: usize = 12;
+    pub(super) const PERSISTENCE: usize = 13;
+    pub(super) const IS_PARTITION: usize = 14;
+    pub(super) const CONDITION: usize = 15;
+    pub(super) const IS_CONFIGURATION: usize = 16;
+    pub(super) const MAY_READ: usize = 17;
+    pub(super) const IS_HIDDEN: usize = 18;
 }
 
 /// The question for all relations of somebody's and those of extensions that hold configuration. `details` are
@@ -183,10 +202,17 @@ fn statement(connection: &Connection, options: &Options, version_number: u32, de
         format!("({included} AND NOT {excluded})")
     };
     let configuration = if options.is_part() { "false" } else { "x.oid IS NOT NULL" };
-    let details = details.replace("{without_data}", &without_data);
+    let whole = match version_number >= 100_000 {
+        true => {
+            "(SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND c.relispartition \
+             AND c.relkind IN ('r', 'p', 'f'))"
+        }
+        false => "NULL",
+    };
     Ok(format!(
         "SELECT c.oid, n.nspname, c.relname, c.relkind, o.refobjid, o.deptype = 'i', \
-           {included} AND NOT {excluded_tables} AND (x.oid IS NULL OR {configuration}){details} \
+           {included} AND NOT {excluded_tables} AND (x.oid IS NULL OR {configuration}), \
+           {whole}, {excluded_tables}, {without_data}{details} \
          FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          LEFT JOIN (SELECT pg_catalog.unnest(extconfig) AS oid, pg_catalog.unnest(extcondition) AS condition \
@@ -213,7 +239,6 @@ fn details(version_number: u32) -> String {
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number \
              WHERE i.indrelid = c.oid AND i.indisprimary), \
            pg_catalog.pg_table_size(c.oid), c.relpersistence, {partition}, x.condition, x.oid IS NOT NULL, \
-           {{without_data}}, \
            CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT') \
              ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END \
              AND pg_catalog.has_schema_privilege(n.oid, 'USAGE'), \
@@ -235,6 +260,49 @@ fn relation(row: &Row) -> Relation {
         owner: owner.map(|owner| (owner, text(row, place::IS_IDENTITY) == "t")),
     }
 }
+
+/// Partitions are chosen and left out with the table that they are parts of: its name stands for all its rows. `pg_dump`
+/// would take each by its own name, and has to be told: the answer are those whose own names say otherwise.
+fn follow_whole_tables(rows: &mut [Row], options: &Options) -> (Vec<String>, Vec<String>) {
+    let is = |row: &Row, at| text(row, at) == "t";
+    let of: HashMap<String, Flags> = rows
+        .iter()
+        .map(|row| {
+            let flags = [place::IS_CHOSEN, place::IS_LEFT_OUT, place::IS_WITHOUT_DATA].map(|at| is(row, at));
+            (text(row, place::OID).to_owned(), (flags, text(row, place::WHOLE).to_owned()))
+        })
+        .collect();
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for row in rows {
+        let Some(([was_chosen, was_left_out, _], _)) = of.get(text(row, place::OID)) else { continue };
+        let [mut is_named, mut is_left_out, mut is_without_data] = [false; 3];
+        let mut whole = text(row, place::WHOLE);
+        for _ in 0..MAX_LEVELS {
+            let Some((flags, above)) = of.get(whole) else { break };
+            is_named |= flags[0] && !options.include_tables.is_empty();
+            is_left_out |= flags[1];
+            is_without_data |= flags[2];
+            whole = above;
+        }
+        let name = qualified(text(row, place::SCHEMA), text(row, place::NAME));
+        if is_left_out && !was_left_out {
+            without.push(name);
+        } else if is_named && !was_chosen && !was_left_out {
+            with.push(name);
+        }
+        let say = |row: &mut Row, at: usize, value: bool| row[at] = Some(if value { "t" } else { "f" }.to_owned());
+        if is_left_out || is_named && !was_left_out {
+            say(row, place::IS_CHOSEN, !is_left_out);
+        }
+        if is_without_data {
+            say(row, place::IS_WITHOUT_DATA, true);
+        }
+    }
+    (with, without)
+}
+
+/// Whether a table is chosen, left out, or left without data by its own name; and the oid of that which it is a part of.
+type Flags = ([bool; 3], String);
 
 /// The rows of what is chosen. A sequence that belongs to a table goes with it: that of an identity column always,
 /// another one also where it was chosen by itself.

@@ -1,6 +1,6 @@
 //! The streams that PostgreSQL's own programs write: definitions, large objects, roles.
 
-use super::holder::workers_lock_timeout;
+use super::holder::{Moment, workers_lock_timeout};
 use super::{Content, Options, PostgresSource};
 use crate::base::Kind;
 use crate::base::child::{Ended, Program};
@@ -124,7 +124,7 @@ pub(super) fn arguments(
     source: &PostgresSource,
     tools: &Tools,
     part: Part,
-    snapshot: &str,
+    moment: &Moment,
     passwords: bool,
 ) -> Vec<String> {
     let options = source.options();
@@ -132,7 +132,7 @@ pub(super) fn arguments(
         return of_globals(&source.address().database, tools, passwords);
     }
     let mut arguments = vec!["--format=custom".to_owned(), "--compress=0".to_owned()];
-    arguments.push(format!("--snapshot={snapshot}"));
+    arguments.push(format!("--snapshot={}", moment.snapshot));
     arguments.push(format!("--lock-wait-timeout={}", workers_lock_timeout(options).as_millis().max(1)));
     if part == Part::LargeObjects {
         // The schema of the server's own side tables: none of them is ever dumped, and large objects lie in no schema.
@@ -146,6 +146,8 @@ pub(super) fn arguments(
         ("--exclude-table", &options.exclude_tables),
         ("--schema", &options.schemas),
         ("--exclude-schema", &options.exclude_schemas),
+        ("--table", &moment.plan.with_partitions),
+        ("--exclude-table", &moment.plan.without_partitions),
     ];
     for (name, list) in lists {
         arguments.extend(list.iter().map(|pattern| format!("{name}={pattern}")));

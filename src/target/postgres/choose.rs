@@ -2,6 +2,7 @@
 //!
 //! A table comes with what makes it work: its sequences, defaults, comments, grants, indexes, constraints, triggers,
 //! rules and policies. What others have defined on it (views, publications, foreign keys of other tables) does not come.
+//! A partitioned table stands here with its partitions; they and their indexes are put together as they were.
 
 use super::archive::{Archive, Entry};
 use super::options::Options;
@@ -13,6 +14,8 @@ type Name = (Vec<u8>, Vec<u8>);
 
 /// Things that carry a name of their own and hold rows or show them.
 const RELATIONS: [&str; 5] = ["TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE", "SEQUENCE"];
+/// Things that make one thing a part of another.
+const PUT_TOGETHER: [&str; 2] = ["TABLE ATTACH", "INDEX ATTACH"];
 /// Things that belong to the table that their definition names first.
 const OF_A_TABLE: [&str; 13] = [
     "DEFAULT",
@@ -93,9 +96,16 @@ impl<'o> Choice<'o> {
         if entry.is("PUBLICATION TABLE") || entry.is("PUBLICATION TABLES IN SCHEMA") {
             return false;
         }
-        let wanted = |name: &[u8]| self.options.schemas.iter().any(|schema| schema.as_bytes() == name);
-        let on_schema = entry.tag.strip_prefix(b"SCHEMA ").is_some_and(wanted);
-        on_schema || entry.schema.as_deref().is_some_and(wanted)
+        // What a partition is a part of may lie in another schema.
+        if PUT_TOGETHER.iter().any(|kind| entry.is(kind)) {
+            return false;
+        }
+        let on_schema = entry.tag.strip_prefix(b"SCHEMA ").is_some_and(|name| self.wants_schema(name));
+        on_schema || entry.schema.as_deref().is_some_and(|name| self.wants_schema(name))
+    }
+
+    fn wants_schema(&self, name: &[u8]) -> bool {
+        self.options.schemas.iter().any(|schema| schema.as_bytes() == name)
     }
 
     fn is_of_relation(&self, entry: &Entry) -> bool {
@@ -123,9 +133,32 @@ impl<'o> Choice<'o> {
 
     /// An archive with only what is taken.
     pub fn of(&self, archive: &Archive) -> Archive {
-        let entries = archive.entries.iter().filter(|entry| self.takes(entry)).cloned().collect();
-        archive.with_entries(entries)
+        let taken = archive.entries.iter().filter(|entry| self.takes(entry));
+        let indexes: HashSet<Name> = taken.filter_map(index_of).collect();
+        let wanted = |entry: &&Entry| self.takes(entry) || self.puts_together(entry, &indexes);
+        archive.with_entries(archive.entries.iter().filter(wanted).cloned().collect())
     }
+
+    /// Whether an entry makes one of two things that are taken a part of the other.
+    fn puts_together(&self, entry: &Entry, indexes: &HashSet<Name>) -> bool {
+        let has = |name: &Name| match entry.is("TABLE ATTACH") {
+            true => self.relations.contains(name) || self.wants_schema(&name.0),
+            false => indexes.contains(name),
+        };
+        let is_taken = |after| first_qualified(&entry.definition, after).is_some_and(|name| has(&name));
+        PUT_TOGETHER.iter().any(|kind| entry.is(kind)) && is_taken(None) && is_taken(Some("PARTITION"))
+    }
+}
+
+/// The index that an entry makes: one by itself, or that of a key. A key's entry is called after its table and itself.
+fn index_of(entry: &Entry) -> Option<Name> {
+    let schema = entry.schema.clone()?;
+    if entry.is("INDEX") {
+        return Some((schema, entry.tag.clone()));
+    }
+    let (_, table) = first_qualified(&entry.definition, None).filter(|_| entry.is("CONSTRAINT"))?;
+    let key = entry.tag.strip_prefix(table.as_slice())?.strip_prefix(b" ")?;
+    Some((schema, key.to_vec()))
 }
 
 #[cfg(test)]
@@ -193,5 +226,50 @@ mod tests {
         options.schemas = vec!["other".to_owned()];
         assert_eq!(chosen(&options, true), ["ENCODING"]);
         assert_eq!(chosen(&Options::new("t".into()), true).len(), archive().entries.len());
+    }
+
+    #[test]
+    fn a_partitioned_table_and_its_partitions_are_put_together() {
+        let archive = Archive {
+            entries: vec![
+                entry("TABLE", "s", "p", "CREATE TABLE s.p (a int) PARTITION BY LIST (a);"),
+                entry("TABLE", "s", "p1", "CREATE TABLE s.p1 (a int);"),
+                entry("TABLE ATTACH", "s", "p1", "ALTER TABLE ONLY s.p ATTACH PARTITION s.p1 FOR VALUES IN (1);"),
+                entry("CONSTRAINT", "s", "p p key", "ALTER TABLE ONLY s.p ADD CONSTRAINT \"p key\" PRIMARY KEY (a);"),
+                entry("CONSTRAINT", "s", "p1 k1", "ALTER TABLE ONLY s.p1 ADD CONSTRAINT k1 PRIMARY KEY (a);"),
+                entry("INDEX", "s", "i", "CREATE INDEX i ON ONLY s.p USING btree (a);"),
+                entry("INDEX", "s", "i1", "CREATE INDEX i1 ON s.p1 USING btree (a);"),
+                entry("INDEX ATTACH", "s", "i1", "ALTER INDEX s.i ATTACH PARTITION s.i1;"),
+                entry("INDEX ATTACH", "s", "k1", "ALTER INDEX s.\"p key\" ATTACH PARTITION s.k1;"),
+            ],
+            ..Archive::empty()
+        };
+        let taken = |tables: &[&str]| {
+            let mut options = Options::new("t".into());
+            options.tables = tables.iter().map(|table| TableName::parse(table).unwrap()).collect();
+            Choice::new(&options, &archive, &|_| true).of(&archive).entries.len()
+        };
+        assert_eq!(taken(&["s.p", "s.p1"]), archive.entries.len());
+        assert_eq!(taken(&["s.p1"]), 3, "a partition alone is a table of its own");
+        let of_schema = |schema: &str| {
+            let mut options = Options::new("t".into());
+            options.schemas = vec![schema.to_owned()];
+            let mut apart = archive.clone();
+            // The partition and what belongs to it lie elsewhere.
+            for entry in apart.entries.iter_mut().filter(|entry| entry.tag.ends_with(b"1")) {
+                entry.schema = Some(b"far".to_vec());
+                let text = String::from_utf8(entry.definition.clone()).unwrap();
+                entry.definition = ["s.p1", "s.i1", "s.k1"]
+                    .iter()
+                    .fold(text, |text, name| text.replace(name, &name.replace("s.", "far.")))
+                    .into_bytes();
+            }
+            let chosen = Choice::new(&options, &apart, &|_| true).of(&apart);
+            chosen.entries.iter().filter(|entry| PUT_TOGETHER.iter().any(|kind| entry.is(kind))).count()
+        };
+        assert_eq!((of_schema("far"), of_schema("s")), (0, 0), "half of it cannot be put together");
+        let mut both = Options::new("t".into());
+        both.schemas = vec!["s".to_owned()];
+        assert_eq!(Choice::new(&both, &archive, &|_| true).of(&archive).entries.len(), archive.entries.len());
     }
 }

@@ -5,8 +5,10 @@
 //! are left out always: a copy must not take part in anybody's replication.
 
 use super::measure::Look;
+use super::partitions::Routes;
 use super::place::connect_for_databases;
 use super::plan::Plan;
+use super::rows::session;
 use super::{Destination, Options, Programs, TableName, restore};
 use crate::base::clock::Stopwatch;
 use crate::db::postgres::facts::ServerFacts;
@@ -95,14 +97,13 @@ fn look(
     restore::into(plan, address, stored, watch, &mut restored)?;
     watch.monitor.event(crate::base::Event::Phase("comparing"));
     let since = Stopwatch::start();
-    let look = Look {
-        address,
-        version_number: plan.facts.version_number,
-        manifest: &plan.manifest,
-        sums: plan.manifest.tables.iter().map(sums).collect(),
-        jobs: plan.options.jobs,
-    };
-    let tables = look.tables(watch)?;
+    let version_number = plan.facts.version_number;
+    let routes = Routes::read(&mut session(address, version_number, watch)?, version_number)?;
+    let mut sums: Vec<bool> = plan.manifest.tables.iter().map(sums).collect();
+    routes.together(&plan.manifest.tables, &mut sums);
+    let look = Look { address, version_number, manifest: &plan.manifest, sums, jobs: plan.options.jobs };
+    let mut tables = look.tables(watch)?;
+    routes.as_promised(&plan.chosen_tables().collect::<Vec<_>>(), &mut tables);
     let sequences: Vec<Sequence> = look.sequences(watch)?;
     let looked_ms = since.elapsed_ms();
     Ok(TriedOut { restored, tables, sequences, looked_ms, left_behind: None })

@@ -11,6 +11,7 @@
 
 use super::Programs;
 use super::archive::{Archive, Entry, Piece, Section};
+use super::partitions::Routes;
 use super::plan::{archive as contents, client_version, is_of_database};
 use super::programs::From;
 use super::restore::set_sequence;
@@ -92,9 +93,11 @@ fn sql_parts(source: &Source<'_>, tools: &Tools, out: &mut dyn Write) -> Result<
     let encoding = manifest.properties.get("encoding").map_or("UTF8", String::as_str);
     let with = if encoding == "UTF8" { String::new() } else { format!(" WITH (ENCODING {})", literal(encoding)) };
     let mut exported = Exported::default();
+    let pre_data = contents(source.stored, StreamRole::PreData, |kind, message| source.error(kind, message))?;
+    let routes = pre_data.map(|pre_data| Routes::of_definitions(&pre_data)).unwrap_or_default();
     for (table, stream) in source.tables() {
         source.check_stop()?;
-        write(out, &format!("\nCOPY {}{} FROM stdin{with};\n", qualified(&table.schema, &table.name), columns(table)))?;
+        write(out, &format!("\nCOPY {}{} FROM stdin{with};\n", takes(table, &routes), columns(table)))?;
         let mut rows = source.open(stream)?;
         let bytes = io::copy(&mut rows, out).map_err(|error| source.written(error))?;
         write(out, "\\.\n")?;
@@ -110,6 +113,11 @@ fn sql_parts(source: &Source<'_>, tools: &Tools, out: &mut dyn Write) -> Result<
     write(out, &format!("\n\\unrestrict {key}\n"))?;
     out.flush().map_err(|error| source.written(error))?;
     Ok(exported)
+}
+
+/// As SQL, what takes the rows of a table: itself, or a table that it is a partition of.
+fn takes(table: &Table, routes: &Routes) -> String {
+    routes.instead_of(table).unwrap_or_else(|| qualified(&table.schema, &table.name))
 }
 
 fn columns(table: &Table) -> String {
@@ -280,12 +288,13 @@ impl<'s> Whole<'s> {
             };
             Entry { schema: Some(schema.as_bytes().to_vec()), needs, owner, ..entry }
         };
+        let routes = Routes::of_definitions(&self.archive);
         for (table, _) in source.tables() {
             let mut entry =
                 belonging(Entry::new(next(), "TABLE DATA", &table.name, Section::Data), &table.schema, &table.name);
             entry.has_data = true;
-            let name = qualified(&table.schema, &table.name);
-            entry.copy = Some(format!("COPY {name}{} FROM stdin;\n", columns(table)).into_bytes());
+            let copy = format!("COPY {}{} FROM stdin;\n", takes(table, &routes), columns(table));
+            entry.copy = Some(copy.into_bytes());
             self.tables.insert((&table.schema, &table.name), entry.id);
             self.archive.entries.push(entry);
         }

@@ -4,7 +4,8 @@
 //! role that restores it; whoever asks for that trusts the file. Even so `psql` runs in its restricted mode, in which it
 //! takes no commands of its own, so that a name in a dump cannot run a shell (CVE-2025-8714).
 
-use super::place::{NewDatabase, connect_for_databases};
+use super::place::{NewDatabase, connect_for_databases, held_fast, holds_fast};
+use super::plan::OBJECTS;
 use super::programs::{From, PgRestore, is_ahead};
 use super::{Destination, Target};
 use crate::base::child::Ended;
@@ -71,6 +72,12 @@ pub fn check(target: &Target, form: Form, watch: &Watch) -> Result<Ready> {
         let message = "there is such a database already; leave --create out to restore into it";
         return Err(address.error(Kind::Refused, message).database(&address.database));
     }
+    if exists
+        && target.options.destination == Destination::Replace
+        && let Some(by) = holds_fast(&mut connection, &address.database, server.version_number)?
+    {
+        return Err(held_fast(address, &by));
+    }
     let programs = &target.programs;
     let tools = Tools::find(server.version_number, programs.folder.as_deref(), &programs.surroundings, watch)
         .map_err(|error| address.lacks_tools(error))?;
@@ -85,6 +92,14 @@ pub fn check(target: &Target, form: Form, watch: &Watch) -> Result<Ready> {
     }
     let client = format!("{name} {}.{}", tools.major, tools.minor);
     Ok(Ready { server: format!("PostgreSQL {}", server.version), client, tools, version_number: server.version_number })
+}
+
+/// Something that the database holds already, if it is not to be made.
+pub fn held(target: &Target, watch: &Watch) -> Result<Option<String>> {
+    match target.options.destination {
+        Destination::Existing => Connection::connect(&target.address, None, watch)?.as_target().value(OBJECTS),
+        Destination::Create | Destination::Replace => Ok(None),
+    }
 }
 
 /// Restores what `content` gives.

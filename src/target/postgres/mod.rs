@@ -24,6 +24,7 @@ mod indexes;
 mod measure;
 mod needs;
 mod options;
+mod partitions;
 mod place;
 mod plan;
 mod programs;

@@ -4,7 +4,7 @@
 //! both are renamed in one transaction and the old one is dropped after that. Whatever breaks before leaves the old one
 //! as it was; what a restore that was killed leaves is named by the next one, and by `probe`.
 
-use crate::base::{Stop, random};
+use crate::base::{Kind, Stop, random};
 use crate::db::postgres::temporary::{Claim, REPLACED, UNFINISHED, create_statement};
 pub use crate::db::postgres::temporary::{MAINTENANCE, connect_for_databases};
 use crate::db::postgres::{Address, Connection, identifier, literal};
@@ -114,6 +114,31 @@ impl Drop for NewDatabase {
             let _ = drop_unfinished(&self.address, &self.watch);
         }
     }
+}
+
+/// What keeps the server from dropping a database, whoever asks: to be known before another one takes its name.
+pub fn holds_fast(connection: &mut Connection, database: &str, version_number: u32) -> Result<Option<String>> {
+    let database = literal(database);
+    let subscriptions = match version_number >= 100_000 {
+        true => format!(
+            "SELECT 'subscription ' || s.subname FROM pg_catalog.pg_subscription s \
+             JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE d.datname = {database} UNION ALL "
+        ),
+        false => String::new(),
+    };
+    connection.value(&format!(
+        "{subscriptions}SELECT 'replication slot ' || slot_name FROM pg_catalog.pg_replication_slots \
+         WHERE database = {database} UNION ALL SELECT 'prepared transaction ' || gid \
+         FROM pg_catalog.pg_prepared_xacts WHERE database = {database} LIMIT 1"
+    ))
+}
+
+/// A refusal of what could not be finished.
+pub fn held_fast(address: &Address, by: &str) -> Error {
+    let message = format!(
+        "{by} keeps the database from being dropped; drop or end it first, or restore into one of another name with --create"
+    );
+    address.error(Kind::Refused, message).database(&address.database).object(by)
 }
 
 /// Over a session of its own, even when somebody has asked to stop.

@@ -3,7 +3,8 @@
 use super::archive::Archive;
 use super::choose::Choice;
 use super::needs::{Needs, Reason, named_roles, needs};
-use super::place::{MAINTENANCE, connect_for_databases};
+use super::partitions::with_partitions;
+use super::place::{MAINTENANCE, connect_for_databases, held_fast, holds_fast};
 use super::programs::is_ahead;
 use super::{Destination, Options, Programs};
 use crate::base::{Event, Kind};
@@ -162,6 +163,7 @@ impl<'p> Plan<'p> {
         }
         let nothing = Archive::empty();
         let pre_data = self.pre_data.as_ref().unwrap_or(&nothing);
+        self.options.tables = with_partitions(&self.options.tables, pre_data);
         let choice = Choice::new(&self.options, pre_data, &|schema| schemas.contains(schema));
         for table in &self.options.tables {
             let is_there = self.manifest.tables.iter().any(|one| one.schema == table.schema && one.name == table.name);
@@ -225,6 +227,11 @@ impl<'p> Plan<'p> {
                  --confirm-destructive {database}"
             );
             return Err(self.error(Kind::Refused, message));
+        }
+        if self.is_there
+            && let Some(by) = holds_fast(connection, database, self.facts.version_number)?
+        {
+            return Err(held_fast(self.address, &by));
         }
         if !self.facts.creates_databases {
             let message = format!(
@@ -383,7 +390,7 @@ const RELATIONS: &str = "SELECT pg_catalog.concat('\"', pg_catalog.replace(n.nsp
 
 /// The first things that make a database not empty: schemas, relations, functions, types, extensions that the user made.
 /// Objects of the server itself have oids below 16384.
-const OBJECTS: &str = "SELECT kind || ' ' || name FROM ( \
+pub const OBJECTS: &str = "SELECT kind || ' ' || name FROM ( \
        SELECT 1 AS place, 'table' AS kind, n.nspname || '.' || c.relname AS name, c.oid \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_toast' \

@@ -14,6 +14,7 @@ use super::Destination;
 use super::archive::Archive;
 use super::globals;
 use super::indexes::Indexes;
+use super::partitions::Routes;
 use super::place::NewDatabase;
 use super::plan::{Plan, is_of_database};
 use super::programs::{From, PgRestore, file_in, is_ahead};
@@ -28,6 +29,8 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+/// How a manifest notes a table that lies at another server.
+const FOREIGN: &str = "foreign";
 /// How many sequences are set by one round trip.
 const SEQUENCES_AT_ONCE: usize = 200;
 /// Definitions up to this many are made in one transaction when they come into a database that is in use: it takes a lock
@@ -202,12 +205,14 @@ fn data(
     let tables: Vec<_> = plan.chosen_tables().collect();
     let names = tables.iter().map(|table| (table.schema.as_str(), table.name.as_str()));
     let fresh = names.filter(|(schema, name)| made.contains(&(schema.as_bytes(), name.as_bytes()))).collect();
+    let routes = Routes::read(&mut session(address, plan.facts.version_number, watch)?, plan.facts.version_number)?;
     let loading = Loading {
         address,
         version_number: plan.facts.version_number,
         encoding: plan.manifest.properties.get("encoding").map_or("UTF8", String::as_str),
         tables,
         fresh,
+        routes: &routes,
         quiet_triggers,
         jobs: plan.options.jobs,
         meanwhile,
@@ -256,10 +261,11 @@ pub fn set_sequence(sequence: &Sequence) -> String {
     format!("SELECT pg_catalog.setval({name}, {}, {})", sequence.last_value, sequence.is_called)
 }
 
-/// Gathers statistics. What fails is a note: everything is there all the same.
+/// Gathers statistics. What fails is a note: everything is there all the same. Of a foreign table only its own server
+/// could, which a restore has no business with.
 fn analyze(plan: &Plan<'_>, address: &Address, watch: &Watch) -> Result<Vec<String>> {
     let wanted = plan.manifest.tables.iter().filter(|table| plan.options.wants(&table.schema, &table.name));
-    let mut wanted: Vec<&Table> = wanted.collect();
+    let mut wanted: Vec<&Table> = wanted.filter(|table| table.note != FOREIGN).collect();
     // The largest first, so that nobody waits for it in the end.
     wanted.sort_by_key(|table| std::cmp::Reverse(table.bytes));
     let queue: Mutex<VecDeque<String>> =

@@ -5,6 +5,7 @@
 //! made a moment ago, so nobody can see rows too early.
 
 use super::indexes::Indexes;
+use super::partitions::Routes;
 use super::programs::{From, PgRestore};
 use crate::base::{Event, Kind};
 use crate::db::postgres::{Address, Connection, identifier, literal, qualified};
@@ -54,6 +55,8 @@ pub struct Loading<'a, 'i> {
     pub fresh: HashSet<(&'a str, &'a str)>,
     /// Whether triggers and foreign keys keep still: they are there already.
     pub quiet_triggers: bool,
+    /// Partitions whose rows go into a table above them.
+    pub routes: &'a Routes,
     /// Sessions.
     pub jobs: usize,
     /// What whoever has no table left makes meanwhile, and with what.
@@ -130,7 +133,8 @@ impl Loading<'_, '_> {
             loaded.rows += rows;
             loaded.bytes += bytes;
             drop(loaded);
-            if let Some((indexes, _)) = &self.meanwhile {
+            // What shares its rows with others is full when they are.
+            if let Some((indexes, _)) = self.meanwhile.as_ref().filter(|_| self.routes.instead_of(table).is_none()) {
                 indexes.full(table);
             }
         }
@@ -172,9 +176,11 @@ impl Loading<'_, '_> {
             let message = format!("stream {stream} of the snapshot cannot be read: {error}");
             address.error(Kind::of_io(&error), message).database(&address.database)
         };
-        let name = qualified(&table.schema, &table.name);
-        let is_fresh =
-            table.bytes >= EMPTIED_FROM_BYTES && self.fresh.contains(&(table.schema.as_str(), table.name.as_str()));
+        let instead = self.routes.instead_of(table);
+        let is_fresh = instead.is_none()
+            && table.bytes >= EMPTIED_FROM_BYTES
+            && self.fresh.contains(&(table.schema.as_str(), table.name.as_str()));
+        let name = instead.unwrap_or_else(|| qualified(&table.schema, &table.name));
         let mut rows = stored.open(stream).map_err(unreadable)?;
         match is_fresh {
             true => connection.execute(&format!("BEGIN; TRUNCATE TABLE ONLY {name}"))?,

@@ -5,6 +5,8 @@
 pub mod entry;
 #[path = "decoders/samples.rs"]
 mod samples;
+#[path = "decoders/texts.rs"]
+mod texts;
 
 use entry::{Outcome, all, check};
 use keepstone::base::random::Lot;
@@ -114,6 +116,59 @@ fn no_bytes_make_a_decoder_panic_or_read_what_it_would_not_write() {
         read += u64::from(matches!(outcome, Outcome::Read(_)));
     }
     assert!(read * 100 > cases(), "mutations are gentle enough that {read} of {} are still read", cases());
+}
+
+#[test]
+fn no_text_makes_a_parser_panic_or_say_what_it_does_not_read() {
+    let all =
+        texts::TEXTS.iter().flat_map(|(name, parse, samples)| samples.iter().map(move |text| (name, parse, text)));
+    let refused: Vec<_> = all.filter(|(_, parse, text)| parse(text.as_bytes()) != Outcome::Accepted).collect();
+    assert!(refused.is_empty(), "{:?}", refused.iter().map(|(name, _, text)| (name, text)).collect::<Vec<_>>());
+    let mut read = 0;
+    for seed in 0..cases() {
+        let mut chance = Chance::of(seed);
+        let (name, parse, samples) = texts::TEXTS[(seed % texts::TEXTS.len() as u64) as usize];
+        let (_, _, others) = texts::TEXTS[chance.below(texts::TEXTS.len())];
+        let mut bytes = samples[chance.below(samples.len())].as_bytes().to_vec();
+        let other = others[chance.below(others.len())];
+        mutate(&mut chance, &mut bytes, other.as_bytes());
+        let outcome = catch_unwind(AssertUnwindSafe(|| parse(&bytes)));
+        let outcome =
+            outcome.unwrap_or_else(|_| panic!("{name} with seed {seed}: {:?}", bytes.escape_ascii().to_string()));
+        read += u64::from(outcome == Outcome::Accepted);
+    }
+    assert!(read * 50 > cases(), "mutations are gentle enough that {read} of {} are still read", cases());
+}
+
+/// What the fuzz targets begin with, a folder for each: `KEEPSTONE_CORPUS=fuzz/corpus` keeps it.
+#[test]
+fn the_samples_are_a_corpus_for_every_fuzz_target() {
+    let scratch = tempfile::tempdir().unwrap();
+    let top = std::env::var_os("KEEPSTONE_CORPUS").map_or_else(|| scratch.path().to_owned(), Into::into);
+    let format = |decoders: &[(&'static str, entry::Decoder)]| -> Vec<(entry::Decoder, Vec<Vec<u8>>)> {
+        decoders.iter().map(|(name, decode)| (*decode, samples::of(name))).collect()
+    };
+    let texts =
+        texts::TEXTS.iter().map(|(_, parse, texts)| (*parse, texts.iter().map(|text| text.as_bytes().to_vec())));
+    let corpora = [
+        ("records", format(&entry::RECORDS)),
+        ("pieces", format(&entry::PIECES)),
+        ("places", format(&entry::PLACES)),
+        ("objects", format(&entry::OBJECTS)),
+        ("imported", entry::IMPORTED.iter().map(|(_, inspect)| (*inspect, samples::dumps())).collect()),
+        ("texts", texts.map(|(parse, texts)| (parse, texts.collect())).collect()),
+    ];
+    for (target, decoders) in corpora {
+        std::fs::create_dir_all(top.join(target)).unwrap();
+        for (place, (decode, samples)) in decoders.into_iter().enumerate() {
+            for (number, sample) in samples.into_iter().enumerate() {
+                assert_ne!(decode(&sample), Outcome::Refused, "{target}: {place} refuses its sample {number}");
+                // The first byte says which decoder gets the rest.
+                let input = [&[place as u8][..], &sample].concat();
+                std::fs::write(top.join(target).join(format!("{place:02}-{number:02}")), input).unwrap();
+            }
+        }
+    }
 }
 
 #[test]

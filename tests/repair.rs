@@ -504,6 +504,8 @@ fn a_user_makes_damage_good_and_the_host_of_the_storage_sees_it_without_a_key() 
     place.run(&["verify", "--all"]).expect(4);
     let plan = last(&place.run(&["repair", "plan", "--json"]).expect(4));
     assert_eq!((&plan["mends_all"], &plan["items"][0]["way"]), (&true.into(), &"parity".into()));
+    let said = place.run(&["repair", "plan", "--all", "--files"]).expect(4).text();
+    assert!(said.contains(" repair apply --all --files"), "what is told to be next has the same sources: {said}");
     let applied = last(&place.run(&["repair", "apply", "--json"]).expect(0));
     assert!(applied["mended"][0]["quarantine"].as_str().unwrap().contains("quarantine/packs."), "{applied}");
     assert!(fs::read(place.path("vault/packs").join(name)).unwrap() == *bytes);

@@ -254,6 +254,8 @@ fn a_snapshot_of_files_is_drilled_without_a_server() {
     let place = Place::with_snapshot();
     let run = place.run(&["drill", "latest", "--full"]).expect(0);
     says(&run, &["3 of 3 files restored and compared", "safe "]);
+    let next = place.run(&["drill", "latest"]).expect(0);
+    assert!(next.text().trim_end().ends_with(" --full") && !next.text().contains("--server"), "{}", next.text());
     let object = place.run(&["drill", "--json"]).expect(0).json().remove(0);
     assert_eq!((&object["files"]["files"], &object["files"]["of_files"]), (&1.into(), &3.into()));
     let run = place.run(&["drill", "latest", "--database", "shop"]).expect(1);

@@ -281,7 +281,9 @@ fn conclude(app: &App, snapshot: &Snapshot, given: &Drill, outcome: &Outcome) {
         "same" => {
             let not_safe =
                 if given.full { "nothing known" } else { "content outside the sample, which was not compared" };
-            let next = if given.full { "snapshots".to_owned() } else { format!("drill {id} --server URL --full") };
+            // Files come back without a server.
+            let server = if snapshot.dumps.is_empty() { "" } else { " --server URL" };
+            let next = if given.full { "snapshots".to_owned() } else { format!("drill {id}{server} --full") };
             app.close(&format!("the snapshot: it came back, and {compared} compared"), not_safe, &next);
         }
         "different" => app.close(

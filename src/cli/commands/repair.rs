@@ -252,6 +252,7 @@ fn print_plan(app: &App, given: &RepairFrom, plan: &Plan) {
         format!("{}: {reason}; mended by {}", item.key, by(item))
     });
     print_hurt(app, &plan.damages, &plan.hurt);
+    let carry_out = apply_with(given);
     match (plan.is_damage(), plan.mends_all(), given.all) {
         (false, _, true) => {
             app.close("every pack and every sidecar: all were read", "what changes from now on", "verify")
@@ -261,20 +262,33 @@ fn print_plan(app: &App, given: &RepairFrom, plan: &Plan) {
             "damage that nobody has found yet: `repair plan --all` reads everything",
             "verify --all",
         ),
-        (true, true, _) => {
-            app.close("everything, once this is carried out", "what is damaged, until then", "repair apply")
-        }
+        (true, true, _) => app.close("everything, once this is carried out", "what is damaged, until then", &carry_out),
         (true, false, _) if plan.saves_all() => app.close(
             "every file of every snapshot, once this is carried out",
             "the damaged packs themselves: when nothing needs them any more, prune takes them away",
-            "repair apply",
+            &carry_out,
         ),
         (true, false, _) => app.close(
             "every file that is not named above",
             "what nothing mends: a mirror that has it helps (--from), and a backup of the same files stores it anew",
-            "repair apply",
+            &carry_out,
         ),
     }
+}
+
+/// The command that carries the plan out: without the same sources it would mend less.
+fn apply_with(given: &RepairFrom) -> String {
+    let mut text = "repair apply".to_owned();
+    if given.all {
+        text.push_str(" --all");
+    }
+    if let Some(from) = &given.from {
+        text.push_str(&format!(" --from {}", human::shell_word(&from.to_string_lossy())));
+    }
+    if given.files {
+        text.push_str(" --files");
+    }
+    text
 }
 
 fn print_applied(app: &App, applied: &Applied) {

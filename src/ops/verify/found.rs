@@ -36,7 +36,7 @@ struct State {
     blobs_left_out: bool,
     notes: Vec<String>,
     tally: Tally,
-    /// Files that are hurt, by snapshot, each counted once for each of its damages.
+    /// Files and directories that are hurt, by snapshot.
     hurt: BTreeMap<SnapshotId, u64>,
     /// Packs that were read to their last byte.
     packs: Vec<PackId>,
@@ -148,11 +148,15 @@ impl Found {
         self.state().blobs.get(id).copied()
     }
 
+    /// One more file or directory of a snapshot is hurt, by however many damages.
+    pub fn hurt_one(&self, snapshot: SnapshotId) {
+        *self.state().hurt.entry(snapshot).or_default() += 1;
+    }
+
     /// A file that a damage hurts.
     pub fn hurt(&self, damage: usize, snapshot: SnapshotId, path: &[u8]) {
         let state = &mut *self.state();
         let Some(damage) = state.damages.get_mut(damage) else { return };
-        *state.hurt.entry(snapshot).or_default() += 1;
         *damage.snapshots.entry(snapshot).or_default() += 1;
         damage.file_count += 1;
         if damage.files.len() < MAX_FILES {

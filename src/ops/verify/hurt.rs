@@ -27,12 +27,13 @@ pub(in super::super) fn find(context: &Context, snapshots: &[Snapshot], found: &
             Ok(walk) => walk,
             Err(error) => {
                 hurt_tree(found, snapshot, snapshot.root, b"/", error)?;
+                found.hurt_one(snapshot.id);
                 continue;
             }
         };
-        // Each directory on the way down, with what had been told when it was entered.
-        let (mut told, mut above) = (0u64, vec![(snapshot.root, 0)]);
-        while let Some((tree, before)) = above.last().copied() {
+        // Each directory on the way down, with what had been told when it was entered, and whether it is hurt itself.
+        let (mut told, mut above) = (0u64, vec![(snapshot.root, 0, false)]);
+        while let Some((tree, before, is_hurt)) = above.last().copied() {
             context.check_stop()?;
             let node = match walk.next(&mut trees) {
                 Ok(Some(Step::Entry(node))) => node,
@@ -47,20 +48,27 @@ pub(in super::super) fn find(context: &Context, snapshots: &[Snapshot], found: &
                 Err(error) => {
                     hurt_tree(found, snapshot, tree, walk.directory(), error)?;
                     told += 1;
+                    if !is_hurt {
+                        found.hurt_one(snapshot.id);
+                    }
+                    above.last_mut().expect("it was there just now").2 = true;
                     continue;
                 }
             };
-            for damage in damages_of(&node, &mut lists, found)? {
-                found.hurt(damage, snapshot.id, walk.path());
-                told += 1;
+            let damages = damages_of(&node, &mut lists, found)?;
+            damages.iter().for_each(|damage| found.hurt(*damage, snapshot.id, walk.path()));
+            told += damages.len() as u64;
+            if !damages.is_empty() {
+                found.hurt_one(snapshot.id);
             }
             if let Some(tree) = node.tree
                 && !sound.contains(&tree)?
             {
                 match walk.enter(tree, &mut trees) {
-                    Ok(()) => above.push((tree, told)),
+                    Ok(()) => above.push((tree, told, false)),
                     Err(error) => {
                         hurt_tree(found, snapshot, tree, walk.path(), error)?;
+                        found.hurt_one(snapshot.id);
                         told += 1;
                     }
                 }

@@ -143,7 +143,7 @@ pub struct Tally {
 pub struct HurtSnapshot {
     /// The snapshot.
     pub id: SnapshotId,
-    /// Files and directories, once for each damage that hurts them.
+    /// Files and directories that something is hurt of, each once.
     pub files: u64,
 }
 

@@ -35,13 +35,13 @@ pub(super) fn check(
     })?;
     if let (true, Some(share)) = (outcome.missing > 0, share) {
         found.note(format!(
-            "{} packs have no parity sidecar although {share} is asked for: run `keepstone parity`",
+            "packs that have no parity sidecar although {share} is asked for: {}: run `keepstone parity`",
             outcome.missing
         ));
     }
     if outcome.other_size > 0 {
         found.note(format!(
-            "{} parity sidecars have another size than they should have by now: `keepstone parity` makes them anew",
+            "parity sidecars that have another size than they should have by now: {}: `keepstone parity` makes them anew",
             outcome.other_size
         ));
     }

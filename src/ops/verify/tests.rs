@@ -7,6 +7,7 @@ use crate::ops::select::{Filter, select};
 use crate::ops::tests::{Depot, noise};
 use crate::repo::ledger::State;
 use crate::store::{Area, Key, ObjectStore};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
@@ -300,6 +301,27 @@ fn damage_hurts_every_snapshot_that_needs_it_and_is_over_when_all_is_read_whole(
     let outcome = verify(&depot.context, &wanted).unwrap();
     assert!(outcome.hurt.is_empty(), "{outcome:?}");
     assert!(matches!(state(&depot, &snapshots[2]), State::Verified(_)));
+}
+
+#[test]
+fn a_file_that_several_damages_hurt_is_counted_once() {
+    let (_holder, top) = folder();
+    let depot = Depot::new();
+    let snapshots = nights(&depot, &top, 2);
+    let first = packs(&depot).pop().unwrap();
+    depot.damage(&first, |bytes| bytes.iter_mut().step_by(100_000).skip(1).for_each(|byte| *byte ^= 1));
+    let outcome = verify(&depot.context, &with(Depth::All)).unwrap();
+    let mut files: BTreeMap<_, BTreeSet<&[u8]>> = BTreeMap::new();
+    let (mut named, mut of_large) = (0u64, 0);
+    for file in outcome.damages.iter().flat_map(|damage| &damage.files) {
+        files.entry(file.snapshot).or_default().insert(&file.path);
+        named += 1;
+        of_large += u32::from(file.path.ends_with(b"large"));
+    }
+    let counted: Vec<_> = files.into_iter().map(|(id, files)| HurtSnapshot { id, files: files.len() as u64 }).collect();
+    assert_eq!(outcome.hurt, counted);
+    assert!(of_large > 2 && named > counted.iter().map(|hurt| hurt.files).sum::<u64>(), "{of_large} of {named}");
+    assert_eq!(counted.len(), snapshots.len());
 }
 
 #[test]

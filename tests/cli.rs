@@ -500,6 +500,9 @@ fn a_damaged_snapshot_is_let_go_when_it_is_named_and_prune_goes_on() {
     let mut bytes = fs::read(&object).unwrap();
     bytes[60] ^= 1;
     fs::write(&object, bytes).unwrap();
+    let verified = place.run(&["verify", "--all"]).expect(4).text();
+    assert!(verified.contains("damage   1 object") && verified.contains("cannot be read"), "{verified}");
+    assert_eq!(only(&place.run(&["verify", "--all", "--json"]).expect(4))["damage"], true);
     let remedy = format!("keepstone forget {}", &damaged[..8]);
     for refused in [&["prune"][..], &["forget", "--keep-last", "1", "--prune"]] {
         let said = place.run(refused).expect(4);

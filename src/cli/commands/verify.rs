@@ -1,8 +1,7 @@
 //! `verify`: is what is stored whole, and can it be restored?
 
 use super::{filter, tell};
-use crate::base::Kind;
-use crate::base::SnapshotId;
+use crate::base::{Kind, Problem, SnapshotId};
 use crate::cli::app::App;
 use crate::cli::args::Verify;
 use crate::cli::error::{Error, Result};
@@ -12,6 +11,7 @@ use crate::cli::print::{human, table};
 use crate::ops::select;
 use crate::ops::verify::{self, Coverage, Damage, Depth, HurtFile, Options, Outcome, Part, Sidecars, Tally};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 /// Damages and files that are shown to people; JSON has all that were kept.
@@ -119,12 +119,30 @@ pub fn run(app: &App, given: &Verify) -> Result<Exit> {
     }
     let outcome = verify::verify(&context, &Options { snapshots: listing.snapshots, depth })?;
     app.look.finish();
+    tell(app, &listing.damaged);
+    let outcome = with_unreadable(outcome, &listing.damaged);
     match app.out.is_json() {
         true => print_json(app, depth, &outcome),
-        false => print_text(app, depth, &outcome, context.repository.now_ns()),
+        false => print_text(app, depth, &outcome, &listing.damaged, context.repository.now_ns()),
     }
-    let listed = tell(app, &listing.damaged);
-    Ok(if outcome.damage { Exit::Damage } else { listed })
+    Ok(if outcome.damage { Exit::Damage } else { Exit::Done })
+}
+
+/// Counts the snapshots that could not even be read, and so not be checked, with what was found.
+fn with_unreadable(mut outcome: Outcome, unreadable: &[Problem]) -> Outcome {
+    let count = unreadable.len() as u64;
+    outcome.damages.extend(unreadable.iter().map(|problem| Damage {
+        object: problem.subject.clone(),
+        message: problem.message.clone(),
+        files: Vec::new(),
+        file_count: 0,
+        snapshots: BTreeMap::new(),
+    }));
+    outcome.damage |= count > 0;
+    outcome.damage_count += count;
+    outcome.tally.objects += count;
+    outcome.tally.objects_damaged += count;
+    outcome
 }
 
 fn depth(given: &Verify) -> Result<Depth> {
@@ -263,7 +281,7 @@ fn turn(coverage: &Coverage, now_ns: i64) -> String {
     }
 }
 
-fn print_text(app: &App, depth: Depth, outcome: &Outcome, now_ns: i64) {
+fn print_text(app: &App, depth: Depth, outcome: &Outcome, unreadable: &[Problem], now_ns: i64) {
     let mut facts = vec![
         (
             "checked",
@@ -304,12 +322,18 @@ fn print_text(app: &App, depth: Depth, outcome: &Outcome, now_ns: i64) {
         app.out.line(format!("  and files for {} more: see --json", human::counted(rest as u64, "object")));
     }
     print_hurt(app, outcome);
+    for problem in unreadable.iter().take(SHOWN_DAMAGES) {
+        let remedy = "put its object back from a mirror of the repository, or let it go with `keepstone forget`";
+        app.out.line(format!("  {} cannot be read: {remedy}", problem.subject));
+    }
     outcome.notes.iter().for_each(|note| app.look.note(note));
     if outcome.damage {
+        // What nobody can read `repair` does not mend either.
+        let next = if outcome.damage_count > unreadable.len() as u64 { "repair plan" } else { "snapshots" };
         return app.close(
             "every file that is not named above",
             "what the damaged objects hold, in the snapshots named above",
-            "repair plan",
+            next,
         );
     }
     match depth {

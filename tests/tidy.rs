@@ -76,7 +76,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("serde", ANYWHERE),
     ("serde_json", ANYWHERE),
     ("signal_hook", &["cli"]),
-    ("strsim", &["config"]),
+    ("strsim", &["base/like.rs"]),
     ("tar", &["ops"]),
     ("thiserror", ANYWHERE),
     ("tokio", &["db", "store/s3"]),

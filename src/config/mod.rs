@@ -25,12 +25,12 @@ mod tree;
 pub mod values;
 mod warn;
 
-pub use check::like;
 pub use error::{Complaint, Error, Result};
 pub use files::{own_place, places};
 pub use surroundings::{cache_top, surroundings, user_name, variable};
 
 use crate::base::child::keep_from_children;
+use crate::base::like;
 use check::Check;
 use keys::outlook::PRICE;
 use keys::telling::{METRICS, NOTIFY, REPORTS, TOKENS, URLS};

@@ -1,5 +1,20 @@
 //! How strict TLS to a database server is, whatever its family calls it.
 
+use crate::base::like;
+
+/// What people write who want TLS.
+const WORDS: [&str; 5] = ["sslmode", "ssl-mode", "usessl", "sslcert", "sslrootcert"];
+
+/// What is wrong with a parameter of an address that is not known and seems to be about TLS. To pass over it would mean to
+/// talk to the server without what somebody asked for.
+pub fn misunderstood(name: &str) -> Option<String> {
+    let small = name.to_ascii_lowercase();
+    let about_tls = small.contains("ssl") || small.contains("tls") || like(&small, WORDS.into_iter()).is_some();
+    about_tls.then(|| {
+        format!("the parameter `{name}` of the address is unknown and seems to be about TLS: say sslmode=verify-full, sslrootcert=FILE or what else is meant, or leave it out")
+    })
+}
+
 /// How strict TLS is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tls {

@@ -9,7 +9,7 @@
 //! own words, that nobody looks at it.
 
 use crate::base::{Kind, Secret};
-use crate::db::tls::Tls;
+use crate::db::tls::{self, Tls};
 use crate::db::{Error, Result, Surroundings};
 use std::path::{Path, PathBuf};
 
@@ -190,7 +190,10 @@ impl Address {
             "defaults-file" | "read-default-file" => self.option_file = Some(path(&value)),
             // How drivers write texts is their business: here all is UTF-8.
             "charset" | "characterencoding" | "servertimezone" | "parsetime" | "loc" => {}
-            _ => self.notes.push(format!("parameter {name} of the URL has no meaning here")),
+            _ => match tls::misunderstood(name) {
+                Some(complaint) => return Err(usage(complaint)),
+                None => self.notes.push(format!("parameter {name} of the URL has no meaning here")),
+            },
         }
         Ok(())
     }
@@ -351,6 +354,11 @@ mod tests {
         assert_eq!(parse("shop").label(), "localhost/shop");
         assert_eq!(parse("mysql:///d%2Fe?socket=%7E/s").label(), "/home/me/s/d/e");
         assert_eq!(parse("mysql://h/d?colour=red").notes.len(), 1);
+        for word in ["sl-mode", "sslmod", "requireSSL", "verify-tls"] {
+            let url = format!("mysql://h/d?{word}=REQUIRED");
+            let error = Address::parse(&url, &surroundings()).unwrap_err().to_string();
+            assert!(error.contains(&word.to_ascii_lowercase()) && error.contains("about TLS"), "{error}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 
 use super::lookup;
 use crate::base::{Kind, Secret};
-use crate::db::tls::Tls;
+use crate::db::tls::{self, Tls};
 use crate::db::{Error, Result, Surroundings};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -248,11 +248,17 @@ fn value(text: &str) -> Result<(String, &str)> {
 }
 
 /// Parameters that need no action here: those of other drivers' pools and statements, and those that we decide.
-const WITHOUT_MEANING: [&str; 8] = [
+const WITHOUT_MEANING: [&str; 13] = [
     "service",
     "fallback_application_name",
     "client_encoding",
     "gssencmode",
+    // TLS 1.2 or newer with the name of the host and without compression is all that there is here.
+    "sslcompression",
+    "sslnegotiation",
+    "sslsni",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
     "keepalives",
     "keepalives_idle",
     "keepalives_interval",
@@ -328,7 +334,7 @@ impl Found<'_> {
             options: self.said.get("options").cloned(),
             application_name: self.get("application_name", "PGAPPNAME").unwrap_or_else(|| APPLICATION_NAME.to_owned()),
             connect_timeout: self.connect_timeout()?,
-            notes: self.notes(),
+            notes: self.notes()?,
             host,
         };
         self.find_password(&mut address)?;
@@ -373,10 +379,15 @@ impl Found<'_> {
         Ok(if seconds > 0 { Duration::from_secs(seconds.unsigned_abs()) } else { CONNECT_TIMEOUT })
     }
 
-    fn notes(&self) -> Vec<String> {
+    /// What has no meaning here; a word that may have been meant to demand TLS is refused.
+    fn notes(&self) -> Result<Vec<String>> {
         let unknown = self.said.keys().filter(|name| !KNOWN.contains(&name.as_str()));
         let unknown = unknown.filter(|name| !WITHOUT_MEANING.contains(&name.as_str()));
-        unknown.map(|name| format!("the parameter `{name}` of the address has no meaning here")).collect()
+        let note = |name: &String| match tls::misunderstood(name) {
+            Some(complaint) => Err(usage(complaint)),
+            None => Ok(format!("the parameter `{name}` of the address has no meaning here")),
+        };
+        unknown.map(note).collect()
     }
 
     /// From the address, a file that holds nothing else, the environment or `.pgpass`.
@@ -448,6 +459,16 @@ mod tests {
             assert_eq!(address.label(), "db.example:6543/shop");
             assert!(!format!("{address:?}").contains("pw"), "{address:?}");
         }
+    }
+
+    #[test]
+    fn a_misspelt_demand_of_tls_is_not_passed_over() {
+        for word in ["sslmod", "sslmdoe", "ssl_mode", "ssmode", "sslcrl", "usetls"] {
+            let error = Address::parse(&format!("postgres://h/d?{word}=require"), &nobody()).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{word}`")) && error.contains("about TLS"), "{error}");
+        }
+        let address = parse("postgres://h/d?sslsni=1&ssl_min_protocol_version=TLSv1.2&sslcompression=0&schema=public");
+        assert_eq!(address.notes, ["the parameter `schema` of the address has no meaning here"]);
     }
 
     #[test]

@@ -179,11 +179,15 @@ impl Shared {
             self.remove_other_xattrs(place, meta);
         }
         if !meta.xattrs.is_empty() {
-            self.set_xattrs(place, meta).map_err(|e| ("set extended attributes of", e))?;
+            self.set_xattrs(place, meta, is_clean).map_err(|e| ("set extended attributes of", e))?;
         }
         if meta.kind != EntryKind::Symlink && !is_clean {
             // Removing an access list leaves the mode that it stood for.
             self.set_mode_again(place, mode).map_err(|e| ("set the mode of", e))?;
+        }
+        // What is as it should be is not touched: the next backup would take a new change time for a change.
+        if now.mtime_ns == meta.mtime_ns {
+            return Ok(());
         }
         place.set_mtime(meta.mtime_ns).map_err(|e| ("set the times of", e))
     }
@@ -232,13 +236,16 @@ impl Shared {
         place.set_mode(mode)
     }
 
-    fn set_xattrs(&self, place: &Place<'_>, meta: &Meta) -> Result<()> {
+    fn set_xattrs(&self, place: &Place<'_>, meta: &Meta, is_clean: bool) -> Result<()> {
         let subject = place.subject();
         for (name, value) in &meta.xattrs {
             let Ok(name) = CString::new(name.as_slice()) else {
                 add_one(&self.refused.xattrs);
                 continue;
             };
+            if !is_clean && subject.get(&name).is_ok_and(|there| there == *value) {
+                continue;
+            }
             match subject.set(&name, value) {
                 Ok(()) => {}
                 Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) => return Err(error),

@@ -276,6 +276,35 @@ fn extended_attributes_and_access_lists_are_set_and_others_removed() {
 }
 
 #[test]
+fn what_is_as_it_should_be_is_not_touched() {
+    let (folder, target) = target();
+    let root = target.root();
+    let xattrs = vec![(b"system.posix_acl_access".to_vec(), access_list()), (b"user.x".to_vec(), b"v".to_vec())];
+    let full = Meta { xattrs, ..meta(EntryKind::File, 0o660, 3) };
+    let file = target.begin_file(root, b"a", &full).unwrap();
+    file.write_at(0, b"one").unwrap();
+    file.finish(&full).unwrap();
+    let link = link_to(b"a");
+    target.make_symlink(root, b"l", &link).unwrap();
+    if !target.notes().is_empty() {
+        return; // A file system without extended attributes.
+    }
+    let changed_ns = |name: &CStr| Stat::of_entry(&root.descriptor().unwrap(), name).unwrap().ctime_ns;
+    let before = (changed_ns(c"a"), changed_ns(c"l"));
+    // Until the clock of the file system has gone on: what is touched from now on shows.
+    while before.1 >= {
+        fs::write(folder.path().join("clock"), "").unwrap();
+        changed_ns(c"clock")
+    } {}
+    target.set_metadata(root, b"a", &full).unwrap();
+    target.set_metadata(root, b"l", &link).unwrap();
+    let update = target.update_file(root, b"a", &full).unwrap();
+    assert!(update.has_at(0, b"one").unwrap());
+    update.finish(&full).unwrap();
+    assert_eq!((changed_ns(c"a"), changed_ns(c"l")), before);
+}
+
+#[test]
 fn a_default_access_list_of_the_target_does_not_get_into_restored_files() {
     let (folder, target) = target();
     let default = c"system.posix_acl_default";

@@ -2,8 +2,8 @@
 
 use super::dumps::{Dumped, dump, dump_while, odd, watch};
 use super::server::{PASSWORD, Server, another, numbers, server};
-use keepstone::base::Kind;
-use keepstone::db::mysql::Address;
+use keepstone::base::{Kind, Stop};
+use keepstone::db::mysql::{Address, Claim, Session};
 use keepstone::db::{Result, Surroundings};
 use keepstone::format::dump::{Manifest, Table};
 use keepstone::source::mysql::Options as DumpOptions;
@@ -289,9 +289,30 @@ fn a_drill_restores_looks_and_leaves_nothing() {
     let mut damaged = Dumped { manifest: dumped.manifest.clone(), streams: dumped.streams.clone() };
     damaged.streams.get_mut("views.sql").unwrap().splice(300..310, *b"not quite ");
     assert!(drill.try_out(&damaged, Sample::whole(&|_| true), &watch()).is_err());
-    server.sql(&format!("CREATE DATABASE {DRILL_PREFIX}left"));
-    assert!(drill.sweep(&watch()).unwrap().contains(&format!("{DRILL_PREFIX}left")));
+    // A drill of another test may be quicker, for once.
+    let swept = (0..50).any(|_| {
+        server.sql(&format!("CREATE DATABASE IF NOT EXISTS {DRILL_PREFIX}left"));
+        drill.sweep(&watch()).unwrap().contains(&format!("{DRILL_PREFIX}left"))
+    });
+    assert!(swept);
     assert!(!databases(server).contains(&format!("{DRILL_PREFIX}left")));
+}
+
+#[test]
+fn a_database_whose_name_is_claimed_is_no_leftover_even_while_nobody_works_in_it() {
+    let Some(server) = server() else { return };
+    let name = format!("{DRILL_PREFIX}claimed");
+    let session = Session::open(&address(&server.url("")), Kind::Target, &Stop::new()).unwrap();
+    let claim = Claim::of(&name, &session).unwrap();
+    server.sql(&format!("CREATE DATABASE {name}"));
+    let drill = Drill { address: address(&server.url("")), jobs: 1 };
+    assert!(!drill.sweep(&watch()).unwrap().contains(&name));
+    assert!(databases(server).contains(&name));
+    drop(claim);
+    // The server notices in its own time that the session is gone. Another test's drill may be the one that sweeps.
+    while databases(server).contains(&name) {
+        drill.sweep(&watch()).unwrap();
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! | [`address`] | where a server is and how to get in |
 //! | [`tools`] | which client programs there are |
 //! | [`session`] | asking a server and starting the programs on it |
+//! | [`claim`] | the lock of a name that somebody works under |
 //! | [`facts`] | what a server and a database are, and what we may do there |
 //! | [`feed`] | SQL into the client program |
 //! | [`mark`] | the mark of a database that is not whole yet |
@@ -17,6 +18,7 @@
 //! | [`script`] | SQL texts cut into statements |
 
 pub mod address;
+pub mod claim;
 mod explain;
 pub mod facts;
 pub mod feed;
@@ -33,6 +35,7 @@ pub mod tools;
 
 pub use super::tls::Tls;
 pub use address::Address;
+pub use claim::Claim;
 pub use facts::{Facts, ServerFacts, TableFacts, TableKind};
 pub use quote::{identifier, literal};
 pub use run::{Run, Step};

@@ -8,7 +8,7 @@ use crate::base::child::Child;
 use crate::base::clock::Stopwatch;
 use crate::base::{Event, Kind, random};
 use crate::db::mysql::tools::Family;
-use crate::db::mysql::{Address, ServerFacts, Session, literal};
+use crate::db::mysql::{Address, Claim, ServerFacts, Session, literal};
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::{DumpKind, Table};
 use crate::target::dump::{DRILL_PREFIX, DrillServer, Restored, Sample, StoredDump, TriedOut};
@@ -43,12 +43,12 @@ impl DrillServer for Drill {
 
     fn sweep(&self, watch: &Watch) -> Result<Vec<String>> {
         let session = self.session(watch)?;
-        // A drill that lives keeps a session in its database.
+        // A drill that lives holds the lock of its database's name, and where there are no such locks keeps a session in it.
         let pattern = literal(&DRILL_PREFIX.replace('_', "\\_")).replace("\\\\", "\\");
         let pattern = format!("{}%'", pattern.trim_end_matches('\''));
         let left = session.column(&format!(
             "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE {pattern} AND schema_name NOT IN \
-             (SELECT db FROM information_schema.processlist WHERE db IS NOT NULL)"
+             (SELECT db FROM information_schema.processlist WHERE db IS NOT NULL) AND COALESCE(IS_FREE_LOCK(schema_name), 1) = 1"
         ))?;
         for name in &left {
             assert!(name.starts_with(DRILL_PREFIX), "only what drills made is dropped");
@@ -69,6 +69,7 @@ impl DrillServer for Drill {
         };
         let name = format!("{DRILL_PREFIX}{:016x}", u64::from_le_bytes(random::bytes()));
         let plan = Plan::make(&self.address.with_database(&name), &options, stored.manifest(), watch)?;
+        let _claim = Claim::of(&name, &plan.server)?;
         let seen = restore::make(&plan).and_then(|()| look(&plan, stored, what.sums, watch));
         let left_behind = restore::remove(&plan.server, &name).err();
         let left_behind = left_behind.map(|error| format!("{name} could not be dropped: {error}"));

@@ -467,6 +467,10 @@ impl<'a> Builder<'a> {
             return Err(Error::Interrupted);
         }
         let mut stream = ended?;
+        if let Some(said) = stream::said(&stream.errors) {
+            let command = stream.command.first().map(|word| String::from_utf8_lossy(&word.0)).unwrap_or_default();
+            monitor.event(Event::Note(&format!("{command} said: {said}")));
+        }
         stream.path.0 = [b"/", name].concat();
         node.size = stream.bytes;
         add(&mut self.totals().bytes_read, stream.bytes);

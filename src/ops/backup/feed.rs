@@ -13,6 +13,7 @@ use super::super::probe::preflight;
 use super::super::space::Space;
 use super::limits::{Limits, TimeLimit};
 use super::read::{Named, Namer};
+use super::stream::said;
 use crate::base::child::Program;
 use crate::base::{Budget, Event, Kind, Monitor, Stop};
 use crate::db::Watch;
@@ -30,10 +31,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Builder};
 
-/// How many of the last lines of a command's errors a message repeats; all that is kept stands in the snapshot.
-const SAID_LINES: usize = 10;
-/// How many letters of them at most.
-const SAID_LETTERS: usize = 1000;
 /// Bytes that all open streams may take: buffers of cutters and chunks in hand.
 const STREAMS_BYTES: usize = 24 << 20;
 /// Messages that may wait for the builder; each is at most a largest chunk.
@@ -427,10 +424,14 @@ impl Attempt<'_> {
             stream.status = ended.status.code().map(i64::from);
             match (ended.stopped, ended.status.success()) {
                 (true, _) => Err(stopped()),
-                (_, true) => Ok(()),
+                (_, true) => {
+                    if let Some(said) = said(&stream.errors) {
+                        self.feed.monitor.event(Event::Note(&format!("{}: its command said: {said}", self.fed.name)));
+                    }
+                    Ok(())
+                }
                 (_, false) => {
-                    let errors = last_lines(&String::from_utf8_lossy(&stream.errors.0));
-                    let said = if errors.is_empty() { String::new() } else { format!(": {errors}") };
+                    let said = said(&stream.errors).map(|said| format!(": {said}")).unwrap_or_default();
                     Err(Broken::new(Kind::Source, format!("its command ended with {}{said}", ended.status)))
                 }
             }
@@ -513,17 +514,6 @@ impl Sending<'_> {
     }
 }
 
-/// The last lines of what a command said, as many as a message can bear.
-fn last_lines(said: &str) -> String {
-    let said = said.trim();
-    let lines = said.lines().count();
-    let mut kept = said.lines().skip(lines.saturating_sub(SAID_LINES)).collect::<Vec<_>>().join("\n");
-    if let Some((last, letter)) = kept.char_indices().nth_back(SAID_LETTERS) {
-        kept.replace_range(..last + letter.len_utf8(), "…");
-    }
-    kept
-}
-
 fn stopped() -> Broken {
     Broken::new(Kind::Interrupted, "it was stopped")
 }
@@ -552,16 +542,6 @@ fn check_paths(streams: &[Planned]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_message_repeats_the_last_lines_of_what_a_command_said() {
-        assert_eq!(last_lines("one\ntwo\n"), "one\ntwo");
-        let many: String = (0..500).map(|number| format!("line {number}\n")).collect();
-        let said = last_lines(&many);
-        assert!(said.starts_with("line 490\n") && said.ends_with("line 499"), "{said}");
-        let long = last_lines(&"ä".repeat(5000));
-        assert!(long.starts_with('…') && long.chars().count() <= SAID_LETTERS + 1, "{}", long.chars().count());
-    }
 
     #[test]
     fn streams_lie_beneath_their_dump_each_at_a_place_of_its_own() {

@@ -16,6 +16,11 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::super::{Error, Result};
 
+/// How many of the last lines of a command's errors a message repeats; all that is kept stands in the snapshot.
+const SAID_LINES: usize = 10;
+/// How many letters of them at most.
+const SAID_LETTERS: usize = 1000;
+
 /// The node of a stream: a file of the user who runs us, made now.
 pub fn node(name: &[u8], now_ns: i64) -> Node {
     made_now(name, EntryKind::File, 0o600, now_ns)
@@ -105,8 +110,39 @@ fn run(
     if ended.status.success() {
         return Ok(());
     }
-    let (status, errors) = (ended.status, String::from_utf8_lossy(&stream.errors.0).trim().to_owned());
-    let said = if errors.is_empty() { String::new() } else { format!(": {errors}") };
+    let status = ended.status;
+    let said = said(&stream.errors).map(|said| format!(": {said}")).unwrap_or_default();
     let problem = Problem::new(&name, format!("{status}{said}"), Kind::Source);
     Err(Error::NothingRead(format!("`{name}` failed with {status}, so there is no snapshot{said}"), vec![problem]))
+}
+
+/// The last lines of what a command wrote to its standard error, if anything.
+pub fn said(errors: &Bytes) -> Option<String> {
+    Some(last_lines(&String::from_utf8_lossy(&errors.0))).filter(|said| !said.is_empty())
+}
+
+/// The last lines of what a command said, as many as a message can bear.
+fn last_lines(said: &str) -> String {
+    let said = said.trim();
+    let lines = said.lines().count();
+    let mut kept = said.lines().skip(lines.saturating_sub(SAID_LINES)).collect::<Vec<_>>().join("\n");
+    if let Some((last, letter)) = kept.char_indices().nth_back(SAID_LETTERS) {
+        kept.replace_range(..last + letter.len_utf8(), "…");
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_repeats_the_last_lines_of_what_a_command_said() {
+        assert_eq!(last_lines("one\ntwo\n"), "one\ntwo");
+        let many: String = (0..500).map(|number| format!("line {number}\n")).collect();
+        let said = last_lines(&many);
+        assert!(said.starts_with("line 490\n") && said.ends_with("line 499"), "{said}");
+        let long = last_lines(&"ä".repeat(5000));
+        assert!(long.starts_with('…') && long.chars().count() <= SAID_LETTERS + 1, "{}", long.chars().count());
+    }
 }

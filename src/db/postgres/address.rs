@@ -356,18 +356,29 @@ impl Found<'_> {
         match self.get("sslrootcert", "PGSSLROOTCERT") {
             Some(path) if path == "system" => None,
             Some(path) => Some(path.into()),
-            None => {
-                let usual = self.surroundings.home.as_ref()?.join(".postgresql/root.crt");
-                usual.exists().then_some(usual)
-            }
+            None => self.usual("root.crt"),
         }
     }
 
+    /// A file where `libpq` looks for it, if it is there.
+    fn usual(&self, name: &str) -> Option<PathBuf> {
+        let usual = self.surroundings.home.as_ref()?.join(".postgresql").join(name);
+        usual.exists().then_some(usual)
+    }
+
+    /// Each of the two that is not named is looked for where `libpq` looks.
     fn client_certificate(&self) -> Result<Option<(PathBuf, PathBuf)>> {
-        match (self.get("sslcert", "PGSSLCERT"), self.get("sslkey", "PGSSLKEY")) {
-            (Some(certificate), Some(key)) => Ok(Some((certificate.into(), key.into()))),
-            (None, None) => Ok(None),
-            _ => Err(usage("sslcert and sslkey go together: the certificate and its key")),
+        let found = |word, variable, name| self.get(word, variable).map(PathBuf::from).or_else(|| self.usual(name));
+        let key = || found("sslkey", "PGSSLKEY", "postgresql.key");
+        match found("sslcert", "PGSSLCERT", "postgresql.crt") {
+            Some(certificate) => match key() {
+                Some(key) => Ok(Some((certificate, key))),
+                None => Err(usage(format!("{} has no key: name it with sslkey=FILE", certificate.display()))),
+            },
+            None => match self.get("sslkey", "PGSSLKEY") {
+                Some(key) => Err(usage(format!("{key} has no certificate: name it with sslcert=FILE"))),
+                None => Ok(None),
+            },
         }
     }
 
@@ -534,6 +545,7 @@ mod tests {
             "password='hush",
             "password=hush host",
             "postgres://ann:hush@h/d?sslcert=x",
+            "postgres://ann:hush@h/d?sslkey=x",
         ] {
             let error = Address::parse(text, &nobody()).unwrap_err();
             assert_eq!(error.kind(), Kind::Usage, "{text}");
@@ -547,6 +559,25 @@ mod tests {
         let address = parse("postgres://h/d?pgbouncer=true&schema=public&connect_timeout=3");
         assert_eq!(address.notes.len(), 2, "{:?}", address.notes);
         assert_eq!(address.connect_timeout, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn certificates_are_found_where_libpq_looks() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join(".postgresql");
+        std::fs::create_dir(&folder).unwrap();
+        let around = Surroundings { home: Some(home.path().into()), ..nobody() };
+        let found = |text: &str| Address::parse(text, &around).map(|address| address.client_certificate);
+        assert_eq!(found("postgres://h/d").unwrap(), None);
+        std::fs::write(folder.join("postgresql.crt"), "").unwrap();
+        assert!(found("postgres://h/d").unwrap_err().to_string().contains("postgresql.crt has no key"));
+        std::fs::write(folder.join("postgresql.key"), "").unwrap();
+        let usual = Some((folder.join("postgresql.crt"), folder.join("postgresql.key")));
+        assert_eq!(found("postgres://h/d").unwrap(), usual);
+        let other = Some((PathBuf::from("/my.crt"), folder.join("postgresql.key")));
+        assert_eq!(found("postgres://h/d?sslcert=/my.crt").unwrap(), other);
+        let named = Some((PathBuf::from("/my.crt"), PathBuf::from("/my.key")));
+        assert_eq!(found("postgres://h/d?sslcert=/my.crt&sslkey=/my.key").unwrap(), named);
     }
 
     #[test]

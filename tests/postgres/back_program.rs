@@ -307,6 +307,9 @@ fn a_part_goes_back_by_table_schema_and_phase() {
     let url = server.url(&server.create("").database);
     let phase = |phase: &str| place.run(&["restore", "latest", "--to-postgres", &url, "--phase", phase]);
     says(&phase("data").expect(1), &["it is not in the database", "--phase pre-data"]);
+    let none = server.url("not_made");
+    let create = ["restore", "latest", "--to-postgres", &none, "--create", "--phase", "data", "--phase", "post-data"];
+    says(&place.run(&create).expect(2), &["--create wants --phase pre-data as well"]);
     says(&phase("pre-data").expect(0), &["0 tables, 0 rows"]);
     says(&phase("data").expect(0), &["3 tables, 5,003 rows"]);
     says(&phase("data").expect(11), &["holds rows already"]);

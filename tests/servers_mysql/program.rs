@@ -41,6 +41,8 @@ fn a_snapshot_goes_back_to_a_server_by_name() {
     assert!(place.run(&one).expect(11).err.contains("holds rows already"));
     server.sql_in("way back", "DELETE FROM part1");
     assert!(place.run(&one).expect(0).text().contains("1 table, 3 rows"));
+    let data = ["restore", "latest", "--to-mysql", &server.url("not_made"), "--create", "--phase", "data"];
+    assert!(place.run(&data).expect(2).err.contains("--create wants --phase pre-data as well"));
     let production = place.run(&["restore", "latest", "--to-mysql", &server.url("my_prod"), "--create"]).expect(11);
     assert!(production.err.contains("*prod*"), "{}", production.err);
     for (option, value) in [("--schema", "x"), ("--programs", "x")] {

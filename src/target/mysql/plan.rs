@@ -147,6 +147,11 @@ impl<'p> Plan<'p> {
                 Err(self.error(Kind::NotFound, "there is no such database; --create makes it"))
             }
             (Destination::Existing, true) => self.check_contents(),
+            (Destination::Create | Destination::Replace, _) if !self.options.pre_data => {
+                let message =
+                    "a new database has no tables for rows and indexes: --create wants --phase pre-data as well";
+                Err(self.error(Kind::Usage, message))
+            }
             (Destination::Create | Destination::Replace, _) => Ok(()),
         }
     }

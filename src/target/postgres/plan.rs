@@ -161,6 +161,10 @@ impl<'p> Plan<'p> {
                 "the dump holds rows and no definitions: restore them into tables that are there, with --phase data";
             return Err(self.error(Kind::Usage, message));
         }
+        if !self.options.phases.pre_data && self.options.destination != Destination::Existing {
+            let message = "a new database has no tables for rows and indexes: --create wants --phase pre-data as well";
+            return Err(self.error(Kind::Usage, message));
+        }
         let nothing = Archive::empty();
         let pre_data = self.pre_data.as_ref().unwrap_or(&nothing);
         self.options.tables = with_partitions(&self.options.tables, pre_data);

@@ -277,9 +277,14 @@ fn standard_input_and_a_command_become_files() {
     let args = ["backup", "--stdin-filename", "words", "--stdin-from-command", "--", "echo", "hello", "-n"];
     place.run(&args).expect(0);
     assert_eq!(place.run(&["dump", "latest", "words"]).expect(0).out, b"hello -n\n");
+    let warns = "echo rows; echo 'table t has no key' >&2";
+    for how in [&["--stdin-from-command", "--", "sh", "-c", warns][..], &["--command", &format!("warns={warns}")]] {
+        let run = place.run(&[&["backup"], how].concat()).expect(0);
+        assert!(run.err.contains("said: table t has no key"), "a command that ends well may have warned: {}", run.err);
+    }
     place.run(&["backup", "--stdin-from-command", "--", "sh", "-c", "echo half; exit 3"]).expect(1);
     let listed = only(&place.run(&["snapshots", "--kind", "command", "--json"]).expect(0));
-    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 2, "a command that fails makes no snapshot");
+    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 4, "a command that fails makes no snapshot");
 }
 
 #[test]
@@ -639,7 +644,8 @@ fn keys_are_added_changed_and_removed() {
     place.run(&["key", "remove", first["id"].as_str().unwrap()]).expect(11);
     place.run(&["key", "remove", &added[..8]]).expect(0);
     place.run(&["--password-file", "second", "snapshots"]).expect(12);
-    place.run(&[&["key", "passwd", "--new-password-file", "second"], &CHEAP[..]].concat()).expect(0);
+    let changed = place.run(&[&["key", "passwd", "--new-password-file", "second"], &CHEAP[..]].concat()).expect(0);
+    assert!(changed.text().contains("--password-file second key list"), "{}", changed.text());
     place.run(&["snapshots"]).expect(12);
     place.run(&[&["--password-file", "second", "key", "rewrap"], &CHEAP[..]].concat()).expect(0);
     place.run(&["--password-file", "second", "snapshots"]).expect(0);

@@ -141,16 +141,22 @@ impl App {
 
     /// A further command for the same repository, as it can be typed.
     pub fn command(&self, words: &str) -> String {
+        let given = &self.global;
+        self.command_with(given.password_file.as_deref(), given.key_file.as_deref(), words)
+    }
+
+    /// The same after the way to open the repository has changed: with these files in place of those that were given.
+    pub fn command_with(&self, password_file: Option<&Path>, key_file: Option<&Path>, words: &str) -> String {
         if self.global.of_profile.is_some() {
             return self.config_command(words);
         }
         let mut text = human::shell_word(&program());
         let from_environment = self.is_repository_from_environment();
         let given = [
-            ("-r", self.global.repository.as_ref().filter(|_| !from_environment)),
-            ("--password-file", self.global.password_file.as_ref()),
-            ("--key-file", self.global.key_file.as_ref()),
-            ("--identity-file", self.global.identity_file.as_ref()),
+            ("-r", self.global.repository.as_deref().filter(|_| !from_environment)),
+            ("--password-file", password_file),
+            ("--key-file", key_file),
+            ("--identity-file", self.global.identity_file.as_deref()),
         ];
         let given = given.into_iter().filter_map(|(flag, value)| Some((flag, value?.to_string_lossy().into_owned())));
         for (flag, value) in given.chain(self.global.s3.words()) {
@@ -175,10 +181,15 @@ impl App {
 
     /// Ends a report for people: what is safe, what is not, and what to do next.
     pub fn close(&self, safe: &str, not_safe: &str, next: &str) {
+        self.close_with(safe, not_safe, &self.command(next));
+    }
+
+    /// The same with a next command that is spelled out.
+    pub fn close_with(&self, safe: &str, not_safe: &str, next: &str) {
         self.out.line("");
         self.out.line(format!("safe      {safe}"));
         self.out.line(format!("not safe  {not_safe}"));
-        self.out.line(format!("next      {}", self.command(next)));
+        self.out.line(format!("next      {next}"));
     }
 
     /// For long listings: ends them when nobody reads any more.

@@ -72,7 +72,9 @@ pub enum Error {
     #[error("the passphrase is empty: an empty one protects nothing")]
     EmptyPassphrase,
     /// A key file that is too short to be a secret or too long to be meant.
-    #[error("the key file has {bytes} bytes, line ends at its end not counted: it must have 16 to 65536")]
+    #[error(
+        "the content of the key file, or what the command printed, has {bytes} bytes, line ends at its end not counted: it must have 16 to 65536"
+    )]
     UnfitKeyFile {
         /// Its length.
         bytes: usize,

@@ -162,10 +162,11 @@ fn print_json(app: &App, given: &Restore, selected: &Selected, target: &Path, ou
 
 fn print_text(app: &App, given: &Restore, selected: &Selected, folder: &Path, outcome: &Outcome) {
     let target = human::name(folder.as_os_str().as_bytes());
-    let others = match outcome.others + outcome.links {
-        0 => String::new(),
-        others => format!(", {}", human::counted(others, "other")),
-    };
+    let others: String = [(outcome.links, "hard link"), (outcome.others, "other")]
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!(", {}", human::counted(*count, what)))
+        .collect();
     let mut facts = vec![
         ("snapshot", format!("{} of {}", selected.snapshot.id.short(), human::time(selected.snapshot.time_ns))),
         (

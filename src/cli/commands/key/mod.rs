@@ -52,6 +52,8 @@ struct JsonKeyChange {
     note: Option<String>,
 }
 
+/// What to look at after a change.
+const NEXT: &str = "key list";
 /// What everybody should know who adds a write-only key.
 const WRITE_ONLY_NOTE: &str = "what a machine with this key stores is relied on by others only when `prune` has read it; \
                                give that machine an access to the store that cannot delete";
@@ -83,7 +85,7 @@ pub fn run(app: &App, given: &Key) -> Result<Exit> {
                 false => (keys::add(&context, &brought.unlock, kind, label)?, None),
                 true => (keys::add_write_only(&context, &brought.unlock, kind, label)?, Some(WRITE_ONLY_NOTE)),
             };
-            report(app, "key_add", None, Some(added.id), note);
+            report(app, "key_add", None, Some(added.id), note, &app.command(NEXT));
         }
         KeyCommand::Remove { id, force } => {
             let context = app.context()?;
@@ -95,13 +97,20 @@ pub fn run(app: &App, given: &Key) -> Result<Exit> {
             let slot = id.as_ref().map(|id| keys::find_slot(&context, id)).transpose()?;
             let brought = secrets::another(new)?;
             let replaced = keys::passwd(&context, slot, &brought.unlock, secrets::guard(&brought, new.cost)?)?;
-            report_replaced(app, "key_passwd", &replaced);
+            // The file that has just opened the repository opens it no longer.
+            let next = match (slot, new.generate_key_file.as_ref().or(new.new_key_file.as_ref())) {
+                (None, key_file) => {
+                    app.command_with(new.new_password_file.as_deref(), key_file.map(|file| &**file), NEXT)
+                }
+                (Some(_), _) => app.command(NEXT),
+            };
+            report_replaced(app, "key_passwd", &replaced, &next);
         }
         KeyCommand::Rewrap { cost } => {
             let (repository, brought) = app.repository_and_secret()?;
             let context = app.context_of(repository)?;
             let replaced = keys::rewrap(&context, None, &brought.unlock, secrets::guard(&brought, *cost)?)?;
-            report_replaced(app, "key_rewrap", &replaced);
+            report_replaced(app, "key_rewrap", &replaced, &app.command(NEXT));
         }
         KeyCommand::Repair => {
             let (repository, brought) = app.repository_and_secret()?;
@@ -173,7 +182,7 @@ fn report_generated(app: &App, recipient: &Recipient, file: Option<String>, iden
 fn report_recipient(app: &App, added: SlotId, recipient: &Recipient) {
     const NOTE: &str = "that it opens is not proven: nobody here has its identity. Try it where the identity is";
     if app.out.is_json() {
-        report(app, "key_add", None, Some(added), Some(NOTE));
+        report(app, "key_add", None, Some(added), Some(NOTE), "");
         return;
     }
     app.out.line(format!("added key {} for {recipient}", added.short()));
@@ -195,11 +204,18 @@ fn report_removed(app: &App, removed: &keys::Removed) {
     app.close("the other keys still open it", &removed.note, "key rotate --root");
 }
 
-fn report_replaced(app: &App, what: &'static str, replaced: &Replaced) {
-    report(app, what, Some(replaced.old), Some(replaced.new), Some(&replaced.note));
+fn report_replaced(app: &App, what: &'static str, replaced: &Replaced, next: &str) {
+    report(app, what, Some(replaced.old), Some(replaced.new), Some(&replaced.note), next);
 }
 
-fn report(app: &App, what: &'static str, removed: Option<SlotId>, added: Option<SlotId>, note: Option<&str>) {
+fn report(
+    app: &App,
+    what: &'static str,
+    removed: Option<SlotId>,
+    added: Option<SlotId>,
+    note: Option<&str>,
+    next: &str,
+) {
     if app.out.is_json() {
         app.out.object(&JsonKeyChange {
             message_type: what,
@@ -216,5 +232,5 @@ fn report(app: &App, what: &'static str, removed: Option<SlotId>, added: Option<
         (None, None) => {}
     }
     let safe = if added.is_some() { "the new key was opened once before this" } else { "the other keys still open it" };
-    app.close(safe, note.unwrap_or("a key that is kept in one place only"), "key list");
+    app.close_with(safe, note.unwrap_or("a key that is kept in one place only"), next);
 }

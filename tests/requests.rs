@@ -59,8 +59,8 @@ fn commands_make_few_requests_of_a_remote_store() {
         .count("snapshots", 8, |context, _| select::list(context, &select::Filter::default()).unwrap().snapshots.len());
     asked.count("ls", 8, |context, _| list(context, second));
     asked.count("restore", 13, |context, files| restore(context, first, files).unwrap().0.files);
-    asked.count("verify --structure", 45, |context, _| verify_with(context, verify::Depth::Structure));
-    asked.count("verify", 53, |context, _| verify_with(context, verify::Depth::Content));
+    asked.count("verify --structure", 47, |context, _| verify_with(context, verify::Depth::Structure));
+    asked.count("verify", 55, |context, _| verify_with(context, verify::Depth::Content));
     asked.count("forget", 10, |context, _| forget::remove(context, first).unwrap());
     asked.count("prune", 96, |context, _| prune_all(context).unwrap());
     asked.count("prune of nothing", 44, |context, _| prune_all(context).unwrap());

@@ -36,6 +36,8 @@ const ASKED_BYTES: u64 = 12 << 20;
 pub struct Opened {
     /// Segments that were read.
     pub segments_loaded: u64,
+    /// Which.
+    pub loaded: Vec<SegmentId>,
     /// Packs that no present segment names any more.
     pub packs_dropped: u64,
     /// Why the cache was made anew, if something was there and could not be used.
@@ -320,7 +322,10 @@ fn load_missing(
             asked = number * GROUP + ask_for_segments(store, &missing[number * GROUP..], &[]);
         }
         match load_group(cache, store, keyring, group) {
-            Ok(()) => opened.segments_loaded += group.len() as u64,
+            Ok(()) => {
+                opened.segments_loaded += group.len() as u64;
+                opened.loaded.extend(group.iter().map(|(id, _)| **id));
+            }
             Err(error) if is_damage(&error) => load_singly(cache, store, keyring, group, opened)?,
             Err(error) => return Err(error),
         }
@@ -351,7 +356,10 @@ fn load_singly(
 ) -> Result<()> {
     for segment in group {
         match load_group(cache, store, keyring, std::slice::from_ref(segment)) {
-            Ok(()) => opened.segments_loaded += 1,
+            Ok(()) => {
+                opened.segments_loaded += 1;
+                opened.loaded.push(*segment.0);
+            }
             Err(error) if is_damage(&error) => {
                 push_problem(opened, Problem::new(segment_key(*segment.0).to_string(), error, Kind::Damaged));
             }

@@ -131,6 +131,8 @@ struct State {
     condemned_seen: u64,
     /// What nobody vouches for is relied on too.
     trusting: bool,
+    /// Segments that this process has read from the store, whole and authentic.
+    segments_read: BTreeSet<SegmentId>,
 }
 
 impl Index {
@@ -143,7 +145,9 @@ impl Index {
         opened.notes.extend(found.notes);
         let newest_before = newest_frame(&mut cache)?;
         let condemned_seen = opened.highest_condemned;
-        let state = State { cache, pending: HashSet::new(), newest_before, condemned_seen, trusting: false };
+        let segments_read = opened.loaded.iter().copied().collect();
+        let state =
+            State { cache, pending: HashSet::new(), newest_before, condemned_seen, trusting: false, segments_read };
         Ok((Index(Mutex::new(state)), opened))
     }
 
@@ -154,7 +158,13 @@ impl Index {
         let opened = load::bring_up_to_date(&mut state.cache, store, keyring)?;
         state.newest_before = newest_frame(&mut state.cache)?;
         state.condemned_seen = opened.highest_condemned;
+        state.segments_read.extend(&opened.loaded);
         Ok(opened)
+    }
+
+    /// Segments that this process has read from the store. What the cache knows of others it knows from earlier.
+    pub fn segments_read(&self) -> BTreeSet<SegmentId> {
+        self.state().segments_read.clone()
     }
 
     /// Relies, from here on, on what clients have stored that may only write, though nobody has looked at it: for who

@@ -66,7 +66,11 @@ pub fn tag(context: &Context, ids: &[SnapshotId], change: &Change) -> Result<Out
     let mut record = Record::begin(context, "tag");
     let mut outcome = Outcome::default();
     let tagged = ids.iter().try_for_each(|id| tag_one(context, *id, change, &mut outcome));
-    outcome.changed.iter().for_each(|changed| record.snapshot(changed.new));
+    // Those that went are named too, or they would seem to have been lost.
+    outcome.changed.iter().for_each(|changed| {
+        record.snapshot(changed.new);
+        record.snapshot(changed.old);
+    });
     record.figure("snapshots_changed", outcome.changed.len() as u64);
     match tagged {
         Ok(()) => record.save(context, Ended::Done).map(|()| outcome),

@@ -212,10 +212,11 @@ impl BlobReader {
 
     fn read_at_depth(&mut self, id: &BlobId, depth: u32) -> Result<BlobBytes> {
         let mut failure = Error::Missing(*id);
-        for place in self.index.places(id)? {
-            match self.try_place(&place, id, depth) {
+        let tried = self.index.places(id)?;
+        for place in &tried {
+            match self.try_place(place, id, depth) {
                 Ok(blob) => return Ok(blob),
-                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
+                Err(error) if is_lost(&error) => {
                     self.index.mark_damaged(&place.pack, place.block_offset)?;
                     failure = error;
                 }
@@ -225,7 +226,18 @@ impl BlobReader {
         // A snapshot that was made beside a prune may need what is condemned; then it is spared, and there meanwhile.
         for place in self.index.void_places(id)? {
             match self.read_place(&place, id, depth) {
-                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {}
+                Err(error) if is_lost(&error) => {}
+                other => return other,
+            }
+        }
+        // What could not be read once may be there again: a disk that was away, an object that somebody has put back.
+        for place in self.index.damaged_places(id)? {
+            let is_new = |one: &Place| (one.pack, one.block_offset) != (place.pack, place.block_offset);
+            if !tried.iter().all(is_new) {
+                continue;
+            }
+            match self.read_place(&place, id, depth) {
+                Err(error) if is_lost(&error) => failure = error,
                 other => return other,
             }
         }
@@ -237,7 +249,7 @@ impl BlobReader {
         let read = self.read_place(place, id, depth);
         let Some(at_hand) = self.at_hand_for(place) else { return read };
         match read {
-            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
+            Err(error) if is_lost(&error) => {
                 if let Some(pack_bytes) = self.sizes.of(&self.index, &place.pack)? {
                     at_hand.forget(place.pack, pack_bytes, place.block_offset, u64::from(place.block_length));
                 }
@@ -471,4 +483,9 @@ impl<K: Copy + Eq + std::hash::Hash> Cache<K> {
             }
         }
     }
+}
+
+/// Whether what was to be read is damaged or gone, and not the way to it.
+fn is_lost(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Damaged | Kind::NotFound)
 }

@@ -26,7 +26,9 @@ pub enum Error {
         reason: String,
     },
     /// No pack known to the index holds the blob.
-    #[error("blob {0} is in no pack that the index knows: run `keepstone verify`, then `keepstone rebuild-index`")]
+    #[error(
+        "blob {0} is in no pack that the index knows: `keepstone rebuild-index` looks for it in all packs; if it is in none, a backup of the same files stores it anew"
+    )]
     Missing(BlobId),
     /// A key or a seal failed.
     #[error(transparent)]

@@ -281,6 +281,26 @@ fn turn(coverage: &Coverage, now_ns: i64) -> String {
     }
 }
 
+/// The command that helps with what was found first, or shows what would.
+fn what_helps(outcome: &Outcome, unreadable: &[Problem]) -> String {
+    let any = |area: &str| outcome.damages.iter().any(|damage| damage.object.starts_with(&format!("{area}/")));
+    let is_lost =
+        |damage: &Damage| damage.object.starts_with("blob ") && damage.message.contains("no pack that the index knows");
+    if any("index") {
+        "rebuild-index".to_owned()
+    } else if any("parity") {
+        // No earlier run has noted down which.
+        "repair plan --all".to_owned()
+    } else if outcome.damage_count <= unreadable.len() as u64 {
+        "snapshots".to_owned()
+    } else if outcome.damages.iter().all(is_lost) && !outcome.hurt.is_empty() {
+        // Nothing in the repository mends it; the files themselves do, if they still have it.
+        format!("show {}", outcome.hurt[0].id.short())
+    } else {
+        "repair plan".to_owned()
+    }
+}
+
 fn print_text(app: &App, depth: Depth, outcome: &Outcome, unreadable: &[Problem], now_ns: i64) {
     let mut facts = vec![
         (
@@ -328,12 +348,10 @@ fn print_text(app: &App, depth: Depth, outcome: &Outcome, unreadable: &[Problem]
     }
     outcome.notes.iter().for_each(|note| app.look.note(note));
     if outcome.damage {
-        // What nobody can read `repair` does not mend either.
-        let next = if outcome.damage_count > unreadable.len() as u64 { "repair plan" } else { "snapshots" };
         return app.close(
             "every file that is not named above",
             "what the damaged objects hold, in the snapshots named above",
-            next,
+            &what_helps(outcome, unreadable),
         );
     }
     match depth {

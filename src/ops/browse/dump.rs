@@ -153,7 +153,8 @@ impl<'f> Feeding<'f> {
     /// The name under which this file was written already.
     fn first_name(&mut self, path: &[u8], node: &Node) -> Option<Vec<u8>> {
         let linked = self.linked.as_mut()?;
-        if node.kind != NodeKind::File || node.links.is_none_or(|links| links < 2) {
+        let is_alone = node.links.is_none_or(|links| links < 2);
+        if is_alone || matches!(node.kind, NodeKind::Directory | NodeKind::Socket) {
             return None;
         }
         let file = (node.device, node.inode);

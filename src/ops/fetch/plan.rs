@@ -234,5 +234,5 @@ pub fn best_place(index: &Index, id: &BlobId) -> Result<Option<Place>> {
     if let Some(place) = index.void_places(id)?.into_iter().next() {
         return Ok(Some(place));
     }
-    Ok(index.last_places(id)?.into_iter().find(|place| !needs_bases(place)))
+    Ok(index.last_places(id)?.into_iter().min_by_key(needs_bases))
 }

@@ -33,7 +33,7 @@ pub use plan::{mark_tree, missing};
 
 use super::record::Record;
 use super::select::Age;
-use super::{Context, Error, Result};
+use super::{Context, Error, Result, verify};
 use crate::base::monitor::Event;
 use crate::base::{Kind, PackId, Problem, SegmentId, SessionId, SortedSet};
 use crate::format::run::Outcome as Ended;
@@ -511,6 +511,9 @@ fn look(context: &Context, presence: Option<&mut Presence<'_>>) -> Result<Option
     // Snapshots before segments: what is committed has all its segments in the store.
     let names = snapshots::names(&context.repository)?;
     let segments = refresh(context)?;
+    if context.index.knows_of_damage()? {
+        verify::reconsider(context)?;
+    }
     let oldest_ns = others.iter().map(|other| other.stored_ns).min().unwrap_or(i64::MAX).min(own_ns);
     let others = others.iter().map(|other| other.mark.id).collect();
     let held = held(context, &segments, &others)?;

@@ -361,9 +361,10 @@ fn take_stored(one: &mut Decided, size_bytes: Option<u64>) -> Result<()> {
     Err(Error::Repo(repo::Error::damaged(
         format!("packs/{}", one.id),
         format!(
-            "it should have {} bytes with {} blobs that snapshots need, and is {state}; nothing was deleted: run \
-             `keepstone verify` to see what that concerns",
-            one.size_bytes, one.live_blobs
+            "it should have {} bytes, with blobs that snapshots need, and is {state}; nothing was deleted: put it back from a \
+             mirror (`keepstone repair apply --from PLACE`), let a backup of the same files store anew what it held, or \
+             forget the snapshots that `keepstone verify` names",
+            one.size_bytes
         ),
     )))
 }
@@ -424,8 +425,9 @@ fn check_known(context: &Context, id: &BlobId) -> Result<()> {
 
 /// What to say of a blob that is needed and that no pack has which counts.
 pub fn missing(id: &BlobId) -> Error {
-    let reason = "no pack that the index knows has it; nothing was deleted: run `keepstone verify`, then `keepstone \
-                  rebuild-index`";
+    let reason = "no pack that the index knows has it, and what it hung on is unknown, so nothing was deleted: `keepstone \
+                  rebuild-index` looks for it in all packs; a backup of the same files stores it anew; or forget the \
+                  snapshots that `keepstone verify` names";
     repo::Error::damaged(format!("blob {id}"), reason).into()
 }
 

@@ -4,14 +4,15 @@ use super::super::record::Record;
 use super::super::verify;
 use super::super::{Context, Error, Result};
 use super::{Healed, Item, Options, Plan, Way, heal};
-use crate::base::{Event, Kind, PackId, Problem};
+use crate::base::{Event, Kind, PackId, Problem, SnapshotId};
 use crate::crypto::names::PackHasher;
 use crate::crypto::slots::Unlock;
+use crate::format::envelope::ObjectKind;
 use crate::format::parity::Shape;
 use crate::format::run::Outcome as Ended;
 use crate::repo::pack_reader::pack_key;
 use crate::repo::parity::{self, Spool};
-use crate::repo::{self, damage, ledger};
+use crate::repo::{self, damage, ledger, snapshots};
 use crate::store::{Area, Key, ObjectStore, Put, Upload};
 use std::collections::BTreeSet;
 
@@ -118,6 +119,10 @@ fn run(
 fn mend(context: &Context, options: &Options<'_>, item: &Item) -> Result<Option<Option<Key>>> {
     let store = &**context.repository.store();
     let pack: Option<PackId> = item.key.name().parse().ok();
+    let snapshot: Option<SnapshotId> = item.key.name().parse().ok().filter(|_| item.key.area() == Area::Snapshots);
+    if let (Way::Mirror, Some(id), Some(from)) = (&item.way, snapshot, options.from) {
+        return put_snapshot(context, from, id).map(Some);
+    }
     match (&item.way, pack, options.from) {
         (Way::Parity { .. }, Some(pack), _) => mend_by_parity(store, pack).map(Some),
         (Way::Mirror, Some(pack), Some(from)) => mend_by_mirror(store, &**from.repository.store(), pack).map(Some),
@@ -145,6 +150,20 @@ fn mend_by_mirror(store: &dyn ObjectStore, mirror: &dyn ObjectStore, pack: PackI
     let kept = keep_damaged(store, &key)?;
     put_in_place(store, pack, upload, bytes)?;
     Ok(kept)
+}
+
+/// Takes over a snapshot from a mirror of this repository, whose keys seal it alike.
+fn put_snapshot(context: &Context, from: &Context, id: SnapshotId) -> Result<Option<Key>> {
+    let (store, key) = (&**context.repository.store(), Key::new(Area::Snapshots, id));
+    let bytes = from.repository.store().get(&key, ObjectKind::Snapshot.max_bytes() as u64)?;
+    let mut upload = store.begin()?;
+    upload.write_all(&bytes).map_err(|source| Error::Io { what: format!("write snapshot {id} aside"), source })?;
+    let kept = keep_damaged(store, &key)?;
+    upload.replace(&key)?;
+    match snapshots::load(&context.repository, id)? {
+        snapshots::Found::Snapshot(_) => Ok(kept),
+        _ => Err(repo::Error::damaged(&key, "what was read back is not what was written: check the disk").into()),
+    }
 }
 
 /// Makes a sidecar anew from its pack, as large as it should be by now, or as it was if nobody says so any more.

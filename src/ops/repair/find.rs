@@ -1,15 +1,18 @@
 //! What is damaged.
 
-use super::super::verify;
-use super::super::{Context, Result, select};
+use super::super::verify::{self, segments};
+use super::super::{Context, Result};
 use super::examine::{Examined, examine};
 use super::{Item, Options, Plan, Way};
-use crate::base::{Event, PackId};
+use crate::base::{Event, Kind, PackId, SnapshotId};
 use crate::repo::index::Opened;
 use crate::repo::pack_reader::pack_key;
-use crate::repo::{ledger, parity};
+use crate::repo::{self, ledger, parity, snapshots};
 use crate::store::{Area, Key};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The command that makes segments anew.
+const REBUILD: &str = "rebuild-index";
 
 /// Looks at the packs that are known to be damaged or missing, or at all of them, and at their sidecars.
 pub(super) fn packs(context: &Context, options: &Options<'_>, plan: &mut Plan) -> Result<()> {
@@ -59,19 +62,21 @@ fn noted(context: &Context, listed: &BTreeMap<PackId, u64>) -> Result<BTreeSet<P
 }
 
 /// What lies there twice, segments and snapshots.
-pub(super) fn small_objects(context: &Context, opened: &Opened, plan: &mut Plan) -> Result<()> {
+pub(super) fn small_objects(context: &Context, options: &Options<'_>, opened: &Opened, plan: &mut Plan) -> Result<()> {
     for damage in verify::copies(context)? {
         // Of two that differ both are named.
         let key = key_of(&damage.object).filter(|key| !plan.items.iter().any(|item| item.key == *key));
         plan.items.extend(key.map(|key| Item { key, reason: damage.message, way: Way::Copy }));
     }
-    let listing = select::list_stored(context)?;
-    let missing = context.missing_segments(&listing.snapshots)?;
-    for problem in opened.damaged.iter().chain(&missing).chain(&listing.damaged) {
+    let (snapshots, unreadable) = snapshots::list_stored(&context.repository)?;
+    let mut wrong = opened.damaged.clone();
+    wrong.extend(context.missing_segments(&snapshots)?);
+    wrong.extend(segments::look(context, opened)?.damaged);
+    for problem in &wrong {
         let Some(key) = key_of(&problem.subject) else { continue };
         let reason = match key.area() {
-            Area::Index => {
-                format!("{}: run `keepstone rebuild-index`, which makes it anew from the packs", problem.message)
+            Area::Index if !problem.message.contains(REBUILD) => {
+                format!("{}: run `keepstone {REBUILD}`, which makes it anew from the packs", problem.message)
             }
             _ => problem.message.clone(),
         };
@@ -79,7 +84,26 @@ pub(super) fn small_objects(context: &Context, opened: &Opened, plan: &mut Plan)
             plan.items.push(Item { key, reason, way: Way::Nothing });
         }
     }
+    for (id, error) in unreadable {
+        plan.items.push(unreadable_snapshot(options, context, id, &error)?);
+    }
     Ok(())
+}
+
+/// A snapshot that is damaged: a mirror of this repository may have it.
+fn unreadable_snapshot(options: &Options<'_>, context: &Context, id: SnapshotId, error: &repo::Error) -> Result<Item> {
+    let (key, reason) = (Key::new(Area::Snapshots, id), error.to_string());
+    let mirror = options.from.filter(|from| from.repository.id() == context.repository.id());
+    let found = mirror.map(|from| snapshots::load(&from.repository, id)).transpose();
+    let way = match found {
+        Ok(Some(snapshots::Found::Snapshot(_))) => Way::Mirror,
+        Err(error) if !matches!(error.kind(), Kind::Damaged | Kind::NotFound) => return Err(error.into()),
+        _ => Way::Nothing,
+    };
+    let remedy =
+        format!("put its object back from a mirror (--from), or let it go with `keepstone forget {}`", id.short());
+    let reason = if way == Way::Nothing { format!("{reason}; {remedy}") } else { reason };
+    Ok(Item { key, reason, way })
 }
 
 /// The key that a path in the store says.

@@ -139,7 +139,7 @@ fn make(context: &Context, options: &Options<'_>, opened: &Opened) -> Result<Pla
     check_source(context, options)?;
     let mut plan = Plan::default();
     find::packs(context, options, &mut plan)?;
-    find::small_objects(context, opened, &mut plan)?;
+    find::small_objects(context, options, opened, &mut plan)?;
     let lost: BTreeSet<PackId> = plan.packs().filter(|(_, way)| **way == Way::Nothing).map(|(pack, _)| pack).collect();
     if !lost.is_empty() {
         let (mut lost, _) = lost_in(context, &lost)?;

@@ -284,8 +284,16 @@ impl Planner<'_> {
             self.shared.done(0);
             return Ok(());
         }
+        let links = match self.links_of(node) {
+            LinkName::Only => None,
+            LinkName::First(links) => Some(links),
+            LinkName::Further(links) => {
+                links.add(self.shared, folder, name);
+                return Ok(());
+            }
+        };
         if node.kind == NodeKind::File {
-            return self.file(&target, folder, node, meta, decision);
+            return self.file(&target, folder, node, meta, decision, links);
         }
         let made = match (decision, node.kind) {
             (Decision::Same, _) => target.set_metadata(&folder.folder, name, &meta),
@@ -296,8 +304,16 @@ impl Planner<'_> {
             Ok(()) => {
                 add(&self.shared.counts.others, 1);
                 self.shared.done(0);
+                if let Some(links) = links {
+                    links.ready(self.shared, &folder.folder, name);
+                }
             }
-            Err(error) => self.shared.refused(error),
+            Err(error) => {
+                self.shared.refused(error);
+                if let Some(links) = links {
+                    links.lost(self.shared);
+                }
+            }
         }
         Ok(())
     }
@@ -309,16 +325,9 @@ impl Planner<'_> {
         node: &Node,
         meta: Meta,
         decision: Decision,
+        links: Option<Arc<Links>>,
     ) -> Result<()> {
         let name = &node.name.0;
-        let links = match self.links_of(node) {
-            LinkName::Only => None,
-            LinkName::First(links) => Some(links),
-            LinkName::Further(links) => {
-                links.add(self.shared, folder, name);
-                return Ok(());
-            }
-        };
         let existing = match decision {
             Decision::Same => {
                 match target.set_metadata(&folder.folder, name, &meta) {

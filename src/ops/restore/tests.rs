@@ -77,7 +77,7 @@ fn inventory(top: &Path) -> Vec<String> {
             } else if stat.is_file() {
                 digest(&fs::read(&path).unwrap())
             } else {
-                folders.push(path.clone());
+                folders.extend(stat.is_dir().then(|| path.clone()));
                 String::new()
             };
             let mtime = (stat.mtime(), stat.mtime_nsec());
@@ -116,6 +116,27 @@ fn everything_comes_back_as_it_was() {
     assert_eq!(times(&place.source), times(&place.target), "a target that was made for it is like the original");
     let names = fs::metadata(place.target.join("holes")).unwrap();
     assert!(names.blocks() * 512 < 1 << 20, "holes stay holes");
+}
+
+#[test]
+fn further_names_of_what_is_no_file_come_back_as_such() {
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::new();
+    assert!(std::process::Command::new("mkfifo").arg(place.source.join("pipe")).status().unwrap().success());
+    for (name, other) in [("pipe", "a/pipe too"), ("dangling", "bare/dangling too")] {
+        fs::hard_link(place.source.join(name), place.source.join(other)).unwrap();
+    }
+    let depot = Depot::new();
+    let snapshot = depot.backup(&place.source);
+    let outcome = clean(&depot, &snapshot, &Options { verify: true, ..place.options() });
+    assert_eq!(inventory(&place.source), inventory(&place.target));
+    assert_eq!((outcome.links, outcome.others), (3, 3));
+    let inode = |name: &str| fs::symlink_metadata(place.target.join(name)).unwrap().ino();
+    assert_eq!(inode("pipe"), inode("a/pipe too"));
+    assert_eq!(inode("dangling"), inode("bare/dangling too"));
+    let again = clean(&depot, &snapshot, &place.options());
+    assert_eq!((again.links, again.others), (3, 3), "nor does it harm them that they are there");
+    assert_eq!(inode("pipe"), inode("a/pipe too"));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! | depth | what is read |
 //! | --- | --- |
-//! | presence | config, slots, epochs, records, segments, snapshots; each pack is there and has the right size |
-//! | structure | also every tree and list; every chunk is in the index |
+//! | presence | config, slots, epochs, records, snapshots; each pack is there and has the right size |
+//! | structure | also every segment of the index, tree and list; every chunk is in the index |
 //! | content | also every chunk that the snapshots need: opened, decoded, named |
 //! | sample | the same in some packs, chosen by lot |
 //! | all | also every pack in full: its own name, its directory against the index, blobs that nobody needs |
@@ -21,9 +21,11 @@ mod objects;
 mod packs;
 mod proven;
 pub mod sealed;
+pub(super) mod segments;
 mod sidecars;
 #[cfg(test)]
 mod tests;
+mod told;
 mod trees;
 mod turn;
 
@@ -37,6 +39,8 @@ use crate::format::snapshot::Snapshot;
 use crate::repo;
 use crate::repo::ledger::{self, Known, News};
 use crate::repo::pack_reader::pack_key;
+use crate::repo::snapshots;
+use crate::store::Area;
 pub(super) use found::Found;
 pub(super) use hurt::find as find_hurt;
 use std::collections::BTreeMap;
@@ -270,14 +274,23 @@ fn run(
     context.monitor.event(Event::Phase("checking objects"));
     opened.damaged.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
     objects::check(context, found)?;
-    objects::records(context, found)?;
-    let snapshots = selected(context, options, found)?;
+    let told = objects::records(context, found)?;
+    let snapshots = selected(context, options, &told, found)?;
     found.looked_at(snapshots.len() as u64);
     // Some of them may have been committed since the index was brought up to date.
     context.index.refresh(&**context.repository.store(), context.repository.keyring())?;
     let missing = context.missing_segments(&snapshots)?;
     missing.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
     outcome.snapshots = snapshots.len() as u64;
+    let reads = !matches!(options.depth, Depth::Presence | Depth::Structure);
+    if reads && opened.damaged.is_empty() && context.index.knows_of_damage()? {
+        reconsider(context)?;
+    }
+    if options.depth != Depth::Presence {
+        let looked = segments::look(context, &opened)?;
+        found.looked_at(looked.segments);
+        looked.damaged.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
+    }
 
     let mut live = context.index.begin_live()?;
     if options.depth != Depth::Presence {
@@ -381,6 +394,26 @@ pub(super) fn read_back(context: &Context, packs: &SortedMap<PackId, u64>) -> Re
     Ok(outcome.damages)
 }
 
+/// Reads packs once more that this machine could not read once: what is whole counts again. The next backup would store anew
+/// what is there, and prune would leave alone what it could free.
+pub(super) fn reconsider(context: &Context) -> Result<()> {
+    let doubtful = context.index.doubtful_packs()?;
+    if !doubtful.is_empty() {
+        context.monitor.event(Event::Phase("reading what could not be read once"));
+        let mut there = Vec::new();
+        context.repository.store().list(Area::Packs, &mut |listed| {
+            let pack = listed.name.parse().ok().filter(|pack| doubtful.contains(pack));
+            there.extend(pack.map(|pack| (pack, listed.size_bytes)));
+        })?;
+        let found = Arc::new(Found::silent());
+        full::read(context, &there.into_iter().collect(), &found, &|| false)?;
+        context.index.forget_damage(&found.news().packs.into_iter().collect())?;
+    }
+    // What stands on something that is gone is found out anew each time.
+    context.index.check_packs(&**context.repository.store(), true)?;
+    Ok(())
+}
+
 /// Compares what lies there twice with its other copy; gives what is damaged.
 pub(super) fn copies(context: &Context) -> Result<Vec<Damage>> {
     let found = Found::silent();
@@ -432,11 +465,17 @@ pub(super) fn hurt_by(context: &Context, lost: &Lost) -> Result<Outcome> {
 }
 
 /// The snapshots to verify. When all are meant, those that cannot be read are damages.
-fn selected(context: &Context, options: &Options, found: &Found) -> Result<Vec<Snapshot>> {
+fn selected(context: &Context, options: &Options, told: &told::Told, found: &Found) -> Result<Vec<Snapshot>> {
     if !options.snapshots.is_empty() {
         return Ok(options.snapshots.clone());
     }
-    let listing = select::list_stored(context)?;
-    listing.damaged.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
-    Ok(listing.snapshots)
+    let (snapshots, damaged) = snapshots::list_stored(&context.repository)?;
+    let ids = snapshots.iter().map(|snapshot| snapshot.id);
+    told.missing(&ids.chain(damaged.iter().map(|(id, _)| *id)).collect()).into_iter().for_each(|note| found.note(note));
+    for (id, error) in damaged {
+        found.object(&format!("snapshot {}", id.short()), &error.to_string());
+    }
+    let mut snapshots = snapshots;
+    snapshots.sort_by_key(|snapshot| (snapshot.time_ns, snapshot.id));
+    Ok(snapshots)
 }

@@ -3,6 +3,7 @@
 
 use super::super::{Context, Result};
 use super::found::Found;
+use super::told::Told;
 use crate::base::Kind;
 use crate::crypto::RootKey;
 use crate::crypto::names;
@@ -63,7 +64,8 @@ fn check_epochs(context: &Context, ahead: &Ahead<'_>, found: &Found) -> Result<(
 
 /// Reads what sessions, prunes and runs left. No snapshot hangs on it, but prune waits for a session that it cannot read,
 /// and history is history.
-pub(super) fn records(context: &Context, found: &Found) -> Result<()> {
+pub(super) fn records(context: &Context, found: &Found) -> Result<Told> {
+    let mut told = Told::default();
     let remedies = [
         (
             Area::Sessions,
@@ -105,7 +107,7 @@ pub(super) fn records(context: &Context, found: &Found) -> Result<()> {
             if stopped.is_err() {
                 return Err(Error::Refused("interrupted".to_owned()));
             }
-            match read_record(context, store, key) {
+            match read_record(context, store, key, &mut told) {
                 // Cleared since it was listed.
                 Err(error) if error.kind() == Kind::NotFound => {}
                 Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported) => {
@@ -117,11 +119,11 @@ pub(super) fn records(context: &Context, found: &Found) -> Result<()> {
         })
         .or_else(|error| std::mem::replace(&mut stopped, Ok(())).and(Err(error.into())))?;
     }
-    Ok(())
+    Ok(told)
 }
 
 /// Reads one of them; names that nobody gives are passed over.
-fn read_record(context: &Context, store: &dyn ObjectStore, key: &Key) -> crate::repo::Result<()> {
+fn read_record(context: &Context, store: &dyn ObjectStore, key: &Key, told: &mut Told) -> crate::repo::Result<()> {
     let (name, ending) = key.name().split_once('.').unwrap_or((key.name(), ""));
     match (key.area(), ending) {
         (Area::Sessions, "") => record(context, store, key, ObjectKind::Session, name, |session: Session| session.id),
@@ -138,12 +140,16 @@ fn read_record(context: &Context, store: &dyn ObjectStore, key: &Key) -> crate::
         }
         (Area::Runs, "history") => {
             let object = store.get(key, ObjectKind::History.max_bytes() as u64)?;
-            history::open(&context.repository, key, object).map(drop)
+            history::open(&context.repository, key, object)?.runs.iter().for_each(|run| told.take(run));
+            Ok(())
         }
         (Area::Damage, _) if damage::pack_of(key.name()).is_some() => {
             damage::load(store, context.repository.keyring(), key.name()).map(drop)
         }
-        (Area::Runs, "") => record(context, store, key, ObjectKind::Run, name, |run: Run| run.id),
+        (Area::Runs, "") => record(context, store, key, ObjectKind::Run, name, |run: Run| {
+            told.take(&run);
+            run.id
+        }),
         _ => Ok(()),
     }
 }
@@ -154,7 +160,7 @@ fn record<T: Cbor, N: ToString>(
     key: &Key,
     kind: ObjectKind,
     name: &str,
-    own_name: impl Fn(T) -> N,
+    own_name: impl FnOnce(T) -> N,
 ) -> crate::repo::Result<()> {
     let object = store.get(key, kind.max_bytes() as u64)?;
     let record = context.repository.keyring().load(kind, object, key)?;

@@ -67,8 +67,8 @@ pub(super) fn compare(context: &Context, listed: &Listed, live: &LiveSet<'_>, fo
     let unknown = listed.len() as u64 - named.count();
     if unknown > 0 {
         found.note(format!(
-            "{unknown} packs are in no index segment: an interrupted run left them, or it is still at work; the next \
-             prune looks after them"
+            "{unknown} packs are in no index segment: an interrupted run left them, or it is still at work; a prune ten \
+             minutes after that run has ended, or later, takes them away"
         ));
     }
     let gone: SortedMap<PackId, u64> = gone.into_iter().collect();

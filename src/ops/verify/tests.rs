@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::base::{Monitor, Stop};
+use crate::ops::forget;
 use crate::ops::select::{Filter, select};
 use crate::ops::tests::{Depot, noise};
 use crate::repo::ledger::State;
@@ -87,6 +88,61 @@ fn a_flipped_bit_is_found_by_reading_named_with_its_files_and_healed_by_the_next
     let later = depot.backup_all(&top);
     let outcome = verify(&depot.context, &Options { snapshots: vec![later], depth: Depth::Content }).unwrap();
     assert_eq!(outcome.damages, []);
+}
+
+#[test]
+fn a_damaged_segment_is_found_although_the_cache_knows_what_it_says() {
+    let (_holder, top) = folder();
+    let depot = Depot::new();
+    depot.backup(&top);
+    let segment = depot.keys(Area::Index).remove(0);
+    let sound = verify(&depot.context, &with(Depth::Content)).unwrap();
+    depot.damage(&segment, |bytes| bytes[300] ^= 1);
+    for depth in [Depth::Structure, Depth::Content, Depth::All] {
+        let outcome = verify(&depot.context, &with(depth)).unwrap();
+        assert_eq!(outcome.damage_count, 1, "{:?}", outcome.damages);
+        assert_eq!(outcome.damages[0].object, segment.to_string());
+        assert!(outcome.damages[0].message.contains("rebuild-index"), "{:?}", outcome.damages);
+    }
+    let plan = crate::ops::repair::plan(&depot.context, &crate::ops::repair::Options::default()).unwrap();
+    assert!(plan.items.iter().any(|item| item.key == segment && item.reason.contains("rebuild-index")), "{plan:?}");
+    assert!(verify(&depot.context, &with(Depth::Content)).unwrap().tally.objects >= sound.tally.objects);
+}
+
+#[test]
+fn a_pack_that_could_not_be_read_once_counts_again_when_it_can() {
+    let (_holder, top) = folder();
+    let depot = Depot::new();
+    depot.backup(&top);
+    let pack = packs(&depot).pop().unwrap();
+    let whole = depot.store.get(&pack, u64::MAX).unwrap();
+    depot.damage(&pack, |bytes| bytes[2000] ^= 4);
+    assert!(verify(&depot.context, &with(Depth::Content)).unwrap().damage);
+    assert!(depot.context.index.knows_of_damage().unwrap());
+    depot.store.replace(&pack, &whole).unwrap();
+    assert_eq!(verify(&depot.context, &with(Depth::Content)).unwrap().damages, []);
+    assert!(!depot.context.index.knows_of_damage().unwrap());
+    // So it is to a prune.
+    depot.damage(&pack, |bytes| bytes[2000] ^= 4);
+    assert!(verify(&depot.context, &with(Depth::Content)).unwrap().damage);
+    depot.store.replace(&pack, &whole).unwrap();
+    assert_eq!(crate::ops::prune::prune(&depot.context, &crate::ops::prune::Options::default()).unwrap().damaged, []);
+}
+
+#[test]
+fn a_snapshot_that_somebody_deleted_from_the_store_is_missed() {
+    let (_holder, top) = folder();
+    let depot = Depot::new();
+    let (first, second, third) = (depot.backup(&top), depot.backup(&top), depot.backup(&top));
+    let selection = forget::Selection::Ids(vec![second.id]);
+    let named = forget::Options { selection, zone: crate::base::clock::TimeZone::UTC, dry_run: false };
+    forget::forget(&depot.context, &named).unwrap();
+    assert_eq!(verify(&depot.context, &with(Depth::Content)).unwrap().notes, Vec::<String>::new());
+    depot.store.delete(&Key::new(Area::Snapshots, first.id)).unwrap();
+    let notes = verify(&depot.context, &with(Depth::Content)).unwrap().notes;
+    assert!(notes.len() == 1 && notes[0].starts_with(&format!("snapshot {} is gone", first.id.short())), "{notes:?}");
+    let named = Options { snapshots: vec![third], depth: Depth::Content };
+    assert_eq!(verify(&depot.context, &named).unwrap().notes, Vec::<String>::new(), "who asks for one hears of one");
 }
 
 #[test]

@@ -27,6 +27,9 @@ use std::time::Duration;
 const SEGMENT_PACKS: usize = 8;
 /// … or this many blobs.
 const SEGMENT_BLOBS: usize = 65_536;
+/// So long after the last segment another is stored with the next pack, be there ever so little to say: what a run has
+/// stored that is killed over a slow line, the next one finds.
+const SEGMENT_MS: u64 = 30_000;
 
 /// How often a lane that waits for a pack looks whether another one failed.
 const LOOK_UP: Duration = Duration::from_millis(100);
@@ -218,13 +221,15 @@ fn store_packs(
 }
 
 fn save_segments(work: &Work, stored: &Receiver<Result<Stored>>) -> Result<()> {
-    let mut waiting = SegmentContents::default();
+    let (mut waiting, mut since) = (SegmentContents::default(), Stopwatch::start());
     for pack in stored {
         let (row, directory) = pack?;
         work.counters.added.fetch_add(row.size_bytes, Ordering::Relaxed);
         waiting.add_pack(row.id, row.size_bytes, &directory)?;
-        if waiting.packs.len() >= SEGMENT_PACKS || waiting.entries.len() >= SEGMENT_BLOBS {
+        let is_full = waiting.packs.len() >= SEGMENT_PACKS || waiting.entries.len() >= SEGMENT_BLOBS;
+        if is_full || since.elapsed_ms() >= SEGMENT_MS {
             save_segment(work, std::mem::take(&mut waiting))?;
+            since = Stopwatch::start();
         }
     }
     if waiting.is_empty() { Ok(()) } else { save_segment(work, waiting) }

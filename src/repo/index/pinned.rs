@@ -12,14 +12,23 @@ use std::collections::{BTreeMap, BTreeSet};
 impl Index {
     /// The packs with blocks that were found damaged.
     pub fn damaged_packs(&self) -> Result<BTreeSet<PackId>> {
+        Ok(&self.packs_dead_for(FOUND_DAMAGED)? | &self.packs_dead_for(RECORDED)?)
+    }
+
+    /// The packs with blocks that this machine could not read once, and that no record in the store says to be damaged.
+    pub fn doubtful_packs(&self) -> Result<BTreeSet<PackId>> {
+        Ok(&self.packs_dead_for(FOUND_DAMAGED)? - &self.packs_dead_for(RECORDED)?)
+    }
+
+    fn packs_dead_for(&self, why: i64) -> Result<BTreeSet<PackId>> {
         self.state().cache.read(|cache| {
             let mut found = cache.connection.prepare_cached(
                 "SELECT DISTINCT packs.id FROM dead_frames
                  JOIN pack_frames ON dead_frames.first BETWEEN pack_frames.first AND pack_frames.first + count - 1
                  JOIN packs ON packs.number = pack_frames.pack
-                 WHERE damaged IN (?, ?)",
+                 WHERE damaged = ?",
             )?;
-            found.query_map([FOUND_DAMAGED, RECORDED], |row| Ok(PackId(row.get(0)?)))?.collect()
+            found.query_map([why], |row| Ok(PackId(row.get(0)?)))?.collect()
         })
     }
 }

@@ -1,12 +1,13 @@
 //! What is said and done when something in the repository is lost, and other mended defects, each with its story.
 
-use crate::program::{Place, noise};
+use crate::program::{CHEAP, Place, noise};
 use crate::vault::{Vault, backup_of};
 use keepstone::ops::backup;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -333,4 +334,56 @@ fn a_damaged_pack_goes_once_a_backup_has_stored_again_what_was_in_it() {
         assert!(!found.damage, "{:?}", found.damages);
     }
     assert_eq!(backup().totals.bytes_read, 0);
+}
+
+/// Changes one byte of each copy of an object.
+fn flip(place: &Place, names: &[&str], at: usize) {
+    for name in names {
+        let path = place.path("vault").join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[at] ^= 1;
+        let mut permissions = fs::metadata(&path).unwrap().permissions();
+        permissions.set_mode(0o600);
+        fs::set_permissions(&path, permissions).unwrap();
+        fs::write(&path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn latest_does_not_mean_an_older_snapshot_while_one_cannot_be_read() {
+    let place = Place::with_snapshot();
+    let old = objects(&place, "snapshots").remove(0);
+    let old_id = old.file_name().unwrap().to_string_lossy().into_owned();
+    fs::write(place.path("source/new"), "new").unwrap();
+    place.run(&["backup", "source"]).expect(0);
+    let newest = objects(&place, "snapshots").into_iter().find(|path| *path != old).unwrap();
+    let name = newest.file_name().unwrap().to_string_lossy().into_owned();
+    flip(&place, &[&format!("snapshots/{name}")], 100);
+    for args in [
+        &["ls", "latest"][..],
+        &["show", "latest"],
+        &["dump", "latest", "/"],
+        &["diff", &old_id, "latest"],
+        &["diff", "latest~1", "latest"],
+        &["restore", "latest", "--target", "back"],
+        &["tag", "--add", "x", "latest"],
+        &["forget", "latest"],
+        &["verify", "latest"],
+        &["drill", "latest"],
+    ] {
+        let run = place.run(args).expect(4);
+        assert!(run.err.contains(&name[..8]) && run.err.contains("mirror"), "{args:?}: {}", run.err);
+        assert!(!place.path("back").exists());
+    }
+    place.run(&["restore", &old_id, "--target", "back"]).expect(0);
+    // Without a name it means what can be read, and says what cannot.
+    let verify = place.run(&["verify"]).expect(4);
+    assert!(verify.text().contains(&name[..8]) && !verify.text().contains("is whole"), "{}", verify.text());
+    assert!(verify.text().contains("checked  1 snapshot"), "{}", verify.text());
+    flip(&place, &[&format!("snapshots/{old_id}")], 100);
+    place.run(&["ls", "latest"]).expect(4);
+    place.run(&["verify"]).expect(4);
+    place.run(&["forget", &name]).expect(0);
+    place.run(&["forget", &old_id]).expect(0);
+    place.run(&["ls", "latest"]).expect(1);
 }

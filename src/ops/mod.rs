@@ -213,6 +213,9 @@ pub enum Error {
     /// What was asked for is not there.
     #[error("{0}")]
     NotFound(String),
+    /// Stored bytes are damaged, so that it cannot be told what was asked for.
+    #[error("{0}")]
+    Damaged(String),
     /// Refused in order to protect something.
     #[error("{0}")]
     Refused(String),
@@ -242,6 +245,7 @@ impl Error {
             Error::Database(error) => error.kind(),
             Error::Usage(_) => Kind::Usage,
             Error::NotFound(_) => Kind::NotFound,
+            Error::Damaged(_) => Kind::Damaged,
             Error::Refused(_) => Kind::Refused,
             Error::NothingRead(..) => Kind::Source,
             Error::Io { source, .. } => Kind::of_io(source),

@@ -10,6 +10,9 @@
 //! | `SNAP:/path` | the path in any of these |
 //!
 //! The filter counts for `latest`, `latest-verified` and for lists; an id means what it says.
+//!
+//! A snapshot that cannot be read may be the newest, and nobody can tell: `latest` is refused while there is one, rather
+//! than mean an older snapshot without a word.
 
 use super::{Context, Error, Result};
 use crate::base::{Event, Problem, SnapshotId};
@@ -216,16 +219,61 @@ pub fn select(context: &Context, text: &OsStr, filter: &Filter) -> Result<Select
     let name = std::str::from_utf8(name)
         .map_err(|_| Error::Usage(format!("{} names no snapshot: give `latest` or an id", text.display())))?;
     let snapshot = match parse_name(name)? {
-        Name::Latest(back) => nth_newest(list(context, filter)?.snapshots, back, "no snapshot", filter)?,
+        Name::Latest(back) => {
+            let snapshots = all_readable(context, filter, name, &|_| true)?;
+            nth_newest(snapshots, back, "no snapshot", filter)?
+        }
         Name::LatestVerified(back) => {
             let verified = verified(context)?;
-            let mut snapshots = list(context, filter)?.snapshots;
-            snapshots.retain(|snapshot| verified.whole_ns(&snapshot.id).is_some());
+            let snapshots = all_readable(context, filter, name, &|id| verified.whole_ns(id).is_some())?;
             nth_newest(snapshots, back, "no snapshot that was verified without damage", filter)?
         }
         Name::Id(digits) => load(context, by_prefix(context, &digits)?)?,
     };
     Ok(Selected { snapshot, path: path.map(<[u8]>::to_vec) })
+}
+
+/// The newest snapshot that the filter lets through and that can be read, and all that cannot be.
+pub fn newest_readable(context: &Context, filter: &Filter) -> Result<Listing> {
+    let mut listing = list(context, filter)?;
+    let older = listing.snapshots.len().saturating_sub(1);
+    listing.snapshots.drain(..older);
+    Ok(listing)
+}
+
+/// The snapshots of `counts` that the filter lets through, oldest first, for who asks for one of them by its age as
+/// `name`. Fails when one that counts cannot be read.
+fn all_readable(
+    context: &Context,
+    filter: &Filter,
+    name: &str,
+    counts: &dyn Fn(&SnapshotId) -> bool,
+) -> Result<Vec<Snapshot>> {
+    let (mut snapshots, mut unreadable) = snapshots::list(&context.repository)?;
+    unreadable.retain(|(id, _)| counts(id));
+    if !unreadable.is_empty() {
+        return Err(Error::Damaged(not_known(name, &unreadable)));
+    }
+    snapshots.retain(|snapshot| counts(&snapshot.id));
+    Ok(pick(context, filter, (snapshots, unreadable)).snapshots)
+}
+
+/// Why nobody knows which snapshot `name` means.
+fn not_known(name: &str, unreadable: &[(SnapshotId, crate::repo::Error)]) -> String {
+    let named: Vec<String> =
+        unreadable.iter().take(NAMED_CANDIDATES).map(|(id, error)| format!("{} ({error})", id.short())).collect();
+    let more = unreadable.len().saturating_sub(NAMED_CANDIDATES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let (which, it) = match unreadable.len() {
+        1 => ("a snapshot that cannot be read may be it", "its object"),
+        _ => ("one of the snapshots that cannot be read may be it", "their objects"),
+    };
+    format!(
+        "nobody can tell which snapshot is `{name}`: {which}: {}{more}. Name another by its id, as `keepstone snapshots` \
+         lists those that can be read; or put {it} back from a mirror of the repository; or let go what is lost with \
+         `keepstone forget ID`",
+        named.join(", ")
+    )
 }
 
 /// The id that `text` gives, or its beginning; none if it names a snapshot in another way. The snapshot need not be
@@ -278,6 +326,7 @@ fn nth_newest(mut snapshots: Vec<Snapshot>, back: usize, none: &str, filter: &Fi
     let which = if *filter == Filter::default() { "" } else { " that the filter lets through" };
     Err(Error::NotFound(match count {
         0 => format!("there is {none}{which}"),
+        1 => format!("there is only 1 such snapshot{which}: ~{back} goes back too far"),
         _ => format!("there are only {count} such snapshots{which}: ~{back} goes back too far"),
     }))
 }
@@ -326,8 +375,9 @@ pub fn verified(context: &Context) -> Result<Known> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::base::SessionId;
+    use crate::base::{Kind, SessionId};
     use crate::ops::tests::{Depot, save_snapshot};
+    use crate::store::{Area, Key};
 
     const DAY_NS: i64 = 86_400_000_000_000;
 
@@ -377,6 +427,26 @@ mod tests {
         assert_eq!(pick("latest", &tags).unwrap(), other);
         assert!(pick("latest~x", &all).is_err());
         assert!(pick("latest-verified", &all).unwrap_err().to_string().contains("verified"));
+    }
+
+    #[test]
+    fn latest_is_refused_while_a_snapshot_cannot_be_read_and_an_id_still_goes() {
+        let depot = Depot::new();
+        let (old, newest) = (save_snapshot(&depot, DAY_NS, |_| {}), save_snapshot(&depot, 2 * DAY_NS, |_| {}));
+        depot.damage(&Key::new(Area::Snapshots, newest), |bytes| *bytes.last_mut().unwrap() ^= 1);
+        let all = Filter::default();
+        let pick = |text: &str| select(&depot.context, OsStr::new(text), &all).map(|selected| selected.snapshot.id);
+        for name in ["latest", "latest~1"] {
+            let error = pick(name).unwrap_err();
+            assert_eq!(error.kind(), Kind::Damaged, "{error}");
+            let text = error.to_string();
+            assert!(text.contains(&newest.short().to_string()) && text.contains("mirror"), "{text}");
+        }
+        // It was never verified, so it cannot be the newest that was.
+        assert_eq!(pick("latest-verified").unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(pick(&old.to_string()).unwrap(), old);
+        let listing = newest_readable(&depot.context, &all).unwrap();
+        assert_eq!((listing.snapshots[0].id, listing.snapshots.len(), listing.damaged.len()), (old, 1, 1));
     }
 
     #[test]

@@ -12,7 +12,6 @@ use crate::ops::select;
 use crate::ops::verify::{self, Coverage, Damage, Depth, HurtFile, Options, Outcome, Part, Sidecars, Tally};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 
 /// Damages and files that are shown to people; JSON has all that were kept.
 const SHOWN_DAMAGES: usize = 20;
@@ -112,8 +111,10 @@ pub fn run(app: &App, given: &Verify) -> Result<Exit> {
     let mut wanted = filter(&given.filters);
     wanted.newer_than = given.newer_than.as_deref().map(select::parse_age).transpose()?;
     let one = depth == Depth::Content && given.snapshots.is_empty() && wanted.newer_than.is_none();
-    let named = if one { vec![OsString::from("latest")] } else { given.snapshots.clone() };
-    let listing = select::select_all(&context, &named, &wanted)?;
+    let listing = match one {
+        true => select::newest_readable(&context, &wanted)?,
+        false => select::select_all(&context, &given.snapshots, &wanted)?,
+    };
     if listing.snapshots.is_empty() && listing.damaged.is_empty() && !given.all {
         return Err(Error::Said(Kind::NotFound, "there is no such snapshot: see `keepstone snapshots`".to_owned()));
     }

@@ -387,3 +387,35 @@ fn latest_does_not_mean_an_older_snapshot_while_one_cannot_be_read() {
     place.run(&["forget", &old_id]).expect(0);
     place.run(&["ls", "latest"]).expect(1);
 }
+
+#[test]
+fn no_new_repository_is_made_over_one_whose_config_is_gone() {
+    let place = Place::with_snapshot();
+    let before = objects(&place, "");
+    for name in ["config", "config.copy"] {
+        fs::rename(place.path("vault").join(name), place.path(name)).unwrap();
+    }
+    let init = [&["init"], &CHEAP[..]].concat();
+    for args in [&init[..], &["backup", "--init", "source"], &["snapshots"], &["backup", "source"], &["verify"]] {
+        let run = place.run(args).expect(4);
+        assert!(run.err.contains("whose config is gone"), "{}", run.err);
+        assert!(run.err.contains("mirror") && !run.err.contains("keepstone init"), "{}", run.err);
+    }
+    for name in ["config", "config.copy"] {
+        fs::rename(place.path(name), place.path("vault").join(name)).unwrap();
+    }
+    assert_eq!(objects(&place, "").len(), before.len());
+    place.run(&["verify", "--all"]).expect(0);
+    // What an `init` leaves that was killed is in nobody's way.
+    let begun = Place::with_snapshot();
+    for name in ["config", "config.copy"] {
+        fs::remove_file(begun.path("vault").join(name)).unwrap();
+    }
+    for folder in ["packs", "index", "snapshots", "runs"] {
+        fs::remove_dir_all(begun.path("vault").join(folder)).unwrap();
+    }
+    let run = begun.run(&["snapshots"]).expect(10);
+    assert!(run.err.contains("keepstone init"), "{}", run.err);
+    begun.run(&init).expect(0);
+    begun.run(&["backup", "source"]).expect(0);
+}

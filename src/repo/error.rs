@@ -1,6 +1,7 @@
 //! What can go wrong in the vault.
 
 use crate::base::{BlobId, KeyId, Kind, SessionId};
+use crate::store::Area;
 use crate::{crypto, format, store};
 
 /// A failure of the vault.
@@ -61,6 +62,20 @@ pub enum Error {
     /// There is no repository.
     #[error("there is no repository at {0}: make one with `keepstone init`, or correct the path")]
     NoRepository(String),
+    /// There is one, and nobody can open it without its config.
+    #[error(
+        "{location} is a repository whose config is gone: {objects} objects lie in its {area} folder, but neither `config` \
+         nor `config.copy` is there. Put one of them back from a mirror of the repository; without it nobody can open \
+         what is stored there. Nothing was changed", area = area.folder()
+    )]
+    ConfigGone {
+        /// Where.
+        location: String,
+        /// Where something lies.
+        area: Area,
+        /// How many objects.
+        objects: u64,
+    },
     /// There is one already.
     #[error("there is already a repository at {0}; it was left as it is")]
     AlreadyThere(String),
@@ -114,6 +129,7 @@ impl Error {
             Error::Store(error) => error.kind(),
             Error::Object { source, .. } => source.kind(),
             Error::Damaged { .. } | Error::Missing(_) | Error::UnknownKey { .. } => Kind::Damaged,
+            Error::ConfigGone { .. } => Kind::Damaged,
             Error::Crypto(error) => error.kind(),
             Error::NoRepository(_) => Kind::NoRepository,
             Error::AlreadyThere(_) | Error::Refused(_) | Error::Fenced(_) | Error::RootExchanged(_) => Kind::Refused,

@@ -151,7 +151,7 @@ impl SealedRepository {
         let ahead = Ahead::new(&*store);
         ahead.ask(&[(config_key(), limit), (copy_of(&config_key()), limit)], &[Area::Keys, Area::Epochs]);
         let mut configs = read_versions(&ahead, &config_key(), limit, &decode).map_err(|error| match error.kind() {
-            crate::base::Kind::NotFound => Error::NoRepository(store.location()),
+            crate::base::Kind::NotFound => not_there(&*store),
             _ => error,
         })?;
         // Their copies are needed only where something is wrong with them.
@@ -546,11 +546,30 @@ fn refuse_existing(store: &dyn ObjectStore) -> Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    match not_there(store) {
+        Error::NoRepository(_) => Ok(()),
+        error => Err(error),
+    }
 }
 
 /// Stores what makes a repository. The config comes last: before it there is nothing, after it there is a whole
 /// repository.
+/// Where there is no config: why there is no repository, or why there seems to be none. Key slots, epochs and marks of
+/// sessions alone are what an `init` leaves that was killed: nothing is lost with them.
+fn not_there(store: &dyn ObjectStore) -> Error {
+    const BEGUN: [Area; 4] = [Area::Config, Area::Keys, Area::Epochs, Area::Sessions];
+    for area in Area::ALL.into_iter().filter(|area| !BEGUN.contains(area)) {
+        let mut objects = 0u64;
+        if let Err(error) = store.list(area, &mut |_| objects += 1) {
+            return error.into();
+        }
+        if objects > 0 {
+            return Error::ConfigGone { location: store.location(), area, objects };
+        }
+    }
+    Error::NoRepository(store.location())
+}
+
 fn found(
     store: Arc<dyn ObjectStore>,
     sizes: Sizes,

@@ -31,6 +31,9 @@ use upload::{LocalUpload, Temporary};
 /// Where objects on their way lie. Not the name of an area, so it is never listed.
 const TEMPORARY: &str = "tmp";
 
+/// The shortest id or number that an object is named by.
+const SHORTEST_STEM: usize = 8;
+
 /// Repositories tell who has which data at which size: nobody else's business. A narrower umask narrows further.
 const FILE_MODE: RawMode = 0o600;
 const FOLDER_MODE: RawMode = 0o700;
@@ -419,17 +422,36 @@ impl Place {
     }
 
     fn refuse_strangers(&self) -> Result<(), Error> {
-        let failed = |errno: Errno| self.failed_in("", &errno.into());
-        let mut entries = Dir::new(self.open_folder("").map_err(failed)?).map_err(failed)?;
+        self.refuse_others("", &is_ours)?;
+        self.refuse_others(TEMPORARY, &is_temporary_name)?;
+        for area in Area::ALL.into_iter().filter(|area| *area != Area::Config) {
+            let folder = area.folder();
+            if !area.fans_out() {
+                self.refuse_others(folder, &is_object_name)?;
+                continue;
+            }
+            self.refuse_others(folder, &|name| name.len() == 2 && name.bytes().all(|c| c.is_ascii_hexdigit()))?;
+            for fan in self.folders_in(folder).map_err(|errno| self.failed_in(folder, &errno.into()))? {
+                self.refuse_others(&format!("{folder}/{fan}"), &is_object_name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if a folder holds an entry whose name is not `expected`.
+    fn refuse_others(&self, folder: &str, expected: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+        let failed = |errno: Errno| self.failed_in(folder, &errno.into());
+        let Some(mut entries) = self.read_folder(folder).map_err(failed)? else { return Ok(()) };
         while let Some(entry) = entries.read() {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_string_lossy();
-            if !is_ours(&name) {
+            if !matches!(&*name, "." | "..") && !expected(&name) {
+                let found = Path::new(folder).join(&*name);
                 return Err(Error::new(
                     Kind::Refused,
                     "create",
                     self.path.display(),
-                    format_args!("the folder is not empty, it holds {name:?}; choose a new or empty one"),
+                    format_args!("the folder is not empty, it holds {found:?}; choose a new or empty one"),
                 ));
             }
         }
@@ -502,6 +524,12 @@ fn temporary_path(name: &str) -> String {
 
 fn is_temporary_name(name: &str) -> bool {
     name.len() == 32 && name.bytes().all(|c| c.is_ascii_hexdigit())
+}
+
+/// Whether something that a repository stored may have that name: an id or a number, and perhaps what it is.
+fn is_object_name(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default();
+    Key::is_name(name) && stem.len() >= SHORTEST_STEM && stem.bytes().all(|c| c.is_ascii_hexdigit())
 }
 
 /// Whether a repository, or the file system itself, may have an entry of that name at the top.
@@ -655,9 +683,25 @@ mod tests {
         let (_folder, path) = folder();
         let store = Local::create(&path).unwrap();
         for area in Area::ALL {
-            store.put(&Key::new(area, "config"), b"x").unwrap();
+            let name = if area == Area::Config { "config" } else { "00c0ffee.copy" };
+            store.put(&Key::new(area, name), b"x").unwrap();
         }
         assert!(Local::create(&path).is_ok());
+    }
+
+    #[test]
+    fn a_folder_whose_folders_only_bear_our_names_is_refused() {
+        for strange in
+            ["keys/id_rsa", "keys/id", "packs/precious", "packs/ab/letter", "snapshots/2026.png", "tmp/draft"]
+        {
+            let (_folder, path) = folder();
+            Local::create(&path).unwrap();
+            fs::create_dir_all(path.join(strange).parent().unwrap()).unwrap();
+            fs::write(path.join(strange), b"").unwrap();
+            let error = Local::create(&path).err().unwrap();
+            assert_eq!(error.kind(), Kind::Refused, "{strange}");
+            assert!(error.to_string().contains(strange), "{error}");
+        }
     }
 
     #[test]

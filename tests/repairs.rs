@@ -419,3 +419,28 @@ fn no_new_repository_is_made_over_one_whose_config_is_gone() {
     begun.run(&init).expect(0);
     begun.run(&["backup", "source"]).expect(0);
 }
+
+#[test]
+fn it_is_not_the_password_that_is_wrong_when_slots_or_config_are() {
+    let place = Place::with_snapshot();
+    fs::rename(place.path("vault/keys"), place.path("keys")).unwrap();
+    let run = place.run(&["snapshots"]).expect(4);
+    assert!(run.err.contains("key slots") && run.err.contains("mirror"), "{}", run.err);
+    fs::rename(place.path("keys"), place.path("vault/keys")).unwrap();
+    let configs = ["config", "config.copy"];
+    for at in [8, 20, 40] {
+        flip(&place, &configs, at);
+        let run = place.run(&["snapshots"]).expect(4);
+        assert!(run.err.contains("config is damaged") && !run.err.contains("wrong password"), "{at}: {}", run.err);
+        flip(&place, &configs, at);
+    }
+    // The version of the format: 1 becomes 9.
+    for name in configs {
+        let path = place.path("vault").join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[4] = 9;
+        fs::write(&path, bytes).unwrap();
+    }
+    let run = place.run(&["snapshots"]).expect(1);
+    assert!(run.err.contains("use a newer keepstone") && !run.err.contains("damaged"), "{}", run.err);
+}

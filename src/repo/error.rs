@@ -10,8 +10,8 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// Stored bytes are not what they should be.
-    #[error("{object} is damaged: {source}")]
+    /// Stored bytes are not what they should be, or not what this version knows.
+    #[error("{object} {}: {source}", verdict(source))]
     Object {
         /// The object, as a person would name it.
         object: String,
@@ -76,6 +76,24 @@ pub enum Error {
         /// How many objects.
         objects: u64,
     },
+    /// There is no key slot.
+    #[error(
+        "all key slots of {0} are gone: put its folder `keys` back from a mirror of the repository; without one of them \
+         no password or key opens it"
+    )]
+    SlotsGone(String),
+    /// What says the root key does not fit those who grant it.
+    #[error(
+        "config is damaged: none of the {slots} key slots of {location} belongs to the root key that it names, so no \
+         password or key was tried. Put `config` and `config.copy`, or the folder `keys`, back from a mirror of the \
+         repository"
+    )]
+    NoSlotOfRoot {
+        /// How many slots there are.
+        slots: usize,
+        /// Where.
+        location: String,
+    },
     /// There is one already.
     #[error("there is already a repository at {0}; it was left as it is")]
     AlreadyThere(String),
@@ -129,7 +147,7 @@ impl Error {
             Error::Store(error) => error.kind(),
             Error::Object { source, .. } => source.kind(),
             Error::Damaged { .. } | Error::Missing(_) | Error::UnknownKey { .. } => Kind::Damaged,
-            Error::ConfigGone { .. } => Kind::Damaged,
+            Error::ConfigGone { .. } | Error::SlotsGone(_) | Error::NoSlotOfRoot { .. } => Kind::Damaged,
             Error::Crypto(error) => error.kind(),
             Error::NoRepository(_) => Kind::NoRepository,
             Error::AlreadyThere(_) | Error::Refused(_) | Error::Fenced(_) | Error::RootExchanged(_) => Kind::Refused,
@@ -149,6 +167,14 @@ impl Error {
     /// A well-formed object that says something impossible.
     pub fn damaged(object: impl ToString, reason: impl ToString) -> Error {
         Error::Damaged { object: object.to_string(), reason: reason.to_string() }
+    }
+}
+
+/// What is wrong with an object: one of a newer version is not damaged.
+fn verdict(source: &format::Error) -> &'static str {
+    match source.kind() {
+        Kind::Unsupported => "cannot be read",
+        _ => "is damaged",
     }
 }
 

@@ -204,10 +204,14 @@ impl SealedRepository {
             other => return other,
         };
         // Somebody may have exchanged the root key between our look at the config and that at the slots.
-        let again = SealedRepository::open(store)?;
-        match error {
+        let again = SealedRepository::open(store.clone())?;
+        let done = match error {
             Error::NoSlotOpens { .. } if again.config.config.revision == revision => Err(error),
             _ => again.try_unlock(unlock, clock),
+        };
+        match done {
+            Err(Error::NoSlotOpens { slots: 0, location }) => Err(no_slot_tried(&*store, location)),
+            done => done,
         }
     }
 
@@ -317,6 +321,15 @@ impl SealedRepository {
         }
         let slots = tried.len();
         Err(broken.unwrap_or(Error::NoSlotOpens { slots, location: self.store.location() }))
+    }
+}
+
+/// Why there was no slot that a password or key could have been tried with: then it is not that which is wrong.
+fn no_slot_tried(store: &dyn ObjectStore, location: String) -> Error {
+    match slots::list_once(store).map(|slots| slots.len()) {
+        Ok(0) => Error::SlotsGone(location),
+        Ok(slots) => Error::NoSlotOfRoot { slots, location },
+        Err(error) => error,
     }
 }
 
@@ -538,22 +551,6 @@ impl Repository {
     }
 }
 
-fn refuse_existing(store: &dyn ObjectStore) -> Result<()> {
-    for key in [config_key(), copy_of(&config_key())] {
-        match store.size(&key) {
-            Ok(_) => return Err(Error::AlreadyThere(store.location())),
-            Err(error) if error.kind() == crate::base::Kind::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    match not_there(store) {
-        Error::NoRepository(_) => Ok(()),
-        error => Err(error),
-    }
-}
-
-/// Stores what makes a repository. The config comes last: before it there is nothing, after it there is a whole
-/// repository.
 /// Where there is no config: why there is no repository, or why there seems to be none. Key slots, epochs and marks of
 /// sessions alone are what an `init` leaves that was killed: nothing is lost with them.
 fn not_there(store: &dyn ObjectStore) -> Error {
@@ -570,6 +567,22 @@ fn not_there(store: &dyn ObjectStore) -> Error {
     Error::NoRepository(store.location())
 }
 
+fn refuse_existing(store: &dyn ObjectStore) -> Result<()> {
+    for key in [config_key(), copy_of(&config_key())] {
+        match store.size(&key) {
+            Ok(_) => return Err(Error::AlreadyThere(store.location())),
+            Err(error) if error.kind() == crate::base::Kind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match not_there(store) {
+        Error::NoRepository(_) => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// Stores what makes a repository. The config comes last: before it there is nothing, after it there is a whole
+/// repository.
 fn found(
     store: Arc<dyn ObjectStore>,
     sizes: Sizes,

@@ -444,3 +444,24 @@ fn it_is_not_the_password_that_is_wrong_when_slots_or_config_are() {
     let run = place.run(&["snapshots"]).expect(1);
     assert!(run.err.contains("use a newer keepstone") && !run.err.contains("damaged"), "{}", run.err);
 }
+
+#[test]
+fn a_pack_that_is_gone_is_damage_with_a_remedy_under_every_command() {
+    let place = Place::with_snapshot();
+    let file = place.path("source/letters/ann.txt");
+    let file = file.to_str().unwrap();
+    for pack in objects(&place, "packs") {
+        fs::remove_file(pack).unwrap();
+    }
+    let large = place.path("source/numbers.bin");
+    for args in [
+        &["ls", "latest"][..],
+        &["dump", "latest", file],
+        &["dump", "latest", large.to_str().unwrap()],
+        &["find", "ann.txt"],
+        &["restore", "latest", "--target", "back"],
+    ] {
+        let run = place.run(&[&["--no-cache"], args].concat()).expect(4);
+        assert!(run.err.contains("repair plan") || run.text().contains("repair plan"), "{args:?}: {}", run.err);
+    }
+}

@@ -44,6 +44,19 @@ impl Error {
         }
     }
 
+    /// What helps, where the message does not say it.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Error::Ops(ops::Error::Repo(error)) => error.remedy(),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody asked to stop, and nothing was wrong.
+    pub fn is_interruption(&self) -> bool {
+        matches!(self, Error::Ops(ops::Error::Interrupted))
+    }
+
     /// The kind of failure.
     pub fn kind(&self) -> Kind {
         match self {

@@ -24,7 +24,6 @@ use args::{Cli, Command};
 use error::Error;
 use exit::Exit;
 use print::say;
-use serde::Serialize;
 
 /// Runs the command that the arguments name. The answer is the exit code.
 pub fn run() -> u8 {
@@ -39,12 +38,15 @@ pub fn run() -> u8 {
         app.look.note(&format!("{} took {:.2} s", command.name(), since.elapsed().as_secs_f64()));
     }
     let message = done.as_ref().err().map_or(String::new(), ToString::to_string);
-    let exit = done.unwrap_or_else(|error| complain(&app, &error));
+    let exit = done.unwrap_or_else(|error| {
+        let hint = error.remedy().or_else(|| command.after_interruption().filter(|_| error.is_interruption()));
+        complain(&app, &error, hint)
+    });
     write_down(&app, &command, exit, message, since);
     match app.out.finish() {
         Ok(()) => exit.code(),
         Err(source) => {
-            let told = complain(&app, &Error::io("write to standard output", source));
+            let told = complain(&app, &Error::io("write to standard output", source), None);
             if exit == Exit::Done { told.code() } else { exit.code() }
         }
     }
@@ -73,26 +75,17 @@ fn write_down(app: &App, command: &Command, exit: Exit, message: String, since: 
     }
 }
 
-/// The object that `--json` prints on standard error when a command ends early.
-#[derive(Serialize)]
-struct JsonError<'a> {
-    message_type: &'static str,
-    /// The exit code.
-    code: u8,
-    /// Its name.
-    kind: &'static str,
-    message: &'a str,
-}
-
-fn complain(app: &App, error: &Error) -> Exit {
+fn complain(app: &App, error: &Error, hint: Option<&str>) -> Exit {
     let exit = error.exit();
     if matches!(error, Error::Closed) {
         return exit;
     }
-    let message = error.to_string();
+    let message = match hint {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    };
     if app.out.is_json() {
-        let object = JsonError { message_type: "error", code: exit.code(), kind: exit.name(), message: &message };
-        say(serde_json::to_string(&object).unwrap_or(message));
+        say(print::json_error(exit, &message));
     } else {
         match error {
             // Each complaint has lines of its own, in which nothing is left that could command a terminal.

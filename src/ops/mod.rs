@@ -231,7 +231,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Somebody asked to stop.
-    #[error("interrupted: what was stored stays stored and is used by the next run")]
+    #[error("interrupted")]
     Interrupted,
 }
 

@@ -241,7 +241,11 @@ impl BlobReader {
                 other => return other,
             }
         }
-        Err(failure)
+        // A pack that the index has and the store has not is no pack that somebody asked for in vain.
+        Err(match failure {
+            Error::Store(gone) if gone.kind() == Kind::NotFound => Error::Gone(gone),
+            failure => failure,
+        })
     }
 
     /// Reads a place. What was kept at hand proves nothing: where it does not hold, the store is asked.

@@ -31,6 +31,9 @@ pub enum Error {
         "blob {0} is in no pack that the index knows: `keepstone rebuild-index` looks for it in all packs; if it is in none, a backup of the same files stores it anew"
     )]
     Missing(BlobId),
+    /// The pack in which the index has a blob cannot be found.
+    #[error("{0}")]
+    Gone(store::Error),
     /// A key or a seal failed.
     #[error(transparent)]
     Crypto(#[from] crypto::Error),
@@ -146,7 +149,7 @@ impl Error {
         match self {
             Error::Store(error) => error.kind(),
             Error::Object { source, .. } => source.kind(),
-            Error::Damaged { .. } | Error::Missing(_) | Error::UnknownKey { .. } => Kind::Damaged,
+            Error::Damaged { .. } | Error::Missing(_) | Error::Gone(_) | Error::UnknownKey { .. } => Kind::Damaged,
             Error::ConfigGone { .. } | Error::SlotsGone(_) | Error::NoSlotOfRoot { .. } => Kind::Damaged,
             Error::Crypto(error) => error.kind(),
             Error::NoRepository(_) => Kind::NoRepository,
@@ -156,6 +159,20 @@ impl Error {
             Error::Feature { .. } | Error::Draft(_) => Kind::Unsupported,
             Error::Cache { .. } => Kind::Unavailable,
             Error::Internal(_) => Kind::Internal,
+        }
+    }
+
+    /// What helps, where the message does not say it: packs are mended by what else has what they held.
+    pub fn remedy(&self) -> Option<&'static str> {
+        const REPAIR: &str = "run `keepstone verify --all` to see what that hurts, then `keepstone repair plan`";
+        match self {
+            Error::Gone(_) => Some(REPAIR),
+            Error::Object { object, .. } | Error::Damaged { object, .. } => {
+                let of_pack =
+                    object.starts_with("block ") || object.starts_with("blob ") || object.starts_with("packs/");
+                of_pack.then_some(REPAIR)
+            }
+            _ => None,
         }
     }
 

@@ -260,6 +260,18 @@ impl Command {
         )
     }
 
+    /// What is left of a run that somebody stopped; none for one that leaves nothing behind.
+    pub fn after_interruption(&self) -> Option<&'static str> {
+        use Command as C;
+        match self {
+            C::Backup(_) | C::Run(_) | C::Copy(_) => Some("what was stored stays stored and is used by the next run"),
+            C::Restore(_) => Some("what was restored so far stays; the same command once more does the rest"),
+            C::Verify(_) => Some("the repository is as it was; what was read so far does not count"),
+            C::Dump(_) => Some("what was written is not all of it"),
+            _ => None,
+        }
+    }
+
     /// What messages call it.
     pub fn name(&self) -> &'static str {
         match self {

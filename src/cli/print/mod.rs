@@ -8,6 +8,7 @@ pub mod imported;
 pub mod json;
 pub mod table;
 
+use super::exit::Exit;
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
@@ -78,6 +79,23 @@ impl Output {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The object that `--json` prints on standard error when a command ends early.
+#[derive(Serialize)]
+struct JsonError<'a> {
+    message_type: &'static str,
+    /// The exit code.
+    code: u8,
+    /// Its name.
+    kind: &'static str,
+    message: &'a str,
+}
+
+/// What `--json` prints on standard error when a command ends early.
+pub fn json_error(exit: Exit, message: &str) -> String {
+    let object = JsonError { message_type: "error", code: exit.code(), kind: exit.name(), message };
+    serde_json::to_string(&object).unwrap_or_else(|_| message.to_owned())
 }
 
 /// Writes to standard error. When even that fails there is nobody left to tell.

@@ -465,3 +465,22 @@ fn a_pack_that_is_gone_is_damage_with_a_remedy_under_every_command() {
         assert!(run.err.contains("repair plan") || run.text().contains("repair plan"), "{args:?}: {}", run.err);
     }
 }
+
+#[test]
+fn a_time_that_no_snapshot_can_hold_is_told_and_the_backup_is_complete() {
+    let place = Place::with_snapshot();
+    // The year 2440.
+    let far = SystemTime::UNIX_EPOCH + Duration::from_secs(14_831_769_600);
+    let path = place.path("source/far");
+    fs::write(&path, "far").unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(far).unwrap();
+    if fs::metadata(&path).unwrap().modified().unwrap() != far {
+        println!("skipped: this file system keeps no such time");
+        return;
+    }
+    for _ in 0..2 {
+        let run = place.run(&["backup", "source"]).expect(0);
+        assert!(run.err.contains("source/far: its time of last change"), "{}", run.err);
+    }
+    place.run(&["restore", "latest", "--target", "back", "--verify"]).expect(0);
+}

@@ -82,6 +82,11 @@ impl Stat {
     }
 }
 
+/// Whether a time may be one outside of the years 1677 to 2262, which was moved to the nearest that fits.
+pub fn is_moved(time_ns: i64) -> bool {
+    matches!(time_ns, i64::MIN | i64::MAX)
+}
+
 /// Times outside of the years 1677 to 2262 are moved to the nearest one that fits.
 fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
@@ -96,5 +101,6 @@ mod tests {
         assert_eq!(nanoseconds(-1, 999_999_999), -1);
         assert_eq!(nanoseconds(i64::MAX, 5), i64::MAX);
         assert_eq!(nanoseconds(i64::MIN, 0), i64::MIN);
+        assert!(is_moved(nanoseconds(14_831_769_600, 0)) && !is_moved(nanoseconds(9_223_372_036, 0)));
     }
 }

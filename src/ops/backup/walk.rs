@@ -9,6 +9,7 @@ use super::imported::Before as Imported;
 use super::read::{Job, LARGE_PERMIT_BYTES, Message, Results, SMALL_BYTES, SMALL_PERMIT_BYTES, results};
 use super::roots::{Way, join};
 use super::sources::Walked;
+use crate::base::stat::is_moved;
 use crate::base::{Budget, Event, Kind, Monitor, Problem, Stop};
 use crate::crypto::names::fold_digits;
 use crate::format::cbor::{Bytes, Unknown};
@@ -30,6 +31,8 @@ const STEPS: usize = 256;
 const GONE_FILES: usize = 4;
 /// Small files that are read together.
 const GROUP_FILES: usize = 128;
+/// Entries with a time that cannot be kept that are named; the rest are counted.
+const NAMED_MOVED: u64 = 8;
 /// What changed less than this before the parent's scan began is not trusted: its time stamp may be older than its
 /// content.
 const TRUST_NS: i64 = 2_000_000_000;
@@ -116,6 +119,8 @@ struct Walker {
     trusted_before_ns: i64,
 }
 
+    /// Entries with a time that cannot be kept.
+    moved: u64,
 /// The nodes of one directory of the parent, to be asked for in order.
 struct Before {
     nodes: Option<Nodes>,
@@ -139,10 +144,12 @@ pub fn walk(walk: Walk, ways: &Way) -> Result<(), Gone> {
         trusted_before_ns,
     };
     walker.top(ways, root)?;
+        moved: 0,
     walker.flush()?;
     walker.tell_total(true);
     Ok(())
 }
+    walker.tell_moved();
 
 impl Walker {
     fn top(&mut self, ways: &Way, root: Option<crate::base::BlobId>) -> Result<(), Gone> {
@@ -307,6 +314,9 @@ impl Walker {
         }
         match entry.meta.kind {
             EntryKind::Directory => self.directory(&entry, old, way),
+        if is_moved(entry.meta.mtime_ns) {
+            self.note_moved(&entry);
+        }
             _ if self.is_unchanged(&entry.meta, old.as_ref()) && !self.must_inspect(&entry) => match old {
                 Some(old) => {
                     self.imported(&entry)?;
@@ -499,6 +509,28 @@ impl Walker {
                 Ok(nodes) => before.nodes = Some(nodes),
                 Err(error) => self.cannot_read_parent(&error)?,
             }
+    /// A time that no snapshot can hold. Not a problem: all else of the entry is kept, and a disk with a file from the far
+    /// future would have no complete snapshot for ever.
+    fn note_moved(&mut self, entry: &Entry) {
+        self.moved += 1;
+        if self.moved <= NAMED_MOVED {
+            let path = entry.path();
+            let text = format!(
+                "{}: its time of last change lies outside of the years 1677 to 2262, which is all that a snapshot can \
+                 hold: it is kept with the nearest time that fits",
+                path.display()
+            );
+            self.walk.monitor.event(Event::Note(&text));
+        }
+    }
+
+    fn tell_moved(&self) {
+        let more = self.moved.saturating_sub(NAMED_MOVED);
+        if more > 0 {
+            self.walk.monitor.event(Event::Note(&format!("{more} more have such a time")));
+        }
+    }
+
         }
         self.turn(&mut before)?;
         Ok(before)

@@ -484,3 +484,17 @@ fn a_time_that_no_snapshot_can_hold_is_told_and_the_backup_is_complete() {
     }
     place.run(&["restore", "latest", "--target", "back", "--verify"]).expect(0);
 }
+
+#[test]
+fn a_repository_that_is_met_under_another_path_is_left_out() {
+    let vault = Vault::new();
+    vault.write("mounted/object", b"of the repository");
+    vault.write("letter", b"Dear Ann");
+    let mounted = fs::metadata(vault.files.path().join("mounted")).unwrap();
+    let mut options = backup_of(vault.files.path());
+    options.scan.own = vec![(mounted.dev(), mounted.ino())];
+    let found = backup::backup(&vault.open(), &options).unwrap();
+    // The folder itself, and those above it.
+    let above = vault.files.path().components().count() as u64 - 1;
+    assert_eq!((found.totals.files, found.totals.directories, found.problem_count), (1, above, 0));
+}

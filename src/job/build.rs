@@ -17,7 +17,8 @@ use crate::source::files::filter::{lines_without_comments, with_variables};
 use crate::source::files::{BadPattern, Filter, Marker, ScanOptions};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// No list of patterns is longer.
 const MAX_LIST_BYTES: u64 = 256 << 20;
@@ -144,10 +145,16 @@ pub fn drill(
 pub fn keep_out(location: &Location, context: &Context, options: &mut backup::Options) -> Result<()> {
     let repository = location.folder().and_then(|folder| folder.canonicalize().ok());
     let cache = context.cache_dir.as_ref().and_then(|folder| folder.canonicalize().ok());
+    // A bind mount has another path and is the same directory.
+    options.scan.own = [&repository, &cache].into_iter().flatten().filter_map(|folder| identity(folder)).collect();
     for source in &options.sources {
         let Source::Path(path) = source else { continue };
         let Ok(real) = path.canonicalize() else { continue };
-        if repository.as_ref().is_some_and(|repository| real.starts_with(repository)) {
+        let is_repository = |repository: &PathBuf| {
+            let identity_of = identity(repository);
+            real.starts_with(repository) || (identity_of.is_some() && identity_of == identity(&real))
+        };
+        if repository.as_ref().is_some_and(is_repository) {
             let text = format!("cannot back up {}: it is the repository itself, or lies in it", path.display());
             return Err(Error::Said(Kind::Refused, text));
         }
@@ -157,6 +164,10 @@ pub fn keep_out(location: &Location, context: &Context, options: &mut backup::Op
         let seen = if named.components().any(|part| part.as_os_str() == "..") { &real } else { &named };
         for (ours, what) in [(&repository, "repository"), (&cache, "cache")] {
             let Some(beneath) = ours.as_ref().and_then(|ours| ours.strip_prefix(&real).ok()) else { continue };
+            // One that was named itself is taken.
+            if beneath.as_os_str().is_empty() {
+                continue;
+            }
             let left_out = seen.join(beneath);
             let added = options.scan.excludes.add(&literally(&left_out));
             added.map_err(|error| Error::Said(Kind::Refused, error.to_string()))?;
@@ -165,6 +176,12 @@ pub fn keep_out(location: &Location, context: &Context, options: &mut backup::Op
         }
     }
     Ok(())
+}
+
+/// Device and inode of a directory.
+fn identity(folder: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(folder).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// A pattern that matches this path and no other.

@@ -585,6 +585,7 @@ fn files(
             reader: blobs(context),
             imported: options.validate_dumps.then(|| parent.imported.clone()),
         }),
+        own: options.scan.own.clone(),
         ignore_inode: options.ignore_inode,
         ignore_ctime: options.ignore_ctime,
         steps,

@@ -89,6 +89,8 @@ pub struct Walk {
     pub gathered: VecDeque<Node>,
     /// The parent.
     pub parent: Option<Parent>,
+    /// Directories that are left out wherever they are met, by device and inode.
+    pub own: Vec<(u64, u64)>,
     /// Inode numbers do not count.
     pub ignore_inode: bool,
     /// Change times of inodes do not count.
@@ -117,10 +119,10 @@ struct Walker {
     items: u64,
     bytes: u64,
     trusted_before_ns: i64,
-}
-
     /// Entries with a time that cannot be kept.
     moved: u64,
+}
+
 /// The nodes of one directory of the parent, to be asked for in order.
 struct Before {
     nodes: Option<Nodes>,
@@ -142,14 +144,14 @@ pub fn walk(walk: Walk, ways: &Way) -> Result<(), Gone> {
         items: 0,
         bytes: 0,
         trusted_before_ns,
+        moved: 0,
     };
     walker.top(ways, root)?;
-        moved: 0,
     walker.flush()?;
     walker.tell_total(true);
+    walker.tell_moved();
     Ok(())
 }
-    walker.tell_moved();
 
 impl Walker {
     fn top(&mut self, ways: &Way, root: Option<crate::base::BlobId>) -> Result<(), Gone> {
@@ -312,11 +314,11 @@ impl Walker {
         if self.items.is_multiple_of(1024) {
             self.tell_total(false);
         }
-        match entry.meta.kind {
-            EntryKind::Directory => self.directory(&entry, old, way),
         if is_moved(entry.meta.mtime_ns) {
             self.note_moved(&entry);
         }
+        match entry.meta.kind {
+            EntryKind::Directory => self.directory(&entry, old, way),
             _ if self.is_unchanged(&entry.meta, old.as_ref()) && !self.must_inspect(&entry) => match old {
                 Some(old) => {
                     self.imported(&entry)?;
@@ -423,7 +425,18 @@ impl Walker {
         self.rest_is_removed(&mut before)
     }
 
+    /// Whether an entry is the repository or its cache, mounted at a place where no name tells it.
+    fn is_own(&self, child: &Entry) -> bool {
+        child.is_directory() && self.walk.own.contains(&(child.meta.device, child.meta.inode))
+    }
+
     fn child(&mut self, child: Entry, before: &mut Before, besides: Option<&Way>) -> Result<(), Gone> {
+        if self.is_own(&child) {
+            let path = child.path();
+            let note = format!("{} is left out: this repository or its cache is mounted there", path.display());
+            self.walk.monitor.event(Event::Note(&note));
+            return Ok(());
+        }
         let old = self.take_before(before, child.name())?;
         if let Some(way) = besides {
             return self.named_besides(child, old, way);
@@ -496,19 +509,6 @@ impl Walker {
         self.walk.steps.send(std::mem::take(&mut self.waiting)).map_err(|_| Gone)
     }
 
-    fn tell_total(&self, complete: bool) {
-        self.walk.monitor.event(Event::Total { items: self.items, bytes: self.bytes, complete });
-    }
-
-    /// The nodes of a directory of the parent. What cannot be read is as if it had not been there: it will be read
-    /// from the source again.
-    fn before(&mut self, tree: Option<crate::base::BlobId>) -> Result<Before, Gone> {
-        let mut before = Before { nodes: None, next: None, gone: VecDeque::new() };
-        if let (Some(tree), Some(parent)) = (tree, &mut self.walk.parent) {
-            match Nodes::open(tree, &mut parent.reader) {
-                Ok(nodes) => before.nodes = Some(nodes),
-                Err(error) => self.cannot_read_parent(&error)?,
-            }
     /// A time that no snapshot can hold. Not a problem: all else of the entry is kept, and a disk with a file from the far
     /// future would have no complete snapshot for ever.
     fn note_moved(&mut self, entry: &Entry) {
@@ -531,6 +531,19 @@ impl Walker {
         }
     }
 
+    fn tell_total(&self, complete: bool) {
+        self.walk.monitor.event(Event::Total { items: self.items, bytes: self.bytes, complete });
+    }
+
+    /// The nodes of a directory of the parent. What cannot be read is as if it had not been there: it will be read
+    /// from the source again.
+    fn before(&mut self, tree: Option<crate::base::BlobId>) -> Result<Before, Gone> {
+        let mut before = Before { nodes: None, next: None, gone: VecDeque::new() };
+        if let (Some(tree), Some(parent)) = (tree, &mut self.walk.parent) {
+            match Nodes::open(tree, &mut parent.reader) {
+                Ok(nodes) => before.nodes = Some(nodes),
+                Err(error) => self.cannot_read_parent(&error)?,
+            }
         }
         self.turn(&mut before)?;
         Ok(before)

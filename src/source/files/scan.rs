@@ -32,6 +32,8 @@ pub struct ScanOptions {
     pub one_file_system: bool,
     /// Of directories with a valid `CACHEDIR.TAG` keep only that file.
     pub exclude_caches: bool,
+    /// Directories that the walk leaves out wherever it meets them, by device and inode.
+    pub own: Vec<(u64, u64)>,
     /// Leave out regular files of more bytes than this.
     pub exclude_larger_than: Option<u64>,
     /// Of directories with one of these files keep only that file.
@@ -48,6 +50,7 @@ impl Default for ScanOptions {
             excludes: Filter::new(),
             one_file_system: false,
             exclude_caches: false,
+            own: Vec::new(),
             exclude_larger_than: None,
             exclude_if_present: Vec::new(),
             threads: 2,

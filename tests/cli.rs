@@ -357,7 +357,9 @@ fn what_is_named_is_backed_up_even_if_a_pattern_matches_it() {
     assert_eq!(only(&place.run(&[&file[..], &CHEAP].concat()).expect(0))["totals"]["files"], 1);
     let one = ["backup", "source", "--exclude", "*", "--exclude", "!*.bin", "--json"];
     assert_eq!(only(&place.run(&one).expect(0))["totals"]["files"], 1);
-    place.run(&["backup", "source", "--exclude", "source"]).expect(1);
+    let itself = ["backup", "source", "--exclude", "source", "--json"];
+    assert_eq!(only(&place.run(&itself).expect(0))["totals"]["files"], 3);
+    place.run(&["backup", "source", "--exclude", "**"]).expect(1);
 }
 
 #[test]

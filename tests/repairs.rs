@@ -498,3 +498,21 @@ fn a_repository_that_is_met_under_another_path_is_left_out() {
     let above = vault.files.path().components().count() as u64 - 1;
     assert_eq!((found.totals.files, found.totals.directories, found.problem_count), (1, above, 0));
 }
+
+#[test]
+fn what_is_named_is_backed_up_whatever_pattern_matches_it() {
+    let place = Place::new();
+    fs::create_dir_all(place.path("s/.git/.hooks")).unwrap();
+    fs::create_dir_all(place.path("s/dir")).unwrap();
+    for name in ["s/.git/config", "s/.git/.hooks/x", "s/dir/file"] {
+        fs::write(place.path(name), "x").unwrap();
+    }
+    place.run(&[&["init"], &CHEAP[..]].concat()).expect(0);
+    for sources in [&["s/.git"][..], &["s/dir", "s/.git"]] {
+        place.run(&[&["backup", "-e", ".*"], sources].concat()).expect(0);
+        let listed = place.run(&["ls", "latest"]).expect(0).text();
+        assert!(listed.contains(".git/config") && !listed.contains(".hooks"), "{listed}");
+    }
+    let run = place.run(&["backup", "-e", "**", "s/dir"]).expect(1);
+    assert!(run.err.contains("with all that is in it"), "{}", run.err);
+}

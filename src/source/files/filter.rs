@@ -16,6 +16,9 @@
 //! `!pattern` brings back only what lies in directories that are not themselves excluded (exclude `cache/*`, then
 //! `!cache/keep`).
 //!
+//! A directory that is named is taken even where a pattern matches it or something it lies in: patterns choose among what
+//! is found beneath it, by what they match there.
+//!
 //! All patterns are followed at once while a tree is walked: each directory has a `Trail` that says how far each
 //! pattern has come, and an entry needs only its own name and the trail of its directory. No path is built.
 
@@ -147,6 +150,16 @@ impl Filter {
     /// The trail of a directory given by its path; an absolute and a relative path are the same.
     pub fn enter_path(&self, path: &[u8]) -> Trail {
         components_of(path).fold(self.start(), |trail, name| self.enter(&trail, name))
+    }
+
+    /// The trail of a directory that is taken although patterns may match it or what it lies in: they are heard anew for
+    /// what is beneath it. None if they match all of that too.
+    pub fn begin_beneath(&self, trail: &Trail) -> Option<Trail> {
+        let states = self.patterns.iter().zip(&trail.0);
+        let anew = Trail(states.map(|(pattern, &state)| pattern.without_match(state)).collect());
+        let matches_all = |(pattern, &state): (&Pattern, &u64)| !pattern.negated && pattern.matches_every_name(state);
+        let all = !self.takes_back() && self.patterns.iter().zip(&anew.0).any(matches_all);
+        (!all).then_some(anew)
     }
 
     /// What the filter says of a whole path.
@@ -300,6 +313,20 @@ impl Pattern {
             }
         }
         state
+    }
+
+    /// A state as if nothing had been matched yet, with all that may still match.
+    fn without_match(&self, state: u64) -> u64 {
+        state & !(1 << self.components.len())
+    }
+
+    /// Whether any name at all completes the pattern in this state.
+    fn matches_every_name(&self, state: u64) -> bool {
+        let is_any = |component: &Component| matches!(component, Component::AnyDepth | Component::Anything);
+        let ends = self.components.iter().rposition(|component| !is_any(component)).map_or(0, |last| last + 1);
+        // One `*` of the rest is the name itself; a second one would ask for a directory in between.
+        let left = |from: usize| self.components[from..].iter().filter(|one| **one == Component::Anything).count();
+        (ends..self.components.len()).any(|from| state >> from & 1 == 1 && left(from) <= 1)
     }
 
     fn step(&self, state: u64, name: &mut LowerCase<'_>) -> u64 {

@@ -111,6 +111,8 @@ pub(super) struct Names {
     pub trail: Option<Trail>,
     /// The device of the root above, for those who stay on it.
     pub root_device: u64,
+    /// Whether it stands for no more than the way to a root.
+    pub holds_root: bool,
     /// For each entry one byte of file type, the name, a zero byte.
     arena: Vec<u8>,
     /// Where each name begins in the arena, in byte order of the names.
@@ -122,12 +124,12 @@ pub(super) type Page = Vec<(u32, Result<Meta, Error>)>;
 
 impl Names {
     pub fn new(id: u64, directory: Directory, trail: Option<Trail>, root_device: u64) -> Names {
-        Names { id, directory, trail, root_device, arena: Vec::new(), order: Vec::new() }
+        Names { id, directory, trail, root_device, holds_root: false, arena: Vec::new(), order: Vec::new() }
     }
 
     /// A directory of which only the entry `name` matters: how a root is reached.
     pub fn single(id: u64, directory: Directory, trail: Option<Trail>, name: &CStr) -> Names {
-        let mut names = Names::new(id, directory, trail, 0);
+        let mut names = Names { holds_root: true, ..Names::new(id, directory, trail, 0) };
         names.push(name, FileType::Unknown).expect("one name is not longer than 4 GB");
         names
     }

@@ -65,8 +65,8 @@ pub enum Error {
         /// What came back.
         source: io::Error,
     },
-    /// A root that the user's own patterns exclude.
-    #[error("{} is excluded by a pattern: name another source or change the pattern", path.display())]
+    /// A root of which the user's own patterns leave nothing.
+    #[error("{} is excluded by a pattern, with all that is in it: name another source or change the pattern", path.display())]
     Excluded {
         /// The root.
         path: PathBuf,

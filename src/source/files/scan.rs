@@ -314,13 +314,24 @@ impl Shared {
         }
     }
 
-    /// Whether the patterns exclude a root with everything beneath it. One that is named is taken even if a pattern
-    /// matches it, as restic takes it: patterns choose among what is found. But then all that is found in it is
-    /// matched too, unless some pattern takes things back, and an empty directory is not what anybody meant.
+    /// Whether the patterns match a root and also everything beneath it (`**`, `/home/**`): an empty directory is not
+    /// what anybody meant.
     fn leaves_nothing_of(&self, root: &Entry) -> bool {
+        let (excludes, name) = (&self.options.excludes, root.name());
+        let nothing = |trail: &super::Trail| {
+            excludes.judge(trail, name).matched && excludes.begin_beneath(&excludes.enter(trail, name)).is_none()
+        };
+        root.is_directory() && root.names.trail.as_ref().is_some_and(nothing)
+    }
+
+    /// How far the patterns have come in the directory `name`. In one that was named they begin anew.
+    fn trail_in(&self, parent: &Names, name: &[u8]) -> Option<super::Trail> {
         let excludes = &self.options.excludes;
-        let matched = || root.names.trail.as_ref().is_some_and(|trail| excludes.judge(trail, root.name()).matched);
-        root.is_directory() && !excludes.takes_back() && matched()
+        let trail = excludes.enter(parent.trail.as_ref()?, name);
+        match parent.holds_root {
+            true => Some(excludes.begin_beneath(&trail).unwrap_or(trail)),
+            false => Some(trail),
+        }
     }
 
     fn trail_of(&self, path: &Path) -> Option<super::Trail> {
@@ -388,7 +399,7 @@ impl Shared {
         let meta = Stat::of_open(&descriptor)
             .map_err(|e| error("stat")(e.into()))
             .map(|stat| Meta::of_stat(&stat).expect("only a directory opens as a directory"))?;
-        let trail = parent.trail.as_ref().map(|trail| options.excludes.enter(trail, name.to_bytes()));
+        let trail = self.trail_in(parent, name.to_bytes());
         let mut names = Names::new(self.new_id(), directory, trail, parent.root_device);
         if !options.one_file_system || meta.device == parent.root_device {
             names.read(&descriptor, options).map_err(error("read directory"))?;

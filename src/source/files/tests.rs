@@ -317,11 +317,25 @@ fn excluded_entries_are_not_listed_and_not_entered() {
 }
 
 #[test]
-fn a_root_that_the_patterns_exclude_says_so() {
+fn a_root_of_which_the_patterns_leave_nothing_says_so() {
     let root = tree(&["a"]);
-    let options = excluding(&[root.path().to_str().unwrap()]);
-    let mut scan = Scan::start(&[root.path().to_owned()], options, Stop::new()).unwrap();
-    assert!(matches!(scan.take_roots().remove(0), Err(Error::Excluded { .. })));
+    let all_beneath = format!("{}/**", root.path().display());
+    for pattern in ["**", "*", &all_beneath] {
+        let mut scan = Scan::start(&[root.path().to_owned()], excluding(&[pattern]), Stop::new()).unwrap();
+        assert!(matches!(scan.take_roots().remove(0), Err(Error::Excluded { .. })), "{pattern}");
+    }
+}
+
+#[test]
+fn a_root_is_taken_whatever_matches_it_and_patterns_choose_beneath_it() {
+    let root = tree(&["s/.git/config", "s/.git/.hidden", "s/.git/refs/.git/x", "s/.git/refs/main", "s/lib/a.o"]);
+    let git = root.path().join("s/.git");
+    let above = format!("{}/*", root.path().join("s").display());
+    let itself = git.display().to_string();
+    for patterns in [&[".*"][..], &[".git", ".hidden"], &[&*above, ".*"], &[&*itself, ".*"], &["/", ".*"]] {
+        assert_eq!(paths(&git, excluding(patterns)).0, ["config", "refs", "refs/main"], "{patterns:?}");
+    }
+    assert_eq!(paths(&git, excluding(&["s"])).0.len(), 6, "what it lies in is not what was found");
 }
 
 #[test]

@@ -516,3 +516,29 @@ fn what_is_named_is_backed_up_whatever_pattern_matches_it() {
     let run = place.run(&["backup", "-e", "**", "s/dir"]).expect(1);
     assert!(run.err.contains("with all that is in it"), "{}", run.err);
 }
+
+#[test]
+fn small_files_count_as_new_once_and_not_as_saved() {
+    let place = Place::new();
+    fs::create_dir(place.path("in")).unwrap();
+    fs::write(place.path("in/a"), "thirteen byte").unwrap();
+    let args = [&["backup", "--init", "--json"], &CHEAP[..], &["in"]].concat();
+    let first = last(&place.run(&args).expect(0));
+    let figures = |object: &Value| {
+        let number = |name: &str| object["totals"][name].as_u64().unwrap();
+        (
+            number("read_bytes"),
+            number("new_bytes"),
+            number("saved_by_dedup_bytes"),
+            number("saved_by_compression_bytes"),
+        )
+    };
+    assert_eq!(figures(&first), (13, 13, 0, 0), "{first}");
+    let again = last(&place.run(&["backup", "--json", "--force", "in"]).expect(0));
+    assert_eq!(figures(&again), (13, 0, 13, 0), "{again}");
+    fs::write(place.path("in/b"), "more").unwrap();
+    // Whether the old one is read once more depends on its age.
+    let more = last(&place.run(&["backup", "--json", "in"]).expect(0));
+    let (_, new, _, compressed) = figures(&more);
+    assert_eq!((new, compressed), (4, 0), "{more}");
+}

@@ -21,8 +21,9 @@ struct JsonStats {
     others: u64,
     /// What restoring every one of the snapshots would write.
     restore_bytes: u64,
-    /// Pieces of content and trees that they need, each counted once.
+    /// Pieces of content that they need, each counted once.
     unique_blobs: u64,
+    /// What those hold, and small files, which lie in trees.
     unique_bytes: u64,
     /// What the whole repository takes.
     stored_bytes: u64,
@@ -87,7 +88,10 @@ fn print_text(app: &App, held: &SnapshotStats, areas: &[AreaStats], stored_bytes
                     bytes(held.restore_bytes)
                 ),
             ),
-            ("unique", format!("{} in {}", bytes(held.unique_bytes), human::counted(held.unique_blobs, "blob"))),
+            (
+                "unique",
+                format!("{} in {} and in trees", bytes(held.unique_bytes), human::counted(held.unique_blobs, "blob")),
+            ),
             ("stored", format!("{} ({share} of what they hold)", bytes(stored_bytes))),
         ],
     );

@@ -47,6 +47,15 @@ pub struct Dry {
 }
 
 impl Sink {
+    /// Bytes of trees and lists that were new so far.
+    fn metadata_new(&self) -> u64 {
+        let counters = match self {
+            Sink::Real(writer) => writer.counters(),
+            Sink::Dry(dry) => &dry.counters,
+        };
+        counters.metadata_new.load(Ordering::Relaxed)
+    }
+
     pub(super) fn put_chunk(
         &mut self,
         id: BlobId,
@@ -91,11 +100,13 @@ struct Open {
     /// So many nodes are as they were, and no other node has come yet.
     same: Option<u64>,
     builder: TreeBuilder,
+    /// Bytes of files that were read, lie in the tree itself and are not in the parent at the same place.
+    inline_bytes: u64,
 }
 
 impl Open {
     fn new(node: Option<Node>, before: Option<Box<Node>>, tree: Option<BlobId>) -> Open {
-        Open { node, before, tree, same: tree.map(|_| 0), builder: TreeBuilder::new() }
+        Open { node, before, tree, same: tree.map(|_| 0), builder: TreeBuilder::new(), inline_bytes: 0 }
     }
 }
 
@@ -145,6 +156,8 @@ pub struct Found {
     pub streams: Vec<Stream>,
     /// Dumps that ended well.
     pub dumps: Vec<Dumped>,
+    /// Bytes of small files and streams that lie in trees which were not there before.
+    pub inline_new: u64,
     /// Nodes of sources and what is in them.
     pub nodes: u64,
     /// Files that are dumps, while they are found.
@@ -326,7 +339,15 @@ impl<'a> Builder<'a> {
     fn close(&mut self, open: Open) -> Result<(BlobId, Option<(Node, Option<Box<Node>>)>)> {
         let tree = match (open.same, open.tree) {
             (Some(_), Some(tree)) => tree,
-            _ => open.builder.finish(&mut self.sink)?,
+            _ => {
+                let before = self.sink.metadata_new();
+                let tree = open.builder.finish(&mut self.sink)?;
+                // Its last piece names all others, so it is new if any of them is.
+                if self.sink.metadata_new() > before {
+                    add(&mut self.found.inline_new, open.inline_bytes);
+                }
+                tree
+            }
         };
         Ok((tree, open.node.map(|node| (node, open.before))))
     }
@@ -364,6 +385,10 @@ impl<'a> Builder<'a> {
         let mut node = self.read_node(entry, &small.seen);
         if small.chunks.is_empty() {
             node.inline.0 = data[small.content].to_vec();
+            if before.as_ref().is_none_or(|before| before.inline != node.inline) {
+                let open = self.open.last_mut().expect("the top is open until the end");
+                open.inline_bytes += node.inline.0.len() as u64;
+            }
         } else {
             let mut content = FileContent::begin(before.as_deref());
             for (range, named) in small.chunks {

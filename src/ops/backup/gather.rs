@@ -249,6 +249,9 @@ impl Gather<'_, '_> {
             Some(_) => (node, Change::Changed),
             None => (node, Change::New),
         };
+        if change != Change::Same {
+            self.builder.found.inline_new += node.inline.0.len() as u64;
+        }
         self.parts[id.source].folder.put(&path, Item::File(Box::new(node), change));
         self.builder.monitor.event(Event::Done { items: 1, bytes: 0 });
         Ok(())

@@ -637,11 +637,12 @@ fn start_scan(options: &Options, sources: &Sources, stop: &crate::base::Stop) ->
 
 fn outcome(found: Found, counters: &Counters, parent: Option<SnapshotId>) -> Outcome {
     let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    // What lies in a new tree is new content, and what it takes there is its length at most.
     let totals = Totals {
-        bytes_new: get(&counters.data_new),
+        bytes_new: get(&counters.data_new).saturating_add(found.inline_new),
         bytes_delta: get(&counters.data_delta),
         stored_delta: get(&counters.stored_delta),
-        stored_data: get(&counters.stored_data),
+        stored_data: get(&counters.stored_data).saturating_add(found.inline_new),
         metadata_new: get(&counters.metadata_new),
         stored_metadata: get(&counters.stored_metadata),
         added: get(&counters.added),

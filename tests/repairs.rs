@@ -542,3 +542,59 @@ fn small_files_count_as_new_once_and_not_as_saved() {
     let (_, new, _, compressed) = figures(&more);
     assert_eq!((new, compressed), (4, 0), "{more}");
 }
+
+#[test]
+fn a_malformed_command_line_is_an_object_too_where_json_is_asked_for() {
+    let place = Place::new();
+    for args in [&["ls", "--json"][..], &["--json", "frobnicate"], &["backup", "--no-such-flag", "--json"]] {
+        let run = place.run(args).expect(2);
+        let error: Value = serde_json::from_str(run.err.trim_end()).unwrap();
+        assert_eq!((&error["message_type"], &error["code"]), (&Value::from("error"), &Value::from(2)), "{error}");
+        assert!(!error["message"].as_str().unwrap().is_empty() && run.out.is_empty());
+    }
+    place.run(&["ls", "--json", "--help"]).expect(0);
+}
+
+#[test]
+fn a_variable_that_is_set_to_nothing_counts_as_not_set() {
+    let place = Place::with_snapshot();
+    let empty = |names: &'static [&'static str]| {
+        move |command: &mut std::process::Command| {
+            for name in names {
+                command.env(name, "");
+            }
+        }
+    };
+    let settings = &["KEEPSTONE_CACHE_DIR", "KEEPSTONE_CACHE_SIZE", "KEEPSTONE_CONFIG"];
+    place.run_with(&["snapshots"], empty(settings), b"").expect(0);
+    let run = place.run_with(&["snapshots"], empty(&["KEEPSTONE_REPOSITORY"]), b"").expect(2);
+    assert!(run.err.contains("which repository?"), "{}", run.err);
+    place.run_with(&["-r", "vault", "snapshots"], empty(&["KEEPSTONE_REPOSITORY"]), b"").expect(0);
+}
+
+#[test]
+fn every_kind_that_cat_offers_is_one_that_it_knows() {
+    let place = Place::with_snapshot();
+    let help = place.run(&["cat", "--help"]).expect(0).text();
+    let from = help.find("Its kind: ").unwrap() + "Its kind: ".len();
+    let kinds: String = help[from..].split("[ID]").next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    let kinds: Vec<_> = kinds.split([',', ' ']).filter(|word| !word.is_empty() && *word != "or").collect();
+    assert!(kinds.len() > 8 && kinds.contains(&"condemned"), "{kinds:?}");
+    for kind in kinds {
+        let run = place.run(&["cat", kind, "nothing"]);
+        assert!(!run.err.contains("no kind of object"), "{kind}: {}", run.err);
+    }
+}
+
+#[test]
+fn an_include_that_matches_nothing_says_from_where_patterns_count() {
+    let place = Place::with_snapshot();
+    let source = place.path("source");
+    let snap = format!("latest:{}", source.display());
+    let run = place.run(&["restore", &snap, "--target", "back", "-i", "/letters/ann.txt"]).expect(0);
+    assert!(run.err.contains("counts from the top of the snapshot"), "{}", run.err);
+    let whole = source.join("letters/ann.txt");
+    let run = place.run(&["restore", &snap, "--target", "back", "-i", whole.to_str().unwrap()]).expect(0);
+    assert!(!run.err.contains("counts from the top"), "{}", run.err);
+    assert!(place.path("back/letters/ann.txt").exists());
+}

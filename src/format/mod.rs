@@ -22,7 +22,7 @@ pub mod vouch;
 
 use crate::base::Kind;
 
-/// The version of the format that this program writes. 1 is a draft until golden repositories freeze it.
+/// The version of the format that this program writes.
 pub const VERSION: u16 = 1;
 
 /// The first bytes of every object that begins with a header.

@@ -49,9 +49,9 @@ pub use store::{ObjectKind, Store, StoreCommand, StoreLs};
 pub use ways_back::{Drill, Phase, ToDatabase};
 
 use super::exit::Exit;
-use super::print::say;
+use super::print::{json_error, say};
 use crate::config::meant::Origin;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Backups of file trees and streams: deduplicated, delta-compressed, encrypted, verified.
@@ -318,7 +318,8 @@ impl Command {
 impl Cli {
     /// Reads the command line. A malformed one is answered here, with exit code 2; `--help` and `--version` with 0.
     pub fn read() -> (Global, Command) {
-        let Cli { mut global, command } = Cli::parse();
+        let asked = without_empty(Cli::command()).try_get_matches().and_then(|found| Cli::from_arg_matches(&found));
+        let Cli { mut global, command } = asked.unwrap_or_else(|error| refuse(&error));
         if let Some(Command::VerifyPacks(VerifyPacks { place: Some(place), .. })) = &command {
             global.repository = Some(place.clone());
         }
@@ -333,6 +334,24 @@ impl Cli {
             }
         }
     }
+}
+
+/// The command line without those variables of the environment that are set to nothing: they count as not set.
+fn without_empty(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|arg| if is_empty(&arg) { arg.env(None::<&str>) } else { arg });
+    command.mut_subcommands(without_empty)
+}
+
+/// Ends the program with what is wrong with the command line, as an object if `--json` is part of it.
+fn refuse(error: &clap::Error) -> ! {
+    let wants_json = std::env::args_os().any(|arg| arg == "--json");
+    if !(wants_json && error.use_stderr()) {
+        error.exit();
+    }
+    let text = error.render().to_string();
+    say(json_error(Exit::Usage, text.trim_end().trim_start_matches("error: ")));
+    std::process::exit(i32::from(Exit::Usage.code()))
 }
 
 /// The completions of a shell.

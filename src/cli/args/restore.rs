@@ -36,7 +36,9 @@ Examples:
   keepstone dump latest --as archive > shop.dump; pg_restore --list shop.dump
 
 `--as sql` is for a database that is empty. Let psql stop at the first error and keep all or nothing, as above: a \
-dump that breaks off ends with an error for the server. psql must be 14.19, 15.14, 16.10, 17.6 or later.")]
+dump that breaks off ends with an error for the server. psql must be 14.19, 15.14, 16.10, 17.6 or later.
+
+A reader that has enough (`| head`) ends it with 0. Whether `tar x` came to its end, tar says: `set -o pipefail`.")]
 pub struct Dump {
     /// The snapshot, and where in it to begin
     #[arg(value_name = "SNAP[:PATH]")]
@@ -88,7 +90,8 @@ Examples:
     --before 'systemctl stop shop' --after 'systemctl start shop'
 
 The original absolute path is made beneath the target: /home/ann becomes DIR/home/ann. With \
-SNAP:PATH what lies in PATH lies directly in the target.
+SNAP:PATH what lies in PATH lies directly in the target. Patterns mean paths in the snapshot: \
+one that begins with / counts from its top, also with SNAP:PATH; any other matches at every depth.
 
 A dump is read and proven to its last byte before a server is touched. A database that is made or \
 replaced gets its name when it is whole; what it replaces is dropped last.")]

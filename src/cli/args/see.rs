@@ -200,7 +200,7 @@ Examples:
   keepstone cat snapshot latest
   keepstone cat blob 3fa9…64 digits… > blob.bin")]
 pub struct Cat {
-    /// Its kind: config, snapshot, tree, blob, pack, key, epoch, session, run, segment or condemned
+    /// Its kind: config, snapshot, tree, blob, pack, segment, key, session, run or condemned
     #[arg(value_name = "KIND")]
     pub kind: String,
     /// Its id (for a snapshot also `latest` and the like)

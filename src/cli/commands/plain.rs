@@ -20,7 +20,7 @@ pub fn version(app: &App) -> Result<Exit> {
     if app.out.is_json() {
         app.out.object(&JsonVersion { message_type: "version", version, format });
     } else {
-        app.out.line(format!("keepstone {version} (repository format {format}, draft)"));
+        app.out.line(format!("keepstone {version} (repository format {format})"));
     }
     Ok(Exit::Done)
 }

@@ -200,8 +200,7 @@ fn print_text(app: &App, given: &Restore, selected: &Selected, folder: &Path, ou
 }
 
 fn conclude(app: &App, given: &Restore, selected: &Selected, outcome: &Outcome, target: &str, folder: &Path) {
-    let seen = [outcome.files, outcome.directories, outcome.others, outcome.links, outcome.unchanged, outcome.skipped];
-    if seen.iter().all(|number| *number == 0) && outcome.problem_count == 0 {
+    if outcome.is_nothing() {
         let not_safe = "what was wanted: nothing in the snapshot matches, so nothing was restored";
         return app.close("the snapshot", not_safe, &format!("ls {}", selected.snapshot.id.short()));
     }

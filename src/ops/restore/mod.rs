@@ -197,6 +197,14 @@ fn figures(record: &mut Record, outcome: &Outcome) {
     }
 }
 
+impl Outcome {
+    /// Whether there was nothing at all to restore.
+    pub fn is_nothing(&self) -> bool {
+        let seen = [self.files, self.directories, self.others, self.links, self.unchanged, self.skipped];
+        seen.iter().all(|number| *number == 0) && self.problem_count == 0
+    }
+}
+
 /// What is restored: a directory's tree, or a single entry.
 struct Subject {
     /// Its path in the snapshot; empty for the root.
@@ -236,7 +244,12 @@ pub(super) fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> 
         context.monitor.event(Event::Phase("comparing"));
         compare::verify(context, options, &shared, &subject)?;
     }
-    Ok(outcome(&shared))
+    let mut outcome = outcome(&shared);
+    if !options.includes.is_empty() && outcome.is_nothing() {
+        let anchor = "a pattern that begins with / counts from the top of the snapshot, whatever PATH is given with it";
+        outcome.notes.push(format!("nothing in the snapshot matches what was to be included: {anchor}"));
+    }
+    Ok(outcome)
 }
 
 /// Whether the target has to be made for the directory at `path`, or is the very place that it came from. Any other

@@ -486,20 +486,6 @@ fn a_time_that_no_snapshot_can_hold_is_told_and_the_backup_is_complete() {
 }
 
 #[test]
-fn a_repository_that_is_met_under_another_path_is_left_out() {
-    let vault = Vault::new();
-    vault.write("mounted/object", b"of the repository");
-    vault.write("letter", b"Dear Ann");
-    let mounted = fs::metadata(vault.files.path().join("mounted")).unwrap();
-    let mut options = backup_of(vault.files.path());
-    options.scan.own = vec![(mounted.dev(), mounted.ino())];
-    let found = backup::backup(&vault.open(), &options).unwrap();
-    // The folder itself, and those above it.
-    let above = vault.files.path().components().count() as u64 - 1;
-    assert_eq!((found.totals.files, found.totals.directories, found.problem_count), (1, above, 0));
-}
-
-#[test]
 fn what_is_named_is_backed_up_whatever_pattern_matches_it() {
     let place = Place::new();
     fs::create_dir_all(place.path("s/.git/.hooks")).unwrap();
@@ -515,6 +501,20 @@ fn what_is_named_is_backed_up_whatever_pattern_matches_it() {
     }
     let run = place.run(&["backup", "-e", "**", "s/dir"]).expect(1);
     assert!(run.err.contains("with all that is in it"), "{}", run.err);
+}
+
+#[test]
+fn a_repository_that_is_met_under_another_path_is_left_out() {
+    let vault = Vault::new();
+    vault.write("mounted/object", b"of the repository");
+    vault.write("letter", b"Dear Ann");
+    let mounted = fs::metadata(vault.files.path().join("mounted")).unwrap();
+    let mut options = backup_of(vault.files.path());
+    options.scan.own = vec![(mounted.dev(), mounted.ino())];
+    let found = backup::backup(&vault.open(), &options).unwrap();
+    // The folder itself, and those above it.
+    let above = vault.files.path().components().count() as u64 - 1;
+    assert_eq!((found.totals.files, found.totals.directories, found.problem_count), (1, above, 0));
 }
 
 #[test]
@@ -597,4 +597,36 @@ fn an_include_that_matches_nothing_says_from_where_patterns_count() {
     let run = place.run(&["restore", &snap, "--target", "back", "-i", whole.to_str().unwrap()]).expect(0);
     assert!(!run.err.contains("counts from the top"), "{}", run.err);
     assert!(place.path("back/letters/ann.txt").exists());
+}
+
+#[test]
+fn a_path_that_is_named_twice_is_kept_once() {
+    let place = Place::with_snapshot();
+    fs::write(place.path("list"), "source\nsource\nsource/\n").unwrap();
+    let backup = last(&place.run(&["backup", "--json", "--files-from", "list", "source"]).expect(0));
+    assert_eq!(backup["snapshot"]["paths"].as_array().unwrap().len(), 1, "{backup}");
+    assert_eq!(backup["files_unchanged"].as_u64(), Some(3), "{backup}");
+}
+
+#[test]
+fn a_damaged_snapshot_is_forgotten_without_an_empty_table() {
+    let place = Place::with_snapshot();
+    let name = objects(&place, "snapshots").remove(0).file_name().unwrap().to_string_lossy().into_owned();
+    flip(&place, &[&format!("snapshots/{name}")], 100);
+    let text = place.run(&["forget", &name]).expect(0).text();
+    assert!(text.contains("was damaged") && !text.contains("Reasons"), "{text}");
+}
+
+#[test]
+fn what_several_steps_of_a_command_find_is_told_once() {
+    let place = Place::with_snapshot();
+    let name = objects(&place, "index").remove(0).file_name().unwrap().to_string_lossy().into_owned();
+    flip(&place, &[&format!("index/{name}")], 200);
+    let run = place.run(&["--no-cache", "verify", "--all"]).expect(4);
+    let mut lines: Vec<&str> = run.err.lines().collect();
+    assert!(lines.iter().any(|line| line.contains(&name)), "{}", run.err);
+    let all = lines.len();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines.len(), all, "{}", run.err);
 }

@@ -6,8 +6,10 @@ use crate::base::clock::Stopwatch;
 use crate::base::{Event, Monitor, Stop};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often the line is drawn anew.
@@ -17,6 +19,9 @@ const NAME_EVERY_MS: u64 = 100;
 /// Problems that are told one by one; the summary counts them all.
 const MAX_TOLD: u64 = 100;
 
+/// Notes and problems that are remembered as told.
+const MAX_SAID: usize = 1000;
+
 /// Looks on for a person at a terminal, or for whoever reads standard error.
 pub struct Look {
     bar: Option<ProgressBar>,
@@ -25,6 +30,8 @@ pub struct Look {
     items: AtomicU64,
     all_items: AtomicU64,
     told: AtomicU64,
+    /// Notes and problems that were told: what several steps of a command meet is told once.
+    said: Mutex<BTreeSet<String>>,
     since_start: Stopwatch,
     named_at_ms: AtomicU64,
     stop: Stop,
@@ -43,6 +50,7 @@ impl Look {
             items: AtomicU64::new(0),
             all_items: AtomicU64::new(0),
             told: AtomicU64::new(0),
+            said: Mutex::default(),
             since_start: Stopwatch::start(),
             named_at_ms: AtomicU64::new(0),
             stop,
@@ -62,10 +70,23 @@ impl Look {
 
     /// Tells something that is worth knowing.
     pub fn note(&self, text: &str) {
-        if self.quiet {
-            return;
+        self.is_new(text);
+        if !self.quiet {
+            self.tell("note", text, None);
         }
-        self.tell("note", text, None);
+    }
+
+    /// The same, unless it was told when it was found.
+    pub fn note_once(&self, text: &str) {
+        if self.is_new(text) {
+            self.note(text);
+        }
+    }
+
+    /// Whether it was not told yet; it counts as told from now on.
+    fn is_new(&self, text: &str) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.len() >= MAX_SAID || said.insert(text.to_owned())
     }
 
     fn tell(&self, message_type: &str, text: &str, subject: Option<&str>) {
@@ -85,13 +106,13 @@ impl Look {
     }
 
     fn problem(&self, problem: &crate::base::Problem) {
-        if self.told.fetch_add(1, Ordering::Relaxed) >= MAX_TOLD {
-            return;
-        }
         let text = match problem.message.contains(&problem.subject) {
             true => problem.message.clone(),
             false => format!("{}: {}", problem.subject, problem.message),
         };
+        if !self.is_new(&text) || self.told.fetch_add(1, Ordering::Relaxed) >= MAX_TOLD {
+            return;
+        }
         self.tell("problem", &human::name(text.as_bytes()), Some(&problem.subject));
     }
 

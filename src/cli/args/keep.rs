@@ -98,8 +98,11 @@ Examples:
   keepstone forget 5f2a91c4
 
 A policy is applied to each group of snapshots on its own (same host and paths, unless --group-by \
-says otherwise). One that would keep nothing is refused. Space is freed by `keepstone prune`, or \
-with --prune at once.")]
+says otherwise). One that would keep nothing is refused. The newest complete snapshot of a group \
+stays whatever the policy says (`newest complete`), and so does one that claims to be from the \
+future. While a rule has not used up its number or its age, it keeps the oldest of the group too \
+(`oldest daily`, …); where snapshots claim another time than that at which they were stored, also \
+the oldest of the others. Space is freed by `keepstone prune`, or with --prune at once.")]
 pub struct Forget {
     /// Remove these snapshots
     #[arg(value_name = "SNAP")]

@@ -15,7 +15,7 @@ Examples:
   keepstone log local
 
 This is the log of the repository, sealed in it: what was done to it, by any machine. `log local` is the operation log of this \
-machine, `keepstone history` what became of the nights of its profiles. Each operation that changes or reads back what is stored leaves a record. Records of one machine are chained by hash, and \\
+machine, `keepstone history` what became of the nights of its profiles. Each operation that changes or reads back what is stored leaves a record. Records of one machine are chained by hash, and \
 snapshots name the newest of the machine that made them."
 )]
 pub struct Log {
@@ -47,7 +47,7 @@ pub enum LogCommand {
 Example:
   keepstone log verify
 
-What a record, a snapshot or this machine's own memory names has to be there with the hash that it is named by. Exit code \\
+What a record, a snapshot or this machine's own memory names has to be there with the hash that it is named by. Exit code \
 4 says that something is not; it is named. The newest record of a machine is named by nobody yet.")]
     Verify,
     /// Show this machine's operation log: what its runs did, also those that never reached their repository

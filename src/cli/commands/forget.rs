@@ -170,7 +170,8 @@ fn print_text(app: &App, outcome: &Outcome, prunes: bool) {
         let left = human::counted(outcome.remaining, "snapshot");
         app.out.line(format!("no snapshot is meant by this policy and these filters; the repository has {left}"));
     }
-    for group in &outcome.groups {
+    let shown = |group: &&Group| !(group.kept.is_empty() && group.removed.is_empty());
+    for group in outcome.groups.iter().filter(shown) {
         app.out.line(title(group));
         let mut table = Table::new(&["  ID", "Time", "State", "Reasons"]);
         for kept in &group.kept {

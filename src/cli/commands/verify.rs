@@ -347,7 +347,7 @@ fn print_text(app: &App, depth: Depth, outcome: &Outcome, unreadable: &[Problem]
         let remedy = "put its object back from a mirror of the repository, or let it go with `keepstone forget`";
         app.out.line(format!("  {} cannot be read: {remedy}", problem.subject));
     }
-    outcome.notes.iter().for_each(|note| app.look.note(note));
+    outcome.notes.iter().for_each(|note| app.look.note_once(note));
     if outcome.damage {
         return app.close(
             "every file that is not named above",

@@ -219,12 +219,12 @@ fn consistency(facts: &Facts<'_>) -> Vec<Check> {
         (0, 0) => Check::ok(NAME, "every pack that the index names is there"),
         (0, damaged) => Check::failed(
             NAME,
-            format!("{damaged} packs were found damaged and are not mended"),
+            format!("packs that were found damaged and are not mended: {damaged}"),
             "run `keepstone repair plan`",
         ),
         (missing, _) => Check::failed(
             NAME,
-            format!("{missing} packs that the index names are gone or have another size"),
+            format!("packs that the index names and that are gone or have another size: {missing}"),
             "run `keepstone verify --all`, then `keepstone repair plan`",
         ),
     }]

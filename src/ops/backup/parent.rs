@@ -119,5 +119,7 @@ fn held(snapshot: &Snapshot) -> impl Iterator<Item = &[u8]> {
 fn sorted(paths: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
     let mut paths: Vec<Vec<u8>> = paths.collect();
     paths.sort();
+    // A snapshot of an earlier version has a path as often as it was named.
+    paths.dedup();
     paths
 }

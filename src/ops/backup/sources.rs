@@ -38,9 +38,15 @@ impl Sources {
             return Err(Error::Usage(text.to_owned()));
         }
         let mut sources = Sources::default();
+        let mut named = BTreeSet::new();
         for source in &options.sources {
             match source {
-                Source::Path(path) => sources.walked.push(Walked::Path(roots::absolute(path)?)),
+                Source::Path(path) => {
+                    let path = roots::absolute(path)?;
+                    if named.insert(path.clone()) {
+                        sources.walked.push(Walked::Path(path));
+                    }
+                }
                 Source::Stream { name, kind } => {
                     check_name(name, "a stream: give a plain file name")?;
                     sources.walked.push(Walked::Stream(name.clone(), kind.clone()));

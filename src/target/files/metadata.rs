@@ -56,13 +56,28 @@ pub(super) struct Refused {
 impl Refused {
     pub fn notes(&self) -> Vec<String> {
         let lines = [
-            (&self.owners, "entries keep us as their owner or group: only root may give files away"),
-            (&self.set_ids, "files lost their set-id bits, because their owner or group could not be set"),
-            (&self.xattrs, "extended attributes were not set: the file system or our permissions do not allow them"),
+            (
+                &self.owners,
+                "entry keeps us as its owner or group: only root may give files away",
+                "entries keep us as their owner or group: only root may give files away",
+            ),
+            (
+                &self.set_ids,
+                "file lost its set-id bits, because its owner or group could not be set",
+                "files lost their set-id bits, because their owner or group could not be set",
+            ),
+            (
+                &self.xattrs,
+                "extended attribute was not set: the file system or our permissions do not allow it",
+                "extended attributes were not set: the file system or our permissions do not allow them",
+            ),
         ];
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let told = lines.iter().filter(|(counter, _)| count(counter) > 0);
-        told.map(|(counter, text)| format!("{} {text}", count(counter))).collect()
+        let told = lines.iter().filter_map(|(counter, one, several)| match counter.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            count => Some(format!("{count} {several}")),
+        });
+        told.collect()
     }
 }
 

@@ -553,6 +553,94 @@ fn a_drill_sees_what_is_there_and_leaves_nothing() {
     none_left(server, "keepstone\\_drill%");
 }
 
+/// A table with times of all sorts that know their zone.
+const TIMES: &str = "CREATE TYPE visit AS (at timestamptz, who text); CREATE TABLE times (id int PRIMARY KEY, \
+     at timestamptz, during tstzrange, days timestamptz[], visit visit, local timestamp); \
+     INSERT INTO times SELECT n, t, tstzrange(t, t + '1 hour'), ARRAY[t], ROW(t, 'x')::visit, t::timestamp \
+     FROM generate_series(1, 200) n, LATERAL (SELECT '2026-01-01 00:00+00'::timestamptz + n * interval '37 hours') x(t); \
+     CREATE TABLE plain (n int); INSERT INTO plain VALUES (1), (2);";
+
+/// Whether each table has the rows and the checksum that were promised.
+fn compared(drill: &Drill, taken: &Taken) -> (Vec<(String, bool)>, Vec<String>) {
+    let seen = drill.try_out(taken, Sample::whole(&|_| true), &watch()).unwrap();
+    let tables = taken.manifest.tables.iter().map(|promised| {
+        let table = seen.tables.iter().find(|table| table.name == promised.name).unwrap();
+        assert_eq!(table.rows, promised.rows);
+        (table.name.clone(), table.checksum == promised.checksum)
+    });
+    (tables.collect(), seen.restored.notes)
+}
+
+#[test]
+fn a_drill_compares_times_whatever_zones_source_and_drill_server_have() {
+    let Some(server) = server() else { return };
+    let Some(berlin) = another(&["timezone=Europe/Berlin"]) else { return };
+    let address = berlin.create(TIMES);
+    let name = identifier(&address.database);
+    let all = |fits: bool| vec![("plain".to_owned(), true), ("times".to_owned(), fits)];
+    let (drill, _scratch) = drill(server);
+    let of_server = take(&source(&address, how()));
+    assert_eq!(compared(&drill, &of_server), (all(true), Vec::new()));
+    let mut owner = berlin.connect(&address.database);
+    owner.execute(&format!("ALTER DATABASE {name} SET timezone = 'Asia/Kathmandu'")).unwrap();
+    let of_database = take(&source(&address, how()));
+    assert_eq!(compared(&drill, &of_database), (all(true), Vec::new()));
+    owner.execute("ALTER ROLE postgres SET timezone = 'America/St_Johns'").unwrap();
+    let of_role = take(&source(&address, how()));
+    let rows = |taken: &Taken| taken.manifest.tables.iter().map(|table| table.checksum.clone()).collect::<Vec<_>>();
+    assert_eq!(rows(&of_role), rows(&of_server), "a setting of the session changes what is stored");
+}
+
+/// Makes of a dump what an older version would have written: rows in the zone of the session, which it does not name.
+fn as_before(taken: &mut Taken, server: &Server, database: &str) {
+    let zone = taken.manifest.properties.remove("time_zone");
+    assert_eq!(zone.as_deref(), Some("UTC"));
+    for table in &mut taken.manifest.tables {
+        let rows = output({
+            let mut command = server.program("psql", database);
+            command.args(["-XqAtc", &format!("COPY {} TO STDOUT", table.name)]);
+            command
+        });
+        let mut sum = keepstone::crypto::RowSum::new();
+        for row in rows.lines() {
+            sum.whole_row(row.as_bytes());
+        }
+        table.checksum = Some(sum.hex());
+        taken.streams.insert(table.stream.clone().unwrap(), rows.into_bytes());
+    }
+}
+
+#[test]
+fn a_dump_that_does_not_name_its_zone_is_not_blamed_for_it() {
+    let Some(server) = server() else { return };
+    let Some(berlin) = another(&["timezone=Europe/Berlin"]) else { return };
+    let address = berlin.create(TIMES);
+    let (drill, _scratch) = drill(server);
+    let mut taken = take(&source(&address, how()));
+    as_before(&mut taken, &berlin, &address.database);
+    let (tables, notes) = compared(&drill, &taken);
+    assert_eq!(tables, [("plain".to_owned(), true), ("times".to_owned(), false)]);
+    assert!(notes.iter().any(|note| note.contains("public.times were counted and not compared")), "{notes:?}");
+
+    // What does not hang on the zone is compared all the same, and differs if it does.
+    let plain = taken.manifest.tables.iter_mut().find(|table| table.name == "plain").unwrap();
+    plain.checksum = Some("0".repeat(32));
+    let seen = drill.try_out(&taken, Sample::whole(&|_| true), &watch()).unwrap();
+    let checksum = |name: &str| seen.tables.iter().find(|table| table.name == name).unwrap().checksum.clone();
+    assert!(checksum("plain").is_some_and(|sum| sum != "0".repeat(32)));
+    assert_eq!(checksum("times"), None);
+
+    // The zone that a setting of the database names is tried.
+    let mut owner = berlin.connect(&address.database);
+    owner
+        .execute(&format!("ALTER DATABASE {} SET timezone = 'Asia/Kathmandu'", identifier(&address.database)))
+        .unwrap();
+    let mut taken = take(&source(&address, how()));
+    as_before(&mut taken, &berlin, &address.database);
+    let (tables, notes) = compared(&drill, &taken);
+    assert_eq!((tables[1].1, notes), (true, Vec::new()));
+}
+
 #[test]
 fn one_stream_of_sql_is_loaded_by_psql() {
     let Some(server) = server() else { return };

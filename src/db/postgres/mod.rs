@@ -22,3 +22,9 @@ pub use copy::{CopyIn, CopyOut};
 pub use quote::{identifier, literal, qualified};
 pub use temporary::TemporaryDatabase;
 pub use tools::{Tool, Tools};
+
+/// The time zone in which the sessions of a dump write times that know theirs (`timestamptz`). The text of a row depends
+/// on it, and checksums on the text; the moment that is meant does not.
+pub const ROWS_ZONE: &str = "UTC";
+/// The property of a manifest that holds it. Dumps without it were written in the zone of the source's sessions.
+pub const ROWS_ZONE_PROPERTY: &str = "time_zone";

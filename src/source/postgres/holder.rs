@@ -7,7 +7,7 @@ use super::Options;
 use super::plan::{self, Plan, Relation};
 use crate::base::Kind;
 use crate::db::postgres::facts::ServerFacts;
-use crate::db::postgres::{Connection, literal};
+use crate::db::postgres::{Connection, ROWS_ZONE, literal};
 use crate::db::{Error, Result};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -51,6 +51,7 @@ pub(super) fn settle(connection: &mut Connection, lock_timeout: Duration) -> Res
         ("extra_float_digits", "3"),
         ("DateStyle", "ISO"),
         ("IntervalStyle", "postgres"),
+        ("TimeZone", ROWS_ZONE),
         ("bytea_output", "hex"),
         ("xmloption", "content"),
         // Conditions of extensions are expressions that somebody wrote: no view may run in them (CVE-2024-7348).

@@ -8,7 +8,7 @@ use super::{PostgresSource, paths};
 use crate::base::clock::Stopwatch;
 use crate::base::{Event, Kind};
 use crate::db::postgres::facts::{self, DatabaseFacts, ServerFacts};
-use crate::db::postgres::{Connection, Tools, literal};
+use crate::db::postgres::{Connection, ROWS_ZONE, ROWS_ZONE_PROPERTY, Tools, literal};
 use crate::db::{Result, Watch};
 use crate::format::dump::{DumpKind, Manifest, Sequence, Server, StreamEntry, StreamRole, Table, VERSION};
 use crate::source::dump::{Consume, Dump, Planned};
@@ -238,6 +238,8 @@ impl PostgresDump {
             bytes: done.bytes,
         };
         let address = &self.source.address;
+        let mut properties = self.database.properties();
+        properties.insert(ROWS_ZONE_PROPERTY.to_owned(), ROWS_ZONE.to_owned());
         Manifest {
             version: VERSION,
             kind: DumpKind::Postgres,
@@ -251,7 +253,7 @@ impl PostgresDump {
             },
             client: self.tools.client(),
             database: address.database.clone(),
-            properties: self.database.properties(),
+            properties,
             taken_ns: self.taken_ns,
             ended_ns: self.source.clock.now().as_nanosecond() as i64,
             position: self.moment.position.clone(),

@@ -4,7 +4,7 @@ use super::holder::{Moment, workers_lock_timeout};
 use super::{Content, Options, PostgresSource};
 use crate::base::Kind;
 use crate::base::child::{Ended, Program};
-use crate::db::postgres::{Tool, Tools};
+use crate::db::postgres::{ROWS_ZONE, Tool, Tools};
 use crate::db::{Error, Result, Watch};
 use crate::source::dump::Consume;
 use std::io::{self, Read};
@@ -47,6 +47,8 @@ pub(super) fn read(
 ) -> Result<(u64, Vec<String>)> {
     let tool = if part == Part::Globals { Tool::DumpAll } else { Tool::Dump };
     let program = tools.program(tool, source.address(), &source.address().database).args(arguments);
+    // Bounds of partitions and defaults are times as well: no setting of a role makes other definitions of them.
+    let program = program.env("PGTZ", ROWS_ZONE);
     let error = |kind, message: String| source.error(kind, message).object(part.path());
     let cannot = |what: &str, cause: io::Error| error(Kind::Source, format!("cannot {what} {}: {cause}", tool.name()));
     let (read, ended) = run(program, watch, consume).map_err(|cause| cannot("run", cause))?;

@@ -9,7 +9,7 @@ use super::partitions::Routes;
 use super::place::connect_for_databases;
 use super::plan::Plan;
 use super::rows::session;
-use super::{Destination, Options, Programs, TableName, restore};
+use super::{Destination, Options, Programs, TableName, restore, zones};
 use crate::base::clock::Stopwatch;
 use crate::db::postgres::facts::ServerFacts;
 use crate::db::postgres::{Address, TemporaryDatabase, temporary};
@@ -102,8 +102,8 @@ fn look(
     let mut sums: Vec<bool> = plan.manifest.tables.iter().map(sums).collect();
     routes.together(&plan.manifest.tables, &mut sums);
     let look = Look { address, version_number, manifest: &plan.manifest, sums, jobs: plan.options.jobs };
-    let mut tables = look.tables(watch)?;
-    routes.as_promised(&plan.chosen_tables().collect::<Vec<_>>(), &mut tables);
+    let (tables, note) = zones::tables(&look, &routes, &plan.chosen_tables().collect::<Vec<_>>(), watch)?;
+    restored.notes.extend(note);
     let sequences: Vec<Sequence> = look.sequences(watch)?;
     let looked_ms = since.elapsed_ms();
     Ok(TriedOut { restored, tables, sequences, looked_ms, left_behind: None })

@@ -42,8 +42,9 @@ pub struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// The tables of the database as a manifest would have them.
-    pub fn tables(&self, watch: &Watch) -> Result<Vec<Table>> {
+    /// The tables of the database as a manifest would have them, their rows read in `zone` or else in that of a session
+    /// here.
+    pub fn tables(&self, zone: Option<&str>, watch: &Watch) -> Result<Vec<Table>> {
         let mut connection = session(self.address, self.version_number, watch)?;
         let all = self.manifest.tables.iter().enumerate();
         let promised: HashMap<(&str, &str), usize> =
@@ -62,13 +63,26 @@ impl Look<'_> {
             }
         }
         drop(connection);
-        self.measure(queue, &seen, watch)?;
+        self.measure(queue, &seen, zone, watch)?;
         let mut seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
         seen.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
         Ok(seen)
     }
 
-    fn measure(&self, queue: VecDeque<usize>, seen: &Mutex<Vec<Table>>, watch: &Watch) -> Result<()> {
+    /// Some of them once more, by their places in the manifest.
+    pub fn again(&self, places: &[usize], zone: &str, watch: &Watch) -> Result<Vec<Table>> {
+        let seen: Mutex<Vec<Table>> = Mutex::default();
+        self.measure(places.iter().copied().collect(), &seen, Some(zone), watch)?;
+        Ok(seen.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn measure(
+        &self,
+        queue: VecDeque<usize>,
+        seen: &Mutex<Vec<Table>>,
+        zone: Option<&str>,
+        watch: &Watch,
+    ) -> Result<()> {
         let jobs = self.jobs.clamp(1, queue.len().max(1));
         let queue = Mutex::new(queue);
         let failure: Mutex<Option<Error>> = Mutex::new(None);
@@ -80,7 +94,7 @@ impl Look<'_> {
                 let Some(place) = place else { return Ok(()) };
                 let connection = match &mut connection {
                     Some(connection) => connection,
-                    none => none.insert(session(self.address, self.version_number, &watch)?),
+                    none => none.insert(self.session(zone, &watch)?),
                 };
                 let promised = &self.manifest.tables[place];
                 let name = format!("table {}.{}", promised.schema, promised.name);
@@ -100,6 +114,14 @@ impl Look<'_> {
             }
         });
         failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    fn session(&self, zone: Option<&str>, watch: &Watch) -> Result<Connection> {
+        let mut connection = session(self.address, self.version_number, watch)?;
+        if let Some(zone) = zone {
+            connection.query(&in_zone(zone))?;
+        }
+        Ok(connection)
     }
 
     fn table(&self, connection: &mut Connection, promised: &Table, sum: bool) -> Result<Table> {
@@ -165,6 +187,11 @@ impl Look<'_> {
         }
         Ok(found)
     }
+}
+
+/// The statement after which a session writes times in `zone`; one that the server does not know is an error.
+pub fn in_zone(zone: &str) -> String {
+    format!("SELECT pg_catalog.set_config('TimeZone', {}, false)", literal(zone))
 }
 
 /// Rows end with line ends; within them those are escaped.

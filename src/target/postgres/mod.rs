@@ -5,7 +5,7 @@
 //! what is needed     archive (tables of contents), needs (roles, extensions), plan (all checks, nothing written)
 //! what is written    globals, place (databases made and put in place), programs (pg_restore), rows (parallel COPY),
 //!                    indexes (those that are made beside the rows)
-//! what is proven     drill (a database for a while), measure (counts and checksums)
+//! what is proven     drill (a database for a while), measure (counts and checksums), zones (in which rows are compared)
 //! what is not ours    imported (files that already were dumps)
 //! without a server   export (plain SQL, one archive)
 //! ```
@@ -31,6 +31,7 @@ mod programs;
 mod restore;
 mod rows;
 mod statements;
+mod zones;
 
 pub use drill::Drill;
 pub use export::{archive as export_archive, sql as export_sql};

@@ -642,6 +642,33 @@ fn a_dump_that_does_not_name_its_zone_is_not_blamed_for_it() {
 }
 
 #[test]
+fn definitions_are_stored_in_utf8_whatever_role_and_database_speak() {
+    let Some(server) = server() else { return };
+    let sql = "CREATE TABLE \"täble\" (\"nüm\" int DEFAULT 7); INSERT INTO \"täble\" VALUES (1); CREATE TABLE other ()";
+    let granted = format!("{sql}; GRANT SELECT ON \"täble\" TO \"Odd Röle 'x' %s\"");
+    let mut session = server.connect("postgres");
+    session.execute("CREATE ROLE \"Odd Röle 'x' %s\"; CREATE ROLE speaks_latin SUPERUSER LOGIN").unwrap();
+    session.execute("ALTER ROLE speaks_latin SET client_encoding = 'latin1'").unwrap();
+    session.execute("CREATE DATABASE in_latin ENCODING 'LATIN1' TEMPLATE template0").unwrap();
+    server.connect("in_latin").execute(sql).unwrap();
+    for database in [server.create(&granted).database, "in_latin".to_owned()] {
+        let url = server.socket_url(&database).replace("//postgres@", "//speaks_latin@");
+        let taken = take(&source(&Address::parse(&url, &surroundings()).unwrap(), how()));
+        let archive = Archive::read(&mut taken.streams["pre-data.dump"].as_slice()).unwrap();
+        let table = archive.entries.iter().find(|entry| entry.is("TABLE") && entry.tag != b"other").unwrap();
+        assert_eq!(String::from_utf8_lossy(&table.tag), "täble");
+        let to = unused(server);
+        let whole = back(&to, |options| options.destination = Destination::Create);
+        assert_eq!(whole.target.restore(&taken, &watch()).unwrap().rows, 1);
+        same(server, &database, &to.database);
+        drop_database(server, &to);
+        let one = back(&server.create(""), |options| options.tables = vec![TableName::parse("public.täble").unwrap()]);
+        assert_eq!(one.target.restore(&taken, &watch()).unwrap().rows, 1);
+    }
+    drop_database(server, &server.address("in_latin"));
+}
+
+#[test]
 fn one_stream_of_sql_is_loaded_by_psql() {
     let Some(server) = server() else { return };
     let address = server.create(&odd(server));

@@ -178,7 +178,8 @@ impl PostgresDump {
 
     fn read_part(&self, part: Part, consume: &mut Consume<'_>) -> Result<Done> {
         let source = &self.source;
-        let arguments = programs::arguments(source, &self.tools, part, &self.moment, self.passwords);
+        let encoding = &self.database.encoding;
+        let arguments = programs::arguments(source, &self.tools, part, &self.moment, encoding, self.passwords);
         let (bytes, said) = programs::read(source, &self.tools, part, &arguments, &self.watch, consume)?;
         lock(&self.notes).extend(said);
         Ok(Done { bytes, ..Done::default() })

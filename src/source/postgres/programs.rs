@@ -121,12 +121,13 @@ fn failed(error: impl Fn(Kind, String) -> Error, tool: Tool, said: &str, ended: 
     error(kind, format!("{} failed ({}): {said}{remedy}", tool.name(), ended.status))
 }
 
-/// The arguments for one part of the dump of a snapshot.
+/// The arguments for one part of the dump of a snapshot. `encoding` is that of the database.
 pub(super) fn arguments(
     source: &PostgresSource,
     tools: &Tools,
     part: Part,
     moment: &Moment,
+    encoding: &str,
     passwords: bool,
 ) -> Vec<String> {
     let options = source.options();
@@ -135,6 +136,7 @@ pub(super) fn arguments(
     }
     let mut arguments = vec!["--format=custom".to_owned(), "--compress=0".to_owned()];
     arguments.push(format!("--snapshot={}", moment.snapshot));
+    arguments.push(format!("--encoding={}", encoding_of_definitions(encoding)));
     arguments.push(format!("--lock-wait-timeout={}", workers_lock_timeout(options).as_millis().max(1)));
     if part == Part::LargeObjects {
         // The schema of the server's own side tables: none of them is ever dumped, and large objects lie in no schema.
@@ -155,6 +157,12 @@ pub(super) fn arguments(
         arguments.extend(list.iter().map(|pattern| format!("{name}={pattern}")));
     }
     arguments
+}
+
+/// Names are in UTF-8, as in the manifest, whatever a setting of the role asks for. Of a database that does not know what
+/// its bytes mean the server could not say it in UTF-8.
+fn encoding_of_definitions(of_database: &str) -> &str {
+    if of_database == "SQL_ASCII" { of_database } else { "UTF8" }
 }
 
 fn of_globals(database: &str, tools: &Tools, passwords: bool) -> Vec<String> {

@@ -20,7 +20,8 @@ pub enum Reason {
 /// What entries of an archive need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// Roles, each with the first object that needs it and the strongest reason.
+    /// Roles, each with the first object that needs it and the strongest reason. Those are left out whose names are not
+    /// in UTF-8, as in archives in another encoding: what the server calls them it alone can say.
     pub roles: BTreeMap<String, (Reason, String)>,
     /// Extensions.
     pub extensions: BTreeSet<String>,
@@ -65,7 +66,8 @@ pub fn named_roles(entry: &Entry) -> Vec<String> {
 
 impl Needs {
     fn role(&mut self, role: &[u8], reason: Reason, entry: &Entry) {
-        let known = self.roles.entry(text(role)).or_insert_with(|| (reason, entry.label()));
+        let Ok(role) = str::from_utf8(role) else { return };
+        let known = self.roles.entry(role.to_owned()).or_insert_with(|| (reason, entry.label()));
         if reason > known.0 {
             *known = (reason, entry.label());
         }
@@ -229,6 +231,13 @@ mod tests {
         );
         let few = needs(&entries, false, false);
         assert_eq!(roles(&few), [("audit", Named), ("mapped", Named), ("watch", Named)]);
+    }
+
+    #[test]
+    fn a_role_whose_name_is_in_another_encoding_is_not_said_to_be_missing() {
+        let mut grant = entry("ACL", "sales", "");
+        grant.definition = b"GRANT SELECT ON TABLE public.x TO \"R\xf6le\", audit;".to_vec();
+        assert_eq!(roles(&needs(&[grant], true, true)), [("audit", Reason::Grant)]);
     }
 
     #[test]

@@ -110,6 +110,8 @@ pub struct Restored {
     pub steps: Vec<Step>,
     /// What is worth knowing: objects left out, owners that stayed as they were, …
     pub notes: Vec<String>,
+    /// The database that was replaced, if it could not be dropped, and why.
+    pub left_behind: Option<String>,
 }
 
 impl Restored {

@@ -3,6 +3,7 @@
 use super::taken::{Taken, options as how, source, take};
 use crate::servers::postgres::{Server, another, server, surroundings, watch, watch_with};
 use keepstone::base::{Event, Kind, Monitor, Scratch, Stop};
+use keepstone::db::postgres::temporary::broken_off;
 use keepstone::db::postgres::{Address, identifier};
 use keepstone::db::{Error, Watch};
 use keepstone::format::dump::{Manifest, Table};
@@ -439,6 +440,45 @@ impl StoredDump for Tricky<'_> {
         }
         self.taken.open(path)
     }
+}
+
+#[test]
+fn a_template_is_replaced_and_one_that_cannot_be_dropped_is_named() {
+    let Some(server) = another(&["max_wal_senders=0"]) else { return };
+    let mut session = server.connect("postgres");
+    let taken = take(&source(&server.create("CREATE TABLE t (n int); INSERT INTO t VALUES (1)"), how()));
+    let to = server.create_named("pattern", "CREATE TABLE old (n int)");
+    session.execute("ALTER DATABASE pattern IS_TEMPLATE true").unwrap();
+    let replace = back(&to, |options| options.destination = Destination::Replace);
+    let restored = replace.target.restore(&taken, &watch()).unwrap();
+    assert_eq!((restored.replaced, restored.left_behind), (true, None));
+    assert_eq!(names(&server, "keepstone\\_re%"), Vec::<String>::new());
+
+    // Somebody subscribes while it is filled: then the server drops it for nobody.
+    session.execute("ALTER DATABASE pattern IS_TEMPLATE true").unwrap();
+    let subscribe = || {
+        let subscription = "CREATE SUBSCRIPTION late CONNECTION 'dbname=none' PUBLICATION p WITH (connect = false)";
+        server.connect("pattern").execute(subscription).unwrap();
+    };
+    let tricky = Tricky { taken: &taken, table: "public.t", trick: &subscribe };
+    let restored = replace.target.restore(&tricky, &watch()).unwrap();
+    let left = restored.left_behind.unwrap();
+    let name = names(&server, "keepstone\\_replaced%").remove(0);
+    assert!(restored.replaced && left.starts_with(&name) && left.contains("subscription"), "{left}");
+    assert!(
+        left.contains(&format!("DROP DATABASE \"{name}\"")) || left.contains(&format!("DROP DATABASE {name}")),
+        "{left}"
+    );
+
+    // What is told of a template that was left behind drops it.
+    session.execute("CREATE DATABASE keepstone_replaced_00000000000000ee IS_TEMPLATE true").unwrap();
+    let told = broken_off(&server.address("postgres"), &watch()).unwrap();
+    let told = told.iter().find(|told| told.contains("00000000000000ee")).unwrap();
+    let statements = told.split("takes room: ").nth(1).unwrap().split(" when nobody").next().unwrap();
+    for statement in statements.split("; ") {
+        session.execute(statement).unwrap();
+    }
+    assert_eq!(names(&server, "keepstone\\_replaced%"), [name]);
 }
 
 #[test]

@@ -42,6 +42,9 @@ struct JsonRestoreDatabase<'a> {
     created: bool,
     /// Whether one was there and was dropped.
     replaced: bool,
+    /// The database that was replaced, if it could not be dropped, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_behind: Option<&'a str>,
     tables: u64,
     rows: u64,
     content_bytes: u64,
@@ -85,7 +88,7 @@ pub fn run(app: &App, given: &Restore) -> Result<Exit> {
         true => print_json(app, &selected.snapshot, &options, &outcome),
         false => print_text(app, &selected.snapshot, &given.to_database, &options, &outcome),
     }
-    Ok(if outcome.failed_hooks.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(if outcome.problems().is_empty() { Exit::Done } else { Exit::Failed })
 }
 
 fn options(app: &App, given: &ToDatabase, target: Box<dyn DumpTarget>, snapshot: &Snapshot) -> Result<Options> {
@@ -191,6 +194,7 @@ fn print_json(app: &App, snapshot: &Snapshot, options: &Options, outcome: &Outco
         validate_only: options.validate_only,
         created: restored.created,
         replaced: restored.replaced,
+        left_behind: restored.left_behind.as_deref(),
         tables: restored.tables,
         rows: restored.rows,
         content_bytes: restored.bytes,
@@ -229,10 +233,11 @@ fn print_text(app: &App, snapshot: &Snapshot, given: &ToDatabase, options: &Opti
 }
 
 fn restored_facts(restored: &Restored) -> Vec<(&'static str, String)> {
-    let made = match (restored.created, restored.replaced) {
-        (_, true) => ", in the place of one that was dropped",
-        (true, false) => ", in a new database",
-        (false, false) => "",
+    let made = match (restored.created, restored.replaced, &restored.left_behind) {
+        (_, true, None) => ", in the place of one that was dropped",
+        (_, true, Some(_)) => ", in the place of one that could not be dropped",
+        (true, false, _) => ", in a new database",
+        (false, false, _) => "",
     };
     let steps = restored.steps.iter().map(|step| format!("{} {}", step.name, seconds(step.duration_ms)));
     vec![
@@ -261,11 +266,17 @@ fn conclude(app: &App, snapshot: &Snapshot, given: &ToDatabase, options: &Option
         return app.close(safe, "nothing: nothing was written", &format!("restore {id} {}", again(given)));
     }
     let safe = format!("{label}: every row was counted by the server");
-    let not_safe = match outcome.failed_hooks.is_empty() {
-        true => "nothing known; the content was not compared",
-        false => "what the command that failed should have started",
-    };
-    app.close(&safe, not_safe, &format!("drill {id}{} --server URL --full", which(given)));
+    app.close(&safe, &not_safe(outcome), &format!("drill {id}{} --server URL --full", which(given)));
+}
+
+/// What somebody has to see to after a restore that was done.
+fn not_safe(outcome: &Outcome) -> String {
+    let left_behind = outcome.restored.as_ref().and_then(|restored| restored.left_behind.as_deref());
+    match (outcome.failed_hooks.is_empty(), left_behind) {
+        (false, _) => "what the command that failed should have started".to_owned(),
+        (true, Some(left)) => format!("the room on the server's disk: the replaced database is still there as {left}"),
+        (true, None) => "nothing known; the content was not compared".to_owned(),
+    }
 }
 
 fn which(given: &ToDatabase) -> String {

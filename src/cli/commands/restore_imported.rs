@@ -32,6 +32,9 @@ struct JsonRestoreImported<'a> {
     validate_only: bool,
     created: bool,
     replaced: bool,
+    /// The database that was replaced, if it could not be dropped, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_behind: Option<&'a str>,
     tables: u64,
     /// Rows in the dump, as far as they could be counted.
     rows: u64,
@@ -58,7 +61,7 @@ pub fn run(
         true => print_json(app, snapshot, &options, &outcome),
         false => print_text(app, snapshot, &options, &outcome),
     }
-    Ok(if outcome.failed_hooks.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(if outcome.problems().is_empty() { Exit::Done } else { Exit::Failed })
 }
 
 /// A file that was made elsewhere comes back whole.
@@ -137,6 +140,7 @@ fn print_json(app: &App, snapshot: &Snapshot, options: &Options, outcome: &Outco
         validate_only: options.validate_only,
         created: done.created,
         replaced: done.replaced,
+        left_behind: done.left_behind.as_deref(),
         tables: outcome.report.table_count,
         rows: outcome.report.rows,
         verified_bytes: outcome.report.bytes,
@@ -157,10 +161,11 @@ fn print_text(app: &App, snapshot: &Snapshot, options: &Options, outcome: &Outco
         ("verified", format!("{}, {held}", human::bytes(report.bytes))),
     ];
     if let Some(done) = &outcome.done {
-        let made = match (done.created, done.replaced) {
-            (_, true) => "all of it, in the place of a database that was dropped",
-            (true, false) => "all of it, in a new database",
-            (false, false) => "all of it",
+        let made = match (done.created, done.replaced, &done.left_behind) {
+            (_, true, None) => "all of it, in the place of a database that was dropped",
+            (_, true, Some(_)) => "all of it, in the place of a database that could not be dropped",
+            (true, false, _) => "all of it, in a new database",
+            (false, false, _) => "all of it",
         };
         facts.push(("restored", made.to_owned()));
     }
@@ -176,7 +181,12 @@ fn print_text(app: &App, snapshot: &Snapshot, options: &Options, outcome: &Outco
         ),
         false => app.close(
             &format!("{label}: the client program restored all of it"),
-            "nothing known; the rows were counted in the dump, not at the server",
+            &match outcome.done.as_ref().and_then(|done| done.left_behind.as_deref()) {
+                Some(left) => {
+                    format!("the room on the server's disk: the replaced database is still there as {left}")
+                }
+                None => "nothing known; the rows were counted in the dump, not at the server".to_owned(),
+            },
             &format!("show {id}"),
         ),
     }

@@ -123,6 +123,30 @@ pub fn create_statement(name: &str, properties: &BTreeMap<String, String>, versi
     sql
 }
 
+/// Drops a database, also one that serves as a template.
+pub fn drop_database(connection: &mut Connection, name: &str) -> Result<()> {
+    if is_template(connection, name)? {
+        connection.execute(&no_template(name))?;
+    }
+    connection.execute(&format!("DROP DATABASE IF EXISTS {}", identifier(name)))?;
+    Ok(())
+}
+
+fn is_template(connection: &mut Connection, name: &str) -> Result<bool> {
+    let sql = format!("SELECT datistemplate FROM pg_catalog.pg_database WHERE datname = {}", literal(name));
+    Ok(connection.value(&sql)?.as_deref() == Some("t"))
+}
+
+fn no_template(name: &str) -> String {
+    format!("ALTER DATABASE {} IS_TEMPLATE false", identifier(name))
+}
+
+/// The statements that drop a database, for somebody who looks for them in a message.
+pub fn how_to_drop(connection: &mut Connection, name: &str) -> Result<String> {
+    let drop = format!("DROP DATABASE {}", identifier(name));
+    Ok(if is_template(connection, name)? { format!("{}; {drop}", no_template(name)) } else { drop })
+}
+
 /// Databases whose names begin with `prefix` and whose makers are gone.
 pub fn leftovers(prefix: &str, address: &Address, watch: &Watch) -> Result<Vec<String>> {
     let mut connection = connect_for_databases(address, watch)?;
@@ -148,12 +172,12 @@ pub fn broken_off(address: &Address, watch: &Watch) -> Result<Vec<String>> {
     let mut told = Vec::new();
     for (prefix, what) in [
         (UNFINISHED, "was left behind by a restore that was broken off"),
-        (REPLACED, "was replaced by a restore that was broken off before it dropped it"),
+        (REPLACED, "was replaced by a restore that could not drop it or was broken off before"),
     ] {
-        let left = leftovers(prefix, address, watch)?;
-        told.extend(left.iter().map(|name| {
-            format!("database {name} {what} and takes room: DROP DATABASE {} when nobody needs it", identifier(name))
-        }));
+        for name in leftovers(prefix, address, watch)? {
+            let drop = how_to_drop(&mut connect_for_databases(address, watch)?, &name)?;
+            told.push(format!("database {name} {what} and takes room: {drop} when nobody needs it"));
+        }
     }
     Ok(told)
 }
@@ -181,8 +205,7 @@ fn drop_with(connection: &mut Connection, name: &str) -> Result<()> {
          WHERE datname = {} AND pid <> pg_catalog.pg_backend_pid()",
         literal(name)
     ))?;
-    connection.execute(&format!("DROP DATABASE IF EXISTS {}", identifier(name)))?;
-    Ok(())
+    drop_database(connection, name)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::super::hooks::Hooks;
 use super::super::record::Record;
 use super::super::walk::show;
 use super::super::{Context, Error, Result};
-use super::{Fate, Protection, ended, save_record};
+use super::{Fate, Protection, ended, problems, save_record, tell};
 use crate::base::clock::Stopwatch;
 use crate::base::{Event, Kind, Problem};
 use crate::db::mysql::feed::{Ending, feed};
@@ -115,7 +115,7 @@ pub fn restore_imported(context: &Context, snapshot: &Snapshot, options: &Option
             record.figure("tables", outcome.report.table_count);
             record.figure("rows", outcome.report.rows);
             record.figure("duration_ms", outcome.duration_ms);
-            save_record(record, context, &outcome.failed_hooks);
+            save_record(record, context, &outcome.problems());
         }
     }
     done
@@ -316,8 +316,15 @@ fn finish(
     let hooks = options.hooks.knowing("KEEPSTONE_DATABASE", database);
     let done = hooks.before(&context.stop).and_then(|()| restore().map_err(Error::from));
     let failed_hooks = ended(&hooks, &done);
-    for failed in &failed_hooks {
-        context.monitor.event(Event::Problem(&Problem::new("command", failed, Kind::Source)));
-    }
+    let left_behind = done.as_ref().ok().and_then(|done| done.left_behind.as_deref());
+    tell(context, &problems(left_behind, &failed_hooks));
     Ok(Outcome { done: Some(done?), failed_hooks, ..outcome })
+}
+
+impl Outcome {
+    /// What did not end well beside what was restored.
+    pub fn problems(&self) -> Vec<Problem> {
+        let left_behind = self.done.as_ref().and_then(|done| done.left_behind.as_deref());
+        problems(left_behind, &self.failed_hooks)
+    }
 }

@@ -81,7 +81,7 @@ pub fn restore_database(context: &Context, snapshot: &Snapshot, options: &Option
         Err(error) => record.save_failure(context, error),
         Ok(outcome) => {
             figures(&mut record, outcome);
-            save_record(record, context, &outcome.failed_hooks);
+            save_record(record, context, &outcome.problems());
         }
     }
     done
@@ -100,10 +100,9 @@ fn figures(record: &mut Record, outcome: &Outcome) {
 }
 
 /// Saves the record of a restore that was done. What was restored is there, whether that can be written down or not.
-fn save_record(mut record: Record, context: &Context, failed_hooks: &[String]) {
-    let problem = |message: &String| Problem::new("command", message, Kind::Source);
-    record.problems(&failed_hooks.iter().map(problem).collect::<Vec<_>>());
-    let ended = if failed_hooks.is_empty() { RunOutcome::Done } else { RunOutcome::Failed };
+fn save_record(mut record: Record, context: &Context, problems: &[Problem]) {
+    record.problems(problems);
+    let ended = if problems.is_empty() { RunOutcome::Done } else { RunOutcome::Failed };
     if let Err(error) = record.save(context, ended) {
         context.monitor.event(Event::Note(&format!("no record of this restore could be stored: {error}")));
     }
@@ -145,12 +144,33 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     let hooks = options.hooks.knowing("KEEPSTONE_DATABASE", target.database());
     let done = hooks.before(&context.stop).and_then(write);
     let failed_hooks = ended(&hooks, &done);
-    for failed in &failed_hooks {
-        context.monitor.event(Event::Problem(&Problem::new("command", failed, Kind::Source)));
-    }
+    let left_behind = done.as_ref().ok().and_then(|restored| restored.left_behind.as_deref());
+    tell(context, &problems(left_behind, &failed_hooks));
     outcome.restored = Some(done?);
     outcome.failed_hooks = failed_hooks;
     Ok(outcome)
+}
+
+impl Outcome {
+    /// What did not end well beside what was restored.
+    pub fn problems(&self) -> Vec<Problem> {
+        let left_behind = self.restored.as_ref().and_then(|restored| restored.left_behind.as_deref());
+        problems(left_behind, &self.failed_hooks)
+    }
+}
+
+fn tell(context: &Context, problems: &[Problem]) {
+    problems.iter().for_each(|problem| context.monitor.event(Event::Problem(problem)));
+}
+
+/// A replaced database that is still there, and commands that failed.
+fn problems(left_behind: Option<&str>, failed_hooks: &[String]) -> Vec<Problem> {
+    let left_behind = left_behind.map(|left| {
+        let message = format!("the replaced database is still there as {left}");
+        Problem::new("database", message, Kind::Target)
+    });
+    let failed = failed_hooks.iter().map(|message| Problem::new("command", message, Kind::Source));
+    left_behind.into_iter().chain(failed).collect()
 }
 
 /// Runs the commands that come after it.

@@ -52,6 +52,8 @@ pub struct Done {
     pub replaced: bool,
     /// What somebody should know.
     pub notes: Vec<String>,
+    /// The database that was replaced, if it could not be dropped, and why.
+    pub left_behind: Option<String>,
 }
 
 /// Looks at the server and the programs; writes nothing.
@@ -120,9 +122,9 @@ pub fn restore<'c>(
     if let Err(error) = fill(target, ready, new.address(), form, content, watch) {
         return Err(new.give_up(error));
     }
-    let mut notes = analyze(target, new.address(), watch);
-    notes.extend(new.put_in_place(replaced)?);
-    Ok(Done { created: true, replaced, notes })
+    let notes = analyze(target, new.address(), watch);
+    let left_behind = new.put_in_place(replaced)?;
+    Ok(Done { created: true, replaced, notes, left_behind })
 }
 
 fn exists(address: &Address, watch: &Watch) -> Result<bool> {

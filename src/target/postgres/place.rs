@@ -5,7 +5,7 @@
 //! as it was; what a restore that was killed leaves is named by the next one, and by `probe`.
 
 use crate::base::{Kind, Stop, random};
-use crate::db::postgres::temporary::{Claim, REPLACED, UNFINISHED, create_statement};
+use crate::db::postgres::temporary::{Claim, REPLACED, UNFINISHED, create_statement, drop_database, how_to_drop};
 pub use crate::db::postgres::temporary::{MAINTENANCE, connect_for_databases};
 use crate::db::postgres::{Address, Connection, identifier, literal};
 use crate::db::{Error, Result, Watch};
@@ -50,8 +50,8 @@ impl NewDatabase {
         &self.address
     }
 
-    /// Gives it its name. `replace` says that one of that name is there and goes. Answers with a note if the old one could
-    /// not be dropped.
+    /// Gives it its name. `replace` says that one of that name is there and goes. Answers with the old one if that could
+    /// not be dropped, and why.
     pub fn put_in_place(mut self, replace: bool) -> Result<Option<String>> {
         let whole = self.address.database.clone();
         let mut connection = connect_for_databases(&self.address, &self.watch)?;
@@ -85,9 +85,10 @@ impl NewDatabase {
             let _ = connection.execute(&allow(true));
             return Err(still(error));
         }
-        let dropped = connection.execute(&format!("DROP DATABASE {}", identifier(&old)));
-        Ok(dropped.err().map(|error| {
-            format!("the replaced database is still there as {old} and takes room: {}; drop it by hand", error.message)
+        Ok(drop_database(&mut connection, &old).err().map(|error| {
+            let drop = how_to_drop(&mut connection, &old);
+            let drop = drop.unwrap_or_else(|_| format!("DROP DATABASE {}", identifier(&old)));
+            format!("{old}, which takes room ({}): {drop} when nothing holds it any more", error.message)
         }))
     }
 
@@ -147,8 +148,7 @@ fn drop_unfinished(address: &Address, watch: &Watch) -> Result<()> {
     let watch = Watch { stop: Stop::new(), monitor: watch.monitor.clone() };
     let mut connection = connect_for_databases(address, &watch)?;
     end_sessions(&mut connection, &address.database)?;
-    connection.execute(&format!("DROP DATABASE IF EXISTS {}", identifier(&address.database)))?;
-    Ok(())
+    drop_database(&mut connection, &address.database)
 }
 
 /// Ends the sessions of a database, and waits a moment until they are gone.

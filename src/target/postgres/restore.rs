@@ -66,7 +66,7 @@ pub fn restore(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch) -> Resul
         return Err(new.give_up(error));
     }
     let replace = plan.options.destination == Destination::Replace && plan.is_there;
-    restored.notes.extend(new.put_in_place(replace)?);
+    restored.left_behind = new.put_in_place(replace)?;
     (restored.created, restored.replaced) = (true, replace);
     Ok(restored)
 }

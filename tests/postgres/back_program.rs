@@ -82,6 +82,31 @@ fn a_dump_goes_back_to_a_new_database_and_is_counted() {
 }
 
 #[test]
+fn who_is_logged_in_to_a_replaced_database_is_named_before_being_thrown_out() {
+    let Some(server) = server() else { return };
+    let (place, _) = shop(server);
+    let name = unused();
+    server.create_named(&name, "");
+    let url = server.url(&name);
+    let mut guests = [server.connect(&name), server.connect(&name)];
+    for guest in &mut guests {
+        guest.execute("SET application_name = 'the till'").unwrap();
+    }
+    let replace = ["restore", "latest", "--to-postgres", &url, "--drop-existing", "--confirm-destructive", &name];
+    let ended = "2 sessions (the till of postgres, 2)";
+    says(
+        &place.run(&[&replace[..], &["--validate-only"]].concat()).expect(0),
+        &[&format!("last end {ended} and drop")],
+    );
+    assert!(guests[0].query("SELECT 1").is_ok());
+    let run = place.run(&replace).expect(0);
+    assert!(run.err.contains(&format!("database {name} is replaced, which ends {ended}")), "{}", run.err);
+    assert!(guests[0].query("SELECT 1").is_err());
+    drop(guests);
+    server.connect("postgres").execute(&format!("DROP DATABASE {}", identifier(&name))).unwrap();
+}
+
+#[test]
 fn what_is_protected_or_malformed_is_refused_before_anything_is_done() {
     let Some(server) = server() else { return };
     let (place, database) = shop(server);

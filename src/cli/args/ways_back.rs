@@ -35,7 +35,8 @@ pub struct ToDatabase {
     /// Make the database; it gets its name when it is whole
     #[arg(long, requires = "server", help_heading = HEADING)]
     pub create: bool,
-    /// Put a new database in the place of the one that is there, which is dropped last; all of the dump, not a part of it
+    /// Put a new database in the place of the one that is there, which is dropped last; all of the dump, not a part of it.
+    /// PostgreSQL then ends the sessions of whoever is logged in to the old one
     #[arg(long, requires = "server", conflicts_with_all = ["table", "schema", "phase"], help_heading = HEADING)]
     pub drop_existing: bool,
     /// Say the name of the database once more, if it is protected or would be dropped

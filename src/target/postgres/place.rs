@@ -4,12 +4,15 @@
 //! both are renamed in one transaction and the old one is dropped after that. Whatever breaks before leaves the old one
 //! as it was; what a restore that was killed leaves is named by the next one, and by `probe`.
 
-use crate::base::{Kind, Stop, random};
+use crate::base::{Event, Kind, Stop, random};
 use crate::db::postgres::temporary::{Claim, REPLACED, UNFINISHED, create_statement, drop_database, how_to_drop};
 pub use crate::db::postgres::temporary::{MAINTENANCE, connect_for_databases};
 use crate::db::postgres::{Address, Connection, identifier, literal};
 use crate::db::{Error, Result, Watch};
 use std::collections::BTreeMap;
+
+/// The most sorts of clients that are named of those that are logged in.
+const NAMED_CLIENTS: usize = 5;
 
 /// A database in the making. Dropped, it is dropped at the server too, unless it was put in its place.
 pub struct NewDatabase {
@@ -74,7 +77,7 @@ impl NewDatabase {
         let old = format!("{REPLACED}{:016x}", u64::from_le_bytes(random::bytes()));
         let allow = |may: bool| format!("ALTER DATABASE {} ALLOW_CONNECTIONS {may}", identifier(&self.target));
         connection.execute(&allow(false)).map_err(still)?;
-        let swapped = end_sessions(&mut connection, &self.target).and_then(|()| {
+        let swapped = throw_out(&mut connection, &self.target, &self.watch).and_then(|()| {
             connection.execute("BEGIN")?;
             connection.execute(&rename(&self.target, &old))?;
             connection.execute(&rename(&whole, &self.target))?;
@@ -151,14 +154,55 @@ fn drop_unfinished(address: &Address, watch: &Watch) -> Result<()> {
     drop_database(&mut connection, &address.database)
 }
 
-/// Ends the sessions of a database, and waits a moment until they are gone.
-fn end_sessions(connection: &mut Connection, database: &str) -> Result<()> {
-    // The server's own workers have no user; they leave by themselves, and only a superuser may end them.
-    let sessions = format!(
+/// Ends the sessions of a database that is somebody's, and says whose before.
+fn throw_out(connection: &mut Connection, database: &str, watch: &Watch) -> Result<()> {
+    if let Some(who) = logged_in(connection, database)? {
+        let server = connection.address().server();
+        watch.monitor.event(Event::Note(&format!("{server}: database {database} is replaced, which ends {who}")));
+    }
+    end_sessions(connection, database)
+}
+
+/// Who is logged in to a database: `3 sessions (psql of ann; app of shop, 2)`; none if nobody is.
+pub fn logged_in(connection: &mut Connection, database: &str) -> Result<Option<String>> {
+    let rows = connection.query(&format!(
+        "SELECT coalesce(nullif(application_name, ''), 'a client'), usename, pg_catalog.count(*) {} \
+         GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2",
+        sessions(database)
+    ))?;
+    let rows: Vec<(String, String, u64)> = rows
+        .into_iter()
+        .map(|mut row| {
+            let mut text = |at: usize| row.get_mut(at).and_then(Option::take).unwrap_or_default();
+            (text(0), text(1), text(2).parse().unwrap_or(1))
+        })
+        .collect();
+    let count: u64 = rows.iter().map(|(_, _, count)| count).sum();
+    let one = |(client, user, count): &(String, String, u64)| match count {
+        1 => format!("{client} of {user}"),
+        _ => format!("{client} of {user}, {count}"),
+    };
+    let mut named = rows.iter().take(NAMED_CLIENTS).map(one).collect::<Vec<_>>().join("; ");
+    if rows.len() > NAMED_CLIENTS {
+        named.push_str("; and others");
+    }
+    let noun = if count == 1 { "session" } else { "sessions" };
+    Ok((count > 0).then(|| format!("{count} {noun} ({named})")))
+}
+
+/// The sessions of a database. The server's own workers have no user; they leave by themselves, and only a superuser may
+/// end them.
+fn sessions(database: &str) -> String {
+    format!(
         "FROM pg_catalog.pg_stat_activity WHERE datname = {} AND usesysid IS NOT NULL \
          AND pid <> pg_catalog.pg_backend_pid()",
         literal(database)
-    );
+    )
+}
+
+/// Ends the sessions of a database, and waits a moment until they are gone.
+fn end_sessions(connection: &mut Connection, database: &str) -> Result<()> {
+    let sessions = sessions(database);
     connection.query(&format!("SELECT pg_catalog.pg_terminate_backend(pid) {sessions}"))?;
     // The server says at once that it will end them; that they have ended shows in the list.
     for _ in 0..50 {

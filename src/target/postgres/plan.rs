@@ -4,7 +4,7 @@ use super::archive::Archive;
 use super::choose::Choice;
 use super::needs::{Needs, Reason, named_roles, needs};
 use super::partitions::with_partitions;
-use super::place::{MAINTENANCE, connect_for_databases, held_fast, holds_fast};
+use super::place::{MAINTENANCE, connect_for_databases, held_fast, holds_fast, logged_in};
 use super::programs::is_ahead;
 use super::{Destination, Options, Programs};
 use crate::base::{Event, Kind};
@@ -45,6 +45,8 @@ pub struct Plan<'p> {
     pub without_tablespaces: bool,
     /// Whether a database of the name is there.
     pub is_there: bool,
+    /// Who is logged in to one that is replaced.
+    pub logged_in: Option<String>,
     /// What is worth knowing.
     pub notes: Vec<String>,
 }
@@ -85,6 +87,7 @@ impl<'p> Plan<'p> {
             sequences: Vec::new(),
             without_tablespaces: false,
             is_there: true,
+            logged_in: None,
             notes: Vec::new(),
             facts,
         };
@@ -113,7 +116,10 @@ impl<'p> Plan<'p> {
         let database = &self.address.database;
         plan.push(match (self.options.destination, self.is_there) {
             (Destination::Existing, _) => format!("restore into database {database}"),
-            (Destination::Replace, true) => format!("make a new database beside {database}, and drop the old one last"),
+            (Destination::Replace, true) => {
+                let ended = self.logged_in.as_deref().map(|who| format!("end {who} and ")).unwrap_or_default();
+                format!("make a new database beside {database}, and last {ended}drop the old one")
+            }
             _ => format!("make database {database}"),
         });
         let rows = self.chosen_tables().map(|table| table.rows).sum::<u64>();
@@ -236,6 +242,9 @@ impl<'p> Plan<'p> {
             && let Some(by) = holds_fast(connection, database, self.facts.version_number)?
         {
             return Err(held_fast(self.address, &by));
+        }
+        if self.is_there {
+            self.logged_in = logged_in(connection, database)?;
         }
         if !self.facts.creates_databases {
             let message = format!(

@@ -82,6 +82,23 @@ fn a_dump_goes_back_to_a_new_database_and_is_counted() {
 }
 
 #[test]
+fn a_dump_of_rows_alone_is_not_sent_to_a_drill() {
+    let Some(server) = server() else { return };
+    let address = server.create(SHOP);
+    let place = Place::with_snapshot();
+    let url = format!("shop={}", server.url(&address.database));
+    place.run(&["backup", "--postgres", &url, "--data-only"]).expect(0);
+    let definitions = SHOP.split_once("INSERT").unwrap().0.to_owned()
+        + "CREATE TABLE customers (id serial PRIMARY KEY, \"odd name\" text)";
+    let to = server.url(&server.create(&definitions).database);
+    let run = place.run(&["restore", "latest", "--to-postgres", &to, "--phase", "data"]).expect(0);
+    says(&run, &["5,002 rows", "counted by the server"]);
+    let all = ["restore", "latest", "--to-postgres", &to, "--phase", "data", "--phase", "post-data"];
+    assert!(!run.text().contains("drill"), "{}", run.text());
+    says(&place.run(&all).expect(2), &["no definitions"]);
+}
+
+#[test]
 fn who_is_logged_in_to_a_replaced_database_is_named_before_being_thrown_out() {
     let Some(server) = server() else { return };
     let (place, _) = shop(server);
@@ -335,10 +352,24 @@ fn a_part_goes_back_by_table_schema_and_phase() {
     let none = server.url("not_made");
     let create = ["restore", "latest", "--to-postgres", &none, "--create", "--phase", "data", "--phase", "post-data"];
     says(&place.run(&create).expect(2), &["--create wants --phase pre-data as well"]);
-    says(&phase("pre-data").expect(0), &["0 tables, 0 rows"]);
-    says(&phase("data").expect(0), &["3 tables, 5,003 rows"]);
+    let before = phase("pre-data").expect(0);
+    says(
+        &before,
+        &["0 tables, 0 rows", "no rows were", "rows, sequences and large objects, indexes", "--phase data\n"],
+    );
+    assert!(!before.text().contains("counted by the server") && !before.text().contains("drill"), "{}", before.text());
+    let data = phase("data").expect(0);
+    says(
+        &data,
+        &[
+            "3 tables, 5,003 rows",
+            "counted by the server",
+            "constraints and triggers: not restored",
+            "--phase post-data\n",
+        ],
+    );
     says(&phase("data").expect(11), &["holds rows already"]);
-    phase("post-data").expect(0);
+    says(&phase("post-data").expect(0), &["no rows were", " drill "]);
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod rebuild_index;
 mod repair;
 mod report;
 mod restore;
+mod restore_closing;
 mod restore_database;
 mod restore_imported;
 mod rows;

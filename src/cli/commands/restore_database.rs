@@ -1,7 +1,7 @@
 //! `restore --to-postgres` and `--to-mysql`: a dump back to a server.
 
 use super::restore::Rules;
-use super::{filter, restore_imported};
+use super::{filter, restore_closing, restore_imported};
 use crate::base::Scratch;
 use crate::cli::app::App;
 use crate::cli::args::{Phase, Restore, ToDatabase};
@@ -229,7 +229,7 @@ fn print_text(app: &App, snapshot: &Snapshot, given: &ToDatabase, options: &Opti
     table::facts(&app.out, &facts);
     let notes = outcome.restored.as_ref().map_or(&outcome.checked.notes, |restored| &restored.notes);
     notes.iter().for_each(|note| app.look.note(note));
-    conclude(app, snapshot, given, options, outcome, &label);
+    restore_closing::close(app, &snapshot.id.short().to_string(), &label, given, outcome);
 }
 
 fn restored_facts(restored: &Restored) -> Vec<(&'static str, String)> {
@@ -257,52 +257,4 @@ fn restored_facts(restored: &Restored) -> Vec<(&'static str, String)> {
 /// A time in seconds.
 pub fn seconds(milliseconds: u64) -> String {
     format!("{:.1} s", milliseconds as f64 / 1000.0)
-}
-
-fn conclude(app: &App, snapshot: &Snapshot, given: &ToDatabase, options: &Options, outcome: &Outcome, label: &str) {
-    let id = snapshot.id.short();
-    if options.validate_only {
-        let safe = "the dump: every byte that is needed was read and proven";
-        return app.close(safe, "nothing: nothing was written", &format!("restore {id} {}", again(given)));
-    }
-    let safe = format!("{label}: every row was counted by the server");
-    app.close(&safe, &not_safe(outcome), &format!("drill {id}{} --server URL --full", which(given)));
-}
-
-/// What somebody has to see to after a restore that was done.
-fn not_safe(outcome: &Outcome) -> String {
-    let left_behind = outcome.restored.as_ref().and_then(|restored| restored.left_behind.as_deref());
-    match (outcome.failed_hooks.is_empty(), left_behind) {
-        (false, _) => "what the command that failed should have started".to_owned(),
-        (true, Some(left)) => format!("the room on the server's disk: the replaced database is still there as {left}"),
-        (true, None) => "nothing known; the content was not compared".to_owned(),
-    }
-}
-
-fn which(given: &ToDatabase) -> String {
-    given.database.as_deref().map(|name| format!(" --database {}", human::shell_word(name))).unwrap_or_default()
-}
-
-/// The same once more, without the URL: it may hold a password.
-fn again(given: &ToDatabase) -> String {
-    let to = if given.to_mysql.is_some() { "--to-mysql" } else { "--to-postgres" };
-    let mut words = format!("{to} URL{}", which(given));
-    for (flag, is_given) in [
-        ("--create", given.create),
-        ("--drop-existing", given.drop_existing),
-        ("--no-owner", given.no_owner),
-        ("--no-acl", given.no_acl),
-        ("--globals", given.globals),
-    ] {
-        if is_given {
-            words.push_str(&format!(" {flag}"));
-        }
-    }
-    let named = given.confirm_destructive.iter().map(|name| ("--confirm-destructive", name.clone()));
-    let tables = given.table.iter().map(|table| ("--table", table.to_string()));
-    let schemas = given.schema.iter().map(|schema| ("--schema", schema.clone()));
-    for (flag, value) in named.chain(tables).chain(schemas) {
-        words.push_str(&format!(" {flag} {}", human::shell_word(&value)));
-    }
-    words
 }

@@ -103,6 +103,21 @@ impl Sql {
     }
 }
 
+/// A name that stands in a connection string, which quotes with backslashes, within double quotes, of which two are one.
+fn unquoted(name: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(name.len());
+    let mut bytes = name.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        if byte == b'"' && bytes.peek() == Some(&b'"') {
+            bytes.next();
+        }
+        // Double quotes are the outer ones: a backslash never stands before one of them for the string within.
+        let escaped = if byte == b'\\' { bytes.next() } else { None };
+        plain.push(escaped.unwrap_or(byte));
+    }
+    plain
+}
+
 fn unfinished(statements: &Statements) -> Option<Complaint> {
     if statements.is_between() {
         return None;
@@ -190,9 +205,9 @@ impl Facts {
             Some(b"connect") => {
                 // A name that is not plain comes as `-reuse-previous=on "dbname='a name'"`.
                 let quoted = line.windows(DBNAME.len()).position(|words| words == DBNAME);
-                let quoted = quoted.and_then(|at| line[at + DBNAME.len()..].strip_suffix(b"'\""));
+                let quoted = quoted.and_then(|at| line[at + DBNAME.len()..].strip_suffix(b"'\"")).map(unquoted);
                 let plain = || table_name(words.next_back().unwrap_or_default()).unwrap_or_default();
-                self.current = quoted.map_or_else(plain, text);
+                self.current = quoted.map_or_else(plain, |name| text(&name));
             }
             _ => {}
         }
@@ -232,6 +247,28 @@ impl Facts {
                     report.database = host.split_once("Database: ").map_or("", |(_, name)| name.trim()).to_owned();
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_a_cluster_has_the_name_that_its_connect_line_quotes() {
+        let mut sql = Sql::new(Format::PostgresClusterSql);
+        sql.push(b"--\n-- PostgreSQL database cluster dump\n--\n\n");
+        let names = [
+            (r#"\connect -reuse-previous=on "dbname='a ""b\''""#, r#"a "b'"#),
+            (r#"\connect -reuse-previous=on "dbname='back\\slash'""#, r"back\slash"),
+            (r#"\connect -reuse-previous=on "dbname='""'""#, r#"""#),
+            (r"\connect shop", "shop"),
+        ];
+        for (line, name) in names {
+            sql.push(format!("{line}\n\n").as_bytes());
+            assert_eq!(sql.facts.current, name, "{line}");
         }
     }
 }

@@ -39,13 +39,18 @@ fn two_nights_of_a_database_are_shown_with_their_rows_and_compared() {
         assert!(difference.contains(line), "{line}: {difference}");
     }
     assert!(!difference.contains("odd \"name  "), "{difference}");
-    let objects = place.run(&["diff", "latest~1", "latest", "--json"]).expect(0).json();
+    place.run(&["backup", "--postgres", &url]).expect(0);
+    server.connect(&address.database).execute("INSERT INTO orders VALUES (20002, 'one more')").unwrap();
+    place.run(&["backup", "--postgres", &url]).expect(0);
+    let one_more = place.run(&["diff", "latest~1", "latest"]).expect(0).text();
+    assert!(one_more.contains("20,003 rows, +1 row\n"), "{one_more}");
+    let objects = place.run(&["diff", "latest~3", "latest~2", "--json"]).expect(0).json();
     let orders = objects.iter().find(|object| object["table"] == "orders").unwrap();
     assert_eq!((orders["before_rows"].as_u64(), orders["after_rows"].as_u64()), (Some(20_000), Some(20_001)));
     let object = place.run(&["show", "latest", "--json"]).expect(0).json().remove(0);
     assert_eq!(object["dumps"][0]["manifest"]["tables"].as_array().unwrap().len(), 3);
     place.run(&["verify", "--all"]).expect(0);
-    assert!(place.run(&["snapshots", "--kind", "db"]).expect(0).text().contains("2 snapshots\n"));
+    assert!(place.run(&["snapshots", "--kind", "db"]).expect(0).text().contains("4 snapshots\n"));
 }
 
 #[test]

@@ -588,6 +588,11 @@ fn a_drill_sees_what_is_there_and_leaves_nothing() {
     assert!(broken.is_err());
     none_left(server, "keepstone\\_drill%");
 
+    let mut headless = Taken { manifest: taken.manifest.clone(), streams: taken.streams.clone() };
+    headless.streams.remove("pre-data.dump");
+    let error = drill.try_out(&headless, Sample::whole(&|_| false), &watch()).unwrap_err();
+    assert!(error.to_string().contains("pre-data.dump") && !error.to_string().contains("keepstone_drill_"), "{error}");
+
     server.connect("postgres").execute("CREATE DATABASE keepstone_drill_00000000000000ff").unwrap();
     assert!(drill.sweep(&watch()).unwrap().contains(&"keepstone_drill_00000000000000ff".to_owned()));
     none_left(server, "keepstone\\_drill%");

@@ -134,7 +134,8 @@ fn print_text(app: &App, place: &[u8], before: Option<&Manifest>, after: Option<
         (Some(before), Some(after)) => {
             let more = i128::from(after.rows()) - i128::from(before.rows());
             let same = (after.tables.len() as u64).saturating_sub(changes.len() as u64);
-            app.out.line(format!("{place}: {}, {} rows", held(after), signed(more)));
+            let noun = if more.abs() == 1 { "row" } else { "rows" };
+            app.out.line(format!("{place}: {}, {} {noun}", held(after), signed(more)));
             print_tables(app, changes);
             app.out.line(format!("{} with as many rows and bytes as before", human::counted(same, "table")));
         }

@@ -13,7 +13,7 @@ use super::{Destination, Options, Programs, TableName, restore, zones};
 use crate::base::clock::Stopwatch;
 use crate::db::postgres::facts::ServerFacts;
 use crate::db::postgres::{Address, TemporaryDatabase, temporary};
-use crate::db::{Result, Watch};
+use crate::db::{Error, Result, Watch};
 use crate::format::dump::{DumpKind, Sequence, Table};
 use crate::target::dump::{DRILL_PREFIX, DrillServer, Restored, Sample, StoredDump, TriedOut};
 use std::path::PathBuf;
@@ -61,7 +61,11 @@ impl DrillServer for Drill {
         options.rows_of = what.tables.map(|tables| tables.iter().map(|table| TableName::of(table)).collect());
         // The name stands for the one that is made below: nothing has it.
         let address = self.address.with_database(DRILL_PREFIX);
-        let plan = Plan::make(&address, &options, &self.programs, stored, watch)?;
+        let plan = Plan::make(&address, &options, &self.programs, stored, watch).map_err(|error| Error {
+            // There is none yet, and a name that is cut off tells nobody anything.
+            database: error.database.filter(|name| name != DRILL_PREFIX),
+            ..error
+        })?;
         let database = TemporaryDatabase::create(&self.address, &plan.manifest.properties, watch)?;
         let name = database.name().to_owned();
         let seen = look(&plan, database.address(), stored, what.sums, watch);
@@ -71,7 +75,7 @@ impl DrillServer for Drill {
             Err(error) => Err(match left_behind {
                 Some(left) => {
                     let message = format!("{}; {left}", error.message);
-                    crate::db::Error { message, ..error }
+                    Error { message, ..error }
                 }
                 None => error,
             }),

@@ -89,7 +89,11 @@ fn a_night_with_a_wrong_host_password_or_database_is_named() {
     let nowhere = "shop=postgres://ann@no-such-host.invalid/shop";
     shop.bad_night(nowhere, &[], &["no-such-host.invalid:5432"]);
     let wrong = shop.source.replace("secret", "hidden");
-    shop.bad_night(&wrong, &[], &[&at, &shop.address.database, "password of user postgres is wrong"]);
+    shop.bad_night(
+        &wrong,
+        &[],
+        &[&at, &shop.address.database, "password of user postgres is wrong, or there is no such role"],
+    );
     shop.bad_night(&format!("shop={}", server.url("nobody_has_it")), &[], &[&at, "database nobody_has_it"]);
 }
 

@@ -169,6 +169,9 @@ fn what_is_chosen_is_what_comes() {
     assert!(taken.streams["tables/public.we\"ird%0Aname.copy"].starts_with(b"1\ta\\tb\\nc"));
     let error = |options: Options| source(&address, options).begin(&watch()).err().unwrap();
     assert_eq!(error(Options { include_tables: list(&["no_such"]), ..options() }).kind(), Kind::NotFound);
+    let no_schema = error(Options { schemas: list(&["nowhere*"]), ..options() });
+    assert_eq!(no_schema.kind(), Kind::NotFound);
+    assert!(no_schema.to_string().contains("there is no schema that fits nowhere*"), "{no_schema}");
     assert_eq!(error(Options { include_tables: list(&["a.b.c"]), ..options() }).kind(), Kind::Usage);
 }
 

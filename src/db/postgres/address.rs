@@ -75,14 +75,18 @@ impl Address {
     /// From a URL, `key=value` pairs or the name of a database; from `DATABASE_URL` and the other variables alone if
     /// `text` is empty. Fails with `Usage` for what cannot be understood, and never repeats a password.
     pub fn parse(text: &str, surroundings: &Surroundings) -> Result<Address> {
-        let text = match text.trim() {
-            "" => surroundings.get("DATABASE_URL").filter(|url| is_url(url)).unwrap_or_default(),
-            text => text,
+        let of_variable = || surroundings.get("DATABASE_URL").unwrap_or_default();
+        let (text, note) = match text.trim() {
+            "" if is_of_others(of_variable()) => ("", Some(passed_over(of_variable(), surroundings)?)),
+            "" => (of_variable(), None),
+            text => (text, None),
         };
         let said = parameters(text)?;
         let service = said.get("service").map(String::as_str).or(surroundings.get("PGSERVICE"));
         let of_service = service.map(|name| lookup::service(name, surroundings)).transpose()?.unwrap_or_default();
-        Found { said, of_service, surroundings }.address()
+        let mut address = Found { said, of_service, surroundings }.address()?;
+        address.notes.extend(note);
+        Ok(address)
     }
 
     /// Server and port for messages: `db.example:5432`, `/var/run/postgresql:5432`.
@@ -117,6 +121,22 @@ impl Address {
     /// A failure of client programs, as one of the database that they were wanted for.
     pub fn lacks_tools(&self, error: Error) -> Error {
         self.error(error.kind, error.message).database(&self.database).object("client programs")
+    }
+}
+
+/// Whether something is a URL and none of PostgreSQL's.
+fn is_of_others(text: &str) -> bool {
+    !text.is_empty() && !is_url(text)
+}
+
+/// What is said of a `DATABASE_URL` of another family. With nothing else that leads anywhere it is a mistake.
+fn passed_over(url: &str, surroundings: &Surroundings) -> Result<String> {
+    // Never more of it: what follows may hold a password.
+    let scheme = url.split_once("://").map_or("no scheme", |(scheme, _)| scheme);
+    let what = format!("DATABASE_URL is no URL of PostgreSQL ({scheme})");
+    match ["PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE"].iter().find(|name| surroundings.get(name).is_some()) {
+        Some(name) => Ok(format!("{what}: it was passed over, {name} counts")),
+        None => Err(usage(format!("{what}, and nothing else says which database is meant: name it"))),
     }
 }
 
@@ -509,7 +529,12 @@ mod tests {
         let around = around.with("DATABASE_URL", "postgres://z/w");
         assert_eq!(Address::parse("", &around).unwrap().label(), "z:1/w");
         let around = around.with("DATABASE_URL", "mysql://z/w");
-        assert_eq!(Address::parse("", &around).unwrap().label(), "h:1/d");
+        let address = Address::parse("", &around).unwrap();
+        assert_eq!(address.label(), "h:1/d");
+        assert_eq!(address.notes, ["DATABASE_URL is no URL of PostgreSQL (mysql): it was passed over, PGHOST counts"]);
+        let error = Address::parse("", &nobody().with("DATABASE_URL", "mysql://z:hush@h/w")).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage);
+        assert!(error.to_string().contains("no URL of PostgreSQL (mysql)") && !error.to_string().contains("hush"));
         assert_eq!(parse("postgres://h").database, "nobody");
     }
 

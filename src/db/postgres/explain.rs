@@ -41,7 +41,7 @@ fn refused(address: &Address, refusal: &DbError, blame: Kind) -> Error {
         message = format!("{message} ({more})");
     }
     let remedy = match code {
-        "28P01" => format!("; the password of user {} is wrong", address.user),
+        "28P01" => format!("; the password of user {} is wrong, or there is no such role", address.user),
         "28000" if refusal.message().contains("pg_hba") => {
             format!("; pg_hba.conf of the server lets user {} in from here only if a line says so", address.user)
         }

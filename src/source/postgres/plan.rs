@@ -121,6 +121,13 @@ pub(super) fn plan(connection: &mut Connection, options: &Options, version_numbe
         let message = format!("there is no table that fits {}", options.include_tables.join(", "));
         return Err(connection.strange(message).of_kind(Kind::NotFound));
     }
+    if options.include_tables.is_empty()
+        && !options.schemas.is_empty()
+        && !is_there(connection, options, version_number)?
+    {
+        let message = format!("there is no schema that fits {}", options.schemas.join(", "));
+        return Err(connection.strange(message).of_kind(Kind::NotFound));
+    }
     let all = || plan.tables.iter().chain(&sequences);
     refuse(connection, all().filter(|table| !table.may_read && table.relation.kind != 'f'), |names, user| {
         let first = "may not read";
@@ -136,6 +143,13 @@ pub(super) fn plan(connection: &mut Connection, options: &Options, version_numbe
     let readable = sequences.into_iter().filter(|sequence| !(standby && sequence.is_unlogged()));
     plan.sequences = readable.map(|sequence| sequence.relation).collect();
     Ok(plan)
+}
+
+/// Whether any schema is chosen, even one that holds nothing.
+fn is_there(connection: &mut Connection, options: &Options, version_number: u32) -> Result<bool> {
+    let fits = any(connection, &options.schemas, patterns::schema, version_number)?;
+    let sql = format!("SELECT 1 FROM pg_catalog.pg_namespace n WHERE {fits} LIMIT 1");
+    Ok(connection.value(&sql)?.is_some())
 }
 
 /// Fails if there is any in `tables`, naming the first ten.
@@ -181,16 +195,7 @@ mod place {
 /// The question for all relations of somebody's and those of extensions that hold configuration. `details` are
 /// further columns.
 fn statement(connection: &Connection, options: &Options, version_number: u32, details: &str) -> Result<String> {
-    let any = |list: &[String], one: fn(&str, u32) -> Option<String>| -> Result<String> {
-        let mut conditions = Vec::new();
-        for pattern in list {
-            conditions.push(one(pattern, version_number).ok_or_else(|| {
-                let message = format!("the pattern {pattern:?} has too many dots: write schema.table, or quote names");
-                connection.address().error(Kind::Usage, message)
-            })?);
-        }
-        Ok(if conditions.is_empty() { "false".to_owned() } else { format!("({})", conditions.join(" OR ")) })
-    };
+    let any = |list, one| any(connection, list, one, version_number);
     let excluded_tables = any(&options.exclude_tables, patterns::table)?;
     let without_data = any(&options.exclude_table_data, patterns::table)?;
     let included = if !options.include_tables.is_empty() {
@@ -226,6 +231,23 @@ fn statement(connection: &Connection, options: &Options, version_number: u32, de
                AND e.objid = c.oid AND e.objsubid = 0 AND e.deptype = 'e')) \
          ORDER BY n.nspname, c.relname"
     ))
+}
+
+/// The condition that one of the patterns fits.
+fn any(
+    connection: &Connection,
+    list: &[String],
+    one: fn(&str, u32) -> Option<String>,
+    version_number: u32,
+) -> Result<String> {
+    let mut conditions = Vec::new();
+    for pattern in list {
+        conditions.push(one(pattern, version_number).ok_or_else(|| {
+            let message = format!("the pattern {pattern:?} has too many dots: write schema.table, or quote names");
+            connection.address().error(Kind::Usage, message)
+        })?);
+    }
+    Ok(if conditions.is_empty() { "false".to_owned() } else { format!("({})", conditions.join(" OR ")) })
 }
 
 fn details(version_number: u32) -> String {

@@ -135,6 +135,9 @@ fn dumps_of_mariadb_go_back_from_the_snapshot() {
     let url = server.url("imported_to");
     let refused = place.run(&["restore", &file, "--to-mysql", &url, "--create"]).expect(11);
     assert!(refused.err.contains("--trust-sql"), "{}", refused.err);
+    let look = ["restore", &file, "--to-mysql", &url, "--create", "--trust-sql", "--validate-only"];
+    let looked = place.run(&look).expect(0).text();
+    assert!(looked.contains("--to-mysql URL, without --validate-only") && !looked.contains("postgres"), "{looked}");
     let run = place.run(&["restore", &file, "--to-mysql", &url, "--create", "--trust-sql", "--json"]).expect(0);
     assert_eq!(run.json()[0]["rows"], 2, "{}", run.text());
     assert_eq!(server.sql_in("imported_to", "SELECT COUNT(*), MAX(b) FROM t").trim(), "2\tx;'y");

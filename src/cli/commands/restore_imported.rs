@@ -173,11 +173,15 @@ fn print_text(app: &App, snapshot: &Snapshot, options: &Options, outcome: &Outco
     table::facts(&app.out, &facts);
     outcome.done.iter().flat_map(|done| &done.notes).for_each(|note| app.look.note(note));
     let id = snapshot.id.short();
+    let to = match options.target {
+        Target::Postgres(_) => "--to-postgres",
+        Target::Mysql(..) => "--to-mysql",
+    };
     match options.validate_only {
         true => app.close(
             "the dump: every byte was read and looked into",
             "nothing: nothing was written",
-            &format!("restore {id}:PATH --to-postgres URL, without --validate-only"),
+            &format!("restore {id}:PATH {to} URL, without --validate-only"),
         ),
         false => app.close(
             &format!("{label}: the client program restored all of it"),

@@ -156,3 +156,63 @@ fn dumps_of_mariadb_go_back_from_the_snapshot() {
     let other = place.run(&["restore", &file, "--to-postgres", "postgres://x@127.0.0.1:1/x", "--trust-sql"]).expect(2);
     assert!(other.err.contains("cannot go to PostgreSQL"), "{}", other.err);
 }
+
+#[test]
+fn a_dump_of_mariadb_that_leads_out_of_the_named_database_is_refused_before_the_server_is_touched() {
+    let Some(server) = mariadb() else { return };
+    let (own, other) = ("led_shop", "led_other");
+    for database in [own, other] {
+        server.fresh(database);
+        server.sql_in(database, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+    }
+    let place = Place::new();
+    let folder = place.path("source");
+    fs::create_dir(&folder).unwrap();
+    let plain = server.dumped(other);
+    let with = |line: &str| plain.replacen("DROP TABLE IF EXISTS", &format!("{line};\nDROP TABLE IF EXISTS"), 1);
+    for (name, text) in [
+        ("one.sql", server.dumped_with(&["--databases", own])),
+        ("two.sql", server.dumped_with(&["--databases", own, other])),
+        ("anew.sql", server.dumped_with(&["--add-drop-database", "--databases", own])),
+        ("table.sql", with("INSERT INTO `led_shop`.`t` VALUES (7)")),
+        ("hidden.sql", with("SELECT 5--2; /*!50003 DROP DATABASE led_shop */")),
+        ("accounts.sql", with("CREATE USER led_user")),
+    ] {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    back_up(&place, &[]).expect(0);
+    server.sql_in(own, "INSERT INTO t VALUES (2)");
+    server.sql("DROP DATABASE IF EXISTS led_i33");
+    let url = server.url("led_i33");
+    for (name, said) in [
+        ("one.sql", "restore it into a database named led_shop"),
+        ("two.sql", "led_other (`"),
+        ("anew.sql", "led_shop (`"),
+        ("table.sql", "led_shop (`INSERT INTO `led_shop`.`t`"),
+        ("hidden.sql", "led_shop (`DROP DATABASE led_shop`)"),
+        ("accounts.sql", "no database bounds `CREATE USER led_user`"),
+    ] {
+        for more in [&[][..], &["--validate-only"]] {
+            let file = named(&place, name);
+            let args = [&["restore", &file, "--to-mysql", &url, "--create", "--trust-sql"], more].concat();
+            let run = place.run(&args).expect(11);
+            assert!(run.err.contains("does not stay in led_i33") && run.err.contains(said), "{name}: {}", run.err);
+        }
+    }
+    assert_eq!(server.sql("SHOW DATABASES LIKE 'led\\_i33'"), "");
+    assert_eq!(server.sql_in(own, "SELECT COUNT(*) FROM t").trim(), "2");
+    // Into one of the same name it goes, unless it drops that.
+    let url = server.url(own);
+    let to = |name: &str, more: &[&str], code: i32| {
+        let file = named(&place, name);
+        place.run(&[&["restore", &file, "--to-mysql", &url, "--trust-sql"], more].concat()).expect(code)
+    };
+    assert!(to("one.sql", &[], 11).err.contains("--confirm-destructive led_shop"));
+    let anew = to("anew.sql", &["--confirm-destructive", own], 11);
+    assert!(anew.err.contains("led_shop itself is replaced"), "{}", anew.err);
+    assert_eq!(server.sql_in(own, "SELECT COUNT(*) FROM t").trim(), "2");
+    server.sql("DROP DATABASE led_shop");
+    to("one.sql", &["--create", "--validate-only"], 0);
+    to("one.sql", &["--create"], 0);
+    assert_eq!(server.sql_in(own, "SHOW TABLES; SELECT COUNT(*) FROM t"), "t\n1\n");
+}

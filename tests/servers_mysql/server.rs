@@ -176,13 +176,18 @@ impl Server {
 
     /// What the server's own dump program says of a database, with everything in it.
     pub fn dumped(&self, database: &str) -> String {
+        self.dumped_with(&[database])
+    }
+
+    /// The same, with other arguments than the name of a database.
+    pub fn dumped_with(&self, arguments: &[&str]) -> String {
         let mut command = self.program("mariadb-dump", "mysqldump");
         command.arg("--no-defaults").arg("-S").arg(self.socket()).args(["-uroot", "--skip-dump-date", "--hex-blob"]);
         if !self.is_mariadb() {
             command.args(["--set-gtid-purged=OFF", "--skip-lock-tables"]);
         }
         command.args(["--routines", "--events", "--triggers", "--order-by-primary", "--default-character-set=utf8mb4"]);
-        let ended = command.arg(database).output().unwrap();
+        let ended = command.args(arguments).output().unwrap();
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
         let text = String::from_utf8(ended.stdout).unwrap();
         text.lines().filter(|line| !line.starts_with("-- Host:")).map(|line| format!("{line}\n")).collect()

@@ -128,6 +128,7 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     context.monitor.event(Event::Phase("verifying the dump"));
     let report = look_into(context, &node, &name)?;
     fits(&report, options, &name)?;
+    stays(&report, options, &name)?;
     if let Some(objection) = options.protection.objection(options.target.database(), options.target.fate()) {
         return Err(Error::Refused(objection));
     }
@@ -208,6 +209,19 @@ fn fits(report: &DumpReport, options: &Options, name: &str) -> Result<()> {
             )))
         }
     }
+}
+
+/// SQL that names databases by itself goes to those, whatever was named here.
+fn stays(report: &DumpReport, options: &Options, name: &str) -> Result<()> {
+    let Target::Mysql(address, _) = &options.target else { return Ok(()) };
+    let Some(beyond) = report.reach.beyond(&address.database) else { return Ok(()) };
+    let into = report.reach.only_database().map(|own| format!("restore it into a database named {own}, or "));
+    Err(Error::Refused(format!(
+        "{name} does not stay in {}: {beyond}; {}bring it back with --target DIR and feed it to the client program, or dump \
+         without --databases and --all-databases",
+        address.database,
+        into.unwrap_or_default()
+    )))
 }
 
 /// SQL may drop what it makes anew: a database that holds something is not given to it by mistake.

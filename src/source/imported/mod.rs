@@ -9,6 +9,7 @@ mod copy;
 mod custom;
 mod folder;
 mod gzip;
+mod reach;
 mod report;
 mod rows;
 mod sql;
@@ -19,6 +20,7 @@ mod toc;
 mod values;
 
 pub use folder::{TOC_NAME, is_objects_name, piece_name};
+pub use reach::Reach;
 pub use report::{Complaint, Compression, DumpReport, Format, Piece, State, TableRows};
 
 use custom::Custom;

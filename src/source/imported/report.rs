@@ -1,5 +1,6 @@
 //! What an inspection finds out about a dump, and what it says about it.
 
+use super::reach::Reach;
 use std::collections::BTreeMap;
 
 /// Tables of one dump that are told apart; what comes beyond is counted together.
@@ -192,6 +193,8 @@ pub struct DumpReport {
     pub notes: Vec<String>,
     /// In directory format: the files that hold the data.
     pub pieces: Vec<Piece>,
+    /// In SQL of MySQL and MariaDB: where its statements lead.
+    pub reach: Reach,
 }
 
 impl DumpReport {
@@ -216,6 +219,7 @@ impl DumpReport {
             rows: 0,
             notes: Vec::new(),
             pieces: Vec::new(),
+            reach: Reach::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Dumps that are SQL: what their comments say, how many rows they hold, whether their last line came.
 
 use super::report::{Complaint, DumpReport, Format, Tables, text};
-use super::statements::{Dialect, Found, Statements, table_name};
+use super::statements::{Dialect, Found, HEAD_BYTES, Statements, table_name};
 
 /// The line at the top of what `pg_dump` writes.
 pub const POSTGRES: &[u8] = b"PostgreSQL database dump";
@@ -13,6 +13,8 @@ pub const MYSQL: &[u8] = b"MySQL dump ";
 pub const MARIADB: &[u8] = b"MariaDB dump ";
 /// What stands before a name in a connection string.
 const DBNAME: &[u8] = b"\"dbname='";
+/// A statement whose head is as long may have been longer: the end of a head loses a few signs.
+const WHOLE_BYTES: usize = HEAD_BYTES - 16;
 /// What ends the last line.
 const COMPLETE: &[u8] = b" complete";
 
@@ -49,6 +51,7 @@ struct Facts {
     last_line_open: bool,
     restricted: bool,
     after_end: bool,
+    is_mysql: bool,
 }
 
 impl Sql {
@@ -67,6 +70,7 @@ impl Sql {
             last_line_open: false,
             restricted: false,
             after_end: false,
+            is_mysql: dialect == Dialect::Mysql,
         };
         Sql { statements: Statements::new(dialect), facts }
     }
@@ -91,6 +95,9 @@ impl Sql {
                 _ => "-- PostgreSQL database dump complete",
             };
             report.complain(Complaint::truncated(format!("it does not end with `{last}`")));
+        }
+        if statements.had_odd_delimiter() {
+            report.reach.unbound("DELIMITER".to_owned());
         }
         if facts.after_end {
             report.notes.push("statements follow its last line".to_owned());
@@ -187,6 +194,9 @@ impl Facts {
 
     fn statement(&mut self, head: &[u8], tuples: u64, conditional: bool) {
         self.follows();
+        if self.is_mysql {
+            self.report.reach.take(head, head.len() < WHOLE_BYTES);
+        }
         if let Some(table) = table_of(head) {
             self.tables.count(self.full_name(&table), Some(tuples));
         // What MySQL makes in a conditional comment stands for a view.

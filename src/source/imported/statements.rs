@@ -6,7 +6,7 @@
 use super::copy::CopyRows;
 
 /// What is kept of the beginning of a statement.
-const HEAD_BYTES: usize = 1024;
+pub const HEAD_BYTES: usize = 1024;
 /// What is kept of a line comment.
 const LINE_BYTES: usize = 512;
 /// Words longer than this are none that we look for.
@@ -49,6 +49,8 @@ enum Place {
     Line {
         command: bool,
     },
+    /// `--` of MySQL: a comment only if white space follows.
+    Dashes,
     /// `/*`: what kind of comment is not known yet.
     CommentBegins,
     /// `/*!` or `/*M!`: its version.
@@ -86,6 +88,8 @@ pub struct Statements {
     text: Vec<u8>,
     /// How many semicolons end a statement.
     delimiter: usize,
+    /// A delimiter was set that is not made of semicolons.
+    odd_delimiter: bool,
     semicolons: usize,
     /// In a conditional comment of MySQL.
     conditional: bool,
@@ -113,6 +117,7 @@ impl Statements {
             begun: 0,
             text: Vec::new(),
             delimiter: 1,
+            odd_delimiter: false,
             semicolons: 0,
             conditional: false,
             began_conditional: false,
@@ -130,6 +135,7 @@ impl Statements {
                 Place::Quoted(quote, escapes) => self.quoted(bytes, quote, escapes),
                 Place::Escaped(quote) => self.escaped(bytes[0], quote),
                 Place::Line { command } => self.line(bytes, command, each),
+                Place::Dashes => self.dashes(bytes[0]),
                 Place::CommentBegins => self.comment_begins(bytes[0]),
                 Place::Version => self.version(bytes[0]),
                 Place::Comment { depth, last } => self.comment(bytes, depth, last),
@@ -150,6 +156,11 @@ impl Statements {
     /// The beginning of the statement that is open, and whether its COPY data is.
     pub fn open(&self) -> (&[u8], bool) {
         (&self.head, matches!(self.place, Place::CopyBegins | Place::Copy))
+    }
+
+    /// Whether a delimiter was set that no dump program sets: what was cut then is not what a client cuts.
+    pub fn had_odd_delimiter(&self) -> bool {
+        self.odd_delimiter
     }
 
     fn code(&mut self, bytes: &[u8], each: &mut dyn FnMut(Found<'_>)) -> usize {
@@ -187,15 +198,13 @@ impl Statements {
                 self.place = Place::Quoted(byte, escapes);
                 self.keep(byte);
             }
-            (b'-', _) if before == b'-' => self.begin_aside(Place::Line { command: false }),
-            (b'#', Dialect::Mysql) => {
-                self.head.push(byte);
-                self.begin_aside(Place::Line { command: false });
-            }
-            (b'*', _) if before == b'/' => self.begin_aside(Place::CommentBegins),
+            (b'-', Dialect::Mysql) if before == b'-' => self.place = Place::Dashes,
+            (b'-', _) if before == b'-' => self.begin_aside_at_last(Place::Line { command: false }),
+            (b'#', Dialect::Mysql) => self.begin_aside(Place::Line { command: false }),
+            (b'*', _) if before == b'/' => self.begin_aside_at_last(Place::CommentBegins),
             (b'/', _) if before == b'*' && self.conditional => {
                 self.conditional = false;
-                self.head.pop();
+                self.take_back();
                 self.before = b' ';
             }
             (b'$', Dialect::Postgres) if !(before.is_ascii_alphanumeric() || before == b'_' || before >= 0x80) => {
@@ -217,8 +226,19 @@ impl Statements {
     }
 
     /// What began with the byte before is no code: that byte is taken back.
+    fn begin_aside_at_last(&mut self, place: Place) {
+        self.take_back();
+        self.begin_aside(place);
+    }
+
+    /// Takes the last byte of code out of the head, unless that is full: then it stays full, so that everybody sees it.
+    fn take_back(&mut self) {
+        if self.head.len() < HEAD_BYTES {
+            self.head.pop();
+        }
+    }
+
     fn begin_aside(&mut self, place: Place) {
-        self.head.pop();
         self.before = b' ';
         self.text.clear();
         self.place = place;
@@ -325,7 +345,9 @@ impl Statements {
     fn set_delimiter(&mut self) {
         let mut words = self.head.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
         // Only semicolons end statements in what dump programs write.
-        self.delimiter = words.nth(1).map_or(1, <[u8]>::len).clamp(1, 8);
+        let delimiter = words.nth(1).unwrap_or(b";").trim_ascii();
+        self.odd_delimiter |= delimiter.iter().any(|byte| *byte != b';');
+        self.delimiter = delimiter.len().clamp(1, 8);
         self.begin_statement();
     }
 
@@ -366,6 +388,17 @@ impl Statements {
             self.before = b'\n';
         }
         used
+    }
+
+    fn dashes(&mut self, byte: u8) -> usize {
+        if byte.is_ascii_whitespace() {
+            self.begin_aside_at_last(Place::Line { command: false });
+        } else {
+            // Twice a minus: the first stays in the head, the second is kept now.
+            self.keep(b'-');
+            self.place = Place::Code;
+        }
+        0
     }
 
     fn comment_begins(&mut self, byte: u8) -> usize {
@@ -607,7 +640,7 @@ mod tests {
             # a; comment\n\
             INSERT INTO `a;``b` VALUES\n(1,'it''s \\'; (',0x00),\n(2,\"(\",_binary '\\\\');\n\
             DELIMITER ;;\n/*!50003 CREATE TRIGGER t BEGIN INSERT INTO x VALUES (1); SET a = '*/'; END */;;\nDELIMITER ;\n\
-            /* plain ' comment */ SELECT 1;\n";
+            /* plain ' comment */ SELECT 1;\nSELECT 5--2; SELECT 3; -- it's\n--\n";
         assert_eq!(
             found(Dialect::Mysql, text),
             [
@@ -616,6 +649,10 @@ mod tests {
                 "2: INSERT INTO `a;``b` VALUES (1,'it''s \\'; (',0x00), (2,\"(\",_binary '\\\\')",
                 "0: CREATE TRIGGER t BEGIN INSERT INTO x VALUES (1); SET a = '*/'; END",
                 "0: SELECT 1",
+                "0: SELECT 5--2",
+                "0: SELECT 3",
+                "-- it's",
+                "-- ",
             ]
         );
     }

@@ -112,3 +112,32 @@ fn a_dump_is_written_as_one_stream_of_sql() {
     );
     place.run(&["dump", "latest", "--as", "archive"]).expect(2);
 }
+
+#[test]
+fn what_was_granted_on_tables_columns_and_routines_comes_back_with_them() {
+    let Some(server) = server() else { return };
+    let database = "grants on";
+    server.fresh(database);
+    server.user("clerk", "pw", &[]);
+    server.sql_in(
+        database,
+        "CREATE TABLE t (x int); CREATE TABLE u (a int, b int); CREATE DEFINER='clerk'@'%' PROCEDURE p() SELECT 1; \
+         CREATE DEFINER='clerk'@'%' VIEW v AS SELECT x FROM t; GRANT SELECT ON t TO clerk; GRANT SELECT ON v TO clerk; \
+         GRANT SELECT (a), UPDATE (b) ON u TO clerk; GRANT EXECUTE ON PROCEDURE p TO clerk; GRANT INSERT ON *.* TO clerk",
+    );
+    let grants = || -> Vec<String> {
+        let mut grants: Vec<String> = server.sql("SHOW GRANTS FOR clerk").lines().map(str::to_owned).collect();
+        grants.sort();
+        grants
+    };
+    let before = grants();
+    assert_eq!(before.len(), 5, "{before:?}");
+    let place = Place::new();
+    let url = server.url(database);
+    place.run(&[&["backup", "--init"], &CHEAP[..], &["--mysql", &url]].concat()).expect(0);
+    server.sql(&format!("DROP USER clerk; DROP DATABASE `{database}`"));
+    let run = place.run(&["restore", "latest", "--to-mysql", &url, "--create", "--globals"]).expect(0);
+    assert!(!run.err.contains("to clerk@% was not taken"), "{}", run.err);
+    assert_eq!(grants(), before, "{}", run.err);
+    server.sql("DROP USER clerk");
+}

@@ -2,13 +2,14 @@
 //!
 //! | step | how | what a failure leaves |
 //! | --- | --- | --- |
-//! | globals | users, roles and grants that the server lacks, one by one | those made so far |
+//! | globals | users and roles that the server lacks, and their grants but those on objects, one by one | those made so far |
 //! | database | one that is replaced is dropped, the new one is made, with a mark that it is not whole | nothing, or what is marked |
 //! | pre-data | tables and sequences | of a new database nothing; of one that was there what was made so far |
 //! | data | a transaction for each table, counted; then counters | the same, and tables that are whole |
 //! | post-data | triggers, events, routines, then views | the same |
 //! | analyze | statistics | everything; the planner knows less |
 //! | end | the mark is dropped | everything |
+//! | grants | what those users were granted on tables, columns and routines | everything, and those granted so far |
 
 use super::plan::Plan;
 use super::{COUNTERS, Destination, users};
@@ -32,15 +33,29 @@ const ANALYZED_AT_ONCE: usize = 100;
 /// Does what the plan says.
 pub(super) fn restore(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch) -> Result<Restored> {
     let mut restored = begin(plan);
+    let mut waiting = users::Waiting::default();
     if plan.options.globals {
         restored.step("globals", watch, |restored| {
-            restored.notes.extend(users::restore(plan, stored)?);
+            let (on_objects, notes) = users::restore(plan, stored)?;
+            waiting = on_objects;
+            restored.notes.extend(notes);
             Ok(())
         })?;
     }
+    database(plan, stored, watch, &mut restored)?;
+    if !waiting.is_empty() {
+        restored.step("grants", watch, |restored| {
+            restored.notes.extend(waiting.grant(plan)?);
+            Ok(())
+        })?;
+    }
+    Ok(restored)
+}
+
+/// Makes the database where it is to be made, and fills it.
+fn database(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch, restored: &mut Restored) -> Result<()> {
     if plan.options.destination == Destination::Existing {
-        into_existing(plan, stored, watch, &mut restored)?;
-        return Ok(restored);
+        return into_existing(plan, stored, watch, restored);
     }
     let replaced = plan.options.destination == Destination::Replace && plan.is_there;
     if replaced {
@@ -48,12 +63,12 @@ pub(super) fn restore(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch) -
         dropped.map_err(|error| error.database(&plan.database))?;
     }
     create(plan, &[mark::set(&plan.database)])?;
-    if let Err(error) = into(plan, stored, watch, &mut restored) {
+    if let Err(error) = into(plan, stored, watch, restored) {
         return Err(give_up(plan, error, replaced));
     }
     clear_mark(plan)?;
     (restored.created, restored.replaced) = (true, replaced);
-    Ok(restored)
+    Ok(())
 }
 
 /// Fills a database that is there; marked meanwhile, if all of it is to come from the dump.

@@ -1,8 +1,9 @@
 //! Users, roles and grants of a dump, made on a server that lacks them.
 //!
 //! Statement by statement, and only those that make accounts or grant something: the stream is SQL, and nothing else in it
-//! is wanted. An account that is there already is kept as it is, with its password and its rights. What the server does not
-//! take is a note that names the account and never the hash of its password.
+//! is wanted. An account that is there already is kept as it is, with its password and its rights. Accounts come before the
+//! database, whose views and routines belong to them; grants on tables, columns and routines come when those are there. What
+//! the server does not take is a note that names the account and never the hash of its password.
 
 use super::plan::Plan;
 use super::restore::text;
@@ -24,12 +25,40 @@ enum Meaning {
     Make(Account),
     /// Grants something to an account, or says which role it begins with.
     Grant(Account),
+    /// Grants an account something on a table, its columns or a routine.
+    GrantOnObject(Account),
     /// Something that has no place here.
     Foreign,
 }
 
-/// Makes what is missing. Answers with notes.
-pub(super) fn restore(plan: &Plan<'_>, stored: &dyn StoredDump) -> Result<Vec<String>> {
+/// Grants that wait until what they are about is there.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Vec<(Account, String)>);
+
+impl Waiting {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Grants it. Answers with notes.
+    pub fn grant(&self, plan: &Plan<'_>) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        for (account, statement) in &self.0 {
+            if let Some(why) = run(&plan.server, statement)? {
+                notes.push(not_granted(account, &why));
+            }
+        }
+        Ok(notes)
+    }
+}
+
+fn not_granted(account: &Account, why: &str) -> String {
+    format!("a grant to {} was not taken: {why}", shown(account))
+}
+
+/// Makes what is missing. Answers with what is to be granted afterwards, and with notes.
+pub(super) fn restore(plan: &Plan<'_>, stored: &dyn StoredDump) -> Result<(Waiting, Vec<String>)> {
     let Some(stream) = plan.manifest.streams_of(StreamRole::Globals).next() else {
         let message = "the dump has no users: it was taken without them; make them by hand";
         return Err(plan.error(Kind::NotFound, message));
@@ -37,10 +66,12 @@ pub(super) fn restore(plan: &Plan<'_>, stored: &dyn StoredDump) -> Result<Vec<St
     let text = text(plan, stored, &stream.path)?;
     let there = accounts(&plan.server)?;
     let (mut made, mut kept, mut failed, mut notes) = (0, BTreeSet::new(), Vec::new(), Vec::new());
+    let mut waiting = Waiting::default();
     for statement in script::statements(&text) {
         match meaning(statement.text) {
             Meaning::Make(account) if there.contains(&account) => drop(kept.insert(shown(&account))),
-            Meaning::Grant(account) if there.contains(&account) => {}
+            Meaning::Grant(account) | Meaning::GrantOnObject(account) if there.contains(&account) => {}
+            Meaning::GrantOnObject(account) => waiting.0.push((account, statement.text.to_owned())),
             Meaning::Foreign => {
                 let begin: String = statement.text.chars().take(40).collect();
                 notes.push(format!("left out of {}: {begin}", stream.path));
@@ -67,7 +98,7 @@ pub(super) fn restore(plan: &Plan<'_>, stored: &dyn StoredDump) -> Result<Vec<St
         let kept: Vec<String> = kept.into_iter().collect();
         notes.push(format!("users that were there were kept as they are: {}", kept.join(", ")));
     }
-    Ok(notes)
+    Ok((waiting, notes))
 }
 
 /// Runs one statement. Why the server did not take it, if it did not; who cannot go on at all hears of it as a failure.
@@ -109,6 +140,7 @@ fn meaning(statement: &str) -> Meaning {
     let made = is(0, "CREATE") && (is(1, "USER") || is(1, "ROLE")) && is(2, "IF") && is(3, "NOT") && is(4, "EXISTS");
     let found = match () {
         () if made => named(Some(5)).map(Meaning::Make),
+        () if is(0, "GRANT") && is_on_object(&words) => named(grantee(&words)).map(Meaning::GrantOnObject),
         () if is(0, "GRANT") => named(grantee(&words)).map(Meaning::Grant),
         () if is(0, "SET") && is(1, "DEFAULT") && is(2, "ROLE") => named(after_last("FOR")).map(Meaning::Grant),
         () => None,
@@ -119,6 +151,15 @@ fn meaning(statement: &str) -> Meaning {
 /// Where the account stands to whom something is granted: behind the first `TO` that is no name in quotes.
 fn grantee(words: &[&str]) -> Option<usize> {
     words.iter().position(|text| text.eq_ignore_ascii_case("TO")).map(|at| at + 1)
+}
+
+/// Whether something is granted on an object in a database: `` ON `d`.`t` ``, `` ON PROCEDURE `d`.`p` ``; not on `` `d`.* ``,
+/// and no role.
+fn is_on_object(words: &[&str]) -> bool {
+    let Some(on) = words.iter().position(|text| text.eq_ignore_ascii_case("ON")) else { return false };
+    let point = words[on..].iter().position(|text| *text == ".").map(|at| on + at);
+    let is_before = |at: usize| grantee(words).is_none_or(|grantee| at < grantee);
+    point.filter(|at| is_before(*at)).is_some_and(|at| words.get(at + 1).is_some_and(|name| *name != "*"))
 }
 
 /// An account at the beginning: `` `a`@`%` ``, `'a'@'%'`, `a`.
@@ -155,6 +196,7 @@ mod tests {
     fn only_accounts_and_grants_are_taken() {
         let make = |user: &str, host: &str| Meaning::Make(pair(user, host));
         let grant = |user: &str, host: &str| Meaning::Grant(pair(user, host));
+        let on_object = |user: &str, host: &str| Meaning::GrantOnObject(pair(user, host));
         for (statement, expected) in [
             ("CREATE USER IF NOT EXISTS `bo``ss`@`%` IDENTIFIED BY PASSWORD '*1'", make("bo`ss", "%")),
             ("CREATE USER IF NOT EXISTS 'it''s'@'localhost' IDENTIFIED WITH 'x' AS 0x00", make("it's", "localhost")),
@@ -162,6 +204,9 @@ mod tests {
             ("GRANT SELECT ON `to`.* TO `ann`@`10.%` WITH GRANT OPTION", grant("ann", "10.%")),
             ("GRANT `r` TO `ann`@`%`", grant("ann", "%")),
             ("GRANT USAGE ON *.* TO `r`", grant("r", "")),
+            ("GRANT SELECT, INSERT (`on`, `b.c`) ON `d`.`t` TO `ann`@`%`", on_object("ann", "%")),
+            ("GRANT EXECUTE ON PROCEDURE `d`.`p` TO `ann`@`%`", on_object("ann", "%")),
+            ("GRANT SELECT ON `d`.* TO `a.b`@`%`", grant("a.b", "%")),
             ("SET DEFAULT ROLE `r` FOR `ann`@`%`", grant("ann", "%")),
         ] {
             assert_eq!(meaning(statement), expected, "{statement}");

@@ -141,3 +141,25 @@ fn what_was_granted_on_tables_columns_and_routines_comes_back_with_them() {
     assert_eq!(grants(), before, "{}", run.err);
     server.sql("DROP USER clerk");
 }
+
+#[test]
+fn definitions_alone_are_drilled_with_a_sequence_that_was_used() {
+    let Some(server) = server().filter(|server| server.is_mariadb()) else { return };
+    let database = "schema only";
+    server.fresh(database);
+    server.sql_in(
+        database,
+        "CREATE SEQUENCE s START WITH 5 INCREMENT BY -8 MINVALUE -999 MAXVALUE 99 NOCACHE; SELECT NEXTVAL(s), NEXTVAL(s); \
+         CREATE TABLE t (a int AUTO_INCREMENT PRIMARY KEY); INSERT INTO t VALUES (41)",
+    );
+    let place = Place::new();
+    let url = server.url(database);
+    place.run(&[&["backup", "--init", "--schema-only"], &CHEAP[..], &["--mysql", &url]].concat()).expect(0);
+    let run = place.run(&["drill", "latest", "--server", &server.url(""), "--allow-source-server"]).expect(0);
+    assert!(run.text().contains("as promised"), "{}", run.text());
+    let back = "schema only back";
+    server.sql(&format!("DROP DATABASE IF EXISTS `{back}`"));
+    place.run(&["restore", "latest", "--to-mysql", &server.url(back), "--create"]).expect(0);
+    assert_eq!(server.sql_in(back, "SELECT NEXTVAL(s)"), server.sql_in(database, "SELECT NEXTVAL(s)"));
+    assert_eq!(server.sql_in(back, "INSERT INTO t VALUES (NULL); SELECT a FROM t").trim(), "1");
+}

@@ -93,8 +93,20 @@ impl Moment {
                 self.streams.push(Planned { path, bytes: facts.bytes });
                 self.parts.push(Part::Rows { place, table });
             }
-            self.streams.push(Planned { path: "counters.sql".to_owned(), bytes: self.before.counters.len() as u64 });
+        }
+        let counters = self.counters(&self.before).len() as u64;
+        if counters > 0 || !self.options.schema_only {
+            self.streams.push(Planned { path: "counters.sql".to_owned(), bytes: counters });
             self.parts.push(Part::Counters);
+        }
+    }
+
+    /// Where counters and sequences stand. Those of tables without rows begin anew; a sequence stands where it stands.
+    fn counters(&self, definitions: &Definitions) -> String {
+        let is_wanted = |statement: &script::Statement<'_>| !script::sequences(statement.text).is_empty();
+        match self.options.schema_only {
+            true => script::retain(&definitions.counters, is_wanted).trim_start().to_owned(),
+            false => definitions.counters.clone(),
         }
     }
 
@@ -332,7 +344,7 @@ impl Dump for Moment {
             }
             Some(Part::Counters) => {
                 let after = self.definitions()?;
-                self.read_text(stream, &after.counters, consume)?;
+                self.read_text(stream, &self.counters(&after), consume)?;
                 self.state().after = Some(after);
                 Ok(())
             }

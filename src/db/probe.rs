@@ -74,6 +74,7 @@ fn usual_remedy(kind: Kind) -> &'static str {
         Kind::Denied => "check user, password and what the server lets that user do",
         Kind::NotFound => "check the name of the database",
         Kind::Unsupported => "install client programs that fit the server",
+        Kind::Usage => "correct the address",
         Kind::Interrupted => "run it again",
         _ => "look into the server's log",
     }

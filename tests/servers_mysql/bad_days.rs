@@ -102,3 +102,17 @@ fn a_server_that_is_killed_in_mid_dump_is_named() {
     let path = shop.path_with(&server, &format!("kill -KILL $(cat {})", server.pid_file().display()));
     shop.bad_night(&shop.source, Some(&path), &[&format!("127.0.0.1:{}", server.port())]);
 }
+
+#[test]
+fn an_option_file_that_is_not_there_is_named_and_nobody_logs_in_as_somebody_else() {
+    let Some(server) = server() else { return };
+    let shop = Shop::new(server, "bad file");
+    let url = format!("{}?defaults-file=/nofile.cnf", server.url("bad file"));
+    for (args, code) in
+        [(&["probe", &url][..], 1), (&["backup", "--mysql", &url], 2), (&["restore", "latest", "--to-mysql", &url], 2)]
+    {
+        let run = shop.place.run(args).expect(code);
+        let said = format!("{}{}", run.text(), run.err);
+        assert!(said.contains("cannot read the option file /nofile.cnf"), "{said}");
+    }
+}

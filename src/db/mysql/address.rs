@@ -212,6 +212,11 @@ impl Address {
         if self.option_file.as_deref().is_some_and(|path| !is_plain(path)) {
             return Err(usage("the path of the option file holds a line end or is not UTF-8"));
         }
+        if let Some(file) = &self.option_file {
+            // The client programs pass over one that they cannot read, and log in as somebody else.
+            readable(file)
+                .map_err(|error| usage(format!("cannot read the option file {}: {error}", file.display())))?;
+        }
         Ok(self)
     }
 
@@ -278,6 +283,13 @@ fn parts(rest: &str) -> (Option<&str>, &str, &str) {
     let (login, rest) = end_of_login.map_or((None, rest), |at| (Some(&rest[..at]), &rest[at + 1..]));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     (login, rest, query)
+}
+
+fn readable(file: &Path) -> std::io::Result<()> {
+    match std::fs::File::open(file)?.metadata()?.is_dir() {
+        true => Err(std::io::ErrorKind::IsADirectory.into()),
+        false => Ok(()),
+    }
 }
 
 fn usage(message: impl Into<String>) -> Error {
@@ -390,7 +402,20 @@ mod tests {
         ] {
             assert_eq!(parse(&format!("mysql://h/d?{query}")).tls, tls, "{query}");
         }
-        assert!(parse("mysql://h/d?defaults-file=~/.my.cnf").user.is_none(), "the file may say it");
+    }
+
+    #[test]
+    fn an_option_file_may_say_the_user_and_must_be_there() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join(".my.cnf"), "[client]\n").unwrap();
+        let surroundings = Surroundings { home: Some(home.path().into()), ..surroundings() };
+        let parse = |file: &str| Address::parse(&format!("mysql://h/d?defaults-file={file}"), &surroundings);
+        assert!(parse("~/.my.cnf").unwrap().user.is_none());
+        for file in ["~/nofile.cnf", "~/"] {
+            let error = parse(file).unwrap_err();
+            let named = home.path().join(file.trim_start_matches("~/"));
+            assert!(error.kind() == Kind::Usage && error.message.contains(named.to_str().unwrap()), "{error}");
+        }
     }
 
     #[test]

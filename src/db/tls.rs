@@ -6,12 +6,12 @@ use crate::base::like;
 const WORDS: [&str; 5] = ["sslmode", "ssl-mode", "usessl", "sslcert", "sslrootcert"];
 
 /// What is wrong with a parameter of an address that is not known and seems to be about TLS. To pass over it would mean to
-/// talk to the server without what somebody asked for.
-pub fn misunderstood(name: &str) -> Option<String> {
+/// talk to the server without what somebody asked for. `words` are how the family says it.
+pub fn misunderstood(name: &str, words: &str) -> Option<String> {
     let small = name.to_ascii_lowercase();
     let about_tls = small.contains("ssl") || small.contains("tls") || like(&small, WORDS.into_iter()).is_some();
     about_tls.then(|| {
-        format!("the parameter `{name}` of the address is unknown and seems to be about TLS: say sslmode=verify-full, sslrootcert=FILE or what else is meant, or leave it out")
+        format!("the parameter `{name}` of the address is unknown and seems to be about TLS: say {words} or what else is meant, or leave it out")
     })
 }
 

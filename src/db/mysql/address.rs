@@ -122,9 +122,8 @@ impl Address {
         let mut certificate = (None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').ok_or_else(|| usage("a parameter of the URL has no value"))?;
-            let name = name.to_ascii_lowercase().replace('_', "-");
-            let value = decoded(value, &name)?;
-            self.take_parameter(&name, value, &mut certificate, surroundings)?;
+            let value = decoded(value, name)?;
+            self.take_parameter(name, value, &mut certificate, surroundings)?;
         }
         self.client_certificate = match certificate {
             (None, None) => None,
@@ -160,13 +159,14 @@ impl Address {
 
     fn take_parameter(
         &mut self,
-        name: &str,
+        said: &str,
         value: String,
         certificate: &mut (Option<PathBuf>, Option<PathBuf>),
         surroundings: &Surroundings,
     ) -> Result<()> {
         let path = |value: &str| at_home(value, surroundings);
-        match name {
+        let name = said.to_ascii_lowercase().replace('_', "-");
+        match name.as_str() {
             "socket" | "unix-socket" => self.socket = Some(path(&value)),
             "ssl-mode" | "sslmode" | "ssl" | "usessl" | "tls" => {
                 self.tls = tls_of(&value).ok_or_else(|| {
@@ -190,9 +190,9 @@ impl Address {
             "defaults-file" | "read-default-file" => self.option_file = Some(path(&value)),
             // How drivers write texts is their business: here all is UTF-8.
             "charset" | "characterencoding" | "servertimezone" | "parsetime" | "loc" => {}
-            _ => match tls::misunderstood(name) {
+            _ => match tls::misunderstood(said, "ssl-mode=VERIFY_IDENTITY, ssl-ca=FILE") {
                 Some(complaint) => return Err(usage(complaint)),
-                None => self.notes.push(format!("parameter {name} of the URL has no meaning here")),
+                None => self.notes.push(format!("parameter {said} of the URL has no meaning here")),
             },
         }
         Ok(())
@@ -366,10 +366,11 @@ mod tests {
         assert_eq!(parse("shop").label(), "localhost/shop");
         assert_eq!(parse("mysql:///d%2Fe?socket=%7E/s").label(), "/home/me/s/d/e");
         assert_eq!(parse("mysql://h/d?colour=red").notes.len(), 1);
-        for word in ["sl-mode", "sslmod", "requireSSL", "verify-tls"] {
+        for word in ["sl-mode", "sslmod", "ssl_mod", "requireSSL", "verify-tls"] {
             let url = format!("mysql://h/d?{word}=REQUIRED");
             let error = Address::parse(&url, &surroundings()).unwrap_err().to_string();
-            assert!(error.contains(&word.to_ascii_lowercase()) && error.contains("about TLS"), "{error}");
+            assert!(error.contains(&format!("`{word}`")) && error.contains("about TLS"), "{error}");
+            assert!(error.contains("ssl-mode=VERIFY_IDENTITY") && !error.contains("sslmode=verify-full"), "{error}");
         }
     }
 

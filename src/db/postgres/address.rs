@@ -414,7 +414,7 @@ impl Found<'_> {
     fn notes(&self) -> Result<Vec<String>> {
         let unknown = self.said.keys().filter(|name| !KNOWN.contains(&name.as_str()));
         let unknown = unknown.filter(|name| !WITHOUT_MEANING.contains(&name.as_str()));
-        let note = |name: &String| match tls::misunderstood(name) {
+        let note = |name: &String| match tls::misunderstood(name, "sslmode=verify-full, sslrootcert=FILE") {
             Some(complaint) => Err(usage(complaint)),
             None => Ok(format!("the parameter `{name}` of the address has no meaning here")),
         };

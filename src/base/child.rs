@@ -4,8 +4,9 @@
 //! stops its children too; what it says on standard error is read all the time and its end kept; and nobody who waits
 //! for it is deaf to [`Stop`].
 
-use super::Stop;
 use super::stop::{LOOK_EVERY, Stoppable};
+use super::{MemoryFile, Stop};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,7 +14,7 @@ use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -36,6 +37,9 @@ pub const SECRET_VARIABLES: [&str; 12] = [
 /// Further variables that hold a secret, as somebody has said.
 static MORE_SECRETS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
+/// Held alone while a child is started that is given a file, so that no other child, started just then, inherits it.
+static STARTING: RwLock<()> = RwLock::new(());
+
 /// From now on no child inherits this variable: it holds a secret.
 pub fn keep_from_children(variable: &str) {
     MORE_SECRETS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(variable.to_owned());
@@ -54,6 +58,7 @@ const ERRORS_WITHIN: Duration = Duration::from_secs(1);
 pub struct Program {
     command: Command,
     at_terminal: bool,
+    file: Option<MemoryFile>,
 }
 
 impl Program {
@@ -67,7 +72,7 @@ impl Program {
         for name in MORE_SECRETS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).iter() {
             command.env_remove(name);
         }
-        Program { command, at_terminal: false }
+        Program { command, at_terminal: false, file: None }
     }
 
     /// What `sh -c` makes of `line`.
@@ -105,6 +110,12 @@ impl Program {
         self
     }
 
+    /// With a file that it, and nobody else, can open under the name that [`MemoryFile::path`] says.
+    pub fn with_file(mut self, file: &MemoryFile) -> Program {
+        self.file = Some(file.clone());
+        self
+    }
+
     /// Sharing input, standard error and process group with us, so that it can ask the person at the terminal (a
     /// program of another group that reads a terminal is halted by the kernel). Its errors are shown, not kept.
     pub fn at_the_terminal(mut self) -> Program {
@@ -118,7 +129,7 @@ impl Program {
         if !self.at_terminal {
             self.command.process_group(0);
         }
-        let mut process = self.command.spawn()?;
+        let mut process = self.spawn()?;
         let output = process.stdout.take().map(|pipe| Stoppable::new(pipe, stop.clone()));
         let input = process.stdin.take();
         let said = process.stderr.take();
@@ -136,6 +147,19 @@ impl Program {
             child.errors.listen_to(said)?;
         }
         Ok(child)
+    }
+
+    /// When this returns the child runs its program: what it was to inherit it has.
+    fn spawn(&mut self) -> io::Result<std::process::Child> {
+        let Some(file) = &self.file else {
+            let _others_too = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+            return self.command.spawn();
+        };
+        let _alone = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+        fcntl_setfd(file, FdFlags::empty())?;
+        let process = self.command.spawn();
+        fcntl_setfd(file, FdFlags::CLOEXEC)?;
+        process
     }
 }
 

@@ -56,8 +56,6 @@ pub struct Address {
     pub client_certificate: Option<(PathBuf, PathBuf)>,
     /// An option file that the client programs read first, on request.
     pub option_file: Option<PathBuf>,
-    /// Where a private folder for the programs' option file may be made.
-    pub scratch: PathBuf,
     /// What somebody should know: parameters without a meaning here.
     pub notes: Vec<String>,
 }
@@ -91,7 +89,6 @@ impl Address {
             Some(port) => port_of(port, "MYSQL_TCP_PORT")?,
             None => DEFAULT_PORT,
         };
-        let scratch = ["XDG_RUNTIME_DIR", "TMPDIR"].into_iter().find_map(get).unwrap_or_else(|| "/tmp".to_owned());
         Ok(Address {
             host: get("MYSQL_HOST").unwrap_or_default(),
             port,
@@ -104,7 +101,6 @@ impl Address {
             root_certificate: None,
             client_certificate: None,
             option_file: None,
-            scratch: scratch.into(),
             notes: Vec::new(),
         })
     }

@@ -1,15 +1,12 @@
 //! The option file through which the client programs learn how to get in.
 //!
-//! It lies in a folder that only we may enter, is made anew for each session and is gone with it. The programs read it
-//! instead of every other option file, so that nothing that lies about on a machine changes a backup.
+//! It lies in memory and on no disk, is made anew for each session and is gone with it, also when we are killed. The
+//! programs read it instead of every other option file, so that nothing that lies about on a machine changes a backup.
 
 use super::tools::Family;
 use super::{Address, Tls};
-use crate::base::{Kind, Scratch, Secret};
+use crate::base::{Kind, MemoryFile, Secret};
 use crate::db::Result;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use zeroize::Zeroize;
 
@@ -19,26 +16,22 @@ const SYSTEM_AUTHORITIES: [&str; 3] =
 /// How long connecting may take, in seconds.
 const CONNECT_SECONDS: u32 = 15;
 
-/// An option file, removed when dropped.
-pub(super) struct Login(Scratch);
+/// An option file, gone when dropped.
+pub(super) struct Login(MemoryFile);
 
 impl Login {
     /// Writes one for the programs of `family`.
     pub fn write(address: &Address, family: Family) -> Result<Login> {
-        let cannot = |error: std::io::Error| {
-            let place = address.scratch.display();
-            let message = format!("cannot write the option file for the client program in {place}: {error}");
+        let file = MemoryFile::new(options(address, family).expose().as_bytes());
+        file.map(Login).map_err(|error| {
+            let message = format!("cannot make the option file for the client program in memory: {error}");
             address.error(Kind::of_io(&error), message)
-        };
-        let login = Login(Scratch::new(&address.scratch).map_err(cannot)?);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(login.path());
-        file.and_then(|mut file| file.write_all(options(address, family).expose().as_bytes())).map_err(cannot)?;
-        Ok(login)
+        })
     }
 
-    /// Where it lies.
-    pub fn path(&self) -> PathBuf {
-        self.0.path().join("client.cnf")
+    /// What the programs are given to read.
+    pub fn file(&self) -> &MemoryFile {
+        &self.0
     }
 }
 
@@ -142,32 +135,16 @@ fn quoted(value: &str) -> String {
 mod tests {
     use super::*;
     use crate::db::Surroundings;
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
 
     fn address(text: &str) -> Address {
         Address::parse(text, &Surroundings::default()).unwrap()
     }
 
     #[test]
-    fn only_we_can_read_the_file_and_it_goes_with_the_session() {
-        let scratch = tempfile::tempdir().unwrap();
-        let address = Address { scratch: scratch.path().into(), ..address("mysql://u:p%22%23%5C@h/d") };
-        let login = Login::write(&address, Family::MariaDb).unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(login.0.path()), mode(&login.path())), (0o700, 0o600));
-        let text = fs::read_to_string(login.path()).unwrap();
+    fn a_password_of_any_letters_is_in_the_file() {
+        let login = Login::write(&address("mysql://u:p%22%23%5C@h/d"), Family::MariaDb).unwrap();
+        let text = std::fs::read_to_string(login.file().path()).unwrap();
         assert!(text.contains(r##"password="p\"#\\""##), "{text}");
-        drop(login);
-        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_scratch_folder_that_is_not_there_is_named() {
-        let address = Address { scratch: "/nowhere/at/all".into(), ..address("mysql://u:hunter2@h/d") };
-        let error = Login::write(&address, Family::MySql).err().unwrap();
-        assert!(error.to_string().contains("/nowhere/at/all") && !error.to_string().contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -189,8 +189,8 @@ impl Session {
         let program = VARIABLES.iter().fold(Program::new(name), |program, variable| program.without_env(variable));
         // It must be the first argument.
         let mut option = std::ffi::OsString::from("--defaults-file=");
-        option.push(self.login.path());
-        program.arg(option)
+        option.push(self.login.file().path());
+        program.arg(option).with_file(self.login.file())
     }
 
     /// A failure that names server and database.

@@ -116,3 +116,21 @@ fn an_option_file_that_is_not_there_is_named_and_nobody_logs_in_as_somebody_else
         assert!(said.contains("cannot read the option file /nofile.cnf"), "{said}");
     }
 }
+
+#[test]
+fn a_table_that_is_dropped_before_its_turn_costs_one_attempt() {
+    let Some(server) = server() else { return };
+    let shop = Shop::new(server, "bad drop");
+    let (client, _) = server.shell_programs();
+    let path = shop.path_with(server, &format!("{client} 'bad drop' -e 'DROP TABLE IF EXISTS stock'"));
+    let source = shop.source.as_str();
+    let change = |command: &mut Command| {
+        command.env("PATH", &path);
+    };
+    let run = shop.place.run_with(&["backup", "--attempts", "2", "--mysql", source], change, b"").expect(0);
+    assert!(run.text().contains("1 table, 2 rows"), "{}", run.text());
+    server.sql_in("bad drop", "CREATE TABLE stock (id int PRIMARY KEY)");
+    let run = shop.place.run_with(&["backup", "--attempts", "1", "--mysql", source], change, b"").expect(1);
+    let said = "database bad drop, table stock: Couldn't find table";
+    assert!(run.err.contains(said) && run.err.contains("dropped or renamed"), "{}", run.err);
+}

@@ -13,7 +13,14 @@ pub(super) struct Said {
     pub message: String,
     /// The table that a dump program was at.
     pub table: Option<String>,
+    /// Whether that table was not there any more when its turn came.
+    pub is_gone: bool,
 }
+
+/// What the dump program says of a table that it was asked for and that is not there.
+const NOT_FOUND: &str = "Couldn't find table: \"";
+/// Another attempt lists the tables anew.
+const GONE: &str = "it was dropped or renamed after the tables were listed: dump again when nobody does";
 
 /// Reads the last line that tells of a failure.
 pub(super) fn made_out(errors: &[u8]) -> Said {
@@ -27,7 +34,8 @@ pub(super) fn made_out(errors: &[u8]) -> Said {
         .iter()
         .find_map(|program| line.strip_prefix(program))
         .unwrap_or(line);
-    Said { code: code(line), message: line.to_owned(), table: table(line) }
+    let gone = line.split_once(NOT_FOUND).and_then(|(_, name)| name.strip_suffix('"')).map(str::to_owned);
+    Said { code: code(line), message: line.to_owned(), is_gone: gone.is_some(), table: gone.or_else(|| table(line)) }
 }
 
 /// The number in `ERROR 1045 (28000): …`, `Got error: 1045: …`, `Error 2013: …` or `Couldn't execute '…': … (1142)`.
@@ -53,6 +61,7 @@ fn table(line: &str) -> Option<String> {
 pub(super) fn failure(address: &Address, errors: &[u8], otherwise: Kind) -> Error {
     let said = made_out(errors);
     let (kind, remedy) = match said.code {
+        None if said.is_gone => (Kind::Unavailable, GONE),
         // Over TLS a connection that is cut looks like this; one that does not come about has another reason.
         Some(2026) if was_connected(&said) => sense(2013, otherwise),
         Some(code) => sense(code, otherwise),
@@ -127,7 +136,7 @@ mod tests {
                 Some(2013),
                 Some("a`b"),
             ),
-            ("mysqldump: Couldn't find table: \"x\"", None, None),
+            ("mysqldump: Couldn't find table: \"x\"", None, Some("x")),
             ("", None, None),
         ] {
             let said = made_out(line.as_bytes());

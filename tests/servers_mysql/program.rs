@@ -163,3 +163,30 @@ fn definitions_alone_are_drilled_with_a_sequence_that_was_used() {
     assert_eq!(server.sql_in(back, "SELECT NEXTVAL(s)"), server.sql_in(database, "SELECT NEXTVAL(s)"));
     assert_eq!(server.sql_in(back, "INSERT INTO t VALUES (NULL); SELECT a FROM t").trim(), "1");
 }
+
+#[test]
+fn events_of_a_database_with_quotes_in_its_name_are_taken() {
+    let Some(server) = server() else { return };
+    for (number, database) in ["it's here", "\"quoted\"", "back\\slash"].into_iter().enumerate() {
+        server.fresh(database);
+        server.sql_in(
+            database,
+            "CREATE TABLE t (a int); CREATE PROCEDURE p() SELECT 1; CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET @a = 1; \
+             SET time_zone = '+03:00', sql_mode = 'ANSI_QUOTES'; \
+             CREATE EVENT plain ON SCHEDULE EVERY 1 DAY STARTS '2030-01-01 00:00:00' DISABLE COMMENT 'it''s' DO INSERT INTO t VALUES (1);\n\
+             DELIMITER $$\nCREATE EVENT `ev;;``ent` ON SCHEDULE AT '2037-01-01 00:00:00' DO BEGIN SELECT ';;', 'ü'; END$$\nDELIMITER ;\n",
+        );
+        let place = Place::new();
+        let url = format!("shop={}", server.url(database));
+        place.run(&[&["backup", "--init"], &CHEAP[..], &["--mysql", &url]].concat()).expect(0);
+        let back = format!("events 'back' {number}");
+        server.sql(&format!("DROP DATABASE IF EXISTS `{back}`"));
+        place.run(&["restore", "latest", "--to-mysql", &server.url(&back), "--create"]).expect(0);
+        let shown = |database: &str| {
+            server.sql_in(database, "SHOW CREATE EVENT plain; SHOW CREATE EVENT `ev;;``ent`; SHOW CREATE PROCEDURE p")
+        };
+        assert!(shown(database).contains("+03:00"));
+        assert_eq!(shown(&back), shown(database));
+        server.sql(&format!("DROP DATABASE `{back}`"));
+    }
+}

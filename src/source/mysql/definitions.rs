@@ -3,6 +3,7 @@
 //! `--single-transaction` shows rows as they were at one moment but tables as they are now. If the definitions are the
 //! same before and after, they were the same in between.
 
+use super::events;
 use crate::base::Kind;
 use crate::db::mysql::run::definitions;
 use crate::db::mysql::script::{self, Settled};
@@ -43,6 +44,10 @@ impl Definitions {
             false => definitions(session, &["--skip-triggers"], &views)?,
         };
         let routines = match (whole, tables.is_empty()) {
+            (true, _) if events::need_help(session) => {
+                let text = definitions(session, &["--no-create-info", "--triggers", "--routines"], &[])?;
+                events::added(session, &text)?
+            }
             (true, _) => definitions(session, &["--no-create-info", "--triggers", "--routines", "--events"], &[])?,
             (false, false) => definitions(session, &["--no-create-info", "--triggers"], &tables)?,
             (false, true) => String::new(),

@@ -16,6 +16,7 @@
 //! they are when their turn comes, and named.
 
 mod definitions;
+mod events;
 mod layout;
 mod moment;
 mod reader;

@@ -220,7 +220,7 @@ fn prefixed(name: Option<&str>, database: &str) -> String {
 }
 
 fn of_mysql(address: mysql::Address, database: &Database) -> db::Result<Source> {
-    let source = from_mysql::Source::new(address, mysql_options(&database.parts))?;
+    let source = from_mysql::Source::new(address, mysql_options(database))?;
     Ok(Source::Dump(match database.name.as_deref() {
         None => Arc::new(source),
         Some(name) => Arc::new(source.named(name)),
@@ -235,7 +235,7 @@ fn all_of_mysql(ask: &Ask<'_>, address: &mysql::Address, database: &Database) ->
         for found in mysql::facts::databases(&session)? {
             // Users and grants are those of the server: once is enough.
             let users = sources.is_empty() && !database.parts.no_globals;
-            let options = from_mysql::Options { users, ..mysql_options(&database.parts) };
+            let options = from_mysql::Options { users, ..mysql_options(database) };
             let source = from_mysql::Source::new(address.with_database(found), options)?;
             let name = prefixed(name, source.name());
             sources.push(Source::Dump(Arc::new(source.named(name))));
@@ -313,7 +313,8 @@ fn postgres_options(database: &Database) -> from_postgres::Options {
     }
 }
 
-fn mysql_options(parts: &Parts) -> from_mysql::Options {
+fn mysql_options(database: &Database) -> from_mysql::Options {
+    let parts = &database.parts;
     from_mysql::Options {
         include: parts.include_table.clone(),
         exclude: parts.exclude_table.clone(),
@@ -321,6 +322,7 @@ fn mysql_options(parts: &Parts) -> from_mysql::Options {
         schema_only: parts.schema_only,
         data_only: parts.data_only,
         users: !parts.no_globals,
+        lock_timeout: database.lock_timeout,
     }
 }
 

@@ -134,3 +134,38 @@ fn a_table_that_is_dropped_before_its_turn_costs_one_attempt() {
     let said = "database bad drop, table stock: Couldn't find table";
     assert!(run.err.contains(said) && run.err.contains("dropped or renamed"), "{}", run.err);
 }
+
+#[test]
+fn a_table_that_somebody_else_has_locked_is_waited_for_as_long_as_was_said() {
+    let Some(server) = server() else { return };
+    let shop = Shop::new(server, "bad lock");
+    let holder = std::thread::spawn(|| server.refused_in("bad lock", "LOCK TABLES stock WRITE; SELECT SLEEP(599)"));
+    let holding = "SELECT id FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP(599)%'";
+    let connection = loop {
+        let found = server.sql(holding);
+        if !found.is_empty() {
+            break found.trim().to_owned();
+        }
+    };
+    let night = ["backup", "--lock-timeout", "1", "--attempts", "1", "--mysql", &shop.source];
+    let known = format!("locked by connection {connection} (root@localhost");
+    let guessed = format!("perhaps by one of connection {connection} (root@localhost");
+    let run = shop.place.run(&night).expect(1);
+    let by = if server.is_mariadb() { &guessed } else { &known };
+    for said in ["bad lock, table stock", "not free within 1 s (--lock-timeout)", by] {
+        assert!(run.err.contains(said), "no `{said}` in {}", run.err);
+    }
+    if server.is_mariadb() {
+        server.sql("INSTALL SONAME 'metadata_lock_info'");
+        let run = shop.place.run(&night).expect(1);
+        assert!(run.err.contains(&known) && run.err.contains(&format!("KILL {connection}")), "{}", run.err);
+    }
+    let probe = shop.place.run(&["probe", &server.url("bad lock")]).expect(0);
+    assert!(probe.text().contains("a dump would wait for table stock"), "{}", probe.text());
+    if server.is_mariadb() {
+        server.sql("UNINSTALL SONAME 'metadata_lock_info'");
+    }
+    server.sql(&format!("KILL {connection}"));
+    assert!(!holder.join().unwrap().is_empty());
+    shop.place.run(&night).expect(0);
+}

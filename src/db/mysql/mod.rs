@@ -11,6 +11,7 @@
 //! | [`claim`] | the lock of a name that somebody works under |
 //! | [`facts`] | what a server and a database are, and what we may do there |
 //! | [`feed`] | SQL into the client program |
+//! | [`locks`] | tables that somebody else has locked |
 //! | [`mark`] | the mark of a database that is not whole yet |
 //! | [`probe`] | a look whether a backup would work |
 //! | [`run`] | the rows of tables, as one run of the dump program gives them |
@@ -22,6 +23,7 @@ pub mod claim;
 mod explain;
 pub mod facts;
 pub mod feed;
+pub mod locks;
 mod login;
 pub mod mark;
 pub mod probe;

@@ -1,13 +1,17 @@
 //! A look at a MySQL or MariaDB database: would a backup of it work, and what should somebody know before.
 
-use super::{Address, Facts, ServerFacts, Session, identifier, mark};
+use super::{Address, Facts, ServerFacts, Session, identifier, locks, mark};
 use crate::base::clock::Stopwatch;
 use crate::base::{Kind, Stop};
 use crate::db::Result;
 use crate::db::probe::{Check, Probe, amount, is_here, some_of};
+use std::time::Duration;
 
 /// Transactions that began longer ago than this, in seconds, are worth a word.
 const LONG_SECONDS: u64 = 60;
+
+/// How long a look waits for a locked table.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Looks at the database of `address`.
 pub fn probe(address: &Address, stop: &Stop) -> Probe {
@@ -47,7 +51,7 @@ pub fn probe(address: &Address, stop: &Stop) -> Probe {
     probe.database_bytes = Some(facts.bytes());
     probe.estimate_bytes = Some(facts.bytes());
     probe.checks.push(Check::ok("size", format!("{} of rows in {} tables", amount(facts.bytes()), count(&facts))));
-    probe.take("blockers", blockers(&session));
+    probe.take("blockers", blockers(&session, &facts));
     probe
 }
 
@@ -172,8 +176,12 @@ fn engines(facts: &Facts) -> Check {
     }
 }
 
-fn blockers(session: &Session) -> Result<Check> {
-    let fine = || Check::ok("blockers", "no statement has been running for long");
+fn blockers(session: &Session, facts: &Facts) -> Result<Check> {
+    if let Some(locked) = locks::first_locked(session, &facts.tables.iter().collect::<Vec<_>>(), PATIENCE)? {
+        let message = format!("a dump would wait for table {}: {}", locked.table, locked.by());
+        return Ok(Check::warning("blockers", message, locked.remedy()));
+    }
+    let fine = || Check::ok("blockers", "no table is locked, and no statement has been running for long");
     let sql = format!(
         "SELECT ID, TIME, COALESCE(STATE, ''), COALESCE(INFO, '') FROM information_schema.PROCESSLIST \
          WHERE COMMAND NOT IN ('Sleep', 'Daemon', 'Binlog Dump', 'Slave_IO', 'Slave_SQL') AND TIME >= {LONG_SECONDS} \

@@ -30,6 +30,7 @@ use crate::db::probe::Probe;
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::DumpKind;
 use crate::source::dump::{Dump, DumpSource};
+use std::time::Duration;
 
 /// What of a database is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct Options {
     pub data_only: bool,
     /// Users, roles and grants of the server too, if we may see them.
     pub users: bool,
+    /// How long a table that somebody else has locked is waited for.
+    pub lock_timeout: Duration,
 }
 
 impl Default for Options {
@@ -58,6 +61,7 @@ impl Default for Options {
             schema_only: false,
             data_only: false,
             users: true,
+            lock_timeout: Duration::from_secs(60),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::reader::{Reader, Taken};
 use super::{Options, users};
 use crate::base::{Clock, Kind};
 use crate::db::mysql::quote::file_name;
-use crate::db::mysql::{Facts, Family, Run, Session, Step, TableFacts, TableKind, script};
+use crate::db::mysql::{Facts, Family, Run, Session, Step, TableFacts, TableKind, locks, script};
 use crate::db::{Error, Result};
 use crate::format::dump::{DumpKind, Manifest, Sequence, Server, StreamEntry, StreamRole, Table, VERSION};
 use crate::source::dump::{Consume, Dump, Planned};
@@ -57,6 +57,7 @@ impl Moment {
             return Err(session
                 .error(Kind::NotFound, "no table fits what was chosen: check --include-table and --exclude-table"));
         }
+        locks::check(&session, &chosen.iter().collect::<Vec<_>>(), options.lock_timeout)?;
         let before = Definitions::read(&session, &chosen, options.is_whole())?;
         let wants_users = options.users && options.is_whole() && !options.schema_only && !options.data_only;
         let users = if wants_users { users::read(&session, facts.server.family())? } else { None };

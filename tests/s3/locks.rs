@@ -56,6 +56,31 @@ fn what_is_still_needed_stays_locked_when_that_is_asked_for() {
     assert!(refused.err.contains("nothing is locked here"), "{}", refused.err);
 }
 
+#[test]
+fn a_server_that_knows_no_locks_is_given_nothing_that_is_to_be_locked() {
+    let Some(server) = crate::servers::seaweed::server() else { return };
+    let place = Place::new();
+    place.make_tree();
+    // As Garage does it, which takes such an object and leaves its lock out.
+    let proxy = Proxy::before(server.port, |request| match request.path.contains("?object-lock") {
+        true => error(501, "NotImplemented", "Not implemented: GetObjectLockConfiguration"),
+        false => Fate::Pass,
+    });
+    let (direct, lock) = (server.place(), ["--s3-object-lock", "governance:3"]);
+    let bucket = Bucket::at(server, proxy.place(&direct));
+    let probed = bucket.run(&place, &[&["store", "probe"], &lock[..]].concat()).expect(1);
+    assert!(probed.text().contains("failed   object lock      the server knows no Object Lock"), "{}", probed.text());
+    let init = [&["init"], &CHEAP[..]].concat();
+    let refused = bucket.run(&place, &[&init[..], &lock[..]].concat()).expect(1);
+    assert!(refused.err.contains("leave out --s3-object-lock"), "{}", refused.err);
+    bucket.run(&place, &init).expect(0);
+    let before = proxy.seen().len();
+    bucket.run(&place, &[&["backup", "source"], &lock[..]].concat()).expect(1);
+    let seen = &proxy.seen()[before..];
+    assert!(seen.iter().all(|request| request.header("x-amz-object-lock-mode").is_none()), "{seen:?}");
+    bucket.run(&place, &["backup", "source"]).expect(0);
+}
+
 /// Answers as a server does that keeps locked packs and snapshots from being deleted.
 fn keeps_locked(request: &Request) -> Fate {
     let locked = |name: &str| name.contains("/packs/") || name.contains("/snapshots/");

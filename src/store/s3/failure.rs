@@ -91,9 +91,24 @@ impl Answer {
         self.status == Some(412) || self.code.as_deref() == Some("PreconditionFailed")
     }
 
-    /// The server does not know the condition we asked for.
-    pub fn says_unknown_condition(&self) -> bool {
+    /// The server does not know what we asked for: a condition, or a request as a whole.
+    pub fn says_unknown(&self) -> bool {
         self.status == Some(501) || self.code.as_deref() == Some("NotImplemented")
+    }
+
+    /// Nobody has this access key. Garage has no code of its own for it.
+    fn says_unknown_key(&self) -> bool {
+        self.code.as_deref() == Some("InvalidAccessKeyId") || self.is_forbidden_because("No such key")
+    }
+
+    /// The secret key is another one.
+    fn says_wrong_signature(&self) -> bool {
+        self.code.as_deref() == Some("SignatureDoesNotMatch") || self.is_forbidden_because("Invalid signature")
+    }
+
+    /// Garage says no more than that something is forbidden, and why only in words.
+    fn is_forbidden_because(&self, words: &str) -> bool {
+        self.status == Some(403) && self.message.contains(words)
     }
 
     /// The range begins behind the end of the object.
@@ -118,6 +133,7 @@ impl Answer {
             // A good status with an answer that broke off or cannot be understood.
             None | Some(200..=299 | 408 | 409 | 429 | 500 | 502 | 503 | 504) => Kind::Unavailable,
             Some(404) => Kind::NotFound,
+            Some(403) if self.is_forbidden_because("quota is reached") => Kind::Full,
             Some(401 | 403) => Kind::Denied,
             Some(507) => Kind::Full,
             Some(301 | 307 | 400) => Kind::Usage,
@@ -155,8 +171,8 @@ impl Answer {
             Some("ExpiredToken" | "TokenRefreshRequired") => {
                 "get a fresh session token (log in again, or renew AWS_SESSION_TOKEN)".to_owned()
             }
-            Some("InvalidAccessKeyId") => "the server does not know this access key".to_owned(),
-            Some("SignatureDoesNotMatch") => {
+            _ if self.says_unknown_key() => "the server does not know this access key".to_owned(),
+            _ if self.says_wrong_signature() => {
                 "the secret key does not fit the access key, or a proxy changes requests".to_owned()
             }
             // What is said of a lock in a bucket that has none; no other of our requests is invalid.
@@ -213,6 +229,16 @@ mod tests {
         ] {
             assert_eq!(answer(status, code).kind(), kind, "{status} {code}");
         }
+    }
+
+    #[test]
+    fn a_quota_that_is_told_in_words_is_no_missing_right() {
+        let message =
+            "Forbidden: Bucket size quota is reached, maximum total size of objects for this bucket: 5000000.";
+        let answer = Answer { message: message.to_owned(), ..answer(403, "AccessDenied") };
+        assert_eq!(answer.kind(), Kind::Full);
+        let reason = answer.reason("s3:PutObject");
+        assert!(reason.contains("raise the quota") && !reason.contains("s3:PutObject"), "{reason}");
     }
 
     #[test]

@@ -64,6 +64,11 @@ impl Labels {
         self.settings.lock.is_some()
     }
 
+    /// Whether this object is to be locked.
+    pub fn locks(&self, key: &Key) -> bool {
+        self.wants_lock() && Lock::covers(key.area())
+    }
+
     /// The rights that storing with all of it needs.
     pub fn right_to_put(&self) -> &'static str {
         match (self.tagging.is_some(), self.wants_lock()) {

@@ -7,14 +7,22 @@ use super::label::{mode, until};
 use super::place::{Asked, Place};
 use crate::base::{Kind, Timestamp};
 use crate::store::{Error, Extended, Key, Locked, Operation};
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::get_object_lock_configuration::{
+    GetObjectLockConfigurationError, GetObjectLockConfigurationOutput,
+};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode,
 };
+use std::sync::atomic::Ordering;
 
 /// A lock is left as it is while it lasts for this part of its days: so each object is locked anew a few times a month
 /// and not every night.
 const ENOUGH_PART: u32 = 2;
+/// What is wrong with a server that has never heard of locks.
+pub(super) const UNKNOWN: &str = "this server knows no Object Lock and would store it without one; leave out --s3-object-lock, \
+                                  or use a server that locks objects";
 
 impl Place {
     fn head(&self, key: &Key) -> Result<HeadObjectOutput, Error> {
@@ -23,6 +31,32 @@ impl Place {
         answer.map_err(|error| {
             self.failed(Operation::Size, key, "s3:GetObject (and s3:GetObjectRetention for locks)", &error)
         })
+    }
+
+    /// Refuses to store what is to be locked at a server that knows no locks: it would take the object, leave out the lock
+    /// and say nothing. Asked once, and believed only if the server says so: many keep the bucket's settings to themselves.
+    pub fn check_locks(&self, key: &Key) -> Result<(), Error> {
+        if !self.labels.locks(key) || self.knows_locks.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match self.lock_settings() {
+            Err(error) if answer_of(&error).says_unknown() => {
+                Err(Error::new(Kind::Unsupported, "lock", self.subject(key), UNKNOWN))
+            }
+            // Everything else shows when the object is stored.
+            _ => {
+                self.knows_locks.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    }
+
+    /// What the bucket does about locks.
+    // The SDK's own error: it goes no further than our caller, who makes a small one of it.
+    #[allow(clippy::result_large_err)]
+    pub fn lock_settings(&self) -> Result<GetObjectLockConfigurationOutput, SdkError<GetObjectLockConfigurationError>> {
+        let request = self.client.get_object_lock_configuration().bucket(&self.address.bucket);
+        self.ask(Asked::Read, 0, request.send())
     }
 
     /// What keeps an object from being deleted, as far as the server tells.

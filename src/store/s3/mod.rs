@@ -88,6 +88,7 @@ impl S3 {
             connections: settings.connections,
             looks_first: AtomicBool::new(false),
             deletes_singly: AtomicBool::new(false),
+            knows_locks: AtomicBool::new(false),
             book: Book::default(),
         };
         Ok(S3 { place: Arc::new(place) })

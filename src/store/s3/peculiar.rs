@@ -33,15 +33,29 @@ fn versions(place: &Place) -> Check {
 
 fn retention(place: &Place) -> Check {
     const NAME: &str = "object lock";
-    let request = place.client.get_object_lock_configuration().bucket(&place.address.bucket);
-    match place.ask(Asked::Read, 0, request.send()) {
-        Ok(answer) if answer.object_lock_configuration().is_some() => {
-            Check::good(NAME, "the bucket locks objects that ask for it")
+    let answer = match place.lock_settings() {
+        Ok(answer) => answer,
+        Err(error) => {
+            let answer = answer_of(&error);
+            return match () {
+                () if answer.says_unknown() => unknown(NAME),
+                () if answer.kind() == Kind::NotFound => unlocked(NAME),
+                () => untold(NAME, answer.reason("s3:GetBucketObjectLockConfiguration")),
+            };
         }
-        Ok(_) => unlocked(NAME),
-        Err(error) if answer_of(&error).kind() == Kind::NotFound => unlocked(NAME),
-        Err(error) => untold(NAME, answer_of(&error).reason("s3:GetBucketObjectLockConfiguration")),
+    };
+    match answer.object_lock_configuration() {
+        Some(_) => Check::good(NAME, "the bucket locks objects that ask for it"),
+        None => unlocked(NAME),
     }
+}
+
+fn unknown(name: &'static str) -> Check {
+    Check::bad(
+        name,
+        "the server knows no Object Lock",
+        "leave --s3-object-lock out, or use a server that locks objects: nothing is stored with it here",
+    )
 }
 
 fn unlocked(name: &'static str) -> Check {

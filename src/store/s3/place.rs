@@ -40,6 +40,8 @@ pub(super) struct Place {
     pub looks_first: AtomicBool,
     /// Set once it is known that the server does not delete many objects with one request.
     pub deletes_singly: AtomicBool,
+    /// Set once it is known that the server has heard of Object Lock.
+    pub knows_locks: AtomicBool,
     pub book: Book,
 }
 
@@ -170,6 +172,7 @@ impl Place {
         length: u64,
         body: impl Fn() -> Result<ByteStream, Error>,
     ) -> Result<Put, Error> {
+        self.check_locks(key)?;
         let put = |conditional: bool| {
             let request = self.labels.put_on(self.client.put_object(), key);
             let request = request.bucket(&self.address.bucket).key(self.name_of(key)).body(self.paced(body()?));
@@ -180,7 +183,7 @@ impl Place {
             match put(true)? {
                 Ok(_) => return Ok(Put::Stored),
                 Err(error) if answer_of(&error).says_exists() => return Ok(Put::Existed),
-                Err(error) if answer_of(&error).says_unknown_condition() => {
+                Err(error) if answer_of(&error).says_unknown() => {
                     self.looks_first.store(true, Ordering::Relaxed);
                 }
                 Err(error) => return Err(self.failed(Operation::Put, key, self.right_to_put(), &error)),
@@ -195,6 +198,7 @@ impl Place {
 
     /// Stores `body`, `length` bytes, whatever is there.
     pub fn put_instead(&self, key: &Key, length: u64, body: ByteStream) -> Result<(), Error> {
+        self.check_locks(key)?;
         let request = self.labels.put_on(self.client.put_object(), key);
         let request = request.bucket(&self.address.bucket).key(self.name_of(key)).body(self.paced(body));
         let answer = self.ask(Asked::Write, length, request.send());

@@ -18,6 +18,7 @@ mod dumps;
 mod format_document;
 mod formats;
 mod founder;
+mod ghosts;
 mod handbook;
 mod hardship;
 mod health;

@@ -6,7 +6,7 @@ use super::super::{Context, Error, Result};
 use super::content::Read;
 use super::found::Found;
 use super::packs::{self, Listed, each_there};
-use crate::base::{Bits, BlobId, Event, PackId};
+use crate::base::{Bits, BlobId, Event, Kind, PackId};
 use crate::format::pack::{Blob, Directory};
 use crate::repo::index::{Located, PackSummary};
 use crate::repo::pack_reader::{directory_at_end, pack_key};
@@ -103,6 +103,8 @@ impl Sink<BlobId> for Ends {
         let indexed = locked(&self.indexed).remove(&pack).unwrap_or_default();
         match outcome.and_then(|end| self.compare(pack, &indexed, &end)) {
             Ok(()) => self.found.pack(pack, true),
+            // Nobody needs what no segment names: it has gone since it was listed, or was listed although it had gone.
+            Err(error) if indexed.is_empty() && error.kind() == Kind::NotFound => {}
             Err(error) => drop(locked(&self.wrong).insert(pack, error)),
         }
     }

@@ -142,7 +142,11 @@ pub const LOOKED_AT: [Area; 3] = [Area::Condemned, Area::Damage, Area::Index];
 pub fn bring_up_to_date(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Keyring) -> Result<Opened> {
     let mut opened = Opened::default();
     for attempt in 1.. {
-        let look = if attempt == 1 { Look::Together } else { Look::SegmentsFirst };
+        let look = match attempt {
+            1 => Look::Together,
+            2 => Look::SegmentsFirst,
+            _ => Look::Asking,
+        };
         match try_to_bring(cache, store, keyring, look, &mut opened) {
             // Merged away, swept or closed since it was listed: a new listing shows what has taken its place.
             Err(error) if error.kind() == Kind::NotFound && attempt < LISTINGS => continue,
@@ -164,6 +168,8 @@ enum Look {
     Together,
     /// Segments, then records: of what is void we would rather know too much, and of what has gone on purpose too.
     SegmentsFirst,
+    /// The same, and each segment that is new is asked for by its name: the listings show what is gone.
+    Asking,
 }
 
 /// What came of looking.
@@ -189,7 +195,11 @@ fn try_to_bring(
     if look == Look::Together {
         store.list_now(&LOOKED_AT);
     }
-    let listed = list_segments(store)?;
+    let mut listed = list_segments(store)?;
+    if look == Look::Asking {
+        let new = listed.keys().filter(|id| !known.contains_key(id)).copied().collect();
+        leave_out_ghosts(store, &mut listed, new)?;
+    }
     // What comes next, as far as it is known.
     let records = if look == Look::Together { &[][..] } else { &records };
     ask_for_segments(store, &missing_segments(&known, &listed), records);
@@ -199,6 +209,13 @@ fn try_to_bring(
     update_condemned(cache, store, keyring, &records, opened)?;
     recorded::update(cache, store, keyring, opened)?;
     let told = take_over(cache, store, keyring, records.closed, opened)?;
+    if records.closed > 0 && !store.puts_are_atomic() {
+        let kept = if told { roster::kept(cache)? } else { BTreeSet::new() };
+        let doubtful = listed.keys().filter(|id| !kept.contains(id)).copied().collect();
+        leave_out_ghosts(store, &mut listed, doubtful)?;
+        let known = cached_segments(cache)?;
+        opened.packs_dropped += drop_segments(cache, &known, &listed)?;
+    }
     // Without a roster nobody can tell who is late.
     late::update(cache, store, keyring, records.open.last().copied(), if told { records.closed } else { 0 })?;
     if told {
@@ -269,6 +286,24 @@ pub fn list_segments(store: &dyn ObjectStore) -> Result<BTreeMap<SegmentId, u64>
         }
     })?;
     Ok(listed)
+}
+
+/// Takes those of some segments out of a listing that are gone.
+///
+/// Stores promise that a listing shows what was just stored, not that it shows nothing that was just deleted. At one whose
+/// copies learn of each other late (Garage does), a copy that was away still shows what was deleted meanwhile, while each
+/// object by itself is answered for by the majority. A cache that believed it would take a swept pack for one that is
+/// there, and by then no tombstone may tell any more. Such stores do not honour put-if-absent either, for the same
+/// reason: that is how they are known.
+fn leave_out_ghosts(
+    store: &dyn ObjectStore,
+    listed: &mut BTreeMap<SegmentId, u64>,
+    doubtful: Vec<SegmentId>,
+) -> Result<()> {
+    for ghost in roster::gone_of(store, &doubtful)? {
+        listed.remove(&ghost);
+    }
+    Ok(())
 }
 
 /// The segments that are `listed` and not `known`.

@@ -83,6 +83,14 @@ pub fn going(cache: &mut Cache) -> Result<BTreeSet<SegmentId>> {
     })
 }
 
+/// The segments that the roster says were left: they are there until a later one says otherwise.
+pub fn kept(cache: &mut Cache) -> Result<BTreeSet<SegmentId>> {
+    cache.read(|cache| {
+        let mut found = cache.connection.prepare_cached("SELECT id FROM roster_segments WHERE stays = 1")?;
+        found.query_map([], |row| Ok(SegmentId(row.get(0)?)))?.collect()
+    })
+}
+
 /// The segments that should be there and are not, as far as the roster and segments tell. `listed` is what the store
 /// has shown.
 pub fn missing(
@@ -108,7 +116,7 @@ pub fn missing(
 }
 
 /// Those of the segments that are not in the store; several are asked for at once.
-fn gone_of(store: &dyn ObjectStore, segments: &[SegmentId]) -> Result<Vec<SegmentId>> {
+pub fn gone_of(store: &dyn ObjectStore, segments: &[SegmentId]) -> Result<Vec<SegmentId>> {
     side_by_side(store.requests_at_once(), segments, |id| if_gone(store, *id)).into_iter().flatten().collect()
 }
 

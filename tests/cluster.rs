@@ -1,16 +1,25 @@
-//! A repository on a cluster that loses nodes while it is at work: backup, restore and prune go on.
+//! Repositories on clusters that lose nodes while they are at work: what the stories of each sort of cluster share.
+
+mod garage;
+mod seaweed;
 
 use crate::program::{CHEAP, Place, Run, describe, noise};
-use crate::servers::cluster::{self, Cluster, Node};
+use crate::servers::cluster::{Cluster, comes_about};
 use crate::servers::proxy::{Fate, Proxy, Request};
 use std::fs;
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// What is done when the moment comes.
-type Act = Box<dyn Fn() + Send>;
+/// Whether these tests are to run: several servers and some hundred MB each are for the long run.
+fn is_long() -> bool {
+    std::env::var_os("KEEPSTONE_LONG").is_some()
+}
 
-/// A line to one node, on which the plug of another is pulled at a chosen request.
+/// What is done when the moment comes.
+type Act = Box<dyn FnOnce() + Send>;
+
+/// A line to one node, on which something is done to the cluster at a chosen request.
 struct Line {
     proxy: Proxy,
     plan: Arc<Mutex<Option<Plan>>>,
@@ -40,8 +49,12 @@ impl Line {
         Line { proxy, plan }
     }
 
+    fn port(&self) -> u16 {
+        self.proxy.port
+    }
+
     /// Does `act` at the wanted request after `before` others.
-    fn plan(&self, wanted: fn(&Request) -> bool, before: u64, act: impl Fn() + Send + 'static) {
+    fn plan(&self, wanted: fn(&Request) -> bool, before: u64, act: impl FnOnce() + Send + 'static) {
         *self.plan.lock().unwrap() = Some(Plan { wanted, left: AtomicU64::new(before), act: Box::new(act) });
     }
 
@@ -63,18 +76,38 @@ fn deletes(request: &Request) -> bool {
     request.method == "DELETE" || (request.method == "POST" && request.path.contains("delete"))
 }
 
-/// The cluster, and a place to work from.
-struct Scene {
-    cluster: Arc<Cluster>,
+/// A cluster, and a place to work from.
+struct Scene<C> {
+    cluster: Arc<C>,
     place: Place,
 }
 
-impl Scene {
+impl<C: Cluster> Scene<C> {
+    fn of(cluster: C) -> Scene<C> {
+        let place = Place::new();
+        place.make_tree();
+        Scene { cluster: Arc::new(cluster), place }
+    }
+
     fn run(&self, port: u16, args: &[&str]) -> Run {
-        let change = |command: &mut std::process::Command| {
-            command.env("KEEPSTONE_REPOSITORY", self.cluster.place(port)).envs(self.cluster.environment());
-        };
-        self.place.run_with(args, change, b"")
+        self.place.run_with(args, |command| self.lead(command, port), b"")
+    }
+
+    /// The program, ready to be started beside others.
+    fn command(&self, port: u16, args: &[&str]) -> Command {
+        let mut command = self.place.command(args);
+        self.lead(&mut command, port);
+        command
+    }
+
+    /// Leads a command to the repository in the cluster.
+    fn lead(&self, command: &mut Command, port: u16) {
+        command.env("KEEPSTONE_REPOSITORY", self.cluster.place(port)).envs(self.cluster.environment());
+    }
+
+    /// Makes the repository.
+    fn begin(&self, port: u16) {
+        self.run(port, &[&["backup", "--init"], &CHEAP[..], &["source"]].concat()).expect(0);
     }
 
     /// Writes a night: much that is new, so that there are several packs.
@@ -85,10 +118,10 @@ impl Scene {
         }
     }
 
-    /// A closure that pulls the plug of a server.
-    fn off(&self, node: Node) -> impl Fn() + Send + 'static {
-        let cluster = self.cluster.clone();
-        move || cluster.switch_off(node)
+    /// A closure that pulls the plug of servers.
+    fn off(&self, nodes: &[C::Node]) -> impl FnOnce() + Send + 'static {
+        let (cluster, nodes) = (self.cluster.clone(), nodes.to_vec());
+        move || nodes.into_iter().for_each(|node| cluster.switch_off(node))
     }
 
     fn is_whole(&self, port: u16, name: &str) {
@@ -98,62 +131,57 @@ impl Scene {
         let back = self.place.path(name).join(source.strip_prefix("/").unwrap());
         assert_eq!(describe(&back), describe(&source), "{name}");
     }
-}
 
-#[test]
-fn a_cluster_that_loses_a_node_during_backup_restore_and_prune_loses_nothing() {
-    if std::env::var_os("KEEPSTONE_LONG").is_none() {
-        // Six servers and a hundred MB: this one is for the long run.
-        return;
+    /// A server goes while packs are stored, and the backup ends well; all is there although a part of the copies is not.
+    fn loses_in_a_backup(&self, line: &Line, node: C::Node) {
+        self.write(0);
+        line.plan(puts_a_pack, 1, self.off(&[node]));
+        self.run(line.port(), &["backup", "source"]).expect(0);
+        line.has_struck();
+        self.is_whole(line.port(), "backed-up");
+        self.cluster.switch_on(node);
+        println!("a backup went well while {node:?} was lost");
     }
-    let Some(cluster) = cluster::cluster() else { return };
-    let scene = Scene { cluster: Arc::new(cluster), place: Place::new() };
-    let line = Line::to(scene.cluster.port());
-    let port = line.proxy.port;
-    scene.place.make_tree();
-    scene.run(port, &[&["backup", "--init"], &CHEAP[..], &["source"]].concat()).expect(0);
 
-    // Backup: a server goes while packs are stored, and it ends well; all is there although a third of the copies is not.
-    scene.write(0);
-    line.plan(puts_a_pack, 1, scene.off(Node::Volume(0)));
-    scene.run(port, &["backup", "source"]).expect(0);
-    line.has_struck();
-    scene.is_whole(port, "backed-up");
-    scene.cluster.switch_on(Node::Volume(0));
-    println!("a backup went well while a server was lost");
+    /// Likewise, and what lay there is read from where it lies besides.
+    fn loses_in_a_restore(&self, line: &Line, node: C::Node) {
+        line.plan(gets_of_a_pack, 1, self.off(&[node]));
+        self.is_whole(line.port(), "restored");
+        line.has_struck();
+        self.cluster.switch_on(node);
+        println!("a verify and a restore went well while {node:?} was lost");
+    }
 
-    // Restore: likewise, and what lay on the other one is read from where it lies besides.
-    line.plan(gets_of_a_pack, 1, scene.off(Node::Volume(1)));
-    scene.is_whole(port, "restored");
-    line.has_struck();
-    scene.cluster.switch_on(Node::Volume(1));
-    println!("a verify and a restore went well while a server was lost");
+    /// The server that is gone does not hear of the deletions, and nothing comes back with it.
+    fn loses_in_a_prune(&self, line: &Line, node: C::Node) {
+        let port = line.port();
+        fs::remove_file(self.place.path("source/0-0.bin")).unwrap();
+        self.write(1);
+        self.run(port, &["backup", "source"]).expect(0);
+        self.run(port, &["forget", "--keep-last", "1"]).expect(0);
+        line.plan(deletes, 0, self.off(&[node]));
+        let pruned = self.run(port, &["prune", "--max-unused", "0", "--json"]).expect(0).json().remove(0);
+        line.has_struck();
+        assert!(pruned["packs_deleted"].as_u64().unwrap() > 0, "{pruned}");
+        self.is_whole(port, "pruned");
+        self.cluster.switch_on(node);
+        self.is_whole(port, "pruned-and-back");
+        // Listings may show for a while what was deleted without that server.
+        let nothing_comes_back = || {
+            let dry = self.run(port, &["prune", "--dry-run", "--json"]).expect(0).json().remove(0);
+            dry["packs_deleted"] == 0
+        };
+        assert!(comes_about(nothing_comes_back), "something came back");
+        println!("a prune went well while {node:?} was lost");
+    }
 
-    // Prune: the server that is gone does not hear of the deletions, and nothing comes back with it.
-    fs::remove_file(scene.place.path("source/0-0.bin")).unwrap();
-    scene.write(1);
-    scene.run(port, &["backup", "source"]).expect(0);
-    scene.run(port, &["forget", "--keep-last", "1"]).expect(0);
-    line.plan(deletes, 0, scene.off(Node::Volume(2)));
-    let pruned = scene.run(port, &["prune", "--max-unused", "0", "--json"]).expect(0).json().remove(0);
-    line.has_struck();
-    assert!(pruned["packs_deleted"].as_u64().unwrap() > 0, "{pruned}");
-    scene.is_whole(port, "pruned");
-    scene.cluster.switch_on(Node::Volume(2));
-    let dry = scene.run(port, &["prune", "--dry-run", "--json"]).expect(0).json().remove(0);
-    assert_eq!(dry["packs_deleted"], 0, "nothing came back: {dry}");
-    scene.is_whole(port, "pruned-and-back");
-    println!("a prune went well while a server was lost");
-
-    // The very server that is asked goes: the run fails, nothing is lost, and the next one goes well.
-    scene.write(2);
-    line.plan(puts_a_pack, 1, scene.off(Node::S3));
-    let failed = scene.run(port, &["backup", "source", "--s3-tries", "3"]).expect(1);
-    line.has_struck();
-    assert!(!failed.text().contains("snapshot"), "{}", failed.text());
-    scene.cluster.switch_on(Node::S3);
-    scene.run(port, &["verify", "--all"]).expect(0);
-    scene.run(port, &["backup", "source"]).expect(0);
-    scene.is_whole(port, "after-all");
-    println!("a backup failed with the server that it talked to, and the next one went well");
+    /// So much goes that nobody can store anything: the run fails and tells of no snapshot.
+    fn fails_when_these_go(&self, line: &Line, nodes: &[C::Node], night: u8) {
+        self.write(night);
+        line.plan(puts_a_pack, 1, self.off(nodes));
+        let failed = self.run(line.port(), &["backup", "source", "--s3-tries", "3"]).expect(1);
+        line.has_struck();
+        assert!(!failed.text().contains("snapshot"), "{}", failed.text());
+        println!("a backup failed while {nodes:?} were lost");
+    }
 }

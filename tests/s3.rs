@@ -2,7 +2,7 @@
 
 mod attack;
 mod deletes;
-mod faults;
+pub mod faults;
 mod locks;
 mod looks;
 mod rights;

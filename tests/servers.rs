@@ -2,11 +2,13 @@
 //! never run as root.
 
 pub mod cluster;
+pub mod garage;
 pub mod postgres;
 pub mod prometheus;
 pub mod proxy;
 pub mod receiver;
 pub mod seaweed;
+pub mod seaweed_cluster;
 pub mod smtp;
 pub mod tunnel;
 
@@ -15,11 +17,14 @@ use keepstone::store::{S3, S3Address, S3Keys, S3Settings};
 
 /// A store in a bucket of the test server, as its owner opens it.
 pub fn seaweed_store(place: &str) -> S3 {
+    store(place, seaweed::ACCESS_KEY, seaweed::SECRET_KEY, None)
+}
+
+/// A store in a bucket, as the owner of a key opens it.
+fn store(place: &str, access: &str, secret: &str, region: Option<&str>) -> S3 {
     let settings = S3Settings {
-        keys: Some(S3Keys {
-            access: seaweed::ACCESS_KEY.to_owned(),
-            secret: Secret::new(seaweed::SECRET_KEY.as_bytes().to_vec()),
-        }),
+        region: region.map(str::to_owned),
+        keys: Some(S3Keys { access: access.to_owned(), secret: Secret::new(secret.as_bytes().to_vec()) }),
         spool: std::env::temp_dir(),
         ..S3Settings::default()
     };

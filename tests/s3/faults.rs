@@ -1,6 +1,6 @@
 //! Lines that break and servers that fail, between the program and a real S3 server.
 
-use super::{Bucket, CHEAP, Place, fs};
+use super::{Bucket, CHEAP, Place, Run, fs};
 use crate::program::{describe, noise};
 use crate::servers::proxy::{Fate, Proxy, error, faults};
 use std::collections::BTreeSet;
@@ -9,20 +9,20 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// From its making to its pruning, and back bit for bit.
-fn live(place: &Place, bucket: &Bucket) {
+pub fn live(place: &Place, run: impl Fn(&[&str]) -> Run) {
     place.make_tree();
-    bucket.run(place, &[&["init"], &CHEAP[..]].concat()).expect(0);
-    bucket.run(place, &["backup", "source"]).expect(0);
+    run(&[&["init"], &CHEAP[..]].concat()).expect(0);
+    run(&["backup", "source"]).expect(0);
     fs::write(place.path("source/letters/new.txt"), "news".repeat(1000)).unwrap();
     fs::write(place.path("source/more.bin"), noise(2_000_000)).unwrap();
     fs::remove_file(place.path("source/numbers.bin")).unwrap();
-    bucket.run(place, &["backup", "source"]).expect(0);
-    bucket.run(place, &["verify", "--all"]).expect(0);
-    bucket.run(place, &["forget", "--keep-last", "1"]).expect(0);
-    bucket.run(place, &["prune", "--max-unused", "0%"]).expect(0);
+    run(&["backup", "source"]).expect(0);
+    run(&["verify", "--all"]).expect(0);
+    run(&["forget", "--keep-last", "1"]).expect(0);
+    run(&["prune", "--max-unused", "0%"]).expect(0);
     // Nothing may hang on what the caches of this machine know.
     fs::remove_dir_all(place.path("cache")).unwrap();
-    bucket.run(place, &["restore", "latest", "--target", "back"]).expect(0);
+    run(&["restore", "latest", "--target", "back"]).expect(0);
     let source = place.path("source").canonicalize().unwrap();
     assert_eq!(describe(&place.path("back").join(source.strip_prefix("/").unwrap())), describe(&source));
 }
@@ -35,7 +35,8 @@ fn a_whole_life_goes_well_through_a_line_that_harms_every_fifth_request() {
         println!("seed {seed}");
         let (place, direct) = (Place::new(), server.place());
         let proxy = Proxy::before(server.port, faults(seed, 20));
-        live(&place, &Bucket::at(server, proxy.place(&direct)));
+        let bucket = Bucket::at(server, proxy.place(&direct));
+        live(&place, |args| bucket.run(&place, args));
         // What was stored through it is whole for those who come another way.
         Bucket::at(server, direct).run(&place, &["verify", "--all"]).expect(0);
     }
@@ -56,7 +57,8 @@ fn a_put_whose_answer_is_lost_is_known_for_our_own() {
         ),
         _ => Fate::Pass,
     });
-    live(&place, &Bucket::at(server, proxy.place(&server.place())));
+    let bucket = Bucket::at(server, proxy.place(&server.place()));
+    live(&place, |args| bucket.run(&place, args));
 }
 
 #[test]

@@ -311,7 +311,7 @@ pub fn condemned_numbers(store: &dyn ObjectStore) -> Result<BTreeSet<u64>> {
     Ok(list_condemned(store)?.open)
 }
 
-use super::index::{LOOKED_AT, done_key, late, list_segments, load_condemned_at, spared_key};
+use super::index::{LOOKED_AT, done_key, late, load_condemned_at, present_segments, spared_key};
 pub use super::index::{Records, condemned_key, list_condemned, load_condemned};
 
 /// Signs and seals a record, a decision or a roster: clients that may only write hold the key of the seal, and what is
@@ -401,7 +401,7 @@ pub fn give_up_condemned(repository: &Repository, number: u64, by: SessionId) ->
     let store = &**repository.store();
     let mut packs = BTreeSet::new();
     store.list(Area::Packs, &mut |listed| packs.extend(listed.name.parse::<PackId>().ok()))?;
-    let segments: Vec<SegmentId> = list_segments(store)?.into_keys().collect();
+    let segments: Vec<SegmentId> = present_segments(store)?.into_keys().collect();
     let spare_all = Condemned {
         number,
         session: by,

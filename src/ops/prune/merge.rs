@@ -10,7 +10,7 @@ use super::plan::Plan;
 use crate::base::monitor::Event;
 use crate::base::{PackId, SegmentId, SessionId, SortedSet};
 use crate::format::segment::MAX_LEVEL;
-use crate::repo::index::{Origin, Vouching, each_segment, list_segments, merge_segments};
+use crate::repo::index::{Origin, Vouching, each_segment, merge_segments, present_segments};
 use std::collections::BTreeSet;
 
 /// More segments of one level than this become one of the next.
@@ -52,7 +52,7 @@ pub fn merge(context: &Context, plan: &Plan<'_>, session: SessionId, condemned_s
     let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
     let went = context.index.went()?;
     let (replaced, present): (Vec<_>, Vec<_>) =
-        list_segments(store)?.into_iter().partition(|(id, _)| went.contains(id));
+        present_segments(store)?.into_iter().partition(|(id, _)| went.contains(id));
     let (members, proven) = look_at(context, plan, &present)?;
     let mut merge = Merge { replaced: replaced.into_iter().map(|(id, _)| id).collect(), ..Merge::default() };
     for group in &all_groups(&members) {

@@ -39,7 +39,7 @@ use crate::base::{Kind, PackId, Problem, SegmentId, SessionId, SortedSet};
 use crate::format::run::Outcome as Ended;
 use crate::format::session::Condemned;
 use crate::repo;
-use crate::repo::index::{each_segment, list_segments, segments};
+use crate::repo::index::{each_segment, present_segments, segments};
 use crate::repo::pack_reader::pack_key;
 use crate::repo::{history, ledger, session, snapshots};
 use crate::store::{self, Area, Locked};
@@ -528,7 +528,7 @@ fn held(context: &Context, present: &[SegmentId], sessions: &BTreeSet<SessionId>
         return Ok(held);
     }
     let (store, keyring) = (&**context.repository.store(), context.repository.keyring());
-    let sizes = list_segments(store)?;
+    let sizes = present_segments(store)?;
     let sized = |id: &SegmentId| match sizes.get(id) {
         Some(bytes) => Ok((*id, *bytes)),
         // Taken away since the index was brought up to date: the store says so.

@@ -17,7 +17,7 @@ use crate::base::{BlobId, PackId, SegmentId, SessionId, SnapshotId, SortedSet};
 use crate::format::cbor::Unknown;
 use crate::format::session::Condemned;
 use crate::repo;
-use crate::repo::index::{LiveSet, Place, SegmentReader, list_segments};
+use crate::repo::index::{LiveSet, Place, SegmentReader, present_segments};
 use crate::repo::snapshots::{self, Found};
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ pub fn decide(context: &Context, record: &Condemned, own: SessionId) -> Result<C
     let names = snapshots::names(&context.repository)?;
     // Where no pack goes nobody has to know what is in them, and the index may be what is to be mended.
     let segments = match record.packs.is_empty() {
-        true => list_segments(&**context.repository.store())?.into_keys().collect(),
+        true => present_segments(&**context.repository.store())?.into_keys().collect(),
         false => super::refresh(context)?,
     };
     let seen: BTreeSet<&SnapshotId> = record.snapshots.iter().collect();

@@ -288,6 +288,16 @@ pub fn list_segments(store: &dyn ObjectStore) -> Result<BTreeMap<SegmentId, u64>
     Ok(listed)
 }
 
+/// All segments that are there, with their sizes: for those who read each, or say of each that it stays.
+pub fn present_segments(store: &dyn ObjectStore) -> Result<BTreeMap<SegmentId, u64>> {
+    let mut listed = list_segments(store)?;
+    if !store.puts_are_atomic() {
+        let all = listed.keys().copied().collect();
+        leave_out_ghosts(store, &mut listed, all)?;
+    }
+    Ok(listed)
+}
+
 /// Takes those of some segments out of a listing that are gone.
 ///
 /// Stores promise that a listing shows what was just stored, not that it shows nothing that was just deleted. At one whose
@@ -588,7 +598,7 @@ pub fn load_condemned_at(store: &dyn ObjectStore, keyring: &Keyring, key: &Key, 
 
 /// The first segment or closed record in the store that is not signed, if there is one.
 pub fn unvouched(store: &dyn ObjectStore, keyring: &Keyring) -> Result<Option<Key>> {
-    for id in list_segments(store)?.into_keys() {
+    for id in present_segments(store)?.into_keys() {
         if SegmentReader::open(store, keyring, id)?.head.voucher.is_none() {
             return Ok(Some(segment_key(id)));
         }

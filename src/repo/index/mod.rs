@@ -32,7 +32,7 @@ mod tests;
 pub use live::{Ascending, LiveSet, Located, PackSummary, PackUsage};
 pub use load::{
     LOOKED_AT, Opened, Records, condemned_key, done_key, list_condemned, list_segments, load_condemned,
-    load_condemned_at, missing_segment, spared_key, unvouched,
+    load_condemned_at, missing_segment, present_segments, spared_key, unvouched,
 };
 pub use merge::{Vouching, merge_segments};
 pub use names::Names;

@@ -1,6 +1,6 @@
 //! Index segments made anew from the packs themselves.
 
-use super::load::{done_key, list_condemned, list_segments, load_condemned, load_condemned_at};
+use super::load::{done_key, list_condemned, load_condemned, load_condemned_at, present_segments};
 use super::merge::Vouching;
 use super::segments::{Origin, SegmentContents, SegmentReader, save, save_unvouched, segment_key};
 use crate::base::{Event, Kind, Monitor, PackId, Problem, SegmentId, Stop, side_by_side};
@@ -45,7 +45,7 @@ pub fn rebuild_from_packs(
     monitor: &dyn Monitor,
     stop: &Stop,
 ) -> Result<Rebuilt> {
-    let old: Vec<SegmentId> = list_segments(store)?.into_keys().collect();
+    let old: Vec<SegmentId> = present_segments(store)?.into_keys().collect();
     let (condemned, highest) = void_packs(store, keyring, &old)?;
     let mut packs: Vec<(PackId, u64)> = Vec::new();
     store.list(Area::Packs, &mut |object| {

@@ -43,7 +43,7 @@ use crate::repo::snapshots;
 use crate::store::Area;
 pub(super) use found::Found;
 pub(super) use hurt::find as find_hurt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 pub use turn::Part;
 
@@ -275,7 +275,10 @@ fn run(
     opened.damaged.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
     objects::check(context, found)?;
     let told = objects::records(context, found)?;
-    let snapshots = selected(context, options, &told, found)?;
+    let snapshots = selected(context, options, found)?;
+    if options.snapshots.is_empty() || options.depth != Depth::Content {
+        note_missing(context, &told, &snapshots, found)?;
+    }
     found.looked_at(snapshots.len() as u64);
     // Some of them may have been committed since the index was brought up to date.
     context.index.refresh(&**context.repository.store(), context.repository.keyring())?;
@@ -385,6 +388,17 @@ fn conclude(
     Ok(news)
 }
 
+/// Notes snapshots of which records tell and that are not there. The store is asked only if some are not among those that
+/// were read.
+fn note_missing(context: &Context, told: &told::Told, read: &[Snapshot], found: &Found) -> Result<()> {
+    let mut there: BTreeSet<SnapshotId> = read.iter().map(|snapshot| snapshot.id).collect();
+    if !told.missing(&there).is_empty() {
+        there.extend(snapshots::names(&context.repository)?);
+        told.missing(&there).into_iter().for_each(|note| found.note(note));
+    }
+    Ok(())
+}
+
 /// Reads these packs from their first byte to their last, all that lies in them included; gives what is damaged.
 pub(super) fn read_back(context: &Context, packs: &SortedMap<PackId, u64>) -> Result<Vec<Damage>> {
     let found = Arc::new(Found::new(context));
@@ -465,13 +479,11 @@ pub(super) fn hurt_by(context: &Context, lost: &Lost) -> Result<Outcome> {
 }
 
 /// The snapshots to verify. When all are meant, those that cannot be read are damages.
-fn selected(context: &Context, options: &Options, told: &told::Told, found: &Found) -> Result<Vec<Snapshot>> {
+fn selected(context: &Context, options: &Options, found: &Found) -> Result<Vec<Snapshot>> {
     if !options.snapshots.is_empty() {
         return Ok(options.snapshots.clone());
     }
     let (snapshots, damaged) = snapshots::list_stored(&context.repository)?;
-    let ids = snapshots.iter().map(|snapshot| snapshot.id);
-    told.missing(&ids.chain(damaged.iter().map(|(id, _)| *id)).collect()).into_iter().for_each(|note| found.note(note));
     for (id, error) in damaged {
         found.object(&format!("snapshot {}", id.short()), &error.to_string());
     }

@@ -141,6 +141,8 @@ fn a_snapshot_that_somebody_deleted_from_the_store_is_missed() {
     depot.store.delete(&Key::new(Area::Snapshots, first.id)).unwrap();
     let notes = verify(&depot.context, &with(Depth::Content)).unwrap().notes;
     assert!(notes.len() == 1 && notes[0].starts_with(&format!("snapshot {} is gone", first.id.short())), "{notes:?}");
+    let all = Options { snapshots: vec![third.clone()], depth: Depth::All };
+    assert_eq!(verify(&depot.context, &all).unwrap().notes, notes, "all that there is");
     let named = Options { snapshots: vec![third], depth: Depth::Content };
     assert_eq!(verify(&depot.context, &named).unwrap().notes, Vec::<String>::new(), "who asks for one hears of one");
 }

@@ -140,8 +140,12 @@ impl Filter {
         judgement.verdict()
     }
 
-    /// The trail of the directory `name` in the directory with this trail.
+    /// The trail of the directory `name` in the directory with this trail. `.` is the directory itself: so the top of all,
+    /// which has no name, is reached.
     pub fn enter(&self, trail: &Trail, name: &[u8]) -> Trail {
+        if name == b"." {
+            return Trail(trail.0.clone());
+        }
         let mut lower = LowerCase::new(name);
         let states = self.patterns.iter().zip(&trail.0);
         Trail(states.map(|(p, &state)| p.step(state, &mut lower)).collect())
@@ -677,6 +681,17 @@ mod tests {
         assert_eq!(expanded("$/$1$"), "$/$1$");
         assert_eq!(expanded("${HOME"), "${HOME");
         assert_eq!(with_variables(b"\xff$HOME", value), b"\xff/home/ann");
+    }
+
+    #[test]
+    fn the_top_of_all_takes_no_part_of_a_pattern() {
+        let mut filter = Filter::new();
+        filter.add(b"/proc").unwrap();
+        filter.add(b"/var/cache").unwrap();
+        let top = filter.enter(&filter.start(), b".");
+        assert!(filter.judge(&top, b"proc").matched && !filter.judge(&top, b"var").matched);
+        assert!(filter.judge(&filter.enter(&top, b"var"), b"cache").matched);
+        assert!(!filter.judge(&filter.enter(&top, b"srv"), b"proc").matched);
     }
 
     #[test]

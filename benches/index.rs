@@ -101,7 +101,7 @@ fn peak_kib() -> u64 {
 fn open(store: &Local, keyring: &Keyring, cache: &Path) -> (Index, u64) {
     let (index, opened) = Index::open(store, keyring, Some(cache)).unwrap();
     assert!(opened.notes.is_empty() && opened.damaged.is_empty());
-    (index, opened.segments_loaded)
+    (index, opened.loaded.len() as u64)
 }
 
 fn look_up(index: &Index, blobs: u64, hit: bool) {

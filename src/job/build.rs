@@ -18,7 +18,7 @@ use crate::source::files::{BadPattern, Filter, Marker, ScanOptions};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// No list of patterns is longer.
 const MAX_LIST_BYTES: u64 = 256 << 20;
@@ -146,15 +146,13 @@ pub fn keep_out(location: &Location, context: &Context, options: &mut backup::Op
     let repository = location.folder().and_then(|folder| folder.canonicalize().ok());
     let cache = context.cache_dir.as_ref().and_then(|folder| folder.canonicalize().ok());
     // A bind mount has another path and is the same directory.
-    options.scan.own = [&repository, &cache].into_iter().flatten().filter_map(|folder| identity(folder)).collect();
+    let own = [&repository, &cache].map(|folder| folder.as_deref().and_then(identity));
+    options.scan.own = own.into_iter().flatten().collect();
     for source in &options.sources {
         let Source::Path(path) = source else { continue };
         let Ok(real) = path.canonicalize() else { continue };
-        let is_repository = |repository: &PathBuf| {
-            let identity_of = identity(repository);
-            real.starts_with(repository) || (identity_of.is_some() && identity_of == identity(&real))
-        };
-        if repository.as_ref().is_some_and(is_repository) {
+        let lies_in_it = repository.as_ref().is_some_and(|repository| real.starts_with(repository));
+        if lies_in_it || (own[0].is_some() && own[0] == identity(&real)) {
             let text = format!("cannot back up {}: it is the repository itself, or lies in it", path.display());
             return Err(Error::Said(Kind::Refused, text));
         }

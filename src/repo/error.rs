@@ -176,6 +176,11 @@ impl Error {
         }
     }
 
+    /// An object that is named by the hash of its bytes and has others.
+    pub fn altered(object: impl ToString) -> Error {
+        Error::damaged(object, "its bytes do not have its name: some of them were altered")
+    }
+
     /// Says which object the bytes came from.
     pub fn object(object: impl ToString) -> impl FnOnce(format::Error) -> Error {
         move |source| Error::Object { object: object.to_string(), source }

@@ -36,7 +36,7 @@ fn not_safe(given: &ToDatabase, outcome: &Outcome, restored: &Restored) -> Strin
         return "what the command that failed should have started".to_owned();
     }
     if let Some(left) = &restored.left_behind {
-        return format!("the room on the server's disk: the replaced database is still there as {left}");
+        return room_taken(left);
     }
     let missing: Vec<&str> = still_to_come(given).iter().map(|phase| content(*phase)).collect();
     if !missing.is_empty() {
@@ -48,6 +48,11 @@ fn not_safe(given: &ToDatabase, outcome: &Outcome, restored: &Restored) -> Strin
             "nothing known; the content was not compared, and no drill can: the dump has no definitions".to_owned()
         }
     }
+}
+
+/// That a replaced database is still there.
+pub fn room_taken(left: &str) -> String {
+    format!("the room on the server's disk: the replaced database is still there as {left}")
 }
 
 fn next(id: &str, given: &ToDatabase, manifest: &Manifest) -> String {

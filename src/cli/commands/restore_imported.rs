@@ -1,6 +1,7 @@
 //! `restore SNAP:PATH --to-postgres` and `--to-mysql`: a file that already was a dump, back to a server.
 
 use super::restore::Rules;
+use super::restore_closing;
 use super::restore_database::{hooks, protection, seconds};
 use crate::base::Scratch;
 use crate::cli::app::App;
@@ -186,9 +187,7 @@ fn print_text(app: &App, snapshot: &Snapshot, options: &Options, outcome: &Outco
         false => app.close(
             &format!("{label}: the client program restored all of it"),
             &match outcome.done.as_ref().and_then(|done| done.left_behind.as_deref()) {
-                Some(left) => {
-                    format!("the room on the server's disk: the replaced database is still there as {left}")
-                }
+                Some(left) => restore_closing::room_taken(left),
                 None => "nothing known; the rows were counted in the dump, not at the server".to_owned(),
             },
             &format!("show {id}"),

@@ -11,7 +11,6 @@ use crate::cli::print::{human, table};
 use crate::ops::select;
 use crate::ops::verify::{self, Coverage, Damage, Depth, HurtFile, Options, Outcome, Part, Sidecars, Tally};
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// Damages and files that are shown to people; JSON has all that were kept.
 const SHOWN_DAMAGES: usize = 20;
@@ -135,9 +134,7 @@ fn with_unreadable(mut outcome: Outcome, unreadable: &[Problem]) -> Outcome {
     outcome.damages.extend(unreadable.iter().map(|problem| Damage {
         object: problem.subject.clone(),
         message: problem.message.clone(),
-        files: Vec::new(),
-        file_count: 0,
-        snapshots: BTreeMap::new(),
+        ..Damage::default()
     }));
     outcome.damage |= count > 0;
     outcome.damage_count += count;
@@ -285,8 +282,6 @@ fn turn(coverage: &Coverage, now_ns: i64) -> String {
 /// The command that helps with what was found first, or shows what would.
 fn what_helps(outcome: &Outcome, unreadable: &[Problem]) -> String {
     let any = |area: &str| outcome.damages.iter().any(|damage| damage.object.starts_with(&format!("{area}/")));
-    let is_lost =
-        |damage: &Damage| damage.object.starts_with("blob ") && damage.message.contains("no pack that the index knows");
     if any("index") {
         "rebuild-index".to_owned()
     } else if any("parity") {
@@ -294,7 +289,7 @@ fn what_helps(outcome: &Outcome, unreadable: &[Problem]) -> String {
         "repair plan --all".to_owned()
     } else if outcome.damage_count <= unreadable.len() as u64 {
         "snapshots".to_owned()
-    } else if outcome.damages.iter().all(is_lost) && !outcome.hurt.is_empty() {
+    } else if outcome.damages.iter().all(|damage| damage.is_lost) && !outcome.hurt.is_empty() {
         // Nothing in the repository mends it; the files themselves do, if they still have it.
         format!("show {}", outcome.hurt[0].id.short())
     } else {

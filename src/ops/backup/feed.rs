@@ -13,7 +13,7 @@ use super::super::probe::preflight;
 use super::super::space::Space;
 use super::limits::{Limits, TimeLimit};
 use super::read::{Named, Namer};
-use super::stream::said;
+use super::stream::{behind, said};
 use crate::base::child::Program;
 use crate::base::{Budget, Event, Kind, Monitor, Stop};
 use crate::db::Watch;
@@ -431,7 +431,7 @@ impl Attempt<'_> {
                     Ok(())
                 }
                 (_, false) => {
-                    let said = said(&stream.errors).map(|said| format!(": {said}")).unwrap_or_default();
+                    let said = behind(&stream.errors);
                     Err(Broken::new(Kind::Source, format!("its command ended with {}{said}", ended.status)))
                 }
             }

@@ -111,7 +111,7 @@ fn run(
         return Ok(());
     }
     let status = ended.status;
-    let said = said(&stream.errors).map(|said| format!(": {said}")).unwrap_or_default();
+    let said = behind(&stream.errors);
     let problem = Problem::new(&name, format!("{status}{said}"), Kind::Source);
     Err(Error::NothingRead(format!("`{name}` failed with {status}, so there is no snapshot{said}"), vec![problem]))
 }
@@ -119,6 +119,11 @@ fn run(
 /// The last lines of what a command wrote to its standard error, if anything.
 pub fn said(errors: &Bytes) -> Option<String> {
     Some(last_lines(&String::from_utf8_lossy(&errors.0))).filter(|said| !said.is_empty())
+}
+
+/// The same, to be put behind a message.
+pub fn behind(errors: &Bytes) -> String {
+    said(errors).map(|said| format!(": {said}")).unwrap_or_default()
 }
 
 /// The last lines of what a command said, as many as a message can bear.

@@ -159,11 +159,7 @@ fn stream_all<T: Send + 'static>(
         }
         return Err(error);
     }
-    if hasher.finish() == scan.pack.0 { Ok(end) } else { Err(altered(key)) }
-}
-
-fn altered(key: Key) -> Error {
-    Error::damaged(key, "its bytes do not have its name: some of them were altered")
+    if hasher.finish() == scan.pack.0 { Ok(end) } else { Err(Error::altered(key)) }
 }
 
 fn read_all<T: Send + 'static>(
@@ -184,7 +180,7 @@ fn read_all<T: Send + 'static>(
     if shared.is_abandoned() || hashed.hasher.finish() == scan.pack.0 {
         return Ok(End { size_bytes: scan.size_bytes, bytes });
     }
-    Err(altered(hashed.key))
+    Err(Error::altered(hashed.key))
 }
 
 struct Hashed<'s, T> {

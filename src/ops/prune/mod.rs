@@ -29,6 +29,7 @@ pub mod sweep;
 mod vouch;
 
 pub use locks::Locks;
+pub(super) use plan::stored_among;
 pub use plan::{mark_tree, missing};
 
 use super::record::Record;
@@ -511,9 +512,7 @@ fn look(context: &Context, presence: Option<&mut Presence<'_>>) -> Result<Option
     // Snapshots before segments: what is committed has all its segments in the store.
     let names = snapshots::names(&context.repository)?;
     let segments = refresh(context)?;
-    if context.index.knows_of_damage()? {
-        verify::reconsider(context)?;
-    }
+    verify::reconsider(context)?;
     let oldest_ns = others.iter().map(|other| other.stored_ns).min().unwrap_or(i64::MAX).min(own_ns);
     let others = others.iter().map(|other| other.mark.id).collect();
     let held = held(context, &segments, &others)?;

@@ -29,6 +29,7 @@ mod heal;
 pub use apply::{Applied, Mended, apply};
 pub use heal::Healed;
 
+use super::prune::stored_among;
 use super::verify::{self, Damage, HurtSnapshot, Lost};
 use super::{Context, Error, Result};
 use crate::base::{Event, PackId};
@@ -154,15 +155,7 @@ fn make(context: &Context, options: &Options<'_>, opened: &Opened) -> Result<Pla
 
 /// Reads what is left of these packs and notes down what cannot be read; gives what is lost.
 fn lost_in(context: &Context, packs: &BTreeSet<PackId>) -> Result<(Lost, News)> {
-    let mut there = Vec::new();
-    context.repository.store().list(Area::Packs, &mut |listed| {
-        if let Ok(pack) = listed.name.parse::<PackId>()
-            && packs.contains(&pack)
-        {
-            there.push((pack, listed.size_bytes));
-        }
-    })?;
-    verify::lost_with(context, &there.into_iter().collect())
+    verify::lost_with(context, &stored_among(context, &|pack| packs.contains(pack))?)
 }
 
 /// Refuses another repository that cannot have anything of this one.

@@ -129,6 +129,7 @@ impl Found {
             state.tally.blobs_damaged += 1;
             return;
         };
+        state.damages[place].is_lost = matches!(error, Error::Missing(_));
         if state.blobs.len() < MAX_BLOBS {
             let is_new = state.blobs.insert(*id, place).is_none();
             state.tally.blobs_damaged += u64::from(is_new);

@@ -29,6 +29,7 @@ mod told;
 mod trees;
 mod turn;
 
+use super::prune::stored_among;
 use super::record::Record;
 use super::{Context, Error, Result, select};
 use crate::base::clock::Stopwatch;
@@ -40,7 +41,6 @@ use crate::repo;
 use crate::repo::ledger::{self, Known, News};
 use crate::repo::pack_reader::pack_key;
 use crate::repo::snapshots;
-use crate::store::Area;
 pub(super) use found::Found;
 pub(super) use hurt::find as find_hurt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,6 +121,8 @@ pub struct Damage {
     pub object: String,
     /// What was tried and what came back.
     pub message: String,
+    /// It is a blob that no pack has.
+    pub is_lost: bool,
     /// The files that cannot be restored for it; the first hundred.
     pub files: Vec<HurtFile>,
     /// How many files there are, counted once per snapshot.
@@ -286,7 +288,7 @@ fn run(
     missing.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
     outcome.snapshots = snapshots.len() as u64;
     let reads = !matches!(options.depth, Depth::Presence | Depth::Structure);
-    if reads && opened.damaged.is_empty() && context.index.knows_of_damage()? {
+    if reads && opened.damaged.is_empty() {
         reconsider(context)?;
     }
     if options.depth != Depth::Presence {
@@ -411,16 +413,15 @@ pub(super) fn read_back(context: &Context, packs: &SortedMap<PackId, u64>) -> Re
 /// Reads packs once more that this machine could not read once: what is whole counts again. The next backup would store anew
 /// what is there, and prune would leave alone what it could free.
 pub(super) fn reconsider(context: &Context) -> Result<()> {
+    if !context.index.knows_of_damage()? {
+        return Ok(());
+    }
     let doubtful = context.index.doubtful_packs()?;
     if !doubtful.is_empty() {
         context.monitor.event(Event::Phase("reading what could not be read once"));
-        let mut there = Vec::new();
-        context.repository.store().list(Area::Packs, &mut |listed| {
-            let pack = listed.name.parse().ok().filter(|pack| doubtful.contains(pack));
-            there.extend(pack.map(|pack| (pack, listed.size_bytes)));
-        })?;
+        let there = stored_among(context, &|pack| doubtful.contains(pack))?;
         let found = Arc::new(Found::silent());
-        full::read(context, &there.into_iter().collect(), &found, &|| false)?;
+        full::read(context, &there, &found, &|| false)?;
         context.index.forget_damage(&found.news().packs.into_iter().collect())?;
     }
     // What stands on something that is gone is found out anew each time.
@@ -483,11 +484,7 @@ fn selected(context: &Context, options: &Options, found: &Found) -> Result<Vec<S
     if !options.snapshots.is_empty() {
         return Ok(options.snapshots.clone());
     }
-    let (snapshots, damaged) = snapshots::list_stored(&context.repository)?;
-    for (id, error) in damaged {
-        found.object(&format!("snapshot {}", id.short()), &error.to_string());
-    }
-    let mut snapshots = snapshots;
-    snapshots.sort_by_key(|snapshot| (snapshot.time_ns, snapshot.id));
-    Ok(snapshots)
+    let listing = select::list_stored(context)?;
+    listing.damaged.iter().for_each(|problem| found.object(&problem.subject, &problem.message));
+    Ok(listing.snapshots)
 }

@@ -137,6 +137,22 @@ impl Hash for SegmentId {
     }
 }
 
+/// Whether the bytes of an object have its name. `heard` is told how many came each time, and says whether to go on.
+pub(super) fn has_its_name(
+    store: &dyn ObjectStore,
+    key: &Key,
+    id: &[u8; 32],
+    size_bytes: u64,
+    heard: &mut dyn FnMut(u64) -> bool,
+) -> Result<bool, store::Error> {
+    let mut hasher = PackHasher::new();
+    store.stream(key, 0, size_bytes, &mut |bytes| {
+        hasher.update(bytes);
+        heard(bytes.len() as u64)
+    })?;
+    Ok(hasher.finish() == *id)
+}
+
 impl Check<'_> {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -167,24 +183,19 @@ impl Check<'_> {
         if self.stop.raised() || self.state().failure.is_some() {
             return;
         }
-        let mut hasher = PackHasher::new();
         let mut read = 0;
-        let streamed = self.store.stream(key, 0, size_bytes, &mut |bytes| {
-            hasher.update(bytes);
-            read += bytes.len() as u64;
-            self.monitor.event(Event::Done { items: 0, bytes: bytes.len() as u64 });
+        let has_name = has_its_name(self.store, key, id, size_bytes, &mut |bytes| {
+            read += bytes;
+            self.monitor.event(Event::Done { items: 0, bytes });
             !self.stop.raised()
         });
         self.state().outcome.bytes_read += read;
         if self.stop.raised() {
             return;
         }
-        match streamed {
-            Ok(()) if hasher.finish() == *id => {}
-            Ok(()) => {
-                let reason = "its bytes do not have its name: some of them were altered";
-                self.damaged(key.to_string(), repo::Error::damaged(key, reason).to_string());
-            }
+        match has_name {
+            Ok(true) => {}
+            Ok(false) => self.damaged(key.to_string(), repo::Error::altered(key).to_string()),
             Err(error) => return self.failed(key, error),
         }
         self.monitor.event(Event::Done { items: 1, bytes: 0 });

@@ -4,7 +4,6 @@
 use super::super::{Context, Error, Result};
 use super::sealed;
 use crate::base::{Kind, Problem, SegmentId, side_by_side};
-use crate::crypto::names::PackHasher;
 use crate::repo;
 use crate::repo::index::segments::segment_key;
 use crate::repo::index::{Opened, list_segments};
@@ -35,15 +34,11 @@ pub(in super::super) fn look(context: &Context, opened: &Opened) -> Result<Looke
 fn look_at(context: &Context, id: SegmentId, size_bytes: u64) -> Result<Option<Problem>> {
     let store = &**context.repository.store();
     let key = segment_key(id);
-    let mut hasher = PackHasher::new();
-    let streamed = store.stream(&key, 0, size_bytes, &mut |bytes| {
-        hasher.update(bytes);
-        !context.stop.raised()
-    });
+    let has_name = sealed::has_its_name(store, &key, &id.0, size_bytes, &mut |_| !context.stop.raised());
     context.check_stop()?;
-    let error = match streamed {
-        Ok(()) if hasher.finish() == id.0 => return Ok(None),
-        Ok(()) => repo::Error::damaged(&key, "its bytes do not have its name: some of them were altered"),
+    let error = match has_name {
+        Ok(true) => return Ok(None),
+        Ok(false) => repo::Error::altered(&key),
         // Merged into another one since it was listed.
         Err(error) if error.kind() == Kind::NotFound => return Ok(None),
         Err(error) if error.kind() == Kind::Damaged || !store.is_remote() => repo::Error::damaged(&key, error),

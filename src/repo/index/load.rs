@@ -35,8 +35,6 @@ const ASKED_BYTES: u64 = 12 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opened {
     /// Segments that were read.
-    pub segments_loaded: u64,
-    /// Which.
     pub loaded: Vec<SegmentId>,
     /// Packs that no present segment names any more.
     pub packs_dropped: u64,
@@ -367,10 +365,7 @@ fn load_missing(
             asked = number * GROUP + ask_for_segments(store, &missing[number * GROUP..], &[]);
         }
         match load_group(cache, store, keyring, group) {
-            Ok(()) => {
-                opened.segments_loaded += group.len() as u64;
-                opened.loaded.extend(group.iter().map(|(id, _)| **id));
-            }
+            Ok(()) => opened.loaded.extend(group.iter().map(|(id, _)| **id)),
             Err(error) if is_damage(&error) => load_singly(cache, store, keyring, group, opened)?,
             Err(error) => return Err(error),
         }
@@ -401,10 +396,7 @@ fn load_singly(
 ) -> Result<()> {
     for segment in group {
         match load_group(cache, store, keyring, std::slice::from_ref(segment)) {
-            Ok(()) => {
-                opened.segments_loaded += 1;
-                opened.loaded.push(*segment.0);
-            }
+            Ok(()) => opened.loaded.push(*segment.0),
             Err(error) if is_damage(&error) => {
                 push_problem(opened, Problem::new(segment_key(*segment.0).to_string(), error, Kind::Damaged));
             }

@@ -28,7 +28,7 @@ pub(super) fn update(cache: &mut Cache, store: &dyn ObjectStore, keyring: &Keyri
         found.query_map([], |row| row.get(0))?.collect()
     })?;
     // Frames of packs that came or went may have other numbers now.
-    let moved = !listed.is_empty() && opened.segments_loaded + opened.packs_dropped > 0;
+    let moved = !listed.is_empty() && (!opened.loaded.is_empty() || opened.packs_dropped > 0);
     if listed == known && !moved {
         return Ok(());
     }

@@ -108,6 +108,6 @@ fn stream(store: &dyn ObjectStore, key: &Key, bytes: u64, each: &mut dyn FnMut(&
 fn check(pack: PackId, hasher: PackHasher) -> Result<()> {
     match hasher.finish() == pack.0 {
         true => Ok(()),
-        false => Err(Error::damaged(pack_key(pack), "its bytes do not have its name: some of them were altered")),
+        false => Err(Error::altered(pack_key(pack))),
     }
 }

@@ -32,7 +32,7 @@ impl Reach {
         let text = String::from_utf8_lossy(statement);
         let shown = || super::report::text(text.chars().take(SHOWN_LETTERS).collect::<String>().as_bytes());
         for led in led(&text, is_whole) {
-            let known = match led {
+            let (names, name) = match led {
                 Led::To(name) => (&mut self.named, name),
                 Led::InPlaceOf(name) => (&mut self.replaced, name),
                 Led::Anywhere => {
@@ -40,7 +40,6 @@ impl Reach {
                     continue;
                 }
             };
-            let (names, name) = known;
             if names.len() < MAX_NAMED || names.contains_key(&name) {
                 names.entry(name).or_insert_with(shown);
             }
@@ -95,7 +94,7 @@ enum Led {
 
 fn led(text: &str, is_whole: bool) -> Vec<Led> {
     let tokens: Vec<Token<'_>> = tokens(text).collect();
-    let is = |at: usize, word: &str| tokens.get(at).is_some_and(|token| token.is(word));
+    let is = |at: usize, word: &str| is(&tokens, at, word);
     let first = tokens.first().map(|token| token.text.to_ascii_uppercase()).unwrap_or_default();
     match first.as_str() {
         "USE" => named(&tokens, 1).map(Led::To).into_iter().collect(),
@@ -119,16 +118,21 @@ fn led(text: &str, is_whole: bool) -> Vec<Led> {
     }
 }
 
+/// Whether this word stands at this place.
+fn is(tokens: &[Token<'_>], at: usize, word: &str) -> bool {
+    tokens.get(at).is_some_and(|token| token.is(word))
+}
+
 fn is_about_database(tokens: &[Token<'_>]) -> bool {
-    let at = if tokens.get(1).is_some_and(|token| token.is("OR")) { 3 } else { 1 };
-    tokens.get(at).is_some_and(|token| token.is("DATABASE") || token.is("SCHEMA"))
+    let at = if is(tokens, 1, "OR") { 3 } else { 1 };
+    is(tokens, at, "DATABASE") || is(tokens, at, "SCHEMA")
 }
 
 /// `CREATE`, `DROP` or `ALTER` of a database. One that is made only if it is not there changes nothing of one that is.
 fn about_database(tokens: &[Token<'_>]) -> Vec<Led> {
     const OPTIONS: [&str; 8] =
         ["CHARACTER", "CHARSET", "COLLATE", "COMMENT", "DEFAULT", "ENCRYPTION", "READ", "UPGRADE"];
-    let is = |at: usize, word: &str| tokens.get(at).is_some_and(|token| token.is(word));
+    let is = |at: usize, word: &str| is(tokens, at, word);
     let mut at = if is(1, "OR") { 4 } else { 2 };
     let spares = is(at, "IF") && is(at + 1, "NOT");
     while is(at, "IF") || is(at, "NOT") || is(at, "EXISTS") {
@@ -158,7 +162,7 @@ fn created(tokens: &[Token<'_>]) -> Vec<Led> {
     if tokens[..at].iter().any(|token| BEFORE.iter().any(|word| token.is(word))) {
         return vec![Led::Anywhere];
     }
-    let is = |at: usize, word: &str| tokens.get(at).is_some_and(|token| token.is(word));
+    let is = |at: usize, word: &str| is(tokens, at, word);
     let mut name = at + 1;
     while is(name, "IF") || is(name, "NOT") || is(name, "EXISTS") || is(name, "BODY") {
         name += 1;
@@ -178,7 +182,7 @@ fn all_or_anywhere(tokens: &[Token<'_>], is_whole: bool) -> Vec<Led> {
 }
 
 fn qualifiers(tokens: &[Token<'_>]) -> Vec<Led> {
-    let before = |at: usize, word: &str| at.checked_sub(1).is_some_and(|at| tokens[at].is(word));
+    let before = |at: usize, word: &str| at.checked_sub(1).is_some_and(|at| is(tokens, at, word));
     let mut led = Vec::new();
     for at in 0..tokens.len() {
         // What a foreign key refers to is not written.

@@ -42,12 +42,12 @@ fn a_damaged_foreign_or_newer_cache_is_made_anew() {
     for (what, spoil) in spoils {
         let folder = tempfile::tempdir().unwrap();
         let (index, opened) = world.open(Some(folder.path()));
-        assert_eq!((opened.segments_loaded, opened.rebuilt), (1, None), "{what}");
+        assert_eq!((opened.loaded.len(), opened.rebuilt), (1, None), "{what}");
         drop(index);
         spoil(&folder.path().join(FILE_NAME));
         let (index, opened) = world.open(Some(folder.path()));
         assert!(opened.rebuilt.is_some() && opened.notes.is_empty(), "{what}: {opened:?}");
-        assert_eq!(opened.segments_loaded, 1, "{what}");
+        assert_eq!(opened.loaded.len(), 1, "{what}");
         assert!(index.contains(&id(1)).unwrap(), "{what}");
     }
 }
@@ -82,7 +82,7 @@ fn segments_that_are_gone_take_their_packs_along() {
     drop(world.open(Some(folder.path())));
     world.delete(one);
     let (index, opened) = world.open(Some(folder.path()));
-    assert_eq!((opened.packs_dropped, opened.segments_loaded), (1, 0));
+    assert_eq!((opened.packs_dropped, opened.loaded.len()), (1, 0));
     assert!(!index.contains(&id(1)).unwrap() && index.contains(&id(2)).unwrap());
     assert!(index.places(&id(1)).unwrap().is_empty() && index.last_places(&id(1)).unwrap().is_empty());
     assert_eq!(index.blobs().unwrap(), 1);
@@ -94,7 +94,7 @@ fn two_processes_share_one_file_and_each_sees_what_the_other_stored() {
     let folder = tempfile::tempdir().unwrap();
     let (first, _) = world.open(Some(folder.path()));
     let (second, opened) = world.open(Some(folder.path()));
-    assert_eq!(opened.segments_loaded, 0);
+    assert_eq!(opened.loaded.len(), 0);
     for number in 2..300 {
         let (writer, reader) = if number % 2 == 0 { (&first, &second) } else { (&second, &first) };
         assert_eq!(writer.claim(&id(number)).unwrap(), Claim::Yours);
@@ -108,7 +108,7 @@ fn two_processes_share_one_file_and_each_sees_what_the_other_stored() {
     }
     assert!((1..300).all(|number| first.contains(&id(number)).unwrap() && second.contains(&id(number)).unwrap()));
     let (third, opened) = world.open(Some(folder.path()));
-    assert_eq!((opened.segments_loaded, third.blobs().unwrap()), (0, 299));
+    assert_eq!((opened.loaded.len(), third.blobs().unwrap()), (0, 299));
 }
 
 /// Rows that fail, as if the process were killed, after some entries.
@@ -186,6 +186,6 @@ fn a_process_that_dies_within_a_change_leaves_the_old_state() {
     }
     drop(index);
     let (index, opened) = world.open(Some(folder.path()));
-    assert_eq!((opened.segments_loaded, opened.rebuilt), (0, None));
+    assert_eq!((opened.loaded.len(), opened.rebuilt), (0, None));
     assert!(index.contains(&id(1)).unwrap());
 }

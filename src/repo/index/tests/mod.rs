@@ -138,7 +138,7 @@ fn a_blob_is_pending_until_its_segment_is_stored_and_known_to_the_next_process()
     drop(index);
     for folder in [Some(folder.path()), None] {
         let (index, opened) = world.open(folder);
-        assert_eq!(opened.segments_loaded, u64::from(folder.is_none()));
+        assert_eq!(opened.loaded.len(), usize::from(folder.is_none()));
         assert_eq!(index.claim(&id(1)).unwrap(), Claim::Known);
         assert_eq!(index.claim(&id(3)).unwrap(), Claim::Yours);
     }

@@ -10,6 +10,7 @@ use keepstone::repo::snapshots::{self, Found};
 use keepstone::store::{Area, Fault, Memory, ObjectStore, Operation};
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -99,6 +100,43 @@ fn a_full_disk_under_the_repository_is_told_and_the_next_run_completes() {
     assert!(grown.success());
     place.run(&["backup", "source"]).expect(0);
     place.run(&["verify", "--all"]).expect(0);
+}
+
+/// Fills a folder to the last byte.
+fn fill(folder: &Path) {
+    let mut filler = fs::File::options().create(true).append(true).open(folder.join("filler")).unwrap();
+    for piece in [100_000, 512] {
+        while filler.write_all(&noise(9, piece)).is_ok() {}
+    }
+}
+
+#[test]
+fn a_prune_makes_room_on_a_disk_without_a_free_byte() {
+    let place = crate::program::Place::new();
+    place.make_tree();
+    let vault = place.path("vault");
+    let Some(_disk) = small_disk(&vault, 8_000_000) else {
+        println!("skipped: no file system can be mounted here");
+        return;
+    };
+    place.run(&[&["backup", "--init"], &crate::program::CHEAP[..], &["source"]].concat()).expect(0);
+    fs::write(place.path("source/large"), noise(1, 2_000_000)).unwrap();
+    place.run(&["backup", "source"]).expect(0);
+    fs::remove_file(place.path("source/large")).unwrap();
+    place.run(&["backup", "source"]).expect(0);
+    assert!(vault.join("tmp/reserve").exists());
+    fill(&vault);
+
+    let full = place.run(&["backup", "--force", "source/letters"]).expect(1);
+    assert!(full.err.contains("keepstone prune"), "{}", full.err);
+    place.run(&["forget", "--keep-last", "1"]).expect(0);
+    fill(&vault);
+    let pruned = place.run(&["prune", "--json"]).expect(0);
+    assert!(pruned.err.contains("the room that is kept for it"), "{}", pruned.err);
+    assert!(pruned.json()[0]["deleted_bytes"].as_u64().unwrap() > 2_000_000, "{}", pruned.text());
+    assert!(vault.join("tmp/reserve").exists(), "what was freed is there to be kept again");
+    place.run(&["verify", "--all"]).expect(0);
+    place.run(&["backup", "source"]).expect(0);
 }
 
 #[test]

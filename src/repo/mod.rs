@@ -601,6 +601,7 @@ fn found(
         Err(Error::Damaged { .. }) => return Err(Error::AlreadyThere(store.location())),
         other => other?,
     }
+    store.keep_reserve();
     let root_id = root.key_id();
     let keyring = Arc::new(Keyring::new(id, root, &[epoch])?.with_store(store.clone()));
     Ok(Repository {

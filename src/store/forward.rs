@@ -138,6 +138,16 @@ macro_rules! forwarded {
             self.$inner.free_bytes()
         }
     };
+    (@keep_reserve $inner:tt) => {
+        fn keep_reserve(&self) {
+            self.$inner.keep_reserve();
+        }
+    };
+    (@give_up_reserve $inner:tt) => {
+        fn give_up_reserve(&self) -> ::std::result::Result<bool, $crate::store::Error> {
+            self.$inner.give_up_reserve()
+        }
+    };
     (@puts_are_atomic $inner:tt) => {
         fn puts_are_atomic(&self) -> bool {
             self.$inner.puts_are_atomic()

@@ -6,12 +6,14 @@
 //!   keys/ index/ …       one folder per area, made when the first object comes
 //!   packs/3f/3fa9…       fanned out by the first two characters
 //!   tmp/<32 hex digits>  objects on their way, never listed
+//!   tmp/reserve          room for the prune of a full disk
 //! ```
 //!
 //! An object is written under a random name in `tmp/`, flushed to the disk, given its name in one step that
 //! fails if the name is taken, and then the folder is flushed. A crash before the naming leaves a file in `tmp/`
 //! and nothing else; after it the object is whole.
 
+mod reserve;
 mod upload;
 
 use super::{Area, Error, Key, Listed, ObjectStore, Operation, Put, Upload, check_limit, check_range};
@@ -202,6 +204,14 @@ impl ObjectStore for Local {
     fn free_bytes(&self) -> Option<u64> {
         let figures = rustix::fs::fstatvfs(&self.place.root).ok()?;
         figures.f_bavail.checked_mul(figures.f_frsize)
+    }
+
+    fn keep_reserve(&self) {
+        self.place.keep_reserve(self.free_bytes().unwrap_or(0));
+    }
+
+    fn give_up_reserve(&self) -> Result<bool, Error> {
+        self.place.give_up_reserve()
     }
 }
 
@@ -423,7 +433,7 @@ impl Place {
 
     fn refuse_strangers(&self) -> Result<(), Error> {
         self.refuse_others("", &is_ours)?;
-        self.refuse_others(TEMPORARY, &is_temporary_name)?;
+        self.refuse_others(TEMPORARY, &|name| is_temporary_name(name) || name == reserve::NAME)?;
         for area in Area::ALL.into_iter().filter(|area| *area != Area::Config) {
             let folder = area.folder();
             if !area.fans_out() {
@@ -492,7 +502,13 @@ fn write_failed(operation: Operation, subject: String, error: &io::Error) -> Err
         Kind::NotFound => Kind::Unavailable,
         kind => kind,
     };
-    Error::new(kind, operation.verb(), subject, reason_of(error))
+    let remedy = match kind {
+        Kind::Full => {
+            "; `keepstone forget` and `keepstone prune` make room, also on a disk that is full; what is stored stays"
+        }
+        _ => "",
+    };
+    Error::new(kind, operation.verb(), subject, format!("{}{remedy}", reason_of(error)))
 }
 
 fn kind_of(error: &io::Error) -> Kind {
@@ -676,6 +692,27 @@ mod tests {
         let error = Local::create(&path).err().unwrap();
         assert_eq!(error.kind(), Kind::Refused);
         assert!(error.to_string().contains("holiday.jpg"), "{error}");
+    }
+
+    #[test]
+    fn room_is_kept_as_the_index_grows_and_given_up_once() {
+        let (_folder, path) = folder();
+        let store = Local::create(&path).unwrap();
+        assert!(!store.give_up_reserve().unwrap());
+        let kept = || fs::metadata(path.join("tmp/reserve")).map(|found| found.len() >> 10).unwrap_or(0);
+        store.keep_reserve();
+        assert_eq!(kept(), 256);
+        // Less than twice as much is left as it is.
+        for (index_bytes, expected_kib) in [(100 << 10, 256), (800 << 10, 1156), (80 << 20, 33_024)] {
+            store.put(&Key::new(Area::Index, format!("{index_bytes:08x}")), &vec![0; index_bytes]).unwrap();
+            store.keep_reserve();
+            assert_eq!(kept(), expected_kib, "{index_bytes}");
+        }
+        assert!(Local::create(&path).is_ok(), "it is no stranger");
+        assert_eq!(store.sweep_temporary(Duration::ZERO).unwrap(), 0);
+        assert!(store.give_up_reserve().unwrap() && !store.give_up_reserve().unwrap());
+        store.place.keep_reserve(1 << 20);
+        assert_eq!(kept(), 0, "a disk with little room is left alone");
     }
 
     #[test]

@@ -404,6 +404,15 @@ pub trait ObjectStore: Send + Sync {
     /// Bytes that can still be written, where the store can tell.
     fn free_bytes(&self) -> Option<u64>;
 
+    /// Keeps a little room for a prune, which has to write before it may delete, where a full disk would leave it none. As
+    /// well as it can: nothing depends on it.
+    fn keep_reserve(&self) {}
+
+    /// Gives up what [`keep_reserve`](ObjectStore::keep_reserve) has kept; whether there was any.
+    fn give_up_reserve(&self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     /// Whether promise 3 holds between machines. A store that only looks before it puts says no; nobody else may be
     /// at work in it then.
     fn puts_are_atomic(&self) -> bool {
@@ -509,6 +518,14 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
 
     fn free_bytes(&self) -> Option<u64> {
         (**self).free_bytes()
+    }
+
+    fn keep_reserve(&self) {
+        (**self).keep_reserve();
+    }
+
+    fn give_up_reserve(&self) -> Result<bool, Error> {
+        (**self).give_up_reserve()
     }
 
     fn puts_are_atomic(&self) -> bool {

@@ -12,10 +12,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How often is looked whether something has come about, and how long is rested in between.
-const LOOKS: usize = 600;
+/// How long is waited for something to come about, and rested between two looks.
+const PATIENCE: Duration = Duration::from_secs(60);
 const REST: Duration = Duration::from_millis(100);
 
 /// A cluster with a bucket `vault`.
@@ -132,13 +132,14 @@ pub fn free_ports(count: usize) -> Vec<u16> {
 
 /// Whether something comes about within a minute.
 pub fn comes_about(is_so: impl Fn() -> bool) -> bool {
-    (0..LOOKS).any(|_| {
-        let so = is_so();
-        if !so {
-            std::thread::sleep(REST);
+    let start = Instant::now();
+    while !is_so() {
+        if start.elapsed() > PATIENCE {
+            return false;
         }
-        so
-    })
+        std::thread::sleep(REST);
+    }
+    true
 }
 
 /// Whether anybody speaks HTTP there.

@@ -325,6 +325,7 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
                 record.snapshot(snapshot.id);
                 // A note that is lost costs time next night, not data.
                 let _ = context.index.note_sound(snapshot.id, findings);
+                context.repository.store().keep_reserve();
                 context.repository.own().into_iter().for_each(|own| own.remember(&snapshot));
                 return Ok(Outcome { snapshot: Some(snapshot), ..outcome });
             }

@@ -240,7 +240,7 @@ pub fn prune(context: &Context, options: &Options) -> Result<Outcome> {
         return preview(context, options);
     }
     let mut record = Record::begin(context, "prune");
-    match run(context, options, &mut record) {
+    match run_on_any_disk(context, options, &mut record) {
         Ok(outcome) => {
             save(context, record, &outcome)?;
             Ok(outcome)
@@ -333,6 +333,20 @@ fn index_damaged(problem: &Problem) -> Error {
 fn beside_others(context: &Context) -> bool {
     let honours = &context.repository.config().store;
     honours.put_if_absent && honours.list_after_write && context.repository.store().puts_are_atomic()
+}
+
+/// Runs; on a disk that is full, in the room that was kept for it. What was freed is there to be kept again.
+fn run_on_any_disk(context: &Context, options: &Options, record: &mut Record) -> Result<Outcome> {
+    let store = context.repository.store();
+    let outcome = match run(context, options, record) {
+        Err(error) if error.kind() == Kind::Full && store.give_up_reserve()? => {
+            context.monitor.event(Event::Note("the disk is full: this prune works in the room that is kept for it"));
+            run(context, options, record)
+        }
+        other => other,
+    }?;
+    store.keep_reserve();
+    Ok(outcome)
 }
 
 fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outcome> {

@@ -278,11 +278,24 @@ pub fn make<'i>(context: &'i Context, options: &Options, seen: &Seen, left: &BTr
     let needed = packs.iter_mut().filter(|one| one.live_blobs > 0 && left.contains(&one.id));
     let mut hurt: BTreeSet<PackId> = needed.map(stay).collect();
     keep_hurt(context, &live, &mut packs, &mut hurt)?;
+    let options = &within_room(context, options, &packs);
     find_pinning(context, options, &live, &mut packs)?;
     decide_until_closed(context, options, &mut live, &mut packs, &mut hurt)?;
     let Compared { orphaned, early_bytes } = compare(context, stored, &mut packs, seen.since_ns)?;
     let condemned_seen = seen.condemned_seen;
     Ok(Plan { condemned_seen, live, snapshots, snapshot_count, packs, orphaned, early_bytes, hurt })
+}
+
+/// Rewrites no more than there is room for: what is written anew lies beside what it replaces until that is deleted.
+fn within_room(context: &Context, options: &Options, packs: &[Decided]) -> Options {
+    let free_bytes = context.repository.store().free_bytes().unwrap_or(u64::MAX);
+    let stored_bytes = packs.iter().map(|one| one.size_bytes).sum();
+    // Whoever seals anew wants all of it, or hears that it does not fit.
+    if free_bytes >= stored_bytes || !options.rewrite.is_empty() {
+        return options.clone();
+    }
+    let max_repack_bytes = options.max_repack_bytes.unwrap_or(u64::MAX).min(free_bytes / 2);
+    Options { max_repack_bytes: Some(max_repack_bytes), ..options.clone() }
 }
 
 /// Decides that a pack stays, whatever is decided otherwise.

@@ -521,7 +521,8 @@ fn look(context: &Context, presence: Option<&mut Presence<'_>>) -> Result<Option
     }
     let (others, own_ns) = match presence {
         Some(presence) => (presence.others(context)?, presence.stored_ns),
-        None => (session::open_sessions(&context.repository)?, i64::MAX),
+        // As if it began now.
+        None => (session::open_sessions(&context.repository)?, context.repository.now_ns()),
     };
     // Snapshots before segments: what is committed has all its segments in the store.
     let names = snapshots::names(&context.repository)?;

@@ -112,6 +112,7 @@ pub fn as_text(form: &Form, value: &Value) -> Option<String> {
     match (form, value) {
         (Form::Text(_) | Form::Word(_), Value::Text(text)) => Some(text.clone()),
         (Form::Text(text), Value::Number(number)) if text.number => Some(number.to_string()),
+        (Form::Text(text), Value::Fraction(digits)) if text.fraction => Some(digits.clone()),
         (Form::Count { .. }, Value::Number(number)) => Some(number.to_string()),
         (Form::Switch, Value::Switch(switch)) => Some(switch.to_string()),
         _ => None,
@@ -150,7 +151,9 @@ fn unknown(name: &str, section: &'static Section) -> String {
             .to_owned();
     }
     let names = || section.keys.iter().map(|key| key.name);
-    match like(name, names()) {
+    // As an option has it: `keep_daily` for `daily`.
+    let ends = || name.match_indices(['_', '-']).map(|(at, _)| &name[at + 1..]);
+    match like(name, names()).or_else(|| ends().find_map(|end| names().find(|name| *name == end))) {
         Some(near) => format!("unknown key `{name}`: did you mean `{near}`?"),
         None => format!("unknown key `{name}`; here stand {}", names().collect::<Vec<_>>().join(", ")),
     }

@@ -64,6 +64,8 @@ pub struct Text {
     pub pattern: &'static str,
     /// Whether a whole number may stand for it.
     pub number: bool,
+    /// Whether a number with a fraction may.
+    pub fraction: bool,
     /// Whether it is shown only to whoever can read the file: a command may hold a secret.
     pub hidden: bool,
     /// What is wrong with it, if anything.

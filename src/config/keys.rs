@@ -85,7 +85,7 @@ static SCHEDULE: Text =
     text("a schedule in the five fields of crontab, or @daily", "", |text| Schedule::parse(text).map(drop));
 
 const fn text(what: &'static str, pattern: &'static str, check: fn(&str) -> Result<(), String>) -> Text {
-    Text { what, pattern, number: false, hidden: false, check }
+    Text { what, pattern, number: false, fraction: false, hidden: false, check }
 }
 
 fn not_empty(text: &str) -> Result<(), String> {

@@ -1,6 +1,6 @@
 //! The JSON schema of the config, for editors.
 
-use super::describe::{Form, Key, Section};
+use super::describe::{Form, Key, Section, Text};
 use super::keys::ROOT;
 use serde_json::{Map, Value, json};
 
@@ -40,10 +40,19 @@ fn default(form: &Form, text: &str) -> Value {
     }
 }
 
+/// The types of JSON in which a text may be written.
+fn types(text: &Text) -> Value {
+    match (text.number, text.fraction) {
+        (_, true) => json!(["string", "number"]),
+        (true, _) => json!(["string", "integer"]),
+        _ => json!("string"),
+    }
+}
+
 fn of_form(form: &Form) -> Value {
     match form {
         Form::Text(text) => {
-            let mut value = json!({ "type": if text.number { json!(["string", "integer"]) } else { json!("string") } });
+            let mut value = json!({ "type": types(text) });
             if !text.pattern.is_empty() {
                 value["pattern"] = json!(text.pattern);
             }

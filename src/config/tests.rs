@@ -88,7 +88,8 @@ log_size = "1M"
 forecast = { method = "ets", level = "95%", days = 365 }
 reports = { channels = "ops", daily = "30 7 * * *", weekly = "off", monthly = "@monthly" }
 notify.command.ops.run = "true"
-prices.cold = { storage = "0.004", currency = "EUR" }
+prices.cold = { storage = 0.004, currency = "EUR" }
+prices.warm = { storage = "0.02" }
 [repositories.main]
 place = "s3:https://s3.example.org/vault/team"
 identity_file = "/etc/keepstone/identity"
@@ -145,6 +146,7 @@ password_command = "pass spare"
     let all = config.profile("all").unwrap();
     assert_eq!((all.repository.quota_bytes, all.repository.price.as_deref()), (Some(2 << 40), Some("cold")));
     assert_eq!(config.prices()["cold"], meant::Price { storage: 0.004, currency: "EUR".into() });
+    assert_eq!(config.prices()["warm"], meant::Price { storage: 0.02, currency: "USD".into() });
     let reports = config.reports();
     let due: Vec<(&str, String)> = reports.due.iter().map(|(sort, schedule)| (sort.name(), schedule.text())).collect();
     assert_eq!(reports.channels, ["ops"]);
@@ -184,6 +186,18 @@ compression = "maximal"
     assert_eq!(lines, [2, 6, 8, 9, 11, 13], "{wrong:?}");
     assert!(wrong[0].1.contains("did you mean `place`?") && wrong[2].1.contains("did you mean `paths`?"), "{wrong:?}");
     assert!(wrong[3].1.contains("write true or false") && wrong[4].1.contains("from 1 to"), "{wrong:?}");
+}
+
+#[test]
+fn a_key_that_is_called_as_its_option_is_told_its_name() {
+    let wrong =
+        wrong(&GOOD.replace(
+            "[profiles.web.retention]",
+            "[profiles.web.retention]\nkeep_daily = 3\nkeep-within-daily = \"7d\"",
+        ));
+    let messages: Vec<&str> = wrong.iter().map(|(_, message)| message.as_str()).collect();
+    assert!(messages[0].ends_with("did you mean `daily`?"), "{messages:?}");
+    assert!(messages[1].ends_with("did you mean `within_daily`?"), "{messages:?}");
 }
 
 #[test]

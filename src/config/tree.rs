@@ -75,6 +75,8 @@ pub enum Value {
     Text(String),
     /// A whole number.
     Number(i64),
+    /// A number with a fraction, as it was written.
+    Fraction(String),
     /// `true` or `false`.
     Switch(bool),
     /// Several.
@@ -91,6 +93,7 @@ impl Value {
         match self {
             Value::Text(_) => "a text",
             Value::Number(_) => "a number",
+            Value::Fraction(_) => "a number with a fraction",
             Value::Switch(_) => "true or false",
             Value::List(_) => "a list",
             Value::Table(_) => "a table",
@@ -127,7 +130,7 @@ fn item(file: usize, value: &Spanned<DeValue<'_>>) -> Item {
         DeValue::Integer(integer) => {
             number(integer.as_str(), integer.radix()).map_or(Value::Other("a number that is too large"), Value::Number)
         }
-        DeValue::Float(_) => Value::Other("a number with a fraction"),
+        DeValue::Float(float) => Value::Fraction(float.as_str().to_owned()),
         DeValue::Boolean(switch) => Value::Switch(*switch),
         DeValue::Datetime(_) => Value::Other("a date"),
         DeValue::Array(list) => Value::List(list.iter().map(|one| item(file, one)).collect()),

@@ -4,7 +4,11 @@ use super::{PERCENT, PLAIN, key, needed, text};
 use crate::config::describe::{Form, Section, Text};
 use crate::config::values;
 
-static PRICE_TEXT: Text = text("a price such as 0.023", r"^[0-9]+(\.[0-9]+)?$", |text| values::price(text).map(drop));
+static PRICE_TEXT: Text = Text {
+    number: true,
+    fraction: true,
+    ..text("a price such as 0.023", r"^[0-9]+(\.[0-9]+)?$", |text| values::price(text).map(drop))
+};
 
 pub(in crate::config) static FORECAST: Section = Section {
     doc: "How `predict` guesses; the options of the command count more.",

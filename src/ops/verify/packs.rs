@@ -66,9 +66,10 @@ pub(super) fn compare(context: &Context, listed: &Listed, live: &LiveSet<'_>, fo
     found.looked_at(counted);
     let unknown = listed.len() as u64 - named.count();
     if unknown > 0 {
+        let (packs, them) = if unknown == 1 { ("pack is", "it") } else { ("packs are", "them") };
         found.note(format!(
-            "{unknown} packs are in no index segment: an interrupted run left them, or it is still at work; a prune ten \
-             minutes after that run has ended, or later, takes them away"
+            "{unknown} {packs} in no index segment: an interrupted run left {them}, or it is still at work; a prune ten \
+             minutes after that run has ended, or later, takes {them} away"
         ));
     }
     let gone: SortedMap<PackId, u64> = gone.into_iter().collect();

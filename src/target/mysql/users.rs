@@ -93,7 +93,7 @@ pub(super) fn restore(plan: &Plan<'_>, stored: &dyn StoredDump) -> Result<(Waiti
             Some(why) => notes.push(format!("{what} was not taken: {why}")),
         }
     }
-    notes.insert(0, format!("{made} users and roles were made"));
+    notes.insert(0, format!("{made} {} made", if made == 1 { "user or role was" } else { "users and roles were" }));
     if !kept.is_empty() {
         let kept: Vec<String> = kept.into_iter().collect();
         notes.push(format!("users that were there were kept as they are: {}", kept.join(", ")));

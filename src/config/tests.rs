@@ -133,6 +133,7 @@ drill.schedule = "0 4 1 * *"
 drill.full = true
 drill.jobs = 4
 drill.temp_dir = "/srv/scratch"
+drill.search_path = ["public"]
 drill.databases = ["shop"]
 hooks = { before = "true", after = ["a", "b"], failed = "f", finally = "g", timeout = 60 }
 [profiles.all.drill.postgres]

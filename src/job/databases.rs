@@ -186,12 +186,12 @@ pub fn servers(
     scratch: &Path,
     monitor: &dyn Monitor,
 ) -> Result<Vec<Box<dyn DrillServer>>> {
-    drill.servers.iter().map(|link| server(link, drill.jobs, surroundings, scratch, monitor)).collect()
+    drill.servers.iter().map(|link| server(link, drill, surroundings, scratch, monitor)).collect()
 }
 
 fn server(
     link: &Link,
-    jobs: usize,
+    drill: &Drill,
     surroundings: &Surroundings,
     scratch: &Path,
     monitor: &dyn Monitor,
@@ -199,11 +199,12 @@ fn server(
     let address = Address::of(link, surroundings)?;
     address.notes().iter().for_each(|note| monitor.event(Event::Note(note)));
     let server: Box<dyn DrillServer> = match address {
-        Address::Mysql(address) => Box::new(on_mysql::Drill { address: *address, jobs }),
+        Address::Mysql(address) => Box::new(on_mysql::Drill { address: *address, jobs: drill.jobs }),
         Address::Postgres(address) => Box::new(on_postgres::Drill {
             address: *address,
             programs: on_postgres::Programs { surroundings: surroundings.clone(), folder: link.programs.clone() },
-            jobs,
+            jobs: drill.jobs,
+            search_path: drill.search_path.clone(),
             temp_dir: scratch.to_owned(),
         }),
     };

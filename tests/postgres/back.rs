@@ -52,7 +52,13 @@ fn back(address: &Address, change: impl FnOnce(&mut Options)) -> Back {
 fn drill(server: &Server) -> (Drill, Scratch) {
     let scratch = Scratch::new(&std::env::temp_dir()).unwrap();
     let programs = Programs { surroundings: surroundings(), folder: None };
-    let drill = Drill { address: server.address("postgres"), programs, jobs: 2, temp_dir: scratch.path().to_owned() };
+    let drill = Drill {
+        address: server.address("postgres"),
+        programs,
+        jobs: 2,
+        search_path: Vec::new(),
+        temp_dir: scratch.path().to_owned(),
+    };
     (drill, scratch)
 }
 
@@ -302,6 +308,41 @@ fn statistics_of_foreign_tables_are_nothing_that_a_restore_asks_for() {
     let restored = back(&to, |options| options.destination = Destination::Create).target.restore(&taken, &watch());
     assert!(!restored.unwrap().notes.iter().any(|note| note.contains("statistics")));
     drop_database(server, &to);
+}
+
+#[test]
+fn functions_that_name_things_without_a_schema_find_them_where_a_restore_is_told_to_look() {
+    let Some(server) = server() else { return };
+    let helper = "CREATE SCHEMA \"More\"; CREATE FUNCTION \"More\".twice(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT n * 2'";
+    let uses = "CREATE FUNCTION known(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN twice(n); END'";
+    let checked = "CREATE TABLE checked (n int CHECK (known(n) > 0))";
+    let indexed = "CREATE TABLE indexed (n int); CREATE INDEX of_it ON indexed (known(n))";
+    for (table, object) in [(checked, "checked"), (indexed, "indexed")] {
+        let fill =
+            format!("SET search_path = public, \"More\"; {helper}; {uses}; {table}; INSERT INTO {object} VALUES (3)");
+        let taken = take(&source(&server.create(&fill), how()));
+        let to = unused(server);
+        let create = |search_path: &[&str]| {
+            back(&to, |options| {
+                options.destination = Destination::Create;
+                options.search_path = search_path.iter().map(|schema| (*schema).to_owned()).collect();
+            })
+        };
+        refused(
+            create(&[]).target.restore(&taken, &watch()).unwrap_err(),
+            Kind::Target,
+            &[object, "function twice", "--search-path SCHEMA"],
+        );
+        let restored = create(&["public", "More"]).target.restore(&taken, &watch()).unwrap();
+        assert_eq!(restored.rows, 1, "{object}");
+        drop_database(server, &to);
+
+        let (mut drill, _scratch) = drill(server);
+        let error = drill.try_out(&taken, Sample::whole(&|_| true), &watch()).unwrap_err();
+        assert!(error.to_string().contains("--search-path SCHEMA"), "{error}");
+        drill.search_path = vec!["More".to_owned()];
+        assert_eq!(drill.try_out(&taken, Sample::whole(&|_| true), &watch()).unwrap().tables.len(), 1);
+    }
 }
 
 #[test]

@@ -75,7 +75,13 @@ fn try_out(context: &Context, snapshot: &Snapshot, server: &Server) -> keepstone
     let scratch = Scratch::new(&std::env::temp_dir()).unwrap();
     let programs = Programs { surroundings: surroundings(), folder: None };
     let temp_dir = scratch.path().to_owned();
-    let on = Drill { address: server.address("postgres"), programs, jobs: 2, temp_dir: temp_dir.clone() };
+    let on = Drill {
+        address: server.address("postgres"),
+        programs,
+        jobs: 2,
+        search_path: Vec::new(),
+        temp_dir: temp_dir.clone(),
+    };
     let options = Options {
         servers: vec![Box::new(on)],
         dumps: Dumps::Whole(Vec::new()),

@@ -69,6 +69,10 @@ pub struct ToDatabase {
     /// Make the roles, users, grants and tablespaces of the dump that the server lacks; others are kept as they are
     #[arg(long, requires = "server", help_heading = HEADING)]
     pub globals: bool,
+    /// Look in this schema too for what functions in checks, indexes and views name without one; nowhere unless said, as with
+    /// pg_restore (may be repeated)
+    #[arg(long, value_name = "SCHEMA", requires = "server", help_heading = HEADING)]
+    pub search_path: Vec<String>,
     /// Gather no statistics afterwards
     #[arg(long, requires = "server", help_heading = HEADING)]
     pub no_analyze: bool,
@@ -128,6 +132,9 @@ pub struct Drill {
     /// Databases only
     #[arg(long)]
     pub no_files: bool,
+    /// Look in this schema too for what functions in checks, indexes and views name without one (may be repeated)
+    #[arg(long, value_name = "SCHEMA")]
+    pub search_path: Vec<String>,
     /// So many tables and indexes at once
     #[arg(short, long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: u16,

@@ -122,6 +122,7 @@ fn meant(given: &Drill) -> Result<meant::Drill> {
         allow_source_server: given.allow_source_server,
         jobs: usize::from(given.jobs),
         temp_dir: given.temp_dir.clone(),
+        search_path: given.search_path.clone(),
         servers,
     })
 }

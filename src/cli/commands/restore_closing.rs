@@ -116,7 +116,8 @@ fn again(given: &ToDatabase) -> String {
     let named = given.confirm_destructive.iter().map(|name| ("--confirm-destructive", name.clone()));
     let tables = given.table.iter().map(|table| ("--table", table.to_string()));
     let schemas = given.schema.iter().map(|schema| ("--schema", schema.clone()));
-    for (flag, value) in named.chain(tables).chain(schemas) {
+    let paths = given.search_path.iter().map(|schema| ("--search-path", schema.clone()));
+    for (flag, value) in named.chain(tables).chain(schemas).chain(paths) {
         words.push_str(&format!(" {flag} {}", human::shell_word(&value)));
     }
     words

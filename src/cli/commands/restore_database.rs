@@ -143,6 +143,7 @@ fn target(app: &App, given: &ToDatabase, scratch: &Scratch) -> Result<Box<dyn Du
         globals: given.globals,
         jobs: usize::from(given.jobs),
         analyze: !given.no_analyze,
+        search_path: given.search_path.clone(),
         ..postgres::Options::new(scratch.path().to_owned())
     };
     let programs = Programs { surroundings, folder: given.programs.clone() };
@@ -151,8 +152,12 @@ fn target(app: &App, given: &ToDatabase, scratch: &Scratch) -> Result<Box<dyn Du
 
 /// The same for MySQL and MariaDB, which know no schemas.
 fn mysql_target(app: &App, given: &ToDatabase, url: &str) -> Result<Box<dyn DumpTarget>> {
-    let unknown =
-        [("--schema", !given.schema.is_empty()), ("--no-acl", given.no_acl), ("--programs", given.programs.is_some())];
+    let unknown = [
+        ("--schema", !given.schema.is_empty()),
+        ("--search-path", !given.search_path.is_empty()),
+        ("--no-acl", given.no_acl),
+        ("--programs", given.programs.is_some()),
+    ];
     if let Some((option, _)) = unknown.into_iter().find(|(_, is_given)| *is_given) {
         return Err(Error::usage(format!("{option} means nothing to MySQL and MariaDB: leave it out")));
     }

@@ -71,6 +71,7 @@ fn refuse_parts(given: &ToDatabase) -> Result<()> {
         ("--database", given.database.is_some()),
         ("--table", !given.table.is_empty()),
         ("--schema", !given.schema.is_empty()),
+        ("--search-path", !given.search_path.is_empty()),
         ("--phase", !given.phase.is_empty()),
         ("--globals", given.globals),
     ];

@@ -28,6 +28,7 @@ pub(in crate::config) static DRILL: Section = Section {
         key("allow_source_server", Form::Switch, "false", "Also on the very server that a dump was taken from"),
         key("jobs", WORKERS, "2", "So many tables and indexes at once"),
         key("temp_dir", Form::Text(&ABSOLUTE), "", "Where files lie for a moment, if not in $TMPDIR"),
+        key("search_path", TEXTS, "", "Schemas in which PostgreSQL looks for names that functions say without one"),
         key("postgres", Form::Optional(&POSTGRES_SERVER), "", "The server on which dumps of PostgreSQL are tried"),
         key("mysql", Form::Optional(&MYSQL_SERVER), "", "The server on which dumps of MySQL and MariaDB are tried"),
         key("scenarios", Form::Optional(&SCENARIOS), "", "Several drills in place of one"),

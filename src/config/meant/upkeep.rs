@@ -56,6 +56,8 @@ pub struct Drill {
     pub jobs: usize,
     /// Where files lie for a moment.
     pub temp_dir: Option<PathBuf>,
+    /// Where PostgreSQL looks for names that have no schema.
+    pub search_path: Vec<String>,
     /// Servers to try on.
     pub servers: Vec<Link>,
 }
@@ -84,6 +86,7 @@ impl Drill {
             allow_source_server: read.switch("allow_source_server"),
             jobs: small(&read, "jobs").unwrap_or(1),
             temp_dir: read.text("temp_dir").map(PathBuf::from),
+            search_path: read.list("search_path"),
             servers: postgres.into_iter().chain(mysql).collect(),
         };
         let scenarios = read.optional("scenarios");

@@ -54,3 +54,33 @@ impl Place {
 fn path() -> String {
     super::temporary_path(NAME)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use crate::store::{Area, Key, Local, ObjectStore};
+    use std::fs;
+    use std::time::Duration;
+
+    #[test]
+    fn room_is_kept_as_the_index_grows_and_given_up_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("repository");
+        let store = Local::create(&path).unwrap();
+        assert!(!store.give_up_reserve().unwrap());
+        let kept = || fs::metadata(path.join("tmp/reserve")).map(|found| found.len() >> 10).unwrap_or(0);
+        store.keep_reserve();
+        assert_eq!(kept(), 256);
+        // Less than twice as much is left as it is.
+        for (index_bytes, expected_kib) in [(100 << 10, 256), (800 << 10, 1156), (80 << 20, 33_024)] {
+            store.put(&Key::new(Area::Index, format!("{index_bytes:08x}")), &vec![0; index_bytes]).unwrap();
+            store.keep_reserve();
+            assert_eq!(kept(), expected_kib, "{index_bytes}");
+        }
+        assert!(Local::create(&path).is_ok(), "it is no stranger");
+        assert_eq!(store.sweep_temporary(Duration::ZERO).unwrap(), 0);
+        assert!(store.give_up_reserve().unwrap() && !store.give_up_reserve().unwrap());
+        store.place.keep_reserve(1 << 20);
+        assert_eq!(kept(), 0, "a disk with little room is left alone");
+    }
+}

@@ -27,6 +27,8 @@ pub struct Drill {
     pub programs: Programs,
     /// Sessions side by side.
     pub jobs: usize,
+    /// Where names are looked for that have no schema.
+    pub search_path: Vec<String>,
     /// Where files lie for a moment: a folder that only we can read.
     pub temp_dir: PathBuf,
 }
@@ -58,6 +60,7 @@ impl DrillServer for Drill {
         options.jobs = self.jobs;
         (options.owners, options.grants, options.analyze) = (false, false, false);
         options.is_drill = true;
+        options.search_path = self.search_path.clone();
         options.rows_of = what.tables.map(|tables| tables.iter().map(|table| TableName::of(table)).collect());
         // The name stands for the one that is made below: nothing has it.
         let address = self.address.with_database(DRILL_PREFIX);

@@ -1,5 +1,6 @@
 //! What the user chose about the way of a dump back to PostgreSQL.
 
+use crate::db::postgres::{identifier, literal};
 use crate::format::dump::Table;
 use std::fmt;
 use std::path::PathBuf;
@@ -103,6 +104,9 @@ pub struct Options {
     pub jobs: usize,
     /// Gather statistics for the planner afterwards.
     pub analyze: bool,
+    /// Where names are looked for that have no schema, while rows are written and what comes after them is made. Empty for
+    /// nowhere but among the server's own, as `pg_restore` does it.
+    pub search_path: Vec<String>,
     /// Leave out what a drill cannot make or must not: policies of roles that the server lacks, subscriptions.
     pub is_drill: bool,
     /// Definitions of everything, and of these tables alone rows and what comes after them; none for all. For drills.
@@ -112,6 +116,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// The statement that lets names without a schema be looked for where these options say.
+    pub fn set_search_path(&self) -> String {
+        let schemas: Vec<String> = self.search_path.iter().map(|schema| identifier(schema)).collect();
+        format!("SELECT pg_catalog.set_config('search_path', {}, false)", literal(&schemas.join(", ")))
+    }
+
     /// Everything, into a database that is there and empty, with two connections.
     pub fn new(temp_dir: PathBuf) -> Options {
         Options {
@@ -124,6 +134,7 @@ impl Options {
             globals: false,
             jobs: 2,
             analyze: true,
+            search_path: Vec::new(),
             is_drill: false,
             rows_of: None,
             temp_dir,

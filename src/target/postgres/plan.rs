@@ -100,6 +100,7 @@ impl<'p> Plan<'p> {
                 plan.facts.major()
             ));
         }
+        plan.look_further();
         plan.choose(&mut connection)?;
         plan.look_for_database(&mut connection, watch)?;
         plan.look_for_needs(&mut connection)?;
@@ -108,6 +109,19 @@ impl<'p> Plan<'p> {
         }
         plan.bound_jobs();
         Ok(plan)
+    }
+
+    /// Lets archives look for names where the options say.
+    fn look_further(&mut self) {
+        if self.options.search_path.is_empty() {
+            return;
+        }
+        self.filtered = true;
+        let statement = format!("{};\n", self.options.set_search_path());
+        for archive in [&mut self.pre_data, &mut self.post_data].into_iter().flatten() {
+            let settings = archive.entries.iter_mut().filter(|entry| entry.is("SEARCHPATH"));
+            settings.for_each(|entry| entry.definition = statement.clone().into_bytes());
+        }
     }
 
     /// What the user is told of it.

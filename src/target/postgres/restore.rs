@@ -95,6 +95,37 @@ pub fn into(
     watch: &Watch,
     restored: &mut Restored,
 ) -> Result<()> {
+    fill(plan, address, stored, watch, restored).map_err(|error| match is_for_want_of_a_schema(&error) {
+        true if plan.options.search_path.is_empty() => {
+            let message = format!(
+                "{}; a function names this without its schema, and a restore looks in none, as pg_restore does: say \
+                 --search-path SCHEMA, or give the function its own at the source (ALTER FUNCTION … SET search_path)",
+                error.message
+            );
+            Error { message, ..error }
+        }
+        _ => error,
+    })
+}
+
+/// Whether the server missed something that was named without a schema: all that a dump says itself has one.
+fn is_for_want_of_a_schema(error: &Error) -> bool {
+    let text = error.message.as_str();
+    let named = |noun: &str| {
+        let (name, _) = text.split_once(noun)?.1.split_once(" does not exist")?;
+        Some(!name.split('(').next().unwrap_or_default().contains('.'))
+    };
+    ["function ", "relation ", "type "].iter().any(|noun| named(noun) == Some(true))
+        || text.contains("operator does not exist: ")
+}
+
+fn fill(
+    plan: &Plan<'_>,
+    address: &Address,
+    stored: &dyn StoredDump,
+    watch: &Watch,
+    restored: &mut Restored,
+) -> Result<()> {
     let phases = plan.options.phases;
     let program = PgRestore {
         tools: &plan.tools,
@@ -215,6 +246,7 @@ fn data(
         routes: &routes,
         quiet_triggers,
         jobs: plan.options.jobs,
+        search_path: &plan.options.set_search_path(),
         meanwhile,
     };
     let (outcome, loaded) = loading.load(stored, watch);

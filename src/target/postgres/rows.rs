@@ -59,6 +59,8 @@ pub struct Loading<'a, 'i> {
     pub routes: &'a Routes,
     /// Sessions.
     pub jobs: usize,
+    /// The statement that says where names without a schema are looked for.
+    pub search_path: &'a str,
     /// What whoever has no table left makes meanwhile, and with what.
     pub meanwhile: Option<(&'a Indexes<'i>, PgRestore<'a>)>,
 }
@@ -156,6 +158,7 @@ impl Loading<'_, '_> {
 
     fn connect(&self, watch: &Watch) -> Result<Connection> {
         let mut connection = session(self.address, self.version_number, watch)?;
+        connection.query(self.search_path)?;
         if self.quiet_triggers {
             connection.execute("SET session_replication_role = replica")?;
         }

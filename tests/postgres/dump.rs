@@ -214,9 +214,13 @@ fn every_database_of_a_server_is_listed_and_roles_come_once() {
     for name in ["one", "t/wo"] {
         server.create_named(name, "CREATE TABLE t ()");
     }
-    let around = surroundings();
-    let address = server.address("postgres");
-    let sources = PostgresSource::all_databases(&address, &options(), &around, &Clock::System, &watch()).unwrap();
+    server.create_named("shut", "CREATE TABLE t ()");
+    server.connect("postgres").execute("ALTER DATABASE shut ALLOW_CONNECTIONS false").unwrap();
+    let (around, heard) = (surroundings(), Arc::new(Remember::default()));
+    let (address, watch) = (server.address("postgres"), watch_with(heard.clone()));
+    let sources = PostgresSource::all_databases(&address, &options(), &around, &Clock::System, &watch).unwrap();
+    let notes = heard.notes.lock().unwrap().join("\n");
+    assert!(notes.contains("database shut lets nobody in") && notes.lines().count() == 1, "{notes}");
     let names: Vec<_> = sources.iter().map(|source| source.name().to_owned()).collect();
     assert_eq!(names, ["one", "postgres", "t%2Fwo"]);
     assert_eq!(sources.iter().filter(|source| source.options().globals).count(), 1);

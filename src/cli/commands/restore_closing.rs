@@ -62,7 +62,10 @@ fn next(id: &str, given: &ToDatabase, manifest: &Manifest) -> String {
         return format!("restore {id} {}", again(&rest));
     }
     match has_definitions(manifest) {
-        true => format!("drill {id}{} --server URL --full", which(given)),
+        true => {
+            let paths = given.search_path.iter().map(|schema| format!(" --search-path {}", human::shell_word(schema)));
+            format!("drill {id}{} --server URL --full{}", which(given), paths.collect::<String>())
+        }
         false => format!("show {id}"),
     }
 }

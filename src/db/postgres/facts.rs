@@ -222,6 +222,16 @@ pub fn databases(connection: &mut Connection) -> Result<Vec<Listed>> {
     Ok(rows.map(|row| Listed { name: row.text(0), bytes: row.maybe(1).and_then(|size| size.parse().ok()) }).collect())
 }
 
+/// Databases that somebody has closed: nobody can say what they hold. None of ours, no templates.
+pub fn closed_databases(connection: &mut Connection) -> Result<Vec<String>> {
+    let sql = format!(
+        "SELECT datname FROM pg_catalog.pg_database WHERE NOT datistemplate AND (NOT datallowconn OR datconnlimit = -2) \
+         AND pg_catalog.strpos(datname, {}) <> 1 ORDER BY datname",
+        literal(super::temporary::PREFIX)
+    );
+    Ok(connection.query(&sql)?.into_iter().map(Values).map(|row| row.text(0)).collect())
+}
+
 /// The extensions of a database with their versions, by name.
 pub fn extensions(connection: &mut Connection) -> Result<Vec<(String, String)>> {
     let rows = connection.query("SELECT extname, extversion FROM pg_catalog.pg_extension ORDER BY 1")?;

@@ -20,8 +20,8 @@ mod plan;
 mod programs;
 mod rows;
 
-use crate::base::{Clock, Kind};
-use crate::db::postgres::{self, Address, Connection, facts};
+use crate::base::{Clock, Event, Kind};
+use crate::db::postgres::{self, Address, Connection, facts, identifier};
 use crate::db::probe::Probe;
 use crate::db::{Error, Result, Surroundings, Watch};
 use crate::format::dump::DumpKind;
@@ -152,6 +152,14 @@ impl PostgresSource {
             let options = Options { globals: options.globals && sources.is_empty(), ..options.clone() };
             let address = address.with_database(listed.name);
             sources.push(PostgresSource::new(address, None, options, surroundings.clone(), clock.clone()));
+        }
+        for name in facts::closed_databases(&mut connection)? {
+            let note = format!(
+                "{}, database {name} lets nobody in, so it is not backed up: ALTER DATABASE {} ALLOW_CONNECTIONS true, or drop it",
+                address.server(),
+                identifier(&name)
+            );
+            watch.monitor.event(Event::Note(&note));
         }
         if sources.is_empty() {
             return Err(address.error(Kind::NotFound, "the server has no database that lets anybody in"));

@@ -310,7 +310,11 @@ fn analyze(plan: &Plan<'_>, address: &Address, watch: &Watch) -> Result<Vec<Stri
             let Some(name) = name else { return Ok(()) };
             let connection = match &mut connection {
                 Some(connection) => connection,
-                none => none.insert(session(address, plan.facts.version_number, watch)?),
+                none => {
+                    let new = none.insert(session(address, plan.facts.version_number, watch)?);
+                    new.query(&plan.options.set_search_path())?;
+                    new
+                }
             };
             if let Err(error) = connection.execute(&format!("ANALYZE {name}")) {
                 if matches!(error.kind(), Kind::Interrupted | Kind::Unavailable) {

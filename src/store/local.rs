@@ -121,6 +121,7 @@ impl ObjectStore for Local {
     }
 
     fn begin(&self) -> Result<Box<dyn Upload>, Error> {
+        self.keep_reserve();
         Ok(Box::new(LocalUpload::begin(&self.place)?))
     }
 

@@ -404,8 +404,8 @@ pub trait ObjectStore: Send + Sync {
     /// Bytes that can still be written, where the store can tell.
     fn free_bytes(&self) -> Option<u64>;
 
-    /// Keeps a little room for a prune, which has to write before it may delete, where a full disk would leave it none. As
-    /// well as it can: nothing depends on it.
+    /// Keeps a little room for a prune, which has to write before it may delete, where a disk that becomes full would leave it
+    /// none. As well as it can: nothing depends on it.
     fn keep_reserve(&self) {}
 
     /// Gives up what [`keep_reserve`](ObjectStore::keep_reserve) has kept; whether there was any.

@@ -18,12 +18,19 @@ const LEAST_BYTES: u64 = 256 << 10;
 /// What is kept for the index, at most.
 const MOST_FOR_INDEX_BYTES: u64 = 32 << 20;
 
+/// A disk with more than this is far from full. Whatever is stored is a pack at a time, and before each is looked.
+const ROOMY_BYTES: u64 = 1 << 30;
+
 /// A disk on which not even so many times the reserve is free is left alone.
 const TIGHT: u64 = 4;
 
 impl Place {
-    /// Keeps the room, where the disk has it and the file system knows how. Room that is about large enough stays as it is.
+    /// Keeps the room, where the disk will soon have none and the file system knows how. Room that is about large enough stays
+    /// as it is.
     pub(super) fn keep_reserve(&self, free_bytes: u64) {
+        if free_bytes > ROOMY_BYTES {
+            return;
+        }
         let mut index_bytes = 0;
         _ = self.list_folder(Area::Index.folder(), &mut |listed| index_bytes += listed.size_bytes);
         let wanted = LEAST_BYTES + index_bytes.min(MOST_FOR_INDEX_BYTES);
@@ -69,18 +76,21 @@ mod tests {
         let store = Local::create(&path).unwrap();
         assert!(!store.give_up_reserve().unwrap());
         let kept = || fs::metadata(path.join("tmp/reserve")).map(|found| found.len() >> 10).unwrap_or(0);
-        store.keep_reserve();
+        let keep_in = |free_bytes| store.place.keep_reserve(free_bytes);
+        keep_in(2 << 30);
+        assert_eq!(kept(), 0, "a disk with much room needs none");
+        keep_in(200 << 20);
         assert_eq!(kept(), 256);
         // Less than twice as much is left as it is.
         for (index_bytes, expected_kib) in [(100 << 10, 256), (800 << 10, 1156), (80 << 20, 33_024)] {
             store.put(&Key::new(Area::Index, format!("{index_bytes:08x}")), &vec![0; index_bytes]).unwrap();
-            store.keep_reserve();
+            keep_in(200 << 20);
             assert_eq!(kept(), expected_kib, "{index_bytes}");
         }
         assert!(Local::create(&path).is_ok(), "it is no stranger");
         assert_eq!(store.sweep_temporary(Duration::ZERO).unwrap(), 0);
         assert!(store.give_up_reserve().unwrap() && !store.give_up_reserve().unwrap());
-        store.place.keep_reserve(1 << 20);
+        keep_in(1 << 20);
         assert_eq!(kept(), 0, "a disk with little room is left alone");
     }
 }

@@ -133,10 +133,50 @@ fn a_prune_makes_room_on_a_disk_without_a_free_byte() {
     fill(&vault);
     let pruned = place.run(&["prune", "--json"]).expect(0);
     assert!(pruned.err.contains("the room that is kept for it"), "{}", pruned.err);
-    assert!(pruned.json()[0]["deleted_bytes"].as_u64().unwrap() > 2_000_000, "{}", pruned.text());
+    let figures = pruned.json().remove(0);
+    assert!(figures["deleted_bytes"].as_u64().unwrap() > 2_000_000 && figures["waiting"].is_null(), "{figures}");
     assert!(vault.join("tmp/reserve").exists(), "what was freed is there to be kept again");
     place.run(&["verify", "--all"]).expect(0);
     place.run(&["backup", "source"]).expect(0);
+}
+
+#[test]
+fn what_is_left_of_uploads_goes_with_a_prune_and_fresh_ones_stay() {
+    let place = crate::program::Place::new();
+    place.make_tree();
+    place.run(&[&["backup", "--init"], &crate::program::CHEAP[..], &["source"]].concat()).expect(0);
+    let [old, fresh] = ["0", "1"].map(|digit| place.path("vault/tmp").join(digit.repeat(32)));
+    [&old, &fresh].iter().for_each(|path| fs::write(path, noise(1, 9000)).unwrap());
+    let an_hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    fs::File::options().write(true).open(&old).unwrap().set_modified(an_hour_ago).unwrap();
+    let pruned = place.run(&["prune"]).expect(0);
+    assert!(pruned.err.contains("removed 1 upload that nobody finished"), "{}", pruned.err);
+    assert!(!old.exists() && fresh.exists());
+}
+
+#[test]
+fn a_prune_deletes_nothing_while_a_snapshot_is_gone_that_nobody_forgot() {
+    let place = crate::program::Place::new();
+    place.make_tree();
+    place.run(&[&["backup", "--init"], &crate::program::CHEAP[..], &["source"]].concat()).expect(0);
+    let snapshot = fs::read_dir(place.path("vault/snapshots")).unwrap().next().unwrap().unwrap().path();
+    fs::write(place.path("source/more"), noise(3, 50_000)).unwrap();
+    place.run(&["backup", "source"]).expect(0);
+    let object = fs::read(&snapshot).unwrap();
+    fs::remove_file(&snapshot).unwrap();
+    for args in [&["prune"][..], &["prune", "--dry-run"], &["forget", "--keep-last", "1", "--prune"]] {
+        let refused = place.run(args).expect(11);
+        assert!(refused.err.contains("is gone") && refused.err.contains("--forget-gone"), "{}", refused.err);
+    }
+    fs::write(&snapshot, object).unwrap();
+    place.run(&["prune"]).expect(0);
+    place.run(&["verify", "--all"]).expect(0);
+    fs::remove_file(&snapshot).unwrap();
+    place.run(&["prune", "--forget-gone"]).expect(0);
+    // It is written down as forgotten.
+    place.run(&["prune"]).expect(0);
+    let verified = place.run(&["verify", "--all"]).expect(0);
+    assert!(!verified.err.contains("is gone"), "{}", verified.err);
 }
 
 #[test]

@@ -113,6 +113,7 @@ pub fn prune(given: &Prune) -> prune::Options {
         max_unused: given.max_unused,
         max_repack_bytes: given.max_repack_bytes,
         keep_log: given.keep_log,
+        gone: prune::Gone::Refused,
         ..prune::Options::default()
     }
 }

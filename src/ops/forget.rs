@@ -118,20 +118,49 @@ pub struct Outcome {
 /// removals fail the others go on and `failures` says which.
 pub fn forget(context: &Context, options: &Options) -> Result<Outcome> {
     let record = Record::begin(context, "forget");
-    match run(context, options) {
-        Ok(outcome) if options.dry_run => Ok(outcome),
-        Ok(outcome) => {
-            save(context, record, &outcome)?;
-            Ok(outcome)
-        }
+    let (mut outcome, present) = match choose(context, options) {
+        Ok(chosen) => chosen,
         Err(error) => {
             record.save_failure(context, &error);
-            Err(error)
+            return Err(error);
         }
+    };
+    if options.dry_run {
+        return Ok(outcome);
+    }
+    // First: of what is gone it can be told who removed it, also if this run is killed. A disk that is full takes it only
+    // when something has gone.
+    let told = save(context, record, &outcome);
+    let told = match told {
+        Err(error) if error.kind() != Kind::Full => return Err(error),
+        told => told,
+    };
+    let record = Record::begin(context, "forget");
+    let known = outcome.failures.len();
+    if let Err(error) = apply(context, &mut outcome) {
+        record.save_failure(context, &error);
+        return Err(error);
+    }
+    outcome.count(present);
+    if told.is_err() || outcome.failures.len() > known {
+        save(context, record, &outcome)?;
+    }
+    Ok(outcome)
+}
+
+impl Outcome {
+    fn count(&mut self, present: u64) {
+        self.kept = self.groups.iter().map(|group| group.kept.len() as u64).sum();
+        let removed = self.groups.iter().map(|group| group.removed.len()).sum::<usize>() + self.unreadable.len();
+        self.removed = removed as u64;
+        self.remaining = present.saturating_sub(self.removed);
+        let removed = self.groups.iter().flat_map(|group| &group.removed);
+        self.added_bytes = removed.fold(0, |sum, one| sum.saturating_add(one.totals.added));
     }
 }
 
-fn run(context: &Context, options: &Options) -> Result<Outcome> {
+/// What is to go, and how many snapshots there are.
+fn choose(context: &Context, options: &Options) -> Result<(Outcome, u64)> {
     context.repository.keyring().check_full("forget")?;
     context.repository.check_writable()?;
     let mut outcome = Outcome { dry_run: options.dry_run, ..Outcome::default() };
@@ -152,16 +181,8 @@ fn run(context: &Context, options: &Options) -> Result<Outcome> {
             present
         }
     };
-    if !options.dry_run {
-        apply(context, &mut outcome)?;
-    }
-    outcome.kept = outcome.groups.iter().map(|group| group.kept.len() as u64).sum();
-    let removed = outcome.groups.iter().map(|group| group.removed.len()).sum::<usize>() + outcome.unreadable.len();
-    outcome.removed = removed as u64;
-    outcome.remaining = present.saturating_sub(outcome.removed);
-    let removed = outcome.groups.iter().flat_map(|group| &group.removed);
-    outcome.added_bytes = removed.fold(0, |sum, one| sum.saturating_add(one.totals.added));
-    Ok(outcome)
+    outcome.count(present);
+    Ok((outcome, present))
 }
 
 /// What a policy does with a damaged snapshot.

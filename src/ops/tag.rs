@@ -72,13 +72,13 @@ pub fn tag(context: &Context, ids: &[SnapshotId], change: &Change) -> Result<Out
         record.snapshot(changed.old);
     });
     record.figure("snapshots_changed", outcome.changed.len() as u64);
-    match tagged {
-        Ok(()) => record.save(context, Ended::Done).map(|()| outcome),
-        Err(error) => {
-            record.save_failure(context, &error);
-            Err(error)
-        }
+    // Before the old ones go: whoever misses them finds who removed them.
+    match &tagged {
+        Ok(()) => record.save(context, Ended::Done)?,
+        Err(error) => record.save_failure(context, error),
     }
+    outcome.changed.iter().try_for_each(|changed| forget::remove(context, changed.old))?;
+    tagged.map(|()| outcome)
 }
 
 fn tag_one(context: &Context, id: SnapshotId, change: &Change, outcome: &mut Outcome) -> Result<()> {
@@ -106,5 +106,5 @@ fn tag_one(context: &Context, id: SnapshotId, change: &Change, outcome: &mut Out
     };
     session.commit(&new)?;
     outcome.changed.push(Changed { old: id, new: new.id, tags });
-    forget::remove(context, id)
+    Ok(())
 }

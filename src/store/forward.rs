@@ -148,6 +148,11 @@ macro_rules! forwarded {
             self.$inner.give_up_reserve()
         }
     };
+    (@sweep_uploads $inner:tt) => {
+        fn sweep_uploads(&self, older_than: ::std::time::Duration) -> ::std::result::Result<u64, $crate::store::Error> {
+            self.$inner.sweep_uploads(older_than)
+        }
+    };
     (@puts_are_atomic $inner:tt) => {
         fn puts_are_atomic(&self) -> bool {
             self.$inner.puts_are_atomic()

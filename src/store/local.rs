@@ -214,6 +214,10 @@ impl ObjectStore for Local {
     fn give_up_reserve(&self) -> Result<bool, Error> {
         self.place.give_up_reserve()
     }
+
+    fn sweep_uploads(&self, older_than: Duration) -> Result<u64, Error> {
+        self.sweep_temporary(older_than)
+    }
 }
 
 /// Reading and listing.

@@ -33,6 +33,7 @@ use probe::Check;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a stream is read in where the store has no better way.
 const STREAM_PIECE_BYTES: u64 = 4 << 20;
@@ -413,6 +414,13 @@ pub trait ObjectStore: Send + Sync {
         Ok(false)
     }
 
+    /// Removes what is left of uploads whose processes are gone and that were last written to more than `older_than` ago,
+    /// where such things lie about; how many.
+    fn sweep_uploads(&self, older_than: Duration) -> Result<u64, Error> {
+        let _ = older_than;
+        Ok(0)
+    }
+
     /// Whether promise 3 holds between machines. A store that only looks before it puts says no; nobody else may be
     /// at work in it then.
     fn puts_are_atomic(&self) -> bool {
@@ -526,6 +534,10 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
 
     fn give_up_reserve(&self) -> Result<bool, Error> {
         (**self).give_up_reserve()
+    }
+
+    fn sweep_uploads(&self, older_than: Duration) -> Result<u64, Error> {
+        (**self).sweep_uploads(older_than)
     }
 
     fn puts_are_atomic(&self) -> bool {

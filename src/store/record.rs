@@ -116,7 +116,7 @@ impl Record {
 }
 
 impl ObjectStore for Record {
-    super::forward!(inner: traffic, location, free_bytes, keep_reserve, give_up_reserve, puts_are_atomic, is_remote, puts_at_once, introduce, peculiarities);
+    super::forward!(inner: traffic, location, free_bytes, keep_reserve, give_up_reserve, sweep_uploads, puts_are_atomic, is_remote, puts_at_once, introduce, peculiarities);
 
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
         let put = self.inner.put(key, bytes);

@@ -156,7 +156,7 @@ fn share() -> f64 {
 }
 
 impl ObjectStore for Retry {
-    super::forward!(inner: location, free_bytes, keep_reserve, give_up_reserve, puts_are_atomic, is_remote, puts_at_once, introduce, peculiarities);
+    super::forward!(inner: location, free_bytes, keep_reserve, give_up_reserve, sweep_uploads, puts_are_atomic, is_remote, puts_at_once, introduce, peculiarities);
 
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
         let tries = Cell::new(0);

@@ -95,7 +95,7 @@ impl Throttle {
 }
 
 impl ObjectStore for Throttle {
-    super::forward!(inner: size, list, list_part, list_together, delete, delete_each, lock_on, extend_lock, flush, traffic, location, free_bytes, keep_reserve, give_up_reserve, puts_are_atomic, is_remote, puts_at_once, introduce, peculiarities);
+    super::forward!(inner: size, list, list_part, list_together, delete, delete_each, lock_on, extend_lock, flush, traffic, location, free_bytes, keep_reserve, give_up_reserve, sweep_uploads, puts_are_atomic, is_remote, puts_at_once, introduce, peculiarities);
 
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<Put, Error> {
         self.sent(bytes.len());

@@ -233,6 +233,12 @@ fn a_partitioned_table_comes_back_with_its_partitions_and_their_indexes_put_toge
          WHERE c.relname ~ '^(log|by)' AND c.oid >= 16384";
     let shape_of = |database: &str| server.connect(database).value(shape).unwrap().unwrap();
     assert_eq!(shape_of(&to.database), shape_of(&address.database));
+    let of_schema = back(&unused(server), |options| {
+        (options.destination, options.schemas) = (Destination::Create, vec!["public".to_owned()]);
+    });
+    let restored = of_schema.target.restore(&taken, &watch()).unwrap();
+    assert_eq!(restored.rows, 51, "with what lies in another schema");
+    drop_database(server, &of_schema.target.address);
     // One of them alone is a table of its own.
     let restored = only("another_1", Destination::Existing).target.restore(&taken, &watch()).unwrap();
     assert_eq!((restored.tables, restored.rows), (1, 1));
@@ -317,7 +323,13 @@ fn functions_that_name_things_without_a_schema_find_them_where_a_restore_is_told
     let uses = "CREATE FUNCTION known(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN twice(n); END'";
     let checked = "CREATE TABLE checked (n int CHECK (known(n) > 0))";
     let indexed = "CREATE TABLE indexed (n int); CREATE INDEX of_it ON indexed (known(n))";
-    for (table, object) in [(checked, "checked"), (indexed, "indexed")] {
+    let mut cases = vec![(checked, "checked")];
+    // From 17 on the server looks in no schema itself while it makes an index: nobody has such a one.
+    let version = server.connect("postgres").value("SHOW server_version_num").unwrap().unwrap();
+    if version.parse::<u32>().unwrap() < 170_000 {
+        cases.push((indexed, "indexed"));
+    }
+    for (table, object) in cases {
         let fill =
             format!("SET search_path = public, \"More\"; {helper}; {uses}; {table}; INSERT INTO {object} VALUES (3)");
         let taken = take(&source(&server.create(&fill), how()));

@@ -199,6 +199,9 @@ pub struct Prune {
     /// Make what stays locked for as long as --s3-object-lock says, from now on
     #[arg(long, conflicts_with = "dry_run")]
     pub extend_lock: bool,
+    /// Take snapshots for forgotten that are gone and that no record tells of having been forgotten
+    #[arg(long)]
+    pub forget_gone: bool,
     /// Delete nothing; say what would be deleted
     #[arg(short = 'n', long)]
     pub dry_run: bool,

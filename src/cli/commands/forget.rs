@@ -11,7 +11,7 @@ use crate::cli::print::human;
 use crate::cli::print::json::{JsonProblem, JsonSnapshot, path_list, problems};
 use crate::cli::print::table::Table;
 use crate::ops::forget::{self, Filter, Group, Options, Outcome, Selection};
-use crate::ops::prune::Options as PruneOptions;
+use crate::ops::prune::{Gone, Options as PruneOptions};
 use crate::ops::retention::{Period, Policy};
 use crate::ops::{Context, select};
 use serde::Serialize;
@@ -71,7 +71,9 @@ pub fn run(app: &App, given: &Forget) -> Result<Exit> {
         false => print_text(app, &outcome, given.prune),
     }
     match outcome.failures.as_slice() {
-        [] if given.prune && !given.dry_run => prune::prune(app, &context, &PruneOptions::default()),
+        [] if given.prune && !given.dry_run => {
+            prune::prune(app, &context, &PruneOptions { gone: Gone::Refused, ..PruneOptions::default() })
+        }
         [] => Ok(Exit::Done),
         failures => {
             tell(app, failures);

@@ -9,7 +9,7 @@ use crate::cli::print::json::JsonTraffic;
 use crate::cli::print::{human, table};
 use crate::config::values::log_age;
 use crate::ops::Context;
-use crate::ops::prune::{self, MaxUnused, Options, Outcome};
+use crate::ops::prune::{self, Gone, MaxUnused, Options, Outcome};
 use crate::store::{Locked, ObjectStore, Traffic};
 use serde::Serialize;
 
@@ -101,6 +101,7 @@ pub fn run(app: &App, given: &Prune) -> Result<Exit> {
         keep_log: given.keep_log.as_deref().map(log_age).transpose().map_err(Error::usage)?,
         dry_run: given.dry_run,
         extend_locks: given.extend_lock,
+        gone: if given.forget_gone { Gone::Forgotten } else { Gone::Refused },
         ..Options::default()
     };
     prune(app, &app.context()?, &options)

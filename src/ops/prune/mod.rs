@@ -48,6 +48,7 @@ use plan::{Plan, Seen};
 use presence::Presence;
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
+use std::time::Duration;
 use sweep::Swept;
 
 /// How often a plan is made again because another prune was quicker.
@@ -121,6 +122,46 @@ pub struct Options {
     pub extend_locks: bool,
     /// Only say what would go.
     pub dry_run: bool,
+    /// What becomes of what only snapshots need that are gone and that nobody is known to have forgotten.
+    pub gone: Gone,
+}
+
+/// What a prune makes of snapshots that are gone and that nobody is known to have forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gone {
+    /// It does not ask.
+    #[default]
+    Unasked,
+    /// Somebody deleted them from the store, perhaps by mistake: it deletes nothing.
+    Refused,
+    /// They were meant to go, and are written down as such.
+    Forgotten,
+}
+
+/// Deals with snapshots that are gone and that nobody is known to have forgotten.
+fn look_for_gone(context: &Context, options: &Options) -> Result<()> {
+    if options.gone == Gone::Unasked {
+        return Ok(());
+    }
+    let gone = verify::gone(context)?;
+    let Some(first) = gone.first() else { return Ok(()) };
+    if options.gone == Gone::Forgotten {
+        if options.dry_run {
+            return Ok(());
+        }
+        let mut record = Record::begin(context, "forget");
+        gone.iter().for_each(|id| record.snapshot(*id));
+        return record.save(context, Ended::Done);
+    }
+    let which = match gone.len() {
+        1 => format!("snapshot {} is gone", first.short()),
+        others => format!("snapshot {} and {} more are gone", first.short(), others - 1),
+    };
+    Err(Error::Refused(format!(
+        "{which}, and no record tells of a `forget`: somebody deleted from the store, and a prune would delete what only they \
+         need. Put their objects back from a mirror of the repository (`keepstone verify` names them), or say --forget-gone if \
+         they were meant to go. Nothing was deleted"
+    )))
 }
 
 /// Deleting was left to a later prune: somebody is at work who may count on what would go.
@@ -237,10 +278,11 @@ impl Outcome {
 /// be read, because then nobody knows what is needed.
 pub fn prune(context: &Context, options: &Options) -> Result<Outcome> {
     if options.dry_run {
+        look_for_gone(context, options)?;
         return preview(context, options);
     }
     let mut record = Record::begin(context, "prune");
-    match run_on_any_disk(context, options, &mut record) {
+    match look_for_gone(context, options).and_then(|()| run(context, options, &mut record)) {
         Ok(outcome) => {
             save(context, record, &outcome)?;
             Ok(outcome)
@@ -335,31 +377,59 @@ fn beside_others(context: &Context) -> bool {
     honours.put_if_absent && honours.list_after_write && context.repository.store().puts_are_atomic()
 }
 
+/// An upload that was not written to for so long, by a process that is gone, is nobody's any more.
+const ABANDONED: Duration = Duration::from_secs(10 * 60);
+
+/// Less than this is not enough for a mark, so the room that is kept is taken at once.
+const FULL_BYTES: u64 = 64 << 10;
+
+/// Gives up the room that is kept for a prune; whether there was any.
+fn make_room(context: &Context) -> Result<bool> {
+    let was_kept = context.repository.store().give_up_reserve()?;
+    if was_kept {
+        context.monitor.event(Event::Note("the disk is full: this prune works in the room that is kept for it"));
+    }
+    Ok(was_kept)
+}
+
 /// Runs; on a disk that is full, in the room that was kept for it. What was freed is there to be kept again.
-fn run_on_any_disk(context: &Context, options: &Options, record: &mut Record) -> Result<Outcome> {
+fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outcome> {
     let store = context.repository.store();
-    let outcome = match run(context, options, record) {
-        Err(error) if error.kind() == Kind::Full && store.give_up_reserve()? => {
-            context.monitor.event(Event::Note("the disk is full: this prune works in the room that is kept for it"));
-            run(context, options, record)
+    if store.free_bytes().is_some_and(|free| free < FULL_BYTES) {
+        make_room(context)?;
+    }
+    let mut presence = match Presence::begin(context, "prune") {
+        Err(error) if error.kind() == Kind::Full && make_room(context)? => Presence::begin(context, "prune")?,
+        other => other?,
+    };
+    let outcome = match run_present(context, options, record, &mut presence) {
+        Err(error) if error.kind() == Kind::Full && make_room(context)? => {
+            // The session that could not go on ends, or this prune would wait for it.
+            presence.renew(context)?;
+            run_present(context, options, record, &mut presence)?
         }
-        other => other,
-    }?;
+        other => other?,
+    };
+    let outcome = close(context, options, presence, outcome)?;
     store.keep_reserve();
     Ok(outcome)
 }
 
-fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outcome> {
-    let mut presence = Presence::begin(context, "prune")?;
+fn run_present<'i>(
+    context: &'i Context,
+    options: &Options,
+    record: &mut Record,
+    presence: &mut Presence<'i>,
+) -> Result<Outcome> {
     record.session(presence.session.id());
     if !beside_others(context) {
-        alone::check(context, &mut presence)?;
+        alone::check(context, presence)?;
     }
     let mut outcome = begin_outcome(context, options)?;
     session::clear_records(&**context.repository.store())?;
     let mut attempts = 0;
     let mut unreadable = BTreeMap::new();
-    while let Step::Again = attempt(context, options, &mut presence, &mut unreadable, &mut outcome)? {
+    while let Step::Again = attempt(context, options, presence, &mut unreadable, &mut outcome)? {
         attempts += 1;
         if attempts == PLANS {
             let note = "other prunes were quicker each time: what is left to free is left to the next one";
@@ -369,8 +439,18 @@ fn run(context: &Context, options: &Options, record: &mut Record) -> Result<Outc
         // What was condemned meanwhile this session has not seen: nothing of it could be swept while it is open.
         presence.renew(context)?;
     }
+    Ok(outcome)
+}
+
+/// Ends the session, and clears up what others left.
+fn close(context: &Context, options: &Options, presence: Presence<'_>, mut outcome: Outcome) -> Result<Outcome> {
     outcome.sessions_fenced = presence.fenced;
     presence.session.end()?;
+    let uploads = context.repository.store().sweep_uploads(ABANDONED)?;
+    if uploads > 0 {
+        let uploads = if uploads == 1 { "1 upload".to_owned() } else { format!("{uploads} uploads") };
+        context.monitor.event(Event::Note(&format!("removed {uploads} that nobody finished")));
+    }
     outcome.sessions_cleared = clear_closed(&context.repository)?;
     tidy_records(context, options, &mut outcome)?;
     refresh(context)?;

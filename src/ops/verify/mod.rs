@@ -401,6 +401,16 @@ fn note_missing(context: &Context, told: &told::Told, read: &[Snapshot], found: 
     Ok(())
 }
 
+/// Snapshots of which records tell, that are not there, and that nobody tells of having removed: somebody deleted them from
+/// the store, and a prune would delete what only they need.
+pub fn gone(context: &Context) -> Result<Vec<SnapshotId>> {
+    let told = objects::tell(context)?;
+    match told.gone(&BTreeSet::new()).next() {
+        None => Ok(Vec::new()),
+        Some(_) => Ok(told.gone(&snapshots::names(&context.repository)?.into_iter().collect()).collect()),
+    }
+}
+
 /// Reads these packs from their first byte to their last, all that lies in them included; gives what is damaged.
 pub(super) fn read_back(context: &Context, packs: &SortedMap<PackId, u64>) -> Result<Vec<Damage>> {
     let found = Arc::new(Found::new(context));

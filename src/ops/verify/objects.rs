@@ -62,6 +62,24 @@ fn check_epochs(context: &Context, ahead: &Ahead<'_>, found: &Found) -> Result<(
     Ok(())
 }
 
+/// What the newest run records tell of snapshots. What cannot be read tells nothing: `verify` names it.
+pub(super) fn tell(context: &Context) -> Result<Told> {
+    let (mut told, mut keys) = (Told::default(), Vec::new());
+    let store = &**context.repository.store();
+    store.list(Area::Runs, &mut |listed| {
+        if !listed.name.ends_with(".ledger") {
+            keys.push((std::cmp::Reverse(listed.stored_at), Key::new(Area::Runs, listed.name)));
+        }
+    })?;
+    keys.sort();
+    let keys: Vec<Key> = keys.into_iter().take(MOST_RECORDS).map(|(_, key)| key).collect();
+    each_ahead(store, &keys, RECORD_BYTES, |store, key| match read_record(context, store, key, &mut told) {
+        Err(error) if !matches!(error.kind(), Kind::NotFound | Kind::Damaged | Kind::Unsupported) => Err(error),
+        _ => Ok(()),
+    })?;
+    Ok(told)
+}
+
 /// Reads what sessions, prunes and runs left. No snapshot hangs on it, but prune waits for a session that it cannot read,
 /// and history is history.
 pub(super) fn records(context: &Context, found: &Found) -> Result<Told> {

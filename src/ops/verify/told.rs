@@ -31,14 +31,19 @@ impl Told {
         }
     }
 
+    /// Those that were stored, are not `there` and were removed by nobody who tells of it.
+    pub(super) fn gone<'t>(&'t self, there: &'t BTreeSet<SessionId>) -> impl Iterator<Item = SnapshotId> + 't {
+        self.stored.keys().filter(|id| !there.contains(id) && !self.removed.contains(id)).copied()
+    }
+
     /// Notes on those that were stored, are not `there` and were removed by nobody who tells of it.
     pub(super) fn missing(&self, there: &BTreeSet<SessionId>) -> Vec<String> {
         let missing = self.stored.iter().filter(|(id, _)| !there.contains(id) && !self.removed.contains(id));
         let mut notes: Vec<String> = missing
             .map(|(id, what)| {
                 format!(
-                    "snapshot {} is gone, which {what}, and no record tells who removed it. If it was not a `forget` that was \
-                     killed, put its object back from a mirror before the next prune deletes what only it needs",
+                    "snapshot {} is gone, which {what}, and no record tells who removed it: put its object back from a mirror. \
+                     `prune` deletes nothing until then, or until it is told that it was meant to go (--forget-gone)",
                     id.short()
                 )
             })

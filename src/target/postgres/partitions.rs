@@ -46,13 +46,19 @@ fn attached(pre_data: &Archive) -> impl Iterator<Item = (TableName, TableName)> 
     })
 }
 
-/// The tables with all their partitions, and those of these, as the definitions before the rows have them.
-pub fn with_partitions(tables: &[TableName], pre_data: &Archive) -> Vec<TableName> {
+/// The tables, and the partitioned ones of these schemas, with all their partitions, and those of these, as the definitions
+/// before the rows have them: rows of a table that is meant may lie in another schema.
+pub fn with_partitions(tables: &[TableName], schemas: &[String], pre_data: &Archive) -> Vec<TableName> {
     let mut of: HashMap<TableName, Vec<TableName>> = HashMap::new();
-    attached(pre_data).for_each(|(part, whole)| of.entry(whole).or_default().push(part));
+    let mut queue: VecDeque<TableName> = tables.iter().cloned().collect();
+    for (part, whole) in attached(pre_data) {
+        if schemas.contains(&whole.schema) {
+            queue.push_back(whole.clone());
+        }
+        of.entry(whole).or_default().push(part);
+    }
     let mut all = Vec::new();
     let mut seen = HashSet::new();
-    let mut queue: VecDeque<TableName> = tables.iter().cloned().collect();
     while let Some(table) = queue.pop_front() {
         if seen.insert(table.clone()) {
             queue.extend(of.get(&table).into_iter().flatten().cloned());
@@ -186,10 +192,13 @@ mod tests {
         let archive = Archive { entries, ..Archive::empty() };
         let name = |schema: &str, name: &str| TableName { schema: schema.into(), name: name.into() };
         assert_eq!(
-            with_partitions(&[name("s", "top")], &archive),
+            with_partitions(&[name("s", "top")], &[], &archive),
             [name("s", "top"), name("s", "mid"), name("S 2", "le.af")]
         );
-        assert_eq!(with_partitions(&[name("s", "stays")], &archive), [name("s", "stays")]);
+        assert_eq!(with_partitions(&[name("s", "stays")], &[], &archive), [name("s", "stays")]);
+        let of_schema = with_partitions(&[], &["s".to_owned()], &archive);
+        assert!(of_schema.len() == 5 && of_schema.contains(&name("S 2", "le.af")), "{of_schema:?}");
+        assert_eq!(with_partitions(&[], &["S 2".to_owned()], &archive), []);
     }
 
     #[test]

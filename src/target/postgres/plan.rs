@@ -187,7 +187,7 @@ impl<'p> Plan<'p> {
         }
         let nothing = Archive::empty();
         let pre_data = self.pre_data.as_ref().unwrap_or(&nothing);
-        self.options.tables = with_partitions(&self.options.tables, pre_data);
+        self.options.tables = with_partitions(&self.options.tables, &self.options.schemas, pre_data);
         let choice = Choice::new(&self.options, pre_data, &|schema| schemas.contains(schema));
         for table in &self.options.tables {
             let is_there = self.manifest.tables.iter().any(|one| one.schema == table.schema && one.name == table.name);

@@ -507,13 +507,15 @@ fn write_failed(operation: Operation, subject: String, error: &io::Error) -> Err
         Kind::NotFound => Kind::Unavailable,
         kind => kind,
     };
-    let remedy = match kind {
-        Kind::Full => {
-            "; `keepstone forget` and `keepstone prune` make room, also on a disk that is full; what is stored stays"
-        }
+    Error::new(kind, operation.verb(), subject, format!("{}{}", reason_of(error), remedy(kind)))
+}
+
+/// What helps where something could not be written.
+fn remedy(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Full => "; `keepstone forget` and `keepstone prune` make room, also on a full disk; what is stored stays",
         _ => "",
-    };
-    Error::new(kind, operation.verb(), subject, format!("{}{remedy}", reason_of(error)))
+    }
 }
 
 fn kind_of(error: &io::Error) -> Kind {

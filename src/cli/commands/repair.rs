@@ -269,7 +269,7 @@ fn print_plan(app: &App, given: &RepairFrom, plan: &Plan) {
             &carry_out,
         ),
         (true, false, _) => app.close(
-            "every file that is not named above",
+            "every file that is not named above, nor lies beneath what is",
             "what nothing mends: a mirror that has it helps (--from), and a backup of the same files stores it anew",
             &carry_out,
         ),
@@ -323,7 +323,7 @@ fn print_applied(app: &App, applied: &Applied) {
             "prune",
         ),
         (true, _) => app.close(
-            "every file that is not named above",
+            "every file that is not named above, nor lies beneath what is",
             "what nothing mends: restore gives the rest and names it; the next backup of the same files stores it anew",
             "backup PATH",
         ),

@@ -345,7 +345,7 @@ fn print_text(app: &App, depth: Depth, outcome: &Outcome, unreadable: &[Problem]
     outcome.notes.iter().for_each(|note| app.look.note_once(note));
     if outcome.damage {
         return app.close(
-            "every file that is not named above",
+            "every file that is not named above, nor lies beneath what is",
             "what the damaged objects hold, in the snapshots named above",
             &what_helps(outcome, unreadable),
         );

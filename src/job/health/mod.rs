@@ -130,11 +130,14 @@ fn clock(facts: &Facts<'_>) -> Vec<Check> {
             REMEDY,
         )];
     }
-    if let Some(newest_ns) = too_late(facts.snapshots.iter().map(|one| one.received_ns).max(), CLOCK_DOUBT_NS) {
-        let newest = due::local(newest_ns);
+    let newest = facts.snapshots.iter().max_by_key(|one| one.received_ns);
+    if let Some(newest) = newest.filter(|one| too_late(Some(one.received_ns), CLOCK_DOUBT_NS).is_some()) {
+        let (received, id) = (due::local(newest.received_ns), newest.id.short());
         let message =
-            format!("the clock of this machine says {now:.0}, and the newest snapshot was received at {newest:.0}");
-        return vec![Check::failed("clock", message, REMEDY)];
+            format!("the clock of this machine says {now:.0}, and snapshot {id} was received at {received:.0}");
+        let remedy =
+            format!("{REMEDY}; if it is right, another was wrong when it stored that: `keepstone forget {id}`");
+        return vec![Check::failed("clock", message, remedy)];
     }
     if let Some(ended_ns) = too_late(facts.entries.last().and_then(|entry| entry.ended_ns), STEP_BACK_NS) {
         let ended = due::local(ended_ns);

@@ -143,6 +143,7 @@ fn look_for_gone(context: &Context, options: &Options) -> Result<()> {
     if options.gone == Gone::Unasked {
         return Ok(());
     }
+    context.repository.keyring().check_full("prune")?;
     let gone = verify::gone(context)?;
     let Some(first) = gone.first() else { return Ok(()) };
     if options.gone == Gone::Forgotten {

@@ -1,6 +1,6 @@
 //! Objects on their way into a folder: the file in `tmp/`, and how it gets its name.
 
-use super::{Place, failed, kind_of, size_of, temporary_path, write_failed};
+use super::{Place, failed, kind_of, remedy, size_of, temporary_path, write_failed};
 use crate::base::ids::to_hex;
 use crate::base::{Kind, random};
 use crate::store::{Error, Key, Operation, Put, Upload};
@@ -36,8 +36,9 @@ impl LocalUpload {
     /// Remembers a failure: after one, what the file holds is no longer what the caller wrote.
     fn note<T>(&mut self, outcome: io::Result<T>) -> io::Result<T> {
         outcome.map_err(|error| {
-            self.failed.get_or_insert(kind_of(&error));
-            let text = format!("cannot write to {}: {error}", self.writer.get_ref().path());
+            let kind = kind_of(&error);
+            self.failed.get_or_insert(kind);
+            let text = format!("cannot write to {}: {error}{}", self.writer.get_ref().path(), remedy(kind));
             io::Error::new(error.kind(), text)
         })
     }

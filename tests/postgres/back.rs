@@ -770,7 +770,12 @@ fn definitions_are_stored_in_utf8_whatever_role_and_database_speak() {
 fn one_stream_of_sql_is_loaded_by_psql() {
     let Some(server) = server() else { return };
     let address = server.create(&odd(server));
+    // A backslash in a literal means something else there.
+    let mut owner = server.connect("postgres");
+    let alter = format!("ALTER DATABASE {}", identifier(&address.database));
+    owner.execute(&format!("{alter} SET standard_conforming_strings = off")).unwrap();
     let taken = take(&source(&address, how()));
+    owner.execute(&format!("{alter} RESET standard_conforming_strings")).unwrap();
     let programs = Programs { surroundings: surroundings(), folder: None };
     let mut sql = Vec::new();
     let exported = export_sql(&taken, &programs, &mut sql, &watch()).unwrap();

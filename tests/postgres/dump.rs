@@ -216,11 +216,14 @@ fn every_database_of_a_server_is_listed_and_roles_come_once() {
     }
     server.create_named("shut", "CREATE TABLE t ()");
     server.connect("postgres").execute("ALTER DATABASE shut ALLOW_CONNECTIONS false").unwrap();
+    server.create_named("pattern", "CREATE TABLE t ()");
+    server.connect("postgres").execute("ALTER DATABASE pattern IS_TEMPLATE true").unwrap();
     let (around, heard) = (surroundings(), Arc::new(Remember::default()));
     let (address, watch) = (server.address("postgres"), watch_with(heard.clone()));
     let sources = PostgresSource::all_databases(&address, &options(), &around, &Clock::System, &watch).unwrap();
     let notes = heard.notes.lock().unwrap().join("\n");
-    assert!(notes.contains("database shut lets nobody in") && notes.lines().count() == 1, "{notes}");
+    assert!(notes.contains("shut lets nobody in") && notes.contains("pattern is a template"), "{notes}");
+    assert_eq!(notes.lines().count(), 2, "{notes}");
     let names: Vec<_> = sources.iter().map(|source| source.name().to_owned()).collect();
     assert_eq!(names, ["one", "postgres", "t%2Fwo"]);
     assert_eq!(sources.iter().filter(|source| source.options().globals).count(), 1);

@@ -222,14 +222,16 @@ pub fn databases(connection: &mut Connection) -> Result<Vec<Listed>> {
     Ok(rows.map(|row| Listed { name: row.text(0), bytes: row.maybe(1).and_then(|size| size.parse().ok()) }).collect())
 }
 
-/// Databases that somebody has closed: nobody can say what they hold. None of ours, no templates.
-pub fn closed_databases(connection: &mut Connection) -> Result<Vec<String>> {
+/// Databases that [`databases`] leaves out and that may hold somebody's data, and whether that is because they are templates;
+/// others let nobody in.
+pub fn left_out_databases(connection: &mut Connection) -> Result<Vec<(String, bool)>> {
     let sql = format!(
-        "SELECT datname FROM pg_catalog.pg_database WHERE NOT datistemplate AND (NOT datallowconn OR datconnlimit = -2) \
+        "SELECT datname, datistemplate FROM pg_catalog.pg_database \
+         WHERE (datistemplate OR NOT datallowconn OR datconnlimit = -2) AND datname NOT IN ('template0', 'template1') \
          AND pg_catalog.strpos(datname, {}) <> 1 ORDER BY datname",
         literal(super::temporary::PREFIX)
     );
-    Ok(connection.query(&sql)?.into_iter().map(Values).map(|row| row.text(0)).collect())
+    Ok(connection.query(&sql)?.into_iter().map(Values).map(|row| (row.text(0), row.text(1) == "t")).collect())
 }
 
 /// The extensions of a database with their versions, by name.

@@ -153,13 +153,15 @@ impl PostgresSource {
             let address = address.with_database(listed.name);
             sources.push(PostgresSource::new(address, None, options, surroundings.clone(), clock.clone()));
         }
-        for name in facts::closed_databases(&mut connection)? {
-            let note = format!(
-                "{}, database {name} lets nobody in, so it is not backed up: ALTER DATABASE {} ALLOW_CONNECTIONS true, or drop it",
-                address.server(),
-                identifier(&name)
-            );
-            watch.monitor.event(Event::Note(&note));
+        for (name, is_template) in facts::left_out_databases(&mut connection)? {
+            let why = match is_template {
+                true => "is a template, so it is not among all: name it by itself to back it up".to_owned(),
+                false => format!(
+                    "lets nobody in, so it is not backed up: ALTER DATABASE {} ALLOW_CONNECTIONS true, or drop it",
+                    identifier(&name)
+                ),
+            };
+            watch.monitor.event(Event::Note(&format!("{}, database {name} {why}", address.server())));
         }
         if sources.is_empty() {
             return Err(address.error(Kind::NotFound, "the server has no database that lets anybody in"));

@@ -153,7 +153,8 @@ fn large_objects(source: &Source<'_>, tools: &Tools, out: &mut dyn Write) -> Res
             return Ok(());
         }
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        writeln!(out, "SELECT pg_catalog.lo_put({oid}, {offset}, '\\x{hex}');")?;
+        // What a backslash means in a literal is a setting, which the definitions make as it was at the source.
+        writeln!(out, "SELECT pg_catalog.lo_put({oid}, {offset}, pg_catalog.decode('{hex}', 'hex'));")?;
         offset += bytes.len() as u64;
         Ok(())
     });

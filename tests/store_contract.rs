@@ -558,7 +558,7 @@ fn a_killed_upload_leaves_nothing_visible_and_is_swept() {
     assert_eq!(listed_everywhere(&store), 1);
     let temporary = folder.path().join("tmp");
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 1);
-    assert_eq!(store.sweep_temporary(Duration::ZERO).unwrap(), 1);
+    assert_eq!(store.sweep_uploads(Duration::ZERO).unwrap(), 1);
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
 }
 

@@ -130,8 +130,7 @@ pub fn forget(context: &Context, options: &Options) -> Result<Outcome> {
     }
     // First: of what is gone it can be told who removed it, also if this run is killed. A disk that is full takes it only
     // when something has gone.
-    let told = save(context, record, &outcome);
-    let told = match told {
+    let told = match save(context, record, &outcome) {
         Err(error) if error.kind() != Kind::Full => return Err(error),
         told => told,
     };

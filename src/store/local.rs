@@ -95,24 +95,6 @@ impl Local {
             }),
         })
     }
-
-    /// Removes uploads that were begun, last written to more than `older_than` ago, and whose process is gone
-    /// (it would hold a lock on the file). Answers how many it removed.
-    pub fn sweep_temporary(&self, older_than: Duration) -> Result<u64, Error> {
-        let place = &self.place;
-        let newest = place.clock.now().saturating_sub(older_than).unwrap_or(Timestamp::MIN);
-        let mut names = Vec::new();
-        place.each_file(TEMPORARY, &mut |name, stat| {
-            if is_temporary_name(name) && modified_at(stat) <= newest {
-                names.push(name.to_owned());
-            }
-        })?;
-        let mut removed = 0;
-        for name in names {
-            removed += u64::from(place.remove_abandoned(&name)?);
-        }
-        Ok(removed)
-    }
 }
 
 impl ObjectStore for Local {
@@ -216,7 +198,20 @@ impl ObjectStore for Local {
     }
 
     fn sweep_uploads(&self, older_than: Duration) -> Result<u64, Error> {
-        self.sweep_temporary(older_than)
+        // Whoever is at work holds a lock on the file.
+        let place = &self.place;
+        let newest = place.clock.now().saturating_sub(older_than).unwrap_or(Timestamp::MIN);
+        let mut names = Vec::new();
+        place.each_file(TEMPORARY, &mut |name, stat| {
+            if is_temporary_name(name) && modified_at(stat) <= newest {
+                names.push(name.to_owned());
+            }
+        })?;
+        let mut removed = 0;
+        for name in names {
+            removed += u64::from(place.remove_abandoned(&name)?);
+        }
+        Ok(removed)
     }
 }
 
@@ -807,7 +802,7 @@ mod tests {
     fn sweeping_takes_abandoned_uploads_and_leaves_living_and_young_ones() {
         let (_folder, path) = folder();
         let store = Local::create(&path).unwrap();
-        assert_eq!(store.sweep_temporary(Duration::ZERO).unwrap(), 0);
+        assert_eq!(store.sweep_uploads(Duration::ZERO).unwrap(), 0);
         let mut living = store.begin().unwrap();
         living.write_all(b"x").unwrap();
         // As a killed process leaves it: nobody holds a lock.
@@ -815,9 +810,9 @@ mod tests {
         fs::write(path.join("tmp/notes"), b"not ours").unwrap();
 
         let day = Duration::from_secs(24 * 3600);
-        assert_eq!(store.sweep_temporary(day).unwrap(), 0);
-        assert_eq!(store.sweep_temporary(Duration::MAX).unwrap(), 0);
-        assert_eq!(store.sweep_temporary(Duration::ZERO).unwrap(), 1);
+        assert_eq!(store.sweep_uploads(day).unwrap(), 0);
+        assert_eq!(store.sweep_uploads(Duration::MAX).unwrap(), 0);
+        assert_eq!(store.sweep_uploads(Duration::ZERO).unwrap(), 1);
         assert_eq!(temporary_files(&path), 2);
         living.finish(&Key::new(Area::Keys, "a")).unwrap();
         assert_eq!(names(&store, Area::Keys), ["a"]);

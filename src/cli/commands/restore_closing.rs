@@ -62,10 +62,7 @@ fn next(id: &str, given: &ToDatabase, manifest: &Manifest) -> String {
         return format!("restore {id} {}", again(&rest));
     }
     match has_definitions(manifest) {
-        true => {
-            let paths = given.search_path.iter().map(|schema| format!(" --search-path {}", human::shell_word(schema)));
-            format!("drill {id}{} --server URL --full{}", which(given), paths.collect::<String>())
-        }
+        true => format!("drill {id}{} --server URL --full{}", which(given), looking(given)),
         false => format!("show {id}"),
     }
 }
@@ -100,6 +97,10 @@ fn which(given: &ToDatabase) -> String {
     given.database.as_deref().map(|name| format!(" --database {}", human::shell_word(name))).unwrap_or_default()
 }
 
+fn looking(given: &ToDatabase) -> String {
+    given.search_path.iter().map(|schema| format!(" --search-path {}", human::shell_word(schema))).collect()
+}
+
 /// The same once more, without the URL: it may hold a password.
 fn again(given: &ToDatabase) -> String {
     let to = if given.to_mysql.is_some() { "--to-mysql" } else { "--to-postgres" };
@@ -119,9 +120,9 @@ fn again(given: &ToDatabase) -> String {
     let named = given.confirm_destructive.iter().map(|name| ("--confirm-destructive", name.clone()));
     let tables = given.table.iter().map(|table| ("--table", table.to_string()));
     let schemas = given.schema.iter().map(|schema| ("--schema", schema.clone()));
-    let paths = given.search_path.iter().map(|schema| ("--search-path", schema.clone()));
-    for (flag, value) in named.chain(tables).chain(schemas).chain(paths) {
+    for (flag, value) in named.chain(tables).chain(schemas) {
         words.push_str(&format!(" {flag} {}", human::shell_word(&value)));
     }
+    words.push_str(&looking(given));
     words
 }

@@ -169,13 +169,14 @@ fn print_text(app: &App, profile: &str, by: By, outcome: &Outcome) {
     };
     let (safe, next) = match &id {
         Some(id) => (format!("snapshot {id} and what earlier runs stored"), format!("show {id}")),
-        None if outcome.ended() == Ended::Failed(Kind::NoRepository) => {
-            ("what earlier runs stored".to_owned(), "health".to_owned())
+        None => {
+            let next = match outcome.ended() {
+                Ended::Failed(Kind::NoRepository) => "health",
+                Ended::Failed(Kind::Full) => "prune",
+                _ => "snapshots",
+            };
+            ("what earlier runs stored".to_owned(), next.to_owned())
         }
-        None if outcome.ended() == Ended::Failed(Kind::Full) => {
-            ("what earlier runs stored".to_owned(), "prune".to_owned())
-        }
-        None => ("what earlier runs stored".to_owned(), "snapshots".to_owned()),
     };
     app.close(&safe, &not_safe, &next);
 }

@@ -121,8 +121,7 @@ fn repository(facts: &Facts<'_>) -> Vec<Check> {
 fn clock(facts: &Facts<'_>) -> Vec<Check> {
     const REMEDY: &str = "set the clock";
     let now = due::local(facts.now_ns);
-    let too_late =
-        |known_ns: Option<i64>, doubt_ns: i64| known_ns.filter(|ns| *ns > facts.now_ns.saturating_add(doubt_ns));
+    let is_to_come = |ns: i64, doubt_ns: i64| ns > facts.now_ns.saturating_add(doubt_ns);
     if facts.now_ns < EARLIEST_NS {
         return vec![Check::failed(
             "clock",
@@ -131,7 +130,7 @@ fn clock(facts: &Facts<'_>) -> Vec<Check> {
         )];
     }
     let newest = facts.snapshots.iter().max_by_key(|one| one.received_ns);
-    if let Some(newest) = newest.filter(|one| too_late(Some(one.received_ns), CLOCK_DOUBT_NS).is_some()) {
+    if let Some(newest) = newest.filter(|one| is_to_come(one.received_ns, CLOCK_DOUBT_NS)) {
         let (received, id) = (due::local(newest.received_ns), newest.id.short());
         let message =
             format!("the clock of this machine says {now:.0}, and snapshot {id} was received at {received:.0}");
@@ -139,7 +138,8 @@ fn clock(facts: &Facts<'_>) -> Vec<Check> {
             format!("{REMEDY}; if it is right, another was wrong when it stored that: `keepstone forget {id}`");
         return vec![Check::failed("clock", message, remedy)];
     }
-    if let Some(ended_ns) = too_late(facts.entries.last().and_then(|entry| entry.ended_ns), STEP_BACK_NS) {
+    let ended_ns = facts.entries.last().and_then(|entry| entry.ended_ns);
+    if let Some(ended_ns) = ended_ns.filter(|ns| is_to_come(*ns, STEP_BACK_NS)) {
         let ended = due::local(ended_ns);
         let message =
             format!("the clock of this machine says {now:.0}, and the last run ended at {ended:.0}: it was set back");

@@ -4,7 +4,7 @@
 use super::super::{Context, Result};
 use super::found::Found;
 use super::told::Told;
-use crate::base::Kind;
+use crate::base::{Kind, Timestamp};
 use crate::crypto::RootKey;
 use crate::crypto::names;
 use crate::format::cbor::Cbor;
@@ -17,6 +17,7 @@ use crate::repo::ahead::{Ahead, each_ahead};
 use crate::repo::{Error, damage, epochs, history, ledger};
 use crate::store::{Area, Key, ObjectStore};
 use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
 /// What the second copy of an object is called besides.
@@ -68,16 +69,21 @@ pub(super) fn tell(context: &Context) -> Result<Told> {
     let store = &**context.repository.store();
     store.list(Area::Runs, &mut |listed| {
         if !listed.name.ends_with(".ledger") {
-            keys.push((std::cmp::Reverse(listed.stored_at), Key::new(Area::Runs, listed.name)));
+            keys.push((Reverse(listed.stored_at), Key::new(Area::Runs, listed.name)));
         }
     })?;
-    keys.sort();
-    let keys: Vec<Key> = keys.into_iter().take(MOST_RECORDS).map(|(_, key)| key).collect();
+    let keys = newest(keys);
     each_ahead(store, &keys, RECORD_BYTES, |store, key| match read_record(context, store, key, &mut told) {
         Err(error) if !matches!(error.kind(), Kind::NotFound | Kind::Damaged | Kind::Unsupported) => Err(error),
         _ => Ok(()),
     })?;
     Ok(told)
+}
+
+/// The newest of them: where nobody prunes, run records pile up.
+fn newest(mut listed_keys: Vec<(Reverse<Timestamp>, Key)>) -> Vec<Key> {
+    listed_keys.sort();
+    listed_keys.into_iter().take(MOST_RECORDS).map(|(_, key)| key).collect()
 }
 
 /// Reads what sessions, prunes and runs left. No snapshot hangs on it, but prune waits for a session that it cannot read,
@@ -106,10 +112,8 @@ pub(super) fn records(context: &Context, found: &Found) -> Result<Told> {
     for (area, remedy) in remedies {
         let mut listed_keys = Vec::new();
         listings.list(area, &mut |listed| {
-            listed_keys.push((std::cmp::Reverse(listed.stored_at), Key::new(area, listed.name)));
+            listed_keys.push((Reverse(listed.stored_at), Key::new(area, listed.name)));
         })?;
-        // The newest: where nobody prunes, run records pile up.
-        listed_keys.sort();
         let rest = listed_keys.len().saturating_sub(MOST_RECORDS);
         if rest > 0 {
             found.note(format!(
@@ -117,7 +121,7 @@ pub(super) fn records(context: &Context, found: &Found) -> Result<Told> {
                 area.name()
             ));
         }
-        let keys: Vec<Key> = listed_keys.into_iter().take(MOST_RECORDS).map(|(_, key)| key).collect();
+        let keys = newest(listed_keys);
         found.looked_at(keys.len() as u64);
         let mut stopped = Ok(());
         each_ahead(store, &keys, RECORD_BYTES, |store, key| {

@@ -38,9 +38,10 @@ impl Told {
 
     /// Notes on those that were stored, are not `there` and were removed by nobody who tells of it.
     pub(super) fn missing(&self, there: &BTreeSet<SessionId>) -> Vec<String> {
-        let missing = self.stored.iter().filter(|(id, _)| !there.contains(id) && !self.removed.contains(id));
-        let mut notes: Vec<String> = missing
-            .map(|(id, what)| {
+        let mut notes: Vec<String> = self
+            .gone(there)
+            .map(|id| {
+                let what = &self.stored[&id];
                 format!(
                     "snapshot {} is gone, which {what}, and no record tells who removed it: put its object back from a mirror. \
                      `prune` deletes nothing until then, or until it is told that it was meant to go (--forget-gone)",

@@ -88,7 +88,7 @@ mod tests {
             assert_eq!(kept(), expected_kib, "{index_bytes}");
         }
         assert!(Local::create(&path).is_ok(), "it is no stranger");
-        assert_eq!(store.sweep_temporary(Duration::ZERO).unwrap(), 0);
+        assert_eq!(store.sweep_uploads(Duration::ZERO).unwrap(), 0);
         assert!(store.give_up_reserve().unwrap() && !store.give_up_reserve().unwrap());
         keep_in(1 << 20);
         assert_eq!(kept(), 0, "a disk with little room is left alone");

@@ -18,7 +18,7 @@ use super::partitions::Routes;
 use super::place::NewDatabase;
 use super::plan::{Plan, is_of_database};
 use super::programs::{From, PgRestore, file_in, is_ahead};
-use super::rows::{Loading, session};
+use super::rows::{Loading, session, session_looking};
 use super::statements::{statements, with_database};
 use crate::base::Kind;
 use crate::db::postgres::{Address, Connection, identifier, literal, qualified};
@@ -113,9 +113,9 @@ fn is_for_want_of_a_schema(error: &Error) -> bool {
     let text = error.message.as_str();
     let named = |noun: &str| {
         let (name, _) = text.split_once(noun)?.1.split_once(" does not exist")?;
-        Some(!name.split('(').next().unwrap_or_default().contains('.'))
+        Some(name.split('(').next().unwrap_or_default())
     };
-    ["function ", "relation ", "type "].iter().any(|noun| named(noun) == Some(true))
+    ["function ", "relation ", "type "].iter().any(|noun| named(noun).is_some_and(|name| !name.contains('.')))
         || text.contains("operator does not exist: ")
 }
 
@@ -246,7 +246,7 @@ fn data(
         routes: &routes,
         quiet_triggers,
         jobs: plan.options.jobs,
-        search_path: &plan.options.set_search_path(),
+        options: &plan.options,
         meanwhile,
     };
     let (outcome, loaded) = loading.load(stored, watch);
@@ -310,11 +310,7 @@ fn analyze(plan: &Plan<'_>, address: &Address, watch: &Watch) -> Result<Vec<Stri
             let Some(name) = name else { return Ok(()) };
             let connection = match &mut connection {
                 Some(connection) => connection,
-                none => {
-                    let new = none.insert(session(address, plan.facts.version_number, watch)?);
-                    new.query(&plan.options.set_search_path())?;
-                    new
-                }
+                none => none.insert(session_looking(address, plan.facts.version_number, &plan.options, watch)?),
             };
             if let Err(error) = connection.execute(&format!("ANALYZE {name}")) {
                 if matches!(error.kind(), Kind::Interrupted | Kind::Unavailable) {

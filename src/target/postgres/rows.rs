@@ -4,6 +4,7 @@
 //! where `wal_level` permits and write rows that need no later vacuum (`FREEZE`). Nobody else looks into a table that was
 //! made a moment ago, so nobody can see rows too early.
 
+use super::Options;
 use super::indexes::Indexes;
 use super::partitions::Routes;
 use super::programs::{From, PgRestore};
@@ -41,6 +42,15 @@ pub fn session(address: &Address, version_number: u32, watch: &Watch) -> Result<
     Ok(connection)
 }
 
+/// The same, with names that have no schema looked for where `options` say.
+pub fn session_looking(address: &Address, version_number: u32, options: &Options, watch: &Watch) -> Result<Connection> {
+    let mut connection = session(address, version_number, watch)?;
+    if !options.search_path.is_empty() {
+        connection.query(&options.set_search_path())?;
+    }
+    Ok(connection)
+}
+
 /// Which rows go where.
 pub struct Loading<'a, 'i> {
     /// Server and database.
@@ -59,8 +69,8 @@ pub struct Loading<'a, 'i> {
     pub routes: &'a Routes,
     /// Sessions.
     pub jobs: usize,
-    /// The statement that says where names without a schema are looked for.
-    pub search_path: &'a str,
+    /// Where names without a schema are looked for.
+    pub options: &'a Options,
     /// What whoever has no table left makes meanwhile, and with what.
     pub meanwhile: Option<(&'a Indexes<'i>, PgRestore<'a>)>,
 }
@@ -157,8 +167,7 @@ impl Loading<'_, '_> {
     }
 
     fn connect(&self, watch: &Watch) -> Result<Connection> {
-        let mut connection = session(self.address, self.version_number, watch)?;
-        connection.query(self.search_path)?;
+        let mut connection = session_looking(self.address, self.version_number, self.options, watch)?;
         if self.quiet_triggers {
             connection.execute("SET session_replication_role = replica")?;
         }

@@ -34,10 +34,6 @@ pub trait DumpTarget: Debug + Send + Sync {
     fn only_makes(&self) -> bool {
         false
     }
-    /// Whether a stream of the dump will be read, by its path; only those are verified first.
-    fn reads(&self, _manifest: &Manifest, _path: &str) -> bool {
-        true
-    }
     /// Whether nothing of a restore is to be seen, under the target's name or anywhere else, before all that the dump
     /// holds was read, proven and counted: what breaks off leaves everything as it was.
     fn lands_whole(&self) -> bool {
@@ -60,6 +56,10 @@ pub trait DumpTarget: Debug + Send + Sync {
 pub trait PlannedRestore {
     /// What the look found.
     fn checked(&self) -> Checked;
+    /// Whether a stream of the dump will be read, by its path; only those are verified first.
+    fn reads(&self, _path: &str) -> bool {
+        true
+    }
     /// Does it. Rows are counted while they are written; another number than the manifest's is a failure. A failure says
     /// what state the target is in.
     fn restore(&self, stored: &dyn StoredDump, watch: &Watch) -> Result<Restored>;

@@ -225,7 +225,13 @@ fn a_partitioned_table_comes_back_with_its_partitions_and_their_indexes_put_toge
             (options.destination, options.tables) = (destination, vec![TableName::parse(name).unwrap()]);
         })
     };
-    let restored = only("log", Destination::Create).target.restore(&taken, &watch()).unwrap();
+    let log = only("log", Destination::Create);
+    let plan = log.target.plan(&taken, &watch()).unwrap();
+    let rows = taken.manifest.tables.iter().filter_map(|table| table.stream.as_deref());
+    let proven: Vec<_> = rows.filter(|path| plan.reads(path)).collect();
+    assert_eq!(proven.len(), 2, "what is proven before anything is written is what is written: {proven:?}");
+    drop(plan);
+    let restored = log.target.restore(&taken, &watch()).unwrap();
     assert_eq!((restored.tables, restored.rows), (2, 50), "no other table");
     let shape = "SELECT string_agg(concat_ws('-', c.relname, c.relkind, p.relname, i.indisvalid), ' ' ORDER BY c.relname) \
          FROM pg_class c LEFT JOIN pg_inherits h ON h.inhrelid = c.oid \

@@ -209,7 +209,7 @@ fn partitions_are_chosen_and_left_out_with_the_table_that_they_are_parts_of() {
 }
 
 #[test]
-fn every_database_of_a_server_is_listed_and_roles_come_once() {
+fn every_database_of_a_server_is_listed_and_roles_come_with_each() {
     let Some(server) = another(&[]) else { return };
     for name in ["one", "t/wo"] {
         server.create_named(name, "CREATE TABLE t ()");
@@ -226,8 +226,10 @@ fn every_database_of_a_server_is_listed_and_roles_come_once() {
     assert_eq!(notes.lines().count(), 2, "{notes}");
     let names: Vec<_> = sources.iter().map(|source| source.name().to_owned()).collect();
     assert_eq!(names, ["one", "postgres", "t%2Fwo"]);
-    assert_eq!(sources.iter().filter(|source| source.options().globals).count(), 1);
-    assert_eq!(take(&sources[2]).manifest.database, "t/wo");
+    let taken: Vec<_> = sources.iter().map(|source| take(source)).collect();
+    assert_eq!(taken[2].manifest.database, "t/wo");
+    let roles: Vec<_> = taken.iter().map(|one| &one.streams["globals.sql"]).collect();
+    assert!(roles.iter().all(|one| *one == roles[0] && !one.is_empty()), "the same bytes, which are stored once");
 }
 
 #[test]

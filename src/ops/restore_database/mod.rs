@@ -119,7 +119,7 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     let watch = Watch { stop: context.stop.clone(), monitor: context.monitor.clone() };
     let plan = stored.judge(target.plan(&stored, &watch))?;
     let checked = plan.checked();
-    let reads = |stream: &str| target.reads(&manifest, stream);
+    let reads = |stream: &str| plan.reads(stream);
     let proven = prove::prove(context, snapshot, &path, &manifest, &reads, depth(options))?;
     let mut outcome = Outcome {
         path,

@@ -137,8 +137,8 @@ impl PostgresSource {
         PostgresSource { address, name, options, surroundings, clock }
     }
 
-    /// One source for each database of the server: no templates, none that lets nobody in. The first takes roles and
-    /// tablespaces along.
+    /// One source for each database of the server: no templates, none that lets nobody in. Each takes roles and
+    /// tablespaces along, which are stored once, so that each can be restored alone.
     pub fn all_databases(
         address: &Address,
         options: &Options,
@@ -149,9 +149,8 @@ impl PostgresSource {
         let mut connection = Connection::connect(address, None, watch)?;
         let mut sources = Vec::new();
         for listed in facts::databases(&mut connection)? {
-            let options = Options { globals: options.globals && sources.is_empty(), ..options.clone() };
             let address = address.with_database(listed.name);
-            sources.push(PostgresSource::new(address, None, options, surroundings.clone(), clock.clone()));
+            sources.push(PostgresSource::new(address, None, options.clone(), surroundings.clone(), clock.clone()));
         }
         for (name, is_template) in facts::left_out_databases(&mut connection)? {
             let why = match is_template {

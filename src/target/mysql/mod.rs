@@ -25,7 +25,7 @@ pub use export::sql as export_sql;
 use super::dump::{Checked, DumpTarget, PlannedRestore, Restored, StoredDump};
 use crate::db::mysql::Address;
 use crate::db::{Result, Watch};
-use crate::format::dump::{DumpKind, Manifest, StreamRole};
+use crate::format::dump::{DumpKind, StreamRole};
 use plan::Plan;
 
 /// Which database is written.
@@ -136,19 +136,6 @@ impl DumpTarget for Target {
         self.options.destination == Destination::Create
     }
 
-    fn reads(&self, manifest: &Manifest, path: &str) -> bool {
-        if let Some(table) = manifest.tables.iter().find(|table| table.stream.as_deref() == Some(path)) {
-            return self.options.data && self.options.wants(&table.name);
-        }
-        match manifest.streams.iter().find(|stream| stream.path == path).map(|stream| stream.role) {
-            Some(StreamRole::Globals) => self.options.globals,
-            _ if path == COUNTERS => self.options.data,
-            Some(StreamRole::PreData) => self.options.pre_data,
-            Some(StreamRole::PostData) => self.options.post_data,
-            _ => true,
-        }
-    }
-
     fn plan<'p>(&'p self, stored: &'p dyn StoredDump, watch: &Watch) -> Result<Box<dyn PlannedRestore + 'p>> {
         Ok(Box::new(Plan::make(&self.address, &self.options, stored.manifest(), watch)?))
     }
@@ -157,6 +144,19 @@ impl DumpTarget for Target {
 impl PlannedRestore for Plan<'_> {
     fn checked(&self) -> Checked {
         Plan::checked(self)
+    }
+
+    fn reads(&self, path: &str) -> bool {
+        if let Some(table) = self.manifest.tables.iter().find(|table| table.stream.as_deref() == Some(path)) {
+            return self.options.data && self.options.wants(&table.name);
+        }
+        match self.manifest.streams.iter().find(|stream| stream.path == path).map(|stream| stream.role) {
+            Some(StreamRole::Globals) => self.options.globals,
+            _ if path == COUNTERS => self.options.data,
+            Some(StreamRole::PreData) => self.options.pre_data,
+            Some(StreamRole::PostData) => self.options.post_data,
+            _ => true,
+        }
     }
 
     fn restore(&self, stored: &dyn StoredDump, watch: &Watch) -> Result<Restored> {

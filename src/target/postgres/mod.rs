@@ -40,7 +40,7 @@ pub use options::{Destination, Options, Phases, TableName};
 use super::dump::{Checked, DumpTarget, PlannedRestore, Restored, StoredDump};
 use crate::db::postgres::Address;
 use crate::db::{Result, Surroundings, Watch};
-use crate::format::dump::{DumpKind, Manifest, StreamRole};
+use crate::format::dump::{DumpKind, StreamRole};
 use plan::Plan;
 use std::path::PathBuf;
 
@@ -85,18 +85,6 @@ impl DumpTarget for Target {
         self.options.destination == Destination::Create
     }
 
-    fn reads(&self, manifest: &Manifest, path: &str) -> bool {
-        let table = manifest.tables.iter().find(|table| table.stream.as_deref() == Some(path));
-        match table {
-            Some(table) => self.options.phases.data && self.options.wants(&table.schema, &table.name),
-            None => match manifest.streams.iter().find(|stream| stream.path == path).map(|stream| stream.role) {
-                Some(StreamRole::Globals) => self.options.globals,
-                Some(StreamRole::LargeObjects) => self.options.phases.data && !self.options.is_partial(),
-                _ => true,
-            },
-        }
-    }
-
     fn lands_whole(&self) -> bool {
         // Roles are made at the server as they come.
         self.options.destination != Destination::Existing && !self.options.globals
@@ -110,6 +98,17 @@ impl DumpTarget for Target {
 impl PlannedRestore for Plan<'_> {
     fn checked(&self) -> Checked {
         Plan::checked(self)
+    }
+
+    fn reads(&self, path: &str) -> bool {
+        if let Some(place) = self.manifest.tables.iter().position(|table| table.stream.as_deref() == Some(path)) {
+            return self.options.phases.data && self.tables.binary_search(&place).is_ok();
+        }
+        match self.manifest.streams.iter().find(|stream| stream.path == path).map(|stream| stream.role) {
+            Some(StreamRole::Globals) => self.options.globals,
+            Some(StreamRole::LargeObjects) => self.options.phases.data && !self.options.is_partial(),
+            _ => true,
+        }
     }
 
     fn restore(&self, stored: &dyn StoredDump, watch: &Watch) -> Result<Restored> {

@@ -37,7 +37,7 @@ pub struct Plan<'p> {
     pub post_data: Option<Archive>,
     /// Whether something was left out of the archives, so that the streams cannot be used as they are.
     pub filtered: bool,
-    /// The tables whose rows are written, as places in the manifest.
+    /// The tables whose rows are written, as places in the manifest, in order.
     pub tables: Vec<usize>,
     /// The sequences that are set.
     pub sequences: Vec<Sequence>,

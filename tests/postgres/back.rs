@@ -411,6 +411,42 @@ fn the_phases_of_a_restore_can_be_taken_one_by_one() {
 }
 
 #[test]
+fn rows_alone_come_past_every_trigger_and_leave_it_as_it_was() {
+    let Some(server) = server() else { return };
+    let function = "CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.v := 'changed'; RETURN NEW; END$$";
+    let triggers = |table: &str| {
+        ["ALWAYS", "REPLICA", ""].map(|when| {
+            format!(
+                "CREATE TRIGGER \"t {when}\" BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION change(); \
+                 ALTER TABLE {table} ENABLE {when} TRIGGER \"t {when}\";"
+            )
+        })
+    };
+    let made = format!(
+        "{function}; CREATE TYPE mood AS ENUM ('glad', 'sad'); CREATE TABLE plain (v text); \
+         CREATE TABLE \"H h\" (m mood, v text) PARTITION BY HASH (m); \
+         CREATE TABLE h0 PARTITION OF \"H h\" FOR VALUES WITH (MODULUS 2, REMAINDER 0); \
+         CREATE TABLE h1 PARTITION OF \"H h\" FOR VALUES WITH (MODULUS 2, REMAINDER 1); \
+         INSERT INTO plain VALUES ('as it was'); INSERT INTO \"H h\" VALUES ('glad', 'as it was'), ('sad', 'as it was')"
+    );
+    let address = server.create(&made);
+    server.connect(&address.database).query(&triggers("plain").concat()).unwrap();
+    server.connect(&address.database).query(&triggers("\"H h\"").concat()).unwrap();
+    let taken = take(&source(&address, how()));
+    let to = server.create("");
+    for data in [false, true] {
+        let phases = Phases { pre_data: !data, data, post_data: !data };
+        back(&to, |options| options.phases = phases).target.restore(&taken, &watch()).unwrap();
+    }
+    let mut connection = server.connect(&to.database);
+    let rows = "SELECT string_agg(v, ',') FROM (SELECT v FROM plain UNION ALL SELECT v FROM \"H h\") a";
+    assert_eq!(connection.value(rows).unwrap().as_deref(), Some("as it was,as it was,as it was"));
+    let awake = "SELECT string_agg(tgenabled::text, '' ORDER BY tgrelid::regclass::text, tgname) FROM pg_trigger";
+    let before = server.connect(&address.database).value(awake).unwrap();
+    assert_eq!(connection.value(awake).unwrap(), before);
+}
+
+#[test]
 fn a_role_that_is_missing_is_named_before_anything_is_written() {
     let Some(first) = server() else { return };
     let Some(other) = another(&[]) else { return };

@@ -192,11 +192,16 @@ impl Loading<'_, '_> {
         let is_fresh = instead.is_none()
             && table.bytes >= EMPTIED_FROM_BYTES
             && self.fresh.contains(&(table.schema.as_str(), table.name.as_str()));
+        let with_partitions = instead.is_some();
         let name = instead.unwrap_or_else(|| qualified(&table.schema, &table.name));
         let mut rows = stored.open(stream).map_err(unreadable)?;
         match is_fresh {
             true => connection.execute(&format!("BEGIN; TRUNCATE TABLE ONLY {name}"))?,
             false => connection.execute("BEGIN")?,
+        };
+        let stilled = match self.quiet_triggers {
+            true => still(connection, &name, with_partitions)?,
+            false => Vec::new(),
         };
         let columns: Vec<String> = table.columns.iter().map(|column| identifier(column)).collect();
         let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
@@ -227,8 +232,38 @@ impl Loading<'_, '_> {
             let _ = connection.execute("ROLLBACK");
             return Err(address.error(Kind::Damaged, message).database(&address.database));
         }
+        for trigger in &stilled {
+            connection.execute(trigger)?;
+        }
         connection.execute("COMMIT")?;
         watch.monitor.event(Event::Done { items: 1, bytes: 0 });
         Ok((count, bytes))
     }
+}
+
+/// Stills the triggers of a table that fire also where a session replicates, for the transaction that is under way. Answers
+/// with the statements that let them be as they were.
+fn still(connection: &mut Connection, table: &str, with_partitions: bool) -> Result<Vec<String>> {
+    let table = literal(table);
+    let partitions = match with_partitions {
+        true => "UNION ALL SELECT i.inhrelid FROM meant m JOIN pg_catalog.pg_inherits i ON i.inhparent = m.oid",
+        false => "",
+    };
+    let rows = connection.query(&format!(
+        "WITH RECURSIVE meant(oid) AS (SELECT {table}::pg_catalog.regclass::pg_catalog.oid {partitions}) \
+         SELECT n.nspname, c.relname, t.tgname, t.tgenabled FROM meant m JOIN pg_catalog.pg_class c ON c.oid = m.oid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid \
+         WHERE t.tgenabled IN ('A', 'R') ORDER BY c.oid, t.oid"
+    ))?;
+    let mut as_they_were = Vec::new();
+    for row in rows {
+        let Ok([Some(schema), Some(name), Some(trigger), Some(when)]) = <[Option<String>; 4]>::try_from(row) else {
+            continue;
+        };
+        let (table, trigger) = (qualified(&schema, &name), identifier(&trigger));
+        connection.execute(&format!("ALTER TABLE ONLY {table} DISABLE TRIGGER {trigger}"))?;
+        let when = if when == "A" { "ALWAYS" } else { "REPLICA" };
+        as_they_were.push(format!("ALTER TABLE ONLY {table} ENABLE {when} TRIGGER {trigger}"));
+    }
+    Ok(as_they_were)
 }

@@ -2,6 +2,7 @@
 
 mod back;
 mod back_program;
+mod back_settings;
 mod back_verbs;
 mod bad_days;
 mod connection;

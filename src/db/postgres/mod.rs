@@ -28,3 +28,7 @@ pub use tools::{Tool, Tools};
 pub const ROWS_ZONE: &str = "UTC";
 /// The property of a manifest that holds it. Dumps without it were written in the zone of the source's sessions.
 pub const ROWS_ZONE_PROPERTY: &str = "time_zone";
+/// The locale in which those sessions write amounts of money, and in which they are read again.
+pub const ROWS_MONEY: &str = "C";
+/// The property of a manifest that holds it. Dumps without it were written in that of the source's sessions.
+pub const ROWS_MONEY_PROPERTY: &str = "lc_monetary";

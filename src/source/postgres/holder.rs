@@ -7,7 +7,7 @@ use super::Options;
 use super::plan::{self, Plan, Relation};
 use crate::base::Kind;
 use crate::db::postgres::facts::ServerFacts;
-use crate::db::postgres::{Connection, ROWS_ZONE, literal};
+use crate::db::postgres::{Connection, ROWS_MONEY, ROWS_ZONE, literal};
 use crate::db::{Error, Result};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -52,6 +52,8 @@ pub(super) fn settle(connection: &mut Connection, lock_timeout: Duration) -> Res
         ("DateStyle", "ISO"),
         ("IntervalStyle", "postgres"),
         ("TimeZone", ROWS_ZONE),
+        ("lc_monetary", ROWS_MONEY),
+        ("quote_all_identifiers", "off"),
         ("bytea_output", "hex"),
         ("xmloption", "content"),
         // Conditions of extensions are expressions that somebody wrote: no view may run in them (CVE-2024-7348).

@@ -8,7 +8,7 @@ use super::{PostgresSource, paths};
 use crate::base::clock::Stopwatch;
 use crate::base::{Event, Kind};
 use crate::db::postgres::facts::{self, DatabaseFacts, ServerFacts};
-use crate::db::postgres::{Connection, ROWS_ZONE, ROWS_ZONE_PROPERTY, Tools, literal};
+use crate::db::postgres::{Connection, ROWS_MONEY, ROWS_MONEY_PROPERTY, ROWS_ZONE, ROWS_ZONE_PROPERTY, Tools, literal};
 use crate::db::{Result, Watch};
 use crate::format::dump::{DumpKind, Manifest, Sequence, Server, StreamEntry, StreamRole, Table, VERSION};
 use crate::source::dump::{Consume, Dump, Planned};
@@ -241,6 +241,7 @@ impl PostgresDump {
         let address = &self.source.address;
         let mut properties = self.database.properties();
         properties.insert(ROWS_ZONE_PROPERTY.to_owned(), ROWS_ZONE.to_owned());
+        properties.insert(ROWS_MONEY_PROPERTY.to_owned(), ROWS_MONEY.to_owned());
         Manifest {
             version: VERSION,
             kind: DumpKind::Postgres,

@@ -101,6 +101,7 @@ fn look(
         notes: plan.notes.clone(),
         ..Restored::default()
     };
+    restored.notes.extend(restore::shape(plan, address, watch)?);
     restore::into(plan, address, stored, watch, &mut restored)?;
     watch.monitor.event(crate::base::Event::Phase("comparing"));
     let since = Stopwatch::start();

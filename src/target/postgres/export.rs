@@ -15,6 +15,7 @@ use super::partitions::Routes;
 use super::plan::{archive as contents, client_version, is_of_database};
 use super::programs::From;
 use super::restore::set_sequence;
+use super::rows::in_money_of;
 use crate::base::child::Program;
 use crate::base::{Event, Kind, random};
 use crate::db::postgres::{Tool, Tools, identifier, literal, qualified};
@@ -90,6 +91,10 @@ fn sql_parts(source: &Source<'_>, tools: &Tools, out: &mut dyn Write) -> Result<
     definitions(source, tools, StreamRole::PreData, "pre-data", out)?;
     // Names are in UTF-8 here, rows as the database has them.
     write(out, "\nSET client_encoding = 'UTF8';\n")?;
+    let money = in_money_of(manifest);
+    if let Some(sql) = &money {
+        write(out, &format!("{sql};\n"))?;
+    }
     let encoding = manifest.properties.get("encoding").map_or("UTF8", String::as_str);
     let with = if encoding == "UTF8" { String::new() } else { format!(" WITH (ENCODING {})", literal(encoding)) };
     let mut exported = Exported::default();
@@ -104,7 +109,7 @@ fn sql_parts(source: &Source<'_>, tools: &Tools, out: &mut dyn Write) -> Result<
         exported.add(table, bytes);
         source.watch.monitor.event(Event::Done { items: 1, bytes });
     }
-    write(out, "\n")?;
+    write(out, if money.is_some() { "\nRESET lc_monetary;\n" } else { "\n" })?;
     for sequence in &manifest.sequences {
         write(out, &format!("{};\n", set_sequence(sequence)))?;
     }

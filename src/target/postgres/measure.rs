@@ -1,7 +1,7 @@
 //! What a restored database holds: its tables, their rows counted by the server, checksums of rows read out again,
 //! where its sequences stand.
 
-use super::rows::session;
+use super::rows::{in_money_of, session};
 use crate::base::{Event, Kind};
 use crate::crypto::RowSum;
 use crate::db::postgres::{Address, Connection, identifier, literal, qualified};
@@ -26,6 +26,10 @@ const TABLES: &str = "SELECT n.nspname, c.relname, EXISTS ( \
 const SEQUENCES: &str = "SELECT n.nspname, c.relname \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.relkind = 'S' AND n.nspname !~ '^pg_' ORDER BY 1, 2";
+
+/// What a session begins with that reads rows as a dump does.
+const AS_DUMPED: &str = "SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 3; \
+     SET bytea_output = 'hex'";
 
 /// Looks at a database.
 pub struct Look<'a> {
@@ -118,8 +122,9 @@ impl Look<'_> {
 
     fn session(&self, zone: Option<&str>, watch: &Watch) -> Result<Connection> {
         let mut connection = session(self.address, self.version_number, watch)?;
-        if let Some(zone) = zone {
-            connection.query(&in_zone(zone))?;
+        connection.query(AS_DUMPED)?;
+        for sql in zone.map(in_zone).into_iter().chain(in_money_of(self.manifest)) {
+            connection.query(&sql)?;
         }
         Ok(connection)
     }

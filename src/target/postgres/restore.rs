@@ -19,7 +19,7 @@ use super::place::NewDatabase;
 use super::plan::{Plan, is_of_database};
 use super::programs::{From, PgRestore, file_in, is_ahead};
 use super::rows::{Loading, session, session_looking};
-use super::statements::{statements, with_database};
+use super::statements::{Word, statements, with_database, words};
 use crate::base::Kind;
 use crate::db::postgres::{Address, Connection, identifier, literal, qualified};
 use crate::db::{Error, Result, Watch};
@@ -36,6 +36,23 @@ const SEQUENCES_AT_ONCE: usize = 200;
 /// Definitions up to this many are made in one transaction when they come into a database that is in use: it takes a lock
 /// for each, and servers have room for a few thousand.
 const IN_ONE_TRANSACTION: usize = 500;
+/// Settings that decide what a text means, or what a value looks like as text. One with a dot in its name is an
+/// application's own, which may ask for it anywhere.
+const OF_VALUES: [&str; 13] = [
+    "TimeZone",
+    "timezone_abbreviations",
+    "DateStyle",
+    "IntervalStyle",
+    "default_text_search_config",
+    "lc_monetary",
+    "lc_numeric",
+    "lc_time",
+    "extra_float_digits",
+    "bytea_output",
+    "xmlbinary",
+    "transform_null_equals",
+    "quote_all_identifiers",
+];
 
 /// Does what the plan says.
 pub fn restore(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch) -> Result<Restored> {
@@ -60,7 +77,8 @@ pub fn restore(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch) -> Resul
     }
     let new = NewDatabase::create(plan.address, &plan.manifest.properties, plan.facts.version_number, watch)?;
     let address = new.address().clone();
-    let filled = into(plan, &address, stored, watch, &mut restored)
+    let filled = shape(plan, &address, watch)
+        .and_then(|_| into(plan, &address, stored, watch, &mut restored))
         .and_then(|()| restored.step("place", watch, |restored| settle(plan, &address, watch, restored)));
     if let Err(error) = filled {
         return Err(new.give_up(error));
@@ -240,7 +258,7 @@ fn data(
     let loading = Loading {
         address,
         version_number: plan.facts.version_number,
-        encoding: plan.manifest.properties.get("encoding").map_or("UTF8", String::as_str),
+        manifest: &plan.manifest,
         tables,
         fresh,
         routes: &routes,
@@ -332,6 +350,24 @@ fn analyze(plan: &Plan<'_>, address: &Address, watch: &Watch) -> Result<Vec<Stri
     Ok(notes.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// Gives a new database, before anything comes into it, those of its settings that decide what a text means or a value
+/// looks like: conditions of tables may depend on them, and what materialized views hold. Answers with what the server does
+/// not take.
+pub fn shape(plan: &Plan<'_>, address: &Address, watch: &Watch) -> Result<Vec<String>> {
+    let mut connection = session(address, plan.facts.version_number, watch)?;
+    let wanted = of_database(plan, address, false).into_iter().filter(|statement| is_of_values(statement.as_bytes()));
+    take(plan, &mut connection, wanted.collect())
+}
+
+/// Whether a statement is such a setting.
+fn is_of_values(statement: &[u8]) -> bool {
+    let words = words(statement);
+    let is = |at: usize, keyword: &str| words.get(at).is_some_and(|word| word.is(keyword));
+    let setting = words.get(4).and_then(Word::name).map(String::from_utf8_lossy).unwrap_or_default();
+    let is_value = OF_VALUES.iter().any(|name| setting.eq_ignore_ascii_case(name)) || setting.contains('.');
+    is(0, "ALTER") && is(1, "DATABASE") && is(3, "SET") && is_value
+}
+
 /// Gives a new database what belongs to the database itself: settings, grants, comment, owner. What the server does not
 /// take is a note: the content is there.
 fn settle(plan: &Plan<'_>, address: &Address, watch: &Watch, restored: &mut Restored) -> Result<()> {
@@ -339,31 +375,44 @@ fn settle(plan: &Plan<'_>, address: &Address, watch: &Watch, restored: &mut Rest
         return Ok(());
     }
     let mut connection = session(address, plan.facts.version_number, watch)?;
-    let mut wanted = Vec::new();
-    for entry in plan.pre_data.iter().flat_map(|archive| &archive.entries) {
-        let is_grant = entry.is("ACL");
-        if is_of_database(&entry.tag, &entry.kind) && !entry.is("DATABASE") && (plan.options.grants || !is_grant) {
-            wanted.extend(statements(&entry.definition));
-        }
-    }
-    let mut sql: Vec<String> = wanted
-        .into_iter()
-        .filter_map(|statement| with_database(statement, &plan.manifest.database, &address.database))
-        .map(|statement| String::from_utf8_lossy(&statement).into_owned())
-        .collect();
+    let mut sql = of_database(plan, address, plan.options.grants);
     if plan.options.owners
         && let Some(owner) = plan.manifest.properties.get("owner")
     {
         sql.push(format!("ALTER DATABASE {} OWNER TO {}", identifier(&address.database), identifier(owner)));
     }
+    restored.notes.extend(take(plan, &mut connection, sql)?);
+    Ok(())
+}
+
+/// What the dump says of the database itself, as statements for the one at `address`.
+fn of_database(plan: &Plan<'_>, address: &Address, grants: bool) -> Vec<String> {
+    let mut wanted = Vec::new();
+    for entry in plan.pre_data.iter().flat_map(|archive| &archive.entries) {
+        let is_grant = entry.is("ACL");
+        if is_of_database(&entry.tag, &entry.kind) && !entry.is("DATABASE") && (grants || !is_grant) {
+            wanted.extend(statements(&entry.definition));
+        }
+    }
+    wanted
+        .into_iter()
+        .filter_map(|statement| with_database(statement, &plan.manifest.database, &address.database))
+        .map(|statement| String::from_utf8_lossy(&statement).into_owned())
+        .collect()
+}
+
+/// Runs statements about the database at the connection's end. Answers with those that the server does not take.
+fn take(plan: &Plan<'_>, connection: &mut Connection, sql: Vec<String>) -> Result<Vec<String>> {
+    let own = connection.address().database.clone();
+    let mut left_out = Vec::new();
     for statement in sql {
         if let Err(error) = connection.execute(&statement) {
             if matches!(error.kind(), Kind::Interrupted | Kind::Unavailable) {
                 return Err(error);
             }
-            let statement = statement.replace(&address.database, &plan.address.database);
-            restored.notes.push(format!("left out: {statement}: {}", error.message));
+            let statement = statement.replace(&own, &plan.address.database);
+            left_out.push(format!("left out: {statement}: {}", error.message));
         }
     }
-    Ok(())
+    Ok(left_out)
 }

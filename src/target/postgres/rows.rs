@@ -9,9 +9,9 @@ use super::indexes::Indexes;
 use super::partitions::Routes;
 use super::programs::{From, PgRestore};
 use crate::base::{Event, Kind};
-use crate::db::postgres::{Address, Connection, identifier, literal, qualified};
+use crate::db::postgres::{Address, Connection, ROWS_MONEY_PROPERTY, identifier, literal, qualified};
 use crate::db::{Error, Result, Watch};
-use crate::format::dump::Table;
+use crate::format::dump::{Manifest, Table};
 use crate::target::dump::StoredDump;
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, Read, Write};
@@ -24,12 +24,13 @@ const PIECE_BYTES: usize = 128 << 10;
 /// Smaller tables are not emptied first: two new files for each cost more than it saves.
 const EMPTIED_FROM_BYTES: u64 = 1 << 20;
 
-/// What every session of ours begins with: nothing of it depends on what somebody set for the role or the database.
-pub const SESSION: &str = "SET client_min_messages = error; SET statement_timeout = 0; SET lock_timeout = 0; \
+/// What every session of ours begins with, whatever somebody set for the role or the database. How values are written
+/// (`DateStyle`, …) is left to those: rows are read in any case, and a condition of a table may depend on it.
+const SESSION: &str = "SET client_min_messages = error; SET statement_timeout = 0; SET lock_timeout = 0; \
      SET idle_in_transaction_session_timeout = 0; SET row_security = off; SET synchronous_commit = off; \
      SET check_function_bodies = off; SET xmloption = content; SET default_transaction_read_only = off; \
-     SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 3; \
-     SET default_transaction_isolation = 'read committed'; SET bytea_output = 'hex'; \
+     SET default_transaction_isolation = 'read committed'; SET standard_conforming_strings = on; \
+     SET array_nulls = on; SET quote_all_identifiers = off; \
      SELECT pg_catalog.set_config('search_path', '', false)";
 
 /// A session with the settings that a restore needs.
@@ -51,14 +52,20 @@ pub fn session_looking(address: &Address, version_number: u32, options: &Options
     Ok(connection)
 }
 
+/// The statement after which a session reads and writes amounts of money as the dump has them; none if it does not say.
+pub fn in_money_of(manifest: &Manifest) -> Option<String> {
+    let locale = manifest.properties.get(ROWS_MONEY_PROPERTY)?;
+    Some(format!("SELECT pg_catalog.set_config('lc_monetary', {}, false)", literal(locale)))
+}
+
 /// Which rows go where.
 pub struct Loading<'a, 'i> {
     /// Server and database.
     pub address: &'a Address,
     /// The server's version.
     pub version_number: u32,
-    /// The encoding of the streams.
-    pub encoding: &'a str,
+    /// What the dump says of itself.
+    pub manifest: &'a Manifest,
     /// The tables.
     pub tables: Vec<&'a Table>,
     /// Those that this restore has made, by schema and name.
@@ -168,6 +175,9 @@ impl Loading<'_, '_> {
 
     fn connect(&self, watch: &Watch) -> Result<Connection> {
         let mut connection = session_looking(self.address, self.version_number, self.options, watch)?;
+        if let Some(sql) = in_money_of(self.manifest) {
+            connection.query(&sql)?;
+        }
         if self.quiet_triggers {
             connection.execute("SET session_replication_role = replica")?;
         }
@@ -206,8 +216,8 @@ impl Loading<'_, '_> {
         let columns: Vec<String> = table.columns.iter().map(|column| identifier(column)).collect();
         let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
         let freeze = if is_fresh { ", FREEZE" } else { "" };
-        let sql =
-            format!("COPY {name}{columns} FROM STDIN WITH (FORMAT text, ENCODING {}{freeze})", literal(self.encoding));
+        let encoding = literal(self.manifest.properties.get("encoding").map_or("UTF8", String::as_str));
+        let sql = format!("COPY {name}{columns} FROM STDIN WITH (FORMAT text, ENCODING {encoding}{freeze})");
         let mut copy = connection.copy_in(&sql)?;
         let mut piece = vec![0; PIECE_BYTES];
         let mut bytes = 0;

@@ -268,6 +268,24 @@ fn a_table_that_somebody_has_locked_is_named_with_who_it_is() {
 }
 
 #[test]
+fn a_prepared_transaction_that_holds_a_table_is_named_with_what_ends_it() {
+    let Some(server) = another(&["max_prepared_transactions=2"]) else { return };
+    let name = server.create_named("prepared", "CREATE TABLE busy ()").database;
+    let mut other = server.connect(&name);
+    other.execute("BEGIN; LOCK TABLE busy IN ACCESS EXCLUSIVE MODE; PREPARE TRANSACTION 'it''s mine'").unwrap();
+    drop(other);
+    let patient = Options { lock_timeout: Duration::from_millis(200), ..options() };
+    let source = source(&server.address(&name), patient);
+    let error = source.begin(&watch()).err().unwrap();
+    assert_eq!(error.object.as_deref(), Some("table public.busy"));
+    assert!(error.message.contains("ROLLBACK PREPARED 'it''s mine'"), "{error}");
+    let probe = source.probe(&watch()).unwrap().unwrap();
+    let check = probe.checks.iter().find(|check| check.name == "blockers").unwrap();
+    assert!(check.message.contains("prepared transaction 'it''s mine' on public.busy"), "{check:?}");
+    assert!(check.remedy.contains("ROLLBACK PREPARED"), "{check:?}");
+}
+
+#[test]
 fn somebody_who_waits_to_alter_a_table_is_named_by_who_wants_to_read_it() {
     let Some(server) = server() else { return };
     let address = server.create("CREATE TABLE busy (n int)");

@@ -3,6 +3,7 @@
 use super::address::Address;
 use super::connection::Connection;
 use super::facts::{self, DatabaseFacts, ServerFacts};
+use super::quote::literal;
 use super::temporary;
 use super::tools::Tools;
 use crate::base::clock::Stopwatch;
@@ -254,13 +255,16 @@ fn sessions(server: &ServerFacts, workers: u32) -> Check {
 
 fn blockers(connection: &mut Connection) -> Result<Check> {
     let sql = "SELECT l.pid, n.nspname || '.' || c.relname, \
-               pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - a.xact_start)::int8 \
+               pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - coalesce(a.xact_start, x.prepared))::int8, \
+               x.gid \
                FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation \
                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                JOIN pg_catalog.pg_database d ON d.oid = l.database AND d.datname = pg_catalog.current_database() \
                LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
+               LEFT JOIN (pg_catalog.pg_locks t JOIN pg_catalog.pg_prepared_xacts x ON x.transaction = t.transactionid) \
+                 ON l.pid IS NULL AND t.pid IS NULL AND t.virtualtransaction = l.virtualtransaction \
                WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND c.relkind IN ('r', 'p', 'S') \
-               AND l.pid <> pg_catalog.pg_backend_pid() AND n.nspname !~ '^pg_' ORDER BY 3 DESC NULLS LAST, 1";
+               AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND n.nspname !~ '^pg_' ORDER BY 3 DESC NULLS LAST, 1";
     let rows = connection.query(sql)?;
     if rows.is_empty() {
         return Ok(Check::ok("blockers", "nobody holds a lock that a dump would wait for"));
@@ -268,10 +272,18 @@ fn blockers(connection: &mut Connection) -> Result<Check> {
     let text = |row: &super::Row, at: usize| row.get(at).cloned().flatten();
     let said = |row: &super::Row| {
         let since = text(row, 2).map_or(String::new(), |seconds| format!(" for {seconds} s"));
-        format!("session {} on {}{since}", text(row, 0).unwrap_or_default(), text(row, 1).unwrap_or_default())
+        let who = match text(row, 3) {
+            Some(gid) => format!("prepared transaction {}", literal(&gid)),
+            None => format!("session {}", text(row, 0).unwrap_or_default()),
+        };
+        format!("{who} on {}{since}", text(row, 1).unwrap_or_default())
     };
     let shown: Vec<String> = rows.iter().take(MOST_BLOCKERS).map(said).collect();
-    let process = rows.first().and_then(|row| text(row, 0)).unwrap_or_default();
+    let ending = |row: &super::Row| match text(row, 3) {
+        Some(gid) => format!("ROLLBACK PREPARED {}", literal(&gid)),
+        None => format!("SELECT pg_terminate_backend({})", text(row, 0).unwrap_or_default()),
+    };
+    let end = rows.first().map(ending).unwrap_or_default();
     let message = format!("exclusive locks that a dump would wait for: {}", shown.join("; "));
-    Ok(Check::warning("blockers", message, format!("let them end, or SELECT pg_terminate_backend({process})")))
+    Ok(Check::warning("blockers", message, format!("let them end, or {end}")))
 }

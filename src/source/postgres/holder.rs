@@ -154,16 +154,18 @@ fn explained(holder: &mut Connection, batch: &[&Relation], tables: usize, error:
 /// texts are left out: they are somebody's, and perhaps a password.
 pub(super) fn in_the_way(connection: &mut Connection, oids: &[&str], error: Error) -> Error {
     let sql = format!(
-        "SELECT n.nspname || '.' || c.relname, l.pid, a.usename, \
-           pg_catalog.to_char(pg_catalog.clock_timestamp() - a.xact_start, 'HH24:MI:SS'), a.state, \
+        "SELECT n.nspname || '.' || c.relname, l.pid, coalesce(a.usename, x.owner), \
+           pg_catalog.to_char(pg_catalog.clock_timestamp() - coalesce(a.xact_start, x.prepared), 'HH24:MI:SS'), a.state, \
            pg_catalog.substr(pg_catalog.regexp_replace(pg_catalog.regexp_replace(a.query, '''[^'']*(''|$)', '''...''', \
-             'g'), '\\s+', ' ', 'g'), 1, {SHOWN_LETTERS}), l.granted \
+             'g'), '\\s+', ' ', 'g'), 1, {SHOWN_LETTERS}), l.granted, x.gid \
          FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
+         LEFT JOIN (pg_catalog.pg_locks t JOIN pg_catalog.pg_prepared_xacts x ON x.transaction = t.transactionid) \
+           ON l.pid IS NULL AND t.pid IS NULL AND t.virtualtransaction = l.virtualtransaction \
          WHERE l.relation IN ({}) AND l.mode = 'AccessExclusiveLock' \
            AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
-         ORDER BY NOT l.granted, a.xact_start LIMIT 1",
+         ORDER BY NOT l.granted, coalesce(a.xact_start, x.prepared) LIMIT 1",
         oids.join(", ")
     );
     let blocker = connection.query(&sql).ok().and_then(|rows| rows.into_iter().next());
@@ -171,9 +173,15 @@ pub(super) fn in_the_way(connection: &mut Connection, oids: &[&str], error: Erro
     let said = |at: usize| blocker.get(at).and_then(Option::as_deref).unwrap_or("?");
     let (process, user, since, state, query) = (said(1), said(2), said(3), said(4), said(5));
     let how = if said(6) == "t" { "locked by" } else { "waited for, in order to lock it, by" };
-    let message = format!(
-        "{how} process {process} (user {user}, {state}, its transaction began {since} ago, last statement: {query}); \
-         wait until it ends, or end it with SELECT pg_terminate_backend({process})"
-    );
+    let message = match blocker.get(7).and_then(Option::as_deref).map(literal) {
+        Some(gid) => format!(
+            "{how} the prepared transaction {gid} (user {user}, prepared {since} ago), which no session holds any more; \
+             end it with COMMIT PREPARED {gid} or ROLLBACK PREPARED {gid}"
+        ),
+        None => format!(
+            "{how} process {process} (user {user}, {state}, its transaction began {since} ago, last statement: {query}); \
+             wait until it ends, or end it with SELECT pg_terminate_backend({process})"
+        ),
+    };
     Error { message, ..error }.object(format!("table {}", said(0)))
 }

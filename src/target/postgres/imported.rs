@@ -147,7 +147,17 @@ fn fill<'c>(
             let program = PgRestore { tools, address, options, without_tablespaces: true, is_ahead, watch };
             program.fed(None, From::Stream(content), true)
         }
-        Form::Sql => psql(&ready.tools, address, content, watch),
+        Form::Sql => psql(&ready.tools, address, content, watch).map_err(|Failed { error, commits }| {
+            let kept = match (target.options.destination == Destination::Existing, commits) {
+                (true, false) => "; nothing was kept",
+                (true, true) => {
+                    "; the dump has a COMMIT of its own, and what comes before it was kept: empty the database before the \
+                     next attempt"
+                }
+                (false, _) => "",
+            };
+            Error { message: format!("{}{kept}", error.message), ..error }
+        }),
     }
 }
 
@@ -161,7 +171,12 @@ fn analyze(target: &Target, address: &Address, watch: &Watch) -> Vec<String> {
 }
 
 /// Feeds SQL to `psql`. It sees the end of its input only after all was fed: at an end it would commit.
-fn psql<'c>(tools: &Tools, address: &Address, mut content: Box<dyn Read + Send + 'c>, watch: &Watch) -> Result<()> {
+fn psql<'c>(
+    tools: &Tools,
+    address: &Address,
+    mut content: Box<dyn Read + Send + 'c>,
+    watch: &Watch,
+) -> Result<(), Failed> {
     let options = ["--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1"];
     let program = tools.program(Tool::Psql, address, &address.database).args(options);
     let program = program.args(["--output=/dev/null", "--file=-"]).with_input();
@@ -169,12 +184,13 @@ fn psql<'c>(tools: &Tools, address: &Address, mut content: Box<dyn Read + Send +
         address.error(Kind::Unsupported, format!("cannot {what} psql: {cause}")).database(&address.database)
     };
     let stop = watch.stop.child();
-    let mut child = program.start(&stop).map_err(|cause| failed("start", cause))?;
+    let mut commits = Commits::default();
+    let mut child = program.start(&stop).map_err(|cause| Failed { error: failed("start", cause), commits: false })?;
     let mut input = child.take_input();
     let (fed, ended) = std::thread::scope(|scope| {
         let feeder = scope.spawn(|| {
             let Some(pipe) = &mut input else { return Ok(()) };
-            let fed = pour(&mut *content, pipe);
+            let fed = pour(&mut *content, pipe, &mut commits);
             match &fed {
                 Ok(()) => input = None,
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
@@ -186,11 +202,39 @@ fn psql<'c>(tools: &Tools, address: &Address, mut content: Box<dyn Read + Send +
         let fed = feeder.join().unwrap_or_else(|_| Err(io::Error::other("the thread that feeds it panicked")));
         (fed, ended)
     });
-    judge(address, fed, ended.map_err(|cause| failed("wait for", cause))?, watch)
+    let ended = ended.map_err(|cause| failed("wait for", cause));
+    let judged = ended.and_then(|ended| judge(address, fed, ended, watch));
+    judged.map_err(|error| Failed { error, commits: commits.seen })
+}
+
+/// A failure, and whether the script had ended a transaction by then.
+struct Failed {
+    error: Error,
+    commits: bool,
+}
+
+/// Whether a script ends transactions itself, as `pg_dump` does behind large objects: then not all of it is one.
+#[derive(Default)]
+struct Commits {
+    seen: bool,
+    /// The line so far, as long as it may be one.
+    line: Vec<u8>,
+}
+
+impl Commits {
+    fn look(&mut self, piece: &[u8]) {
+        for (number, part) in piece.split(|byte| *byte == b'\n').enumerate() {
+            if number > 0 {
+                self.seen |= self.line.trim_ascii().eq_ignore_ascii_case(b"COMMIT;");
+                self.line.clear();
+            }
+            self.line.extend(part.iter().take(16_usize.saturating_sub(self.line.len())));
+        }
+    }
 }
 
 /// All of a dump, in restricted mode unless it sees to that itself.
-fn pour(content: &mut dyn Read, pipe: &mut impl Write) -> io::Result<()> {
+fn pour(content: &mut dyn Read, pipe: &mut impl Write, commits: &mut Commits) -> io::Result<()> {
     let mut piece = vec![0; PIECE_BYTES];
     let mut opening = Vec::new();
     content.take(OPENING_BYTES as u64).read_to_end(&mut opening)?;
@@ -199,11 +243,15 @@ fn pour(content: &mut dyn Read, pipe: &mut impl Write) -> io::Result<()> {
     if !restricts {
         writeln!(pipe, "\\restrict {key}")?;
     }
+    commits.look(&opening);
     pipe.write_all(&opening)?;
     loop {
         match content.read(&mut piece) {
             Ok(0) => break,
-            Ok(length) => pipe.write_all(&piece[..length])?,
+            Ok(length) => {
+                commits.look(&piece[..length]);
+                pipe.write_all(&piece[..length])?;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -221,7 +269,7 @@ fn judge(address: &Address, fed: io::Result<()>, ended: Ended, watch: &Watch) ->
     }
     match fed {
         Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => {
-            let message = format!("psql could not be fed from the snapshot, and nothing was kept: {cause}");
+            let message = format!("psql could not be fed from the snapshot: {cause}");
             return Err(error(Kind::of_io(&cause), message));
         }
         _ if ended.status.success() => return Ok(()),
@@ -231,5 +279,5 @@ fn judge(address: &Address, fed: io::Result<()>, ended: Ended, watch: &Watch) ->
     let said = words.lines().find(|line| line.contains("ERROR:") || line.contains("error:"));
     let said: String = said.unwrap_or(words.trim()).chars().take(SAID_LETTERS).collect();
     let kind = if words.contains("permission denied") { Kind::Denied } else { Kind::Target };
-    Err(error(kind, format!("psql failed ({}) and nothing was kept: {said}", ended.status)))
+    Err(error(kind, format!("psql failed ({}): {said}", ended.status)))
 }

@@ -2,7 +2,7 @@
 
 use super::back::{back, drill, drop_database, unused};
 use super::taken::{options as how, source, take};
-use crate::servers::postgres::{server, watch};
+use crate::servers::postgres::{another, server, watch};
 use keepstone::target::dump::{DrillServer, DumpTarget, Sample};
 use keepstone::target::postgres::{Destination, Phases};
 
@@ -105,4 +105,28 @@ fn rows_alone_come_past_every_trigger_and_leave_it_as_it_was() {
     let awake = "SELECT string_agg(tgenabled::text, '' ORDER BY tgrelid::regclass::text, tgname) FROM pg_trigger";
     let before = server.connect(&address.database).value(awake).unwrap();
     assert_eq!(connection.value(awake).unwrap(), before);
+}
+
+#[test]
+fn a_database_comes_back_into_its_tablespace_or_a_note_says_why_not() {
+    let Some(server) = another(&["allow_in_place_tablespaces=on"]) else { return };
+    let mut connection = server.connect("postgres");
+    for statement in ["CREATE TABLESPACE fast LOCATION ''", "CREATE DATABASE shop TABLESPACE fast TEMPLATE template0"] {
+        connection.execute(statement).unwrap();
+    }
+    let taken = take(&source(&server.address("shop"), how()));
+    let lies_in = |connection: &mut keepstone::db::postgres::Connection| {
+        let sql =
+            "SELECT spcname FROM pg_database d JOIN pg_tablespace t ON t.oid = dattablespace WHERE datname = 'copy'";
+        connection.value(sql).unwrap().unwrap()
+    };
+    let copy = back(&server.address("copy"), |options| options.destination = Destination::Create);
+    assert_eq!(copy.target.restore(&taken, &watch()).unwrap().notes, Vec::<String>::new());
+    assert_eq!(lies_in(&mut connection), "fast");
+    for statement in ["DROP DATABASE copy", "DROP DATABASE shop", "DROP TABLESPACE fast"] {
+        connection.execute(statement).unwrap();
+    }
+    let notes = copy.target.restore(&taken, &watch()).unwrap().notes;
+    assert!(notes.concat().contains("no tablespace fast, where the database was"), "{notes:?}");
+    assert_eq!(lies_in(&mut connection), "pg_default");
 }

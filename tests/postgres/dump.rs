@@ -286,6 +286,21 @@ fn a_prepared_transaction_that_holds_a_table_is_named_with_what_ends_it() {
 }
 
 #[test]
+fn who_may_have_too_few_sessions_is_told_before_the_dump() {
+    let Some(server) = server() else { return };
+    let name = server.create("CREATE ROLE few LOGIN PASSWORD 'pw' CONNECTION LIMIT 2").database;
+    let password = Some(keepstone::base::Secret::new("pw".into()));
+    let address = Address { user: "few".to_owned(), password, ..server.address(&name) };
+    let source = source(&address, Options { workers: 2, ..options() });
+    let probe = source.probe(&watch()).unwrap().unwrap();
+    let check = probe.checks.iter().find(|check| check.name == "sessions").unwrap();
+    assert_eq!(check.message, "ROLE \"few\" may have 2 sessions, 0 are others', 4 are needed");
+    assert_eq!(check.remedy, "ALTER ROLE \"few\" CONNECTION LIMIT 4, or use fewer workers");
+    let error = source.begin(&watch()).err().unwrap();
+    assert!(error.message.contains("ALTER ROLE \"few\" CONNECTION LIMIT"), "{error}");
+}
+
+#[test]
 fn somebody_who_waits_to_alter_a_table_is_named_by_who_wants_to_read_it() {
     let Some(server) = server() else { return };
     let address = server.create("CREATE TABLE busy (n int)");

@@ -1,6 +1,6 @@
 //! What went wrong between us and a PostgreSQL server, in words with a remedy.
 
-use super::{Address, Tls};
+use super::{Address, Tls, identifier};
 use crate::base::Kind;
 use crate::db::Error;
 use std::error::Error as _;
@@ -46,7 +46,18 @@ fn refused(address: &Address, refusal: &DbError, blame: Kind) -> Error {
             format!("; pg_hba.conf of the server lets user {} in from here only if a line says so", address.user)
         }
         "3D000" => format!("; look for its name with: psql -l -d postgres -h {} -p {}", address.host, address.port),
-        "53300" => "; raise max_connections of the server, or use fewer workers".to_owned(),
+        "53300" => {
+            let what = match () {
+                () if message.contains("for role") => {
+                    format!("ALTER ROLE {} CONNECTION LIMIT", identifier(&address.user))
+                }
+                () if message.contains("for database") => {
+                    format!("ALTER DATABASE {} CONNECTION LIMIT", identifier(&address.database))
+                }
+                () => "raise max_connections of the server".to_owned(),
+            };
+            format!("; {what}, or use fewer workers")
+        }
         "53200" if message.contains("max_locks_per_transaction") || message.contains("shared memory") => {
             "; raise max_locks_per_transaction of the server and start it again".to_owned()
         }

@@ -3,7 +3,7 @@
 use super::address::Address;
 use super::connection::Connection;
 use super::facts::{self, DatabaseFacts, ServerFacts};
-use super::quote::literal;
+use super::quote::{identifier, literal};
 use super::temporary;
 use super::tools::Tools;
 use crate::base::clock::Stopwatch;
@@ -70,7 +70,7 @@ pub fn probe(
     let size = size(&mut connection, &server, &mut probe);
     probe.take("size", size);
     probe.take("locks", locks(&mut connection, &server));
-    probe.checks.push(sessions(&server, workers));
+    probe.take("sessions", sessions(&mut connection, &server, workers));
     probe.take("blockers", blockers(&mut connection));
     if let Some(check) = leftovers(&mut connection, address, watch).transpose() {
         probe.take("leftovers", check);
@@ -80,7 +80,7 @@ pub fn probe(
 
 /// What restores that were broken off have left; none if there is nothing.
 fn leftovers(connection: &mut Connection, address: &Address, watch: &Watch) -> Result<Option<Check>> {
-    let like = |prefix: &str| format!("pg_catalog.strpos(datname, {}) = 1", super::quote::literal(prefix));
+    let like = |prefix: &str| format!("pg_catalog.strpos(datname, {}) = 1", literal(prefix));
     let (unfinished, replaced) = (like(temporary::UNFINISHED), like(temporary::REPLACED));
     let sql = format!("SELECT 1 FROM pg_catalog.pg_database WHERE {unfinished} OR {replaced} LIMIT 1");
     if connection.value(&sql)?.is_none() {
@@ -139,7 +139,7 @@ fn tables(connection: &mut Connection, server: &ServerFacts) -> Result<Check> {
         return Ok(Check::ok("tables", format!("{} may read every table and sequence", server.user)));
     }
     let message = format!("{} may not read {}", server.user, some_of(&unreadable));
-    let role = super::quote::identifier(&server.user);
+    let role = identifier(&server.user);
     let remedy = match server.version_number >= 140_000 {
         true => format!("GRANT pg_read_all_data TO {role}"),
         false => format!("GRANT USAGE on their schemas and SELECT on all tables and sequences to {role}"),
@@ -157,7 +157,7 @@ fn large_objects(connection: &mut Connection, server: &ServerFacts) -> Result<Op
     let remedy = format!(
         "GRANT SELECT ON LARGE OBJECT {} TO {}, and of the others, or log in as a superuser",
         unreadable[0],
-        super::quote::identifier(&server.user)
+        identifier(&server.user)
     );
     Ok(Some(Check::failed("large objects", message, remedy)))
 }
@@ -168,7 +168,7 @@ fn row_security(connection: &mut Connection, server: &ServerFacts) -> Result<Che
         return Ok(Check::ok("row security", "hides no rows"));
     }
     let message = format!("it hides rows of {} from {}", some_of(&hidden), server.user);
-    let remedy = format!("ALTER ROLE {} BYPASSRLS, or log in as the owner", super::quote::identifier(&server.user));
+    let remedy = format!("ALTER ROLE {} BYPASSRLS, or log in as the owner", identifier(&server.user));
     Ok(Check::failed("row security", message, remedy))
 }
 
@@ -242,15 +242,45 @@ fn locks(connection: &mut Connection, server: &ServerFacts) -> Result<Check> {
     })
 }
 
-fn sessions(server: &ServerFacts, workers: u32) -> Check {
+fn sessions(connection: &mut Connection, server: &ServerFacts, workers: u32) -> Result<Check> {
     let needed = workers + MORE_SESSIONS;
+    if let Some((whose, limit, taken)) = limit_of_sessions(connection)?
+        && limit < taken - 1 + i64::from(needed)
+    {
+        let message = format!("{whose} may have {limit} sessions, {} are others', {needed} are needed", taken - 1);
+        let enough = taken - 1 + i64::from(needed);
+        return Ok(Check::failed(
+            "sessions",
+            message,
+            format!("ALTER {whose} CONNECTION LIMIT {enough}, or use fewer workers"),
+        ));
+    }
     // Ours is among those that are there.
     let free = (server.max_sessions + 1).saturating_sub(server.sessions);
     let message = format!("{free} of {} sessions are free, {needed} are needed", server.max_sessions);
-    match free < needed {
+    Ok(match free < needed {
         false => Check::ok("sessions", message),
         true => Check::failed("sessions", message, "raise max_connections of the server, or use fewer workers"),
-    }
+    })
+}
+
+/// The narrower of the limits that the role and the database have, whose it is, and how many sessions are taken of it, ours
+/// among them. None without such limits; a superuser passes them.
+fn limit_of_sessions(connection: &mut Connection) -> Result<Option<(String, i64, i64)>> {
+    let sql = "WITH l(kind, name, allowed, taken) AS ( \
+                 SELECT 'ROLE', r.rolname, r.rolconnlimit, \
+                   (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid) \
+                 FROM pg_catalog.pg_roles r WHERE r.rolname = session_user AND NOT r.rolsuper \
+                 UNION ALL SELECT 'DATABASE', d.datname, d.datconnlimit, \
+                   (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a \
+                    WHERE a.datid = d.oid AND a.usesysid IS NOT NULL) \
+                 FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.rolname = session_user \
+                 WHERE d.datname = pg_catalog.current_database() AND NOT r.rolsuper) \
+               SELECT kind, name, allowed, taken FROM l WHERE allowed >= 0 ORDER BY allowed - taken LIMIT 1";
+    let Some(row) = connection.query(sql)?.into_iter().next() else { return Ok(None) };
+    let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
+    let number = |at: usize| text(at).parse().map_err(|_| connection.strange("a limit of sessions is no number"));
+    Ok(Some((format!("{} {}", text(0), identifier(&text(1))), number(2)?, number(3)?)))
 }
 
 fn blockers(connection: &mut Connection) -> Result<Check> {

@@ -118,7 +118,7 @@ pub fn restore<'c>(
         return Ok(Done { notes: analyze(target, address, watch), ..Done::default() });
     }
     let replaced = target.options.destination == Destination::Replace && exists(address, watch)?;
-    let new = NewDatabase::create(address, &BTreeMap::new(), ready.version_number, watch)?;
+    let new = NewDatabase::create(address, &BTreeMap::new(), None, ready.version_number, watch)?;
     if let Err(error) = fill(target, ready, new.address(), form, content, watch) {
         return Err(new.give_up(error));
     }

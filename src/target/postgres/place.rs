@@ -26,15 +26,18 @@ pub struct NewDatabase {
 }
 
 impl NewDatabase {
-    /// Makes an empty database that will take the name in `address`.
+    /// Makes an empty database that will take the name in `address`, in a tablespace or else in the server's usual one.
     pub fn create(
         address: &Address,
         properties: &BTreeMap<String, String>,
+        tablespace: Option<&str>,
         version_number: u32,
         watch: &Watch,
     ) -> Result<NewDatabase> {
         let Claim { name, mut keeper } = Claim::of(UNFINISHED, address, watch)?;
-        keeper.execute(&create_statement(&name, properties, version_number)).map_err(|error| {
+        let tablespace = tablespace.map(|name| format!(" TABLESPACE {}", identifier(name))).unwrap_or_default();
+        let create = create_statement(&name, properties, version_number) + &tablespace;
+        keeper.execute(&create).map_err(|error| {
             let message = format!("cannot make a database like the dump's: {}", error.message);
             Error { message, ..error }.database(&address.database)
         })?;

@@ -305,6 +305,23 @@ impl<'p> Plan<'p> {
         Ok(())
     }
 
+    /// The tablespace of a new database, as it was at the source. If the server lacks it or does not let us in, a note says
+    /// so, and it is the server's usual one.
+    pub fn own_tablespace(&self, connection: &mut Connection, notes: &mut Vec<String>) -> Result<Option<&str>> {
+        let Some(name) = self.manifest.properties.get("tablespace") else { return Ok(None) };
+        let may = format!(
+            "SELECT pg_catalog.has_tablespace_privilege(oid, 'CREATE') FROM pg_catalog.pg_tablespace WHERE spcname = {}",
+            literal(name)
+        );
+        let why = match connection.value(&may)?.as_deref() {
+            Some("t") => return Ok(Some(name)),
+            Some(_) => format!("role {} may not create in tablespace {name}", self.facts.user),
+            None => format!("the server has no tablespace {name}"),
+        };
+        notes.push(format!("{why}, where the database was: it is in the server's usual one"));
+        Ok(None)
+    }
+
     /// Takes out what a drill cannot make or must not.
     fn leave_out_for_drill(&mut self, roles: &HashSet<String>) {
         let mut left_out = 0;

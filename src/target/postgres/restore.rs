@@ -15,7 +15,7 @@ use super::archive::Archive;
 use super::globals;
 use super::indexes::Indexes;
 use super::partitions::Routes;
-use super::place::NewDatabase;
+use super::place::{NewDatabase, connect_for_databases};
 use super::plan::{Plan, is_of_database};
 use super::programs::{From, PgRestore, file_in, is_ahead};
 use super::rows::{Loading, session, session_looking};
@@ -75,7 +75,9 @@ pub fn restore(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch) -> Resul
             Err(error) => Err(left_as(plan, error, &restored)),
         };
     }
-    let new = NewDatabase::create(plan.address, &plan.manifest.properties, plan.facts.version_number, watch)?;
+    let tablespace = plan.own_tablespace(&mut connect_for_databases(plan.address, watch)?, &mut restored.notes)?;
+    let (properties, version) = (&plan.manifest.properties, plan.facts.version_number);
+    let new = NewDatabase::create(plan.address, properties, tablespace, version, watch)?;
     let address = new.address().clone();
     let filled = shape(plan, &address, watch)
         .and_then(|_| into(plan, &address, stored, watch, &mut restored))

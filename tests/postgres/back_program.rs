@@ -352,6 +352,13 @@ fn a_part_goes_back_by_table_schema_and_phase() {
     let none = server.url("not_made");
     let create = ["restore", "latest", "--to-postgres", &none, "--create", "--phase", "data", "--phase", "post-data"];
     says(&place.run(&create).expect(2), &["--create wants --phase pre-data as well"]);
+    for templates in ["template0", "template1"] {
+        let run = place.run(&["restore", "latest", "--to-postgres", &server.url(templates)]);
+        assert_ne!(run.code, 0, "{templates}");
+        says(&run, &[if templates == "template1" { "belongs to the server" } else { "template0" }]);
+    }
+    let path = place.run(&["restore", "latest:/@postgres/shop", "--to-postgres", &url]).expect(2);
+    says(&path, &["is the dump of a database", "--database"]);
     let before = phase("pre-data").expect(0);
     says(
         &before,

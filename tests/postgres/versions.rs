@@ -60,9 +60,12 @@ fn a_dump_goes_to_a_newer_server_and_not_to_an_older_one_or_one_that_lacks_an_ex
     };
     let there = available(newer);
     let Some(missing) = available(older).into_iter().find(|name| !there.contains(name)) else { return };
-    let place = night(older, &format!("{shop}; CREATE EXTENSION \"{missing}\""));
+    let place = night(
+        older,
+        &format!("{shop}; CREATE EXTENSION \"{missing}\"; CREATE ROLE lacked; ALTER TABLE orders OWNER TO lacked"),
+    );
     let run = place.run(&["restore", "latest", "--to-postgres", &newer.url("lacking"), "--create"]).expect(1);
     let at = format!("127.0.0.1:{}, database lacking, extension {missing}: ", newer.port);
-    says(&run, &[&at, "install the packages that bring it"]);
+    says(&run, &[&at, "install the packages that bring it", "the server has no role lacked"]);
     assert_eq!(databases(newer, "lacking"), "0");
 }

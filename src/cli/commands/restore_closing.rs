@@ -94,11 +94,11 @@ fn content(phase: Phase) -> &'static str {
 }
 
 fn which(given: &ToDatabase) -> String {
-    given.database.as_deref().map(|name| format!(" --database {}", human::shell_word(name))).unwrap_or_default()
+    given.database.as_deref().map(|name| format!(" {}", human::option("--database", name))).unwrap_or_default()
 }
 
 fn looking(given: &ToDatabase) -> String {
-    given.search_path.iter().map(|schema| format!(" --search-path {}", human::shell_word(schema))).collect()
+    given.search_path.iter().map(|schema| format!(" {}", human::option("--search-path", schema))).collect()
 }
 
 /// The same once more, without the URL: it may hold a password.
@@ -121,7 +121,7 @@ fn again(given: &ToDatabase) -> String {
     let tables = given.table.iter().map(|table| ("--table", table.to_string()));
     let schemas = given.schema.iter().map(|schema| ("--schema", schema.clone()));
     for (flag, value) in named.chain(tables).chain(schemas) {
-        words.push_str(&format!(" {flag} {}", human::shell_word(&value)));
+        words.push_str(&format!(" {}", human::option(flag, &value)));
     }
     words.push_str(&looking(given));
     words

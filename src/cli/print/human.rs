@@ -196,6 +196,11 @@ pub fn shell_word(word: &str) -> String {
     }
 }
 
+/// An option with its value, for somebody who copies it: a value that begins like an option is taken for its value all the same.
+pub fn option(flag: &str, value: &str) -> String {
+    format!("{flag}{}{}", if value.starts_with('-') { '=' } else { ' ' }, shell_word(value))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,5 +250,7 @@ mod tests {
         assert_eq!(shell_word("./demo"), "./demo");
         assert_eq!(shell_word("it's"), r"'it'\''s'");
         assert_eq!(shell_word(""), "''");
+        assert_eq!(option("--database", "a b"), "--database 'a b'");
+        assert_eq!(option("--database", "-x"), "--database=-x");
     }
 }

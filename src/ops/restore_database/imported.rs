@@ -7,6 +7,7 @@
 
 use super::super::browse::{normal, reader, repo_error, resolve};
 use super::super::content::Content;
+use super::super::dumps;
 use super::super::hooks::Hooks;
 use super::super::record::Record;
 use super::super::walk::show;
@@ -124,7 +125,7 @@ pub fn restore_imported(context: &Context, snapshot: &Snapshot, options: &Option
 fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outcome> {
     let name = show(&normal(&options.path));
     let node = resolve(context, snapshot, &options.path)?;
-    check_is_file(&node, &name)?;
+    check_is_file(context, snapshot, &node, &name)?;
     context.monitor.event(Event::Phase("verifying the dump"));
     let report = look_into(context, &node, &name)?;
     fits(&report, options, &name)?;
@@ -139,15 +140,23 @@ fn run(context: &Context, snapshot: &Snapshot, options: &Options) -> Result<Outc
     }
 }
 
-fn check_is_file(node: &Node, name: &str) -> Result<()> {
+fn check_is_file(context: &Context, snapshot: &Snapshot, node: &Node, name: &str) -> Result<()> {
     match node.kind {
         NodeKind::File => Ok(()),
+        NodeKind::Directory if is_dump(context, snapshot, name)? => Err(Error::Usage(format!(
+            "{name} is the dump of a database: name the snapshot without a path, and the dump with --database"
+        ))),
         NodeKind::Directory => Err(Error::Usage(format!(
             "{name} is a directory: bring a dump in directory format back with --target DIR, then run `pg_restore \
              --jobs N` on it"
         ))),
         _ => Err(Error::Usage(format!("{name} is no regular file"))),
     }
+}
+
+/// Whether a database was dumped into this directory.
+fn is_dump(context: &Context, snapshot: &Snapshot, name: &str) -> Result<bool> {
+    Ok(dumps::dumps_of(context, snapshot)?.iter().any(|entry| show(&normal(&entry.path)) == name))
 }
 
 /// Reads all of it: what cannot be read, or is not whole, is never begun with.

@@ -147,17 +147,10 @@ fn fill<'c>(
             let program = PgRestore { tools, address, options, without_tablespaces: true, is_ahead, watch };
             program.fed(None, From::Stream(content), true)
         }
-        Form::Sql => psql(&ready.tools, address, content, watch).map_err(|Failed { error, commits }| {
-            let kept = match (target.options.destination == Destination::Existing, commits) {
-                (true, false) => "; nothing was kept",
-                (true, true) => {
-                    "; the dump has a COMMIT of its own, and what comes before it was kept: empty the database before the \
-                     next attempt"
-                }
-                (false, _) => "",
-            };
-            Error { message: format!("{}{kept}", error.message), ..error }
-        }),
+        Form::Sql => {
+            let is_in_place = target.options.destination == Destination::Existing;
+            psql(&ready.tools, address, content, is_in_place, watch)
+        }
     }
 }
 
@@ -175,8 +168,9 @@ fn psql<'c>(
     tools: &Tools,
     address: &Address,
     mut content: Box<dyn Read + Send + 'c>,
+    is_in_place: bool,
     watch: &Watch,
-) -> Result<(), Failed> {
+) -> Result<()> {
     let options = ["--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1"];
     let program = tools.program(Tool::Psql, address, &address.database).args(options);
     let program = program.args(["--output=/dev/null", "--file=-"]).with_input();
@@ -185,7 +179,7 @@ fn psql<'c>(
     };
     let stop = watch.stop.child();
     let mut commits = Commits::default();
-    let mut child = program.start(&stop).map_err(|cause| Failed { error: failed("start", cause), commits: false })?;
+    let mut child = program.start(&stop).map_err(|cause| failed("start", cause))?;
     let mut input = child.take_input();
     let (fed, ended) = std::thread::scope(|scope| {
         let feeder = scope.spawn(|| {
@@ -202,15 +196,17 @@ fn psql<'c>(
         let fed = feeder.join().unwrap_or_else(|_| Err(io::Error::other("the thread that feeds it panicked")));
         (fed, ended)
     });
-    let ended = ended.map_err(|cause| failed("wait for", cause));
-    let judged = ended.and_then(|ended| judge(address, fed, ended, watch));
-    judged.map_err(|error| Failed { error, commits: commits.seen })
-}
-
-/// A failure, and whether the script had ended a transaction by then.
-struct Failed {
-    error: Error,
-    commits: bool,
+    judge(address, fed, ended.map_err(|cause| failed("wait for", cause))?, watch).map_err(|error| {
+        let kept = match (is_in_place, commits.seen) {
+            (true, false) => "; nothing was kept",
+            (true, true) => {
+                "; the dump has a COMMIT of its own, and what comes before it was kept: empty the database before the next \
+                 attempt"
+            }
+            (false, _) => "",
+        };
+        Error { message: format!("{}{kept}", error.message), ..error }
+    })
 }
 
 /// Whether a script ends transactions itself, as `pg_dump` does behind large objects: then not all of it is one.

@@ -238,12 +238,13 @@ impl<'p> Plan<'p> {
         let database = &self.address.database;
         let sql = format!("SELECT 1 FROM pg_catalog.pg_database WHERE datname = {}", literal(database));
         self.is_there = connection.value(&sql)?.is_some();
-        if self.options.destination == Destination::Existing {
-            return Ok(());
-        }
-        if [MAINTENANCE, "template0", "template1"].contains(&database.as_str()) {
+        let is_in_place = self.options.destination == Destination::Existing;
+        if database == "template0" || database == "template1" || database == MAINTENANCE && !is_in_place {
             let message = format!("{database} belongs to the server: restore into a database of another name");
             return Err(self.error(Kind::Refused, message));
+        }
+        if is_in_place {
+            return Ok(());
         }
         if self.is_there && self.options.destination == Destination::Create {
             let message = format!(
@@ -283,7 +284,7 @@ impl<'p> Plan<'p> {
         let entries =
             entries.flat_map(|archive| &archive.entries).filter(|entry| !is_of_database(&entry.tag, &entry.kind));
         let needs = needs(entries, self.options.owners, self.options.grants);
-        self.roles(&needs, &roles)?;
+        let lacks_roles = self.roles(&needs, &roles).err();
         let available: HashSet<String> = column(connection, "SELECT name FROM pg_catalog.pg_available_extensions")?;
         let missing: Vec<&String> = needs.extensions.iter().filter(|name| !available.contains(*name)).collect();
         if !missing.is_empty() {
@@ -291,7 +292,14 @@ impl<'p> Plan<'p> {
                 "the server has no extension {}: install the packages that bring it, on the server's machine",
                 list(&missing)
             );
+            let message = match lacks_roles {
+                Some(roles) => format!("{message}; {}", roles.message),
+                None => message,
+            };
             return Err(self.error(Kind::Target, message).object(format!("extension {}", missing[0])));
+        }
+        if let Some(error) = lacks_roles {
+            return Err(error);
         }
         let tablespaces = column(connection, "SELECT spcname FROM pg_catalog.pg_tablespace")?;
         let missing: Vec<&String> = needs.tablespaces.iter().filter(|name| !tablespaces.contains(*name)).collect();

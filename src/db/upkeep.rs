@@ -85,7 +85,7 @@ const SIZE: &str = "SELECT pg_catalog.pg_database_size(pg_catalog.current_databa
 
 /// Does these chores with all tables of a database of PostgreSQL.
 pub fn postgres(address: &postgres::Address, chores: &[Chore], patience: Duration, watch: &Watch) -> Result<Kept> {
-    let mut connection = Connection::connect(address, None, watch)?;
+    let mut connection = Connection::connect(&address.settled(watch)?, None, watch)?;
     connection.execute("SET client_min_messages TO warning")?;
     connection.execute("SET statement_timeout TO 0")?;
     connection.execute(&format!("SET lock_timeout TO {}", patience.as_millis().clamp(1, i32::MAX as u128)))?;

@@ -110,7 +110,7 @@ fn kept(night: &Night<'_>, database: &Maintained, patience: Duration, watch: &Wa
 fn all_of(address: &Address, watch: &Watch) -> db::Result<Vec<Address>> {
     Ok(match address {
         Address::Postgres(address) => {
-            let listed = postgres::facts::databases(&mut Connection::connect(address, None, watch)?)?;
+            let listed = postgres::facts::databases(&mut Connection::connect(&address.settled(watch)?, None, watch)?)?;
             let of = |name: String| Address::Postgres(Box::new(address.with_database(name)));
             listed.into_iter().map(|listed| of(listed.name)).collect()
         }

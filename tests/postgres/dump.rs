@@ -301,6 +301,34 @@ fn who_may_have_too_few_sessions_is_told_before_the_dump() {
 }
 
 #[test]
+fn of_several_servers_the_one_is_read_that_fits() {
+    let Some(primary) = another(&[]) else { return };
+    let name = primary.create_named("ha", "CREATE TABLE t (n int); INSERT INTO t VALUES (1)").database;
+    let standby = standby_of(&primary);
+    let of = |attrs: &str| {
+        let (user, password) = (&primary.address("").user, primary.url(&name));
+        let login = password.split_once("//").unwrap().1.split_once('@').unwrap().0.to_owned();
+        assert!(login.starts_with(user.as_str()), "{login}");
+        let hosts = format!("127.0.0.1:1,127.0.0.1:{},127.0.0.1:{}", standby.port, primary.port);
+        let url = format!("postgres://{login}@{hosts}/{name}?target_session_attrs={attrs}");
+        source(&Address::parse(&url, &surroundings()).unwrap(), options())
+    };
+    for (attrs, server) in [("any", &standby), ("standby", &standby), ("primary", &primary), ("read-write", &primary)] {
+        let taken = take(&of(attrs));
+        assert_eq!((taken.manifest.server.port, taken.manifest.rows()), (server.port, 1), "{attrs}");
+        let probe = of(attrs).probe(&watch()).unwrap().unwrap();
+        assert!(probe.label.contains(&server.port.to_string()), "{attrs}: {}", probe.label);
+    }
+    let login = Address { others: Vec::new(), port: standby.port, ..of("primary").address().clone() };
+    let error = source(&login, options()).begin(&watch()).err().unwrap();
+    assert_eq!(error.kind(), Kind::Unavailable);
+    assert!(
+        error.message.contains("target_session_attrs=primary") && error.message.contains("is a standby"),
+        "{error}"
+    );
+}
+
+#[test]
 fn somebody_who_waits_to_alter_a_table_is_named_by_who_wants_to_read_it() {
     let Some(server) = server() else { return };
     let address = server.create("CREATE TABLE busy (n int)");

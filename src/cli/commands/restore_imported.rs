@@ -11,6 +11,7 @@ use crate::cli::exit::Exit;
 use crate::cli::print::json::path_pair;
 use crate::cli::print::{human, table};
 use crate::config::surroundings;
+use crate::db::Watch;
 use crate::db::mysql;
 use crate::db::postgres::Address;
 use crate::format::snapshot::Snapshot;
@@ -104,6 +105,8 @@ fn target(app: &App, given: &ToDatabase, scratch: &Scratch) -> Result<Target> {
     let surroundings = surroundings();
     let address = Address::parse(url, &surroundings).map_err(crate::ops::Error::from)?;
     address.notes.iter().for_each(|note| app.look.note(note));
+    let watch = Watch { stop: app.stop.clone(), monitor: app.look.clone() };
+    let address = address.settled(&watch).map_err(crate::ops::Error::from)?;
     let options = postgres::Options {
         destination: match (given.create, given.drop_existing) {
             (_, true) => Destination::Replace,

@@ -8,6 +8,7 @@
 //! One thing is stricter than `libpq`: whoever asks for TLS (`sslmode=require`, `ssl=true`) gets `verify-full`, since
 //! a certificate that nobody looks at protects from nobody in the middle. `sslmode=no-verify` says so explicitly.
 
+use super::hosts::SessionAttrs;
 use super::lookup;
 use crate::base::{Kind, Secret};
 use crate::db::tls::{self, Tls};
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 /// The port where nobody says another.
 pub const DEFAULT_PORT: u16 = 5432;
+/// The most servers that one address may name.
+const MOST_HOSTS: usize = 32;
 /// How long connecting may take where nobody says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Where the sockets of Debian's and of upstream's servers lie.
@@ -69,6 +72,10 @@ pub struct Address {
     pub connect_timeout: Duration,
     /// What somebody should know: parameters without a meaning here, a `.pgpass` that everybody can read.
     pub notes: Vec<String>,
+    /// Other servers that may be meant, in their order, each without others of its own.
+    pub others: Vec<Address>,
+    /// What the server has to be.
+    pub session_attrs: SessionAttrs,
 }
 
 impl Address {
@@ -190,9 +197,13 @@ fn parameters_of_url(rest: &str) -> Result<Parameters> {
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
     let (login, place) = authority.rsplit_once('@').unwrap_or(("", authority));
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
-    let (host, port) = host_and_port(place)?;
+    let places = place.split(',').map(host_and_port).collect::<Result<Vec<_>>>()?;
+    let (hosts, ports): (Vec<&str>, Vec<&str>) = places.into_iter().unzip();
+    let ports = if ports.iter().all(|port| port.is_empty()) { String::new() } else { ports.join(",") };
+    let host = hosts.join(",");
     let mut found = Parameters::new();
-    for (name, value) in [("user", user), ("password", password), ("host", host), ("port", port), ("dbname", database)]
+    for (name, value) in
+        [("user", user), ("password", password), ("host", &host), ("port", &ports), ("dbname", database)]
     {
         if !value.is_empty() {
             found.insert(name.to_owned(), decoded(value, name)?);
@@ -206,9 +217,6 @@ fn parameters_of_url(rest: &str) -> Result<Parameters> {
 }
 
 fn host_and_port(place: &str) -> Result<(&str, &str)> {
-    if place.contains(',') {
-        return Err(usage("several hosts in one URL: name the one server to talk to"));
-    }
     if let Some(bracketed) = place.strip_prefix('[') {
         let (host, port) = bracketed.split_once(']').ok_or_else(|| usage("`[` without `]` around an IPv6 address"))?;
         return Ok((host, port.trim_start_matches(':')));
@@ -268,8 +276,9 @@ fn value(text: &str) -> Result<(String, &str)> {
 }
 
 /// Parameters that need no action here: those of other drivers' pools and statements, and those that we decide.
-const WITHOUT_MEANING: [&str; 13] = [
+const WITHOUT_MEANING: [&str; 14] = [
     "service",
+    "load_balance_hosts",
     "fallback_application_name",
     "client_encoding",
     "gssencmode",
@@ -286,7 +295,7 @@ const WITHOUT_MEANING: [&str; 13] = [
 ];
 
 /// The parameters that something is made of.
-const KNOWN: [&str; 19] = [
+const KNOWN: [&str; 20] = [
     "host",
     "hostaddr",
     "port",
@@ -306,6 +315,7 @@ const KNOWN: [&str; 19] = [
     "connect_timeout",
     "database",
     "username",
+    "target_session_attrs",
 ];
 
 /// Everything that was said, strongest first.
@@ -321,22 +331,45 @@ impl Found<'_> {
         said.filter(|value| !value.is_empty()).or_else(|| self.surroundings.get(variable)).map(str::to_owned)
     }
 
+    /// The address of the first server that is named, with the others.
     fn address(self) -> Result<Address> {
-        let port = match self.get("port", "PGPORT") {
+        let list = |name: &str, variable: &str| -> Vec<String> {
+            let text = self.get(name, variable).unwrap_or_default();
+            text.split(',').map(|one| one.trim().to_owned()).collect()
+        };
+        let (hosts, addresses, ports) =
+            (list("host", "PGHOST"), list("hostaddr", "PGHOSTADDR"), list("port", "PGPORT"));
+        let count = hosts.len().max(addresses.len());
+        if count > MOST_HOSTS {
+            return Err(usage(format!("{count} hosts: {MOST_HOSTS} are the most that one address may name")));
+        }
+        let fits = |list: &[String]| list.len() == count || list == [""];
+        if !fits(&hosts) || !fits(&addresses) || !(fits(&ports) || ports.len() == 1) {
+            return Err(usage("several hosts want as many ports, or one for all of them, and as many `hostaddr`"));
+        }
+        let mut all = Vec::new();
+        for at in 0..count {
+            let of = |list: &[String]| list.get(at).or(list.first()).filter(|text| !text.is_empty()).cloned();
+            all.push(self.one(of(&hosts), of(&addresses), of(&ports))?);
+        }
+        let mut first = all.remove(0);
+        first.others = all;
+        Ok(first)
+    }
+
+    fn one(&self, host: Option<String>, host_address: Option<String>, port: Option<String>) -> Result<Address> {
+        let port = match port {
             Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
                 usage(format!("{port:?} is no port; a `/`, `:` or `@` in a password is written %2F, %3A, %40"))
             })?,
             None => DEFAULT_PORT,
         };
-        let host_address = match self.get("hostaddr", "PGHOSTADDR") {
+        let host_address = match host_address {
             Some(address) => Some(address.parse().map_err(|_| usage(format!("{address:?} is no IP address")))?),
             None => None,
         };
-        let host = self.get("host", "PGHOST").or(host_address.map(|address: IpAddr| address.to_string()));
+        let host = host.or(host_address.map(|address: IpAddr| address.to_string()));
         let host = host.unwrap_or_else(|| default_host(port));
-        if host.contains(',') {
-            return Err(usage(format!("several hosts ({host}): name the one server to talk to")));
-        }
         let user = self.get("user", "PGUSER").or_else(|| self.said.get("username").cloned());
         let user = user.or_else(|| self.surroundings.user.clone());
         let user = user.ok_or_else(|| usage("no user: write postgresql://USER@HOST/DATABASE or set PGUSER"))?;
@@ -355,10 +388,20 @@ impl Found<'_> {
             application_name: self.get("application_name", "PGAPPNAME").unwrap_or_else(|| APPLICATION_NAME.to_owned()),
             connect_timeout: self.connect_timeout()?,
             notes: self.notes()?,
+            others: Vec::new(),
+            session_attrs: self.session_attrs()?,
             host,
         };
         self.find_password(&mut address)?;
         Ok(address)
+    }
+
+    fn session_attrs(&self) -> Result<SessionAttrs> {
+        let Some(word) = self.get("target_session_attrs", "PGTARGETSESSIONATTRS") else {
+            return Ok(SessionAttrs::Any);
+        };
+        let known = "any, read-write, read-only, primary, standby or prefer-standby";
+        SessionAttrs::of(&word).ok_or_else(|| usage(format!("target_session_attrs={word}: use {known}")))
     }
 
     fn tls(&self) -> Result<Tls> {
@@ -558,8 +601,10 @@ mod tests {
     fn what_cannot_be_meant_is_refused_without_its_password() {
         for text in [
             "mysql://ann:hush@h/d",
-            "postgres://ann:hush@a,b/d",
-            "host=a,b password=hush",
+            "postgres://ann:hush@a:1,b:2,c:x/d",
+            "host=a,b port=1,2,3 password=hush",
+            "host=a,b hostaddr=10.0.0.1 password=hush",
+            "postgres://ann:hush@h/d?target_session_attrs=master",
             "postgres://ann:hush@h:port/d",
             "postgres://ann:hush@h:70000/d",
             "postgres://ann:hush%zz@h/d",
@@ -577,6 +622,22 @@ mod tests {
             assert!(!error.to_string().contains("hush"), "{error}");
         }
         assert!(Address::parse("postgres://h/d", &Surroundings::default()).is_err(), "there is no user");
+    }
+
+    #[test]
+    fn several_servers_each_have_their_port() {
+        let servers = |text: &str| {
+            let first = parse(text);
+            let all: Vec<String> = std::iter::once(&first).chain(&first.others).map(Address::server).collect();
+            (all.join(" "), first.session_attrs)
+        };
+        let primary = SessionAttrs::Primary;
+        assert_eq!(
+            servers("postgres://a:1,[::1]:2,b/d?target_session_attrs=primary"),
+            ("a:1 [::1]:2 b:5432".into(), primary)
+        );
+        assert_eq!(servers("host=a,b port=7"), ("a:7 b:7".into(), SessionAttrs::Any));
+        assert_eq!(servers("host=a,b port=7,8 dbname=d"), ("a:7 b:8".into(), SessionAttrs::Any));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod connection;
 pub mod copy;
 mod explain;
 pub mod facts;
+pub mod hosts;
 mod lookup;
 pub mod probe;
 pub mod quote;

@@ -32,6 +32,14 @@ pub fn probe(
     watch: &Watch,
 ) -> Probe {
     let mut probe = Probe::of(address.label(), "postgres");
+    let address = match address.settled(watch) {
+        Ok(address) => &address.clone(),
+        Err(error) => {
+            probe.checks.push(Check::of_error("connection", &error));
+            return probe;
+        }
+    };
+    probe.label = address.label();
     let stopwatch = Stopwatch::start();
     let connected = Connection::connect(address, None, watch);
     let mut connection = match connected {

@@ -146,6 +146,7 @@ impl PostgresSource {
         clock: &Clock,
         watch: &Watch,
     ) -> Result<Vec<PostgresSource>> {
+        let address = &address.settled(watch)?;
         let mut connection = Connection::connect(address, None, watch)?;
         let mut sources = Vec::new();
         for listed in facts::databases(&mut connection)? {
@@ -208,6 +209,7 @@ impl DumpSource for PostgresSource {
     }
 
     fn begin(&self, watch: &Watch) -> Result<Box<dyn Dump>> {
-        moment::PostgresDump::begin(self, watch).map(|dump| Box::new(dump) as Box<dyn Dump>)
+        let settled = PostgresSource { address: self.address.settled(watch)?, ..self.clone() };
+        moment::PostgresDump::begin(&settled, watch).map(|dump| Box::new(dump) as Box<dyn Dump>)
     }
 }

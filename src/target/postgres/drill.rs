@@ -43,13 +43,14 @@ impl DrillServer for Drill {
     }
 
     fn identity(&self, watch: &Watch) -> Result<String> {
-        Ok(ServerFacts::read(&mut connect_for_databases(&self.address, watch)?)?.identity)
+        Ok(ServerFacts::read(&mut connect_for_databases(&self.address.settled(watch)?, watch)?)?.identity)
     }
 
     fn sweep(&self, watch: &Watch) -> Result<Vec<String>> {
-        let left = temporary::leftovers(temporary::PREFIX, &self.address, watch)?;
+        let server = self.address.settled(watch)?;
+        let left = temporary::leftovers(temporary::PREFIX, &server, watch)?;
         for name in &left {
-            temporary::drop_leftover(&self.address, name, watch)?;
+            temporary::drop_leftover(&server, name, watch)?;
         }
         Ok(left)
     }
@@ -63,13 +64,14 @@ impl DrillServer for Drill {
         options.search_path = self.search_path.clone();
         options.rows_of = what.tables.map(|tables| tables.iter().map(|table| TableName::of(table)).collect());
         // The name stands for the one that is made below: nothing has it.
-        let address = self.address.with_database(DRILL_PREFIX);
+        let server = self.address.settled(watch)?;
+        let address = server.with_database(DRILL_PREFIX);
         let plan = Plan::make(&address, &options, &self.programs, stored, watch).map_err(|error| Error {
             // There is none yet, and a name that is cut off tells nobody anything.
             database: error.database.filter(|name| name != DRILL_PREFIX),
             ..error
         })?;
-        let database = TemporaryDatabase::create(&self.address, &plan.manifest.properties, watch)?;
+        let database = TemporaryDatabase::create(&server, &plan.manifest.properties, watch)?;
         let name = database.name().to_owned();
         let seen = look(&plan, database.address(), stored, what.sums, watch);
         let left_behind = database.remove().err().map(|error| format!("{name} could not be dropped: {error}"));

@@ -4,6 +4,7 @@ use super::server::{PASSWORD, Server, numbers, server};
 use keepstone::base::monitor::Remember;
 use keepstone::base::{Kind, Stop};
 use keepstone::db::mysql::Address;
+use keepstone::db::probe::Verdict;
 use keepstone::db::{Result, Surroundings, Watch};
 use keepstone::format::dump::Manifest;
 use keepstone::source::dump::DumpSource;
@@ -280,28 +281,59 @@ fn whoever_is_asked_to_stop_stops_in_mid_dump() {
 }
 
 #[test]
-fn a_user_with_few_rights_is_enough_and_what_he_may_not_see_is_said() {
+fn a_user_with_few_rights_is_enough_but_what_he_cannot_see_is_never_passed_over() {
     let Some(server) = server() else { return };
     server.fresh("few");
     server.sql_in("few", "CREATE TABLE t (x int); INSERT INTO t VALUES (1),(2); CREATE PROCEDURE p() SELECT 1");
     server.user("few", "pw", &["SELECT, TRIGGER, EVENT, SHOW VIEW ON few.*"]);
-    let dumped = dump(&server.url_of("few", "pw", "few")).unwrap();
-    assert_eq!(dumped.rows()["t"], 2);
+    let url = server.url_of("few", "pw", "few");
+    let right = server.word("SELECT ON mysql.proc", "SHOW_ROUTINE ON *.*");
+    let kept = |words: &str| {
+        let error = dump(&url).err().unwrap();
+        let said = error.to_string();
+        assert_eq!(error.kind(), Kind::Denied, "{error}");
+        assert!(said.contains(words) && said.contains(&format!("GRANT {right} TO 'few'@'%'")), "{error}");
+        let probe = source(&url, Options::default()).probe(&watch()).unwrap().unwrap();
+        let check = probe.checks.iter().find(|check| check.name == "routines").unwrap();
+        assert!(check.verdict == Verdict::Failed && check.message.contains(words), "{check:?}");
+    };
+    // The server does not even say that there is one.
+    kept("nor whether there are any");
+    // Who may run it sees its name and not its text.
+    server.sql("GRANT EXECUTE ON few.* TO 'few'@'%'");
+    kept("the text of 1 procedure or function");
+    // Who takes tables alone need not see it.
+    let tables = Options { include: vec!["*".into()], ..Options::default() };
+    let probe = source(&url, tables.clone()).probe(&watch()).unwrap().unwrap();
+    assert!(probe.checks.iter().all(|check| check.verdict != Verdict::Failed), "{probe:?}");
+    assert_eq!(dump_while(&url, tables, || ()).unwrap().rows()["t"], 2);
+    server.sql(&format!("GRANT {right} TO 'few'@'%'"));
+    let dumped = dump(&url).unwrap();
+    assert!(dumped.text("routines.sql").contains("PROCEDURE `p`"));
     assert!(dumped.manifest.notes.join("\n").contains("without users and grants"), "{:?}", dumped.manifest.notes);
     assert!(!dumped.streams.contains_key("users.sql"));
-    // The server does not even say that there is one.
-    let right = server.word("SELECT ON mysql.proc", "SHOW_ROUTINE ON *.*");
-    let notes = dumped.manifest.notes.join("\n");
+    // Where all names are seen and no text is missing, nothing is.
+    server.sql(&format!("REVOKE {right} FROM 'few'@'%'; DROP PROCEDURE few.p"));
+    dump(&url).unwrap();
+}
+
+#[test]
+fn the_rights_of_a_role_count_while_it_is_at_work() {
+    let Some(server) = server() else { return };
+    server.fresh("by role");
+    server.sql_in("by role", "CREATE TABLE t (x int); CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET NEW.x = 1");
+    server.user("by role", "pw", &["SELECT, EXECUTE ON `by role`.*"]);
+    server.sql("DROP ROLE IF EXISTS dump_role; CREATE ROLE dump_role; GRANT TRIGGER, EVENT ON `by role`.* TO dump_role; GRANT dump_role TO 'by role'@'%'");
+    let url = server.url_of("by role", "pw", "by role");
+    let error = dump(&url).err().unwrap();
     assert!(
-        notes.contains("without procedures and functions, if there are any")
-            && notes.contains(&format!("GRANT {right}")),
-        "{notes}"
+        error.to_string().contains("lacks TRIGGER, EVENT") && error.to_string().contains("DEFAULT ROLE"),
+        "{error}"
     );
-    server.sql(&format!("GRANT {right} TO 'few'@'%'"));
-    let dumped = dump(&server.url_of("few", "pw", "few")).unwrap();
-    assert!(
-        dumped.text("routines.sql").contains("PROCEDURE `p`") && !dumped.manifest.notes.join("").contains("procedures")
+    server.sql(
+        server.word("SET DEFAULT ROLE dump_role FOR 'by role'@'%'", "SET DEFAULT ROLE dump_role TO 'by role'@'%'"),
     );
+    assert!(dump(&url).unwrap().text("routines.sql").contains("SET NEW.x = 1"));
 }
 
 #[test]

@@ -152,8 +152,10 @@ pub struct Facts {
     pub triggers: u64,
     /// Events, as far as we may see them.
     pub events: u64,
-    /// Procedures and functions, as far as we may see them.
+    /// Procedures, functions and packages, as far as we may see them.
     pub routines: u64,
+    /// Those of them whose text the server keeps from us.
+    pub hidden_routines: u64,
 }
 
 impl Facts {
@@ -181,7 +183,8 @@ impl Facts {
                FROM information_schema.columns WHERE table_schema = {name} ORDER BY table_name, ordinal_position;
              SELECT 'triggers', COUNT(*) FROM information_schema.triggers WHERE trigger_schema = {name};
              SELECT 'events', COUNT(*) FROM information_schema.events WHERE event_schema = {name};
-             SELECT 'routines', COUNT(*) FROM information_schema.routines WHERE routine_schema = {name}"
+             SELECT 'routines', COUNT(*), COUNT(*) - COUNT(routine_definition) FROM information_schema.routines \
+               WHERE routine_schema = {name}"
         ))?;
         let mut places = BTreeMap::new();
         let mut is_there = false;
@@ -204,7 +207,10 @@ impl Facts {
                 }
                 ["triggers", count] => self.triggers = count.parse().unwrap_or(0),
                 ["events", count] => self.events = count.parse().unwrap_or(0),
-                ["routines", count] => self.routines = count.parse().unwrap_or(0),
+                ["routines", count, hidden] => {
+                    self.routines = count.parse().unwrap_or(0);
+                    self.hidden_routines = hidden.parse().unwrap_or(0);
+                }
                 _ => {}
             }
         }
@@ -225,25 +231,40 @@ impl Facts {
         self.tables.iter().fold(0, |sum, table| sum.saturating_add(table.bytes))
     }
 
-    /// The right without which servers keep procedures and functions from us, and do not say that there are any; if we
-    /// lack it, as `GRANT` names it.
+    /// The right without which a dump may lack procedures, functions and packages, as `GRANT` names it. Servers show those of
+    /// others without their text to whoever may run or alter them, and to nobody else.
     pub fn right_to_routines(&self) -> Option<&'static str> {
         let rights = &self.server.rights;
-        match self.server.family() {
-            Family::MariaDb => {
-                let lacks =
-                    rights.lack_on("SELECT", "mysql", "proc") && rights.lack("SHOW CREATE ROUTINE", &self.database);
-                lacks.then_some("SELECT ON mysql.proc")
+        let (sees_texts, right) = match self.server.family() {
+            Family::MariaDb => (
+                !rights.lack_on("SELECT", "mysql", "proc") || rights.have("SHOW CREATE ROUTINE", Some(&self.database)),
+                "SELECT ON mysql.proc",
+            ),
+            Family::MySql if self.server.number < 80_000 => {
+                (!rights.lack_on("SELECT", "mysql", "proc"), "SELECT ON mysql.proc")
             }
-            Family::MySql => {
-                // A global SELECT is enough; one on the database is not.
-                let lacks = rights.lack("SHOW_ROUTINE", "") && rights.lack("SELECT", "");
-                (lacks && self.server.number >= 80_020).then_some("SHOW_ROUTINE ON *.*")
-            }
+            // A global SELECT is enough; one on the database is not.
+            Family::MySql => (
+                rights.have("SHOW_ROUTINE", None) || rights.have("SELECT", None),
+                if self.server.number < 80_020 { "SELECT ON *.*" } else { "SHOW_ROUTINE ON *.*" },
+            ),
+        };
+        let sees_names = ["EXECUTE", "ALTER ROUTINE"].iter().any(|right| rights.have(right, Some(&self.database)));
+        let sees_all = sees_texts || sees_names && self.hidden_routines == 0;
+        (!sees_all).then_some(right)
+    }
+
+    /// What is kept from us of them, in words.
+    pub fn kept_routines(&self) -> String {
+        let user = &self.server.user;
+        match self.hidden_routines {
+            0 => format!("{user} may not see procedures and functions of others, nor whether there are any"),
+            1 => format!("{user} may not see the text of 1 procedure or function"),
+            hidden => format!("{user} may not see the text of {hidden} procedures and functions"),
         }
     }
 
-    /// What a dump needs and we do not have, as `GRANT` names it. Empty where the grants do not tell (roles).
+    /// What a dump needs and we do not have, as `GRANT` names it.
     pub fn missing_rights(&self) -> Vec<&'static str> {
         let mut needed = vec!["SELECT", "TRIGGER"];
         if self.tables.iter().any(|table| table.kind == TableKind::View) {

@@ -45,6 +45,7 @@ pub fn probe(address: &Address, stop: &Stop) -> Probe {
     probe.checks.extend(wholeness(&facts));
     probe.take("leftovers", leftovers(&session, &facts));
     probe.checks.push(rights(&facts));
+    probe.checks.push(routines(&facts));
     probe.take("accounts", accounts(&session, server));
     probe.checks.push(client_programs(&session, server));
     probe.checks.push(engines(&facts));
@@ -131,8 +132,22 @@ fn rights(facts: &Facts) -> Check {
         true => Check::ok("tables", format!("{} has the rights that a dump needs", facts.server.user)),
         false => {
             let message = format!("{} lacks {} on {}", facts.server.user, missing.join(", "), facts.database);
-            let remedy = format!("GRANT {} ON `{}`.* TO that account", missing.join(", "), facts.database);
+            let (rights, hint) = (missing.join(", "), facts.server.rights.hint());
+            let remedy = format!("GRANT {rights} ON `{}`.* TO that account{hint}", facts.database);
             Check::failed("tables", message, remedy)
+        }
+    }
+}
+
+fn routines(facts: &Facts) -> Check {
+    match facts.right_to_routines() {
+        None => Check::ok("routines", "procedures and functions can be read, whoever made them"),
+        Some(right) => {
+            let remedy = format!(
+                "GRANT {right} TO that account{}, or back up without routines and events: --include-table '*'",
+                facts.server.rights.hint()
+            );
+            Check::failed("routines", facts.kept_routines(), remedy)
         }
     }
 }

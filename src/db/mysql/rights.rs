@@ -6,7 +6,9 @@ use super::quote;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
     grants: Vec<Grant>,
-    /// Whether roles were granted whose rights the server did not list: then a right that is not listed may be there.
+    /// What was taken away of rights on all databases (partial revokes of MySQL).
+    revoked: Vec<Grant>,
+    /// Whether a role was granted. Servers list the rights of roles that are at work, and only those count.
     has_roles: bool,
 }
 
@@ -26,24 +28,37 @@ impl Rights {
     pub fn of_grants<'l>(lines: impl Iterator<Item = &'l str>) -> Rights {
         let mut rights = Rights::default();
         for line in lines {
-            match grant(line) {
-                Some(grant) => rights.grants.push(grant),
-                None => rights.has_roles |= line.starts_with("GRANT "),
+            if let Some(rest) = line.strip_prefix("REVOKE ") {
+                rights.revoked.extend(grant(rest));
+            } else if let Some(rest) = line.strip_prefix("GRANT ") {
+                match grant(rest) {
+                    Some(grant) => rights.grants.push(grant),
+                    None => rights.has_roles = true,
+                }
             }
         }
         rights
     }
 
-    /// Whether it is certain that we lack a right on a database as a whole.
+    /// Whether we lack a right on a database as a whole.
     pub fn lack(&self, right: &str, database: &str) -> bool {
-        !self.has_roles && !self.have(right, Some(database))
+        !self.have(right, Some(database))
+    }
+
+    /// What else may help whoever lacks a right: words to follow a `GRANT`.
+    pub fn hint(&self) -> &'static str {
+        match self.has_roles {
+            true => ", or SET DEFAULT ROLE if a role has it: a role counts only while it is at work",
+            false => "",
+        }
     }
 
     /// Whether a right on a whole database was granted, or with none on the whole server.
     pub fn have(&self, right: &str, database: Option<&str>) -> bool {
         self.grants.iter().any(|grant| {
             let covers = match (&grant.databases, database) {
-                (None, _) => true,
+                (None, Some(database)) => !self.is_revoked(right, database),
+                (None, None) => true,
                 (Some(pattern), Some(database)) => grant.object.is_none() && is_like(pattern, database),
                 (Some(_), None) => false,
             };
@@ -51,7 +66,12 @@ impl Rights {
         })
     }
 
-    /// Whether it is certain that we lack a right on one table.
+    fn is_revoked(&self, right: &str, database: &str) -> bool {
+        let covers = |revoked: &Grant| revoked.databases.as_deref().is_some_and(|name| is_like(name, database));
+        self.revoked.iter().any(|revoked| covers(revoked) && revoked.holds(right))
+    }
+
+    /// Whether we lack a right on one table.
     pub fn lack_on(&self, right: &str, database: &str, table: &str) -> bool {
         let is_it = |grant: &&Grant| {
             grant.object.as_deref() == Some(table)
@@ -67,10 +87,11 @@ impl Grant {
     }
 }
 
-/// ``GRANT SELECT, SHOW VIEW ON `db`.* TO …``; nothing if it grants a role.
+/// ``SELECT, SHOW VIEW ON `db`.* TO …``; nothing if it is about a role.
 fn grant(line: &str) -> Option<Grant> {
-    let (rights, rest) = line.strip_prefix("GRANT ")?.split_once(" ON ")?;
-    let rights = rights.split(", ").map(|right| right.trim().to_ascii_uppercase()).collect();
+    let (rights, rest) = line.split_once(" ON ")?;
+    // MySQL writes no spaces between the rights that its components add.
+    let rights = rights.split(',').map(|right| right.trim().to_ascii_uppercase()).collect();
     let Some(rest) = rest.strip_prefix("*.*") else {
         let rest =
             ["PROCEDURE ", "FUNCTION ", "TABLE "].iter().find_map(|kind| rest.strip_prefix(kind)).unwrap_or(rest);
@@ -130,12 +151,28 @@ mod tests {
     }
 
     #[test]
-    fn who_may_all_may_each_and_roles_leave_a_doubt() {
+    fn rights_without_spaces_between_are_read_and_what_was_revoked_of_one_database_is_lacking_there() {
+        let rights = Rights::of_grants(
+            [
+                "GRANT SELECT, TRIGGER ON *.* TO `app`@`%`",
+                "GRANT BACKUP_ADMIN,SHOW_ROUTINE ON *.* TO `app`@`%`",
+                "REVOKE TRIGGER ON `shop`.* FROM `app`@`%`",
+            ]
+            .into_iter(),
+        );
+        assert!(rights.have("SHOW_ROUTINE", None) && rights.have("BACKUP_ADMIN", None));
+        assert!(rights.lack("TRIGGER", "shop") && !rights.lack("TRIGGER", "blog") && !rights.lack("SELECT", "shop"));
+    }
+
+    #[test]
+    fn who_may_all_may_each_and_a_role_counts_while_it_is_at_work() {
         let all =
             Rights::of_grants(["GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION"].into_iter());
         assert!(all.have("EVENT", Some("x")) && all.have("RELOAD", None));
         let role = Rights::of_grants(["GRANT `r1` TO `app`@`%`", "GRANT USAGE ON *.* TO `app`@`%`"].into_iter());
-        assert!(!role.have("SELECT", Some("x")) && !role.lack("SELECT", "x"));
+        assert!(role.lack("SELECT", "x") && role.hint().contains("SET DEFAULT ROLE") && all.hint().is_empty());
+        let lines = ["GRANT `r1` TO `app`@`%`", "GRANT USAGE ON *.* TO `app`@`%`", "GRANT SELECT ON `x`.* TO `r1`"];
+        assert!(!Rights::of_grants(lines.into_iter()).lack("SELECT", "x"));
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl Options {
         self.include.is_empty() && self.exclude.is_empty()
     }
 
+    /// Whether procedures, functions and events are.
+    fn takes_routines(&self) -> bool {
+        self.is_whole() && !self.data_only
+    }
+
     /// As options of the command line say it.
     fn as_words(&self) -> Vec<String> {
         let mut words: Vec<String> = Vec::new();
@@ -136,7 +141,10 @@ impl DumpSource for Source {
     }
 
     fn probe(&self, watch: &Watch) -> Result<Option<Probe>> {
-        Ok(Some(mysql::probe::probe(&self.address, &watch.stop)))
+        let mut probe = mysql::probe::probe(&self.address, &watch.stop);
+        // What is left out need not be readable.
+        probe.checks.retain(|check| self.options.takes_routines() || check.name != "routines");
+        Ok(Some(probe))
     }
 
     fn begin(&self, watch: &Watch) -> Result<Box<dyn Dump>> {
@@ -145,27 +153,36 @@ impl DumpSource for Source {
         }
         let session = Session::open(&self.address, Kind::Source, &watch.stop)?;
         let facts = Facts::ask(&session)?;
-        check_rights(&session, &facts)?;
+        check_rights(&session, &facts, &self.options)?;
         Ok(Box::new(moment::Moment::take(session, facts, self.options.clone())?))
     }
 }
 
 /// What we may not see is missing in the dump without a word: triggers, for one.
-fn check_rights(session: &Session, facts: &Facts) -> Result<()> {
+fn check_rights(session: &Session, facts: &Facts, options: &Options) -> Result<()> {
+    let user = &facts.server.user;
     let missing = facts.missing_rights().join(", ");
-    match missing.is_empty() {
-        true => Ok(()),
-        false => Err(lacking(session, facts, &missing)),
+    if !missing.is_empty() {
+        let right = format!("{missing} ON {}.*", crate::db::mysql::identifier(&facts.database));
+        return Err(lacking(session, facts, &format!("{user} lacks {missing}"), &right, ""));
+    }
+    match facts.right_to_routines().filter(|_| options.takes_routines()) {
+        None => Ok(()),
+        Some(right) => {
+            let otherwise = ", or leave out routines and events with --include-table '*'";
+            Err(lacking(session, facts, &facts.kept_routines(), right, otherwise))
+        }
     }
 }
 
-fn lacking(session: &Session, facts: &Facts, missing: &str) -> Error {
+fn lacking(session: &Session, facts: &Facts, what: &str, right: &str, otherwise: &str) -> Error {
     let user = &facts.server.user;
     let (name, host) = user.rsplit_once('@').unwrap_or((user, "%"));
-    let database = crate::db::mysql::identifier(&facts.database);
-    let grant = format!("GRANT {missing} ON {database}.* TO '{name}'@'{host}'");
+    let hint = facts.server.rights.hint();
     session.error(
         Kind::Denied,
-        format!("{user} lacks {missing}, and the dump would be incomplete without a word; {grant}"),
+        format!(
+            "{what}, and the dump would be incomplete without a word; GRANT {right} TO '{name}'@'{host}'{hint}{otherwise}"
+        ),
     )
 }

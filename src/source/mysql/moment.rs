@@ -298,14 +298,6 @@ impl Moment {
             let user = &self.facts.server.user;
             notes.push(format!("without users and grants: {user} may not read them (GRANT SELECT ON mysql.*)"));
         }
-        if let Some(right) =
-            self.facts.right_to_routines().filter(|_| self.options.is_whole() && !self.options.data_only)
-        {
-            let user = &self.facts.server.user;
-            notes.push(format!(
-                "without procedures and functions, if there are any: {user} may not see them (GRANT {right})"
-            ));
-        }
         if let Some(primary) = &self.facts.server.primary {
             notes.push(format!("taken from a replica of {primary}"));
         }

@@ -234,10 +234,8 @@ fn all_of_mysql(ask: &Ask<'_>, address: &mysql::Address, database: &Database) ->
         let session = mysql::Session::open(address, Kind::Source, &watch.stop)?;
         let mut sources = Vec::new();
         for found in mysql::facts::databases(&session)? {
-            // Users and grants are those of the server: once is enough.
-            let users = sources.is_empty() && !database.parts.no_globals;
-            let options = from_mysql::Options { users, ..mysql_options(database) };
-            let source = from_mysql::Source::new(address.with_database(found), options)?;
+            // Each takes the users and grants of the server along: it may be the only one that goes back. Stored are they once.
+            let source = from_mysql::Source::new(address.with_database(found), mysql_options(database))?;
             let name = prefixed(name, source.name());
             sources.push(Source::Dump(Arc::new(source.named(name))));
         }

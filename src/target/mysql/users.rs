@@ -1,16 +1,18 @@
 //! Users, roles and grants of a dump, made on a server that lacks them.
 //!
 //! Statement by statement, and only those that make accounts or grant something: the stream is SQL, and nothing else in it
-//! is wanted. An account that is there already is kept as it is, with its password and its rights. Accounts come before the
-//! database, whose views and routines belong to them; grants on tables, columns and routines come when those are there. What
-//! the server does not take is a note that names the account and never the hash of its password.
+//! is wanted. An account that is there already keeps its password and its rights, and is granted what it lacks of the dump's:
+//! it may be there because of an attempt that failed. The account that restores is left alone, and so is the door that it came
+//! in by: an account that would stand before it is not made. Accounts come before the database, whose views and routines belong
+//! to them; grants on tables, columns and routines come when those are there. What the server does not take is a note that
+//! names the account and never the hash of its password.
 
 use super::plan::Plan;
 use super::restore::text;
 use crate::base::Kind;
 use crate::db::Result;
 use crate::db::mysql::feed::{Ending, feed};
-use crate::db::mysql::{Session, script};
+use crate::db::mysql::{Family, Session, literal, script};
 use crate::format::dump::StreamRole;
 use crate::target::dump::StoredDump;
 use std::collections::BTreeSet;
@@ -23,7 +25,7 @@ type Account = (String, String);
 enum Meaning {
     /// Makes an account.
     Make(Account),
-    /// Grants something to an account, or says which role it begins with.
+    /// Grants something to an account, says what of it is not meant, or which role it begins with.
     Grant(Account),
     /// Grants an account something on a table, its columns or a routine.
     GrantOnObject(Account),
@@ -64,26 +66,42 @@ pub(super) fn restore(plan: &Plan<'_>, stored: &dyn StoredDump) -> Result<(Waiti
         return Err(plan.error(Kind::NotFound, message));
     };
     let text = text(plan, stored, &stream.path)?;
-    let there = accounts(&plan.server)?;
-    let (mut made, mut kept, mut failed, mut notes) = (0, BTreeSet::new(), Vec::new(), Vec::new());
+    let there = There::ask(plan)?;
+    let (mut made, mut failed, mut notes) = (0, Vec::new(), Vec::new());
+    let (mut kept, mut added, mut left_out) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut waiting = Waiting::default();
     for statement in script::statements(&text) {
-        match meaning(statement.text) {
-            Meaning::Make(account) if there.contains(&account) => drop(kept.insert(shown(&account))),
-            Meaning::Grant(account) | Meaning::GrantOnObject(account) if there.contains(&account) => {}
-            Meaning::GrantOnObject(account) => waiting.0.push((account, statement.text.to_owned())),
+        let meaning = meaning(statement.text);
+        let mut sql = statement.text.to_owned();
+        if let Meaning::Make(account) | Meaning::Grant(account) | Meaning::GrantOnObject(account) = &meaning {
+            if there.would_stand_before(account) {
+                left_out.insert(shown(account));
+                continue;
+            }
+            if there.accounts.contains(account) {
+                kept.insert(shown(account));
+                sql = without_login(&sql);
+                let is_made = matches!(meaning, Meaning::Make(_));
+                if is_made || *account == there.own || there.grants.contains(&sql) || grants_nothing(&sql) {
+                    continue;
+                }
+                added.insert(shown(account));
+            }
+        }
+        match meaning {
+            Meaning::GrantOnObject(account) => waiting.0.push((account, sql)),
             Meaning::Foreign => {
-                let begin: String = statement.text.chars().take(40).collect();
+                let begin: String = sql.chars().take(40).collect();
                 notes.push(format!("left out of {}: {begin}", stream.path));
             }
-            Meaning::Make(account) => match run(&plan.server, statement.text)? {
+            Meaning::Make(account) => match run(&plan.server, &sql)? {
                 None => made += 1,
                 // It may begin with a role that is made only below.
-                Some(_) => failed.push((format!("account {}", shown(&account)), statement.text.to_owned(), true)),
+                Some(_) => failed.push((format!("account {}", shown(&account)), sql, true)),
             },
-            Meaning::Grant(account) => match run(&plan.server, statement.text)? {
+            Meaning::Grant(account) => match run(&plan.server, &sql)? {
                 None => {}
-                Some(_) => failed.push((format!("a grant to {}", shown(&account)), statement.text.to_owned(), false)),
+                Some(_) => failed.push((format!("a grant to {}", shown(&account)), sql, false)),
             },
         }
     }
@@ -94,11 +112,91 @@ pub(super) fn restore(plan: &Plan<'_>, stored: &dyn StoredDump) -> Result<(Waiti
         }
     }
     notes.insert(0, format!("{made} {} made", if made == 1 { "user or role was" } else { "users and roles were" }));
-    if !kept.is_empty() {
-        let kept: Vec<String> = kept.into_iter().collect();
-        notes.push(format!("users that were there were kept as they are: {}", kept.join(", ")));
-    }
+    let mut note = |accounts: &BTreeSet<String>, what: &str| {
+        if !accounts.is_empty() {
+            notes.push(format!("{what}: {}", accounts.iter().cloned().collect::<Vec<_>>().join(", ")));
+        }
+    };
+    note(&kept, "users that were there were kept as they are, with their passwords");
+    note(&added, "of these were granted what they lacked of the dump's grants");
+    let why = format!(
+        "not made, since whoever logs in as {} or another user that is there would get in as them instead",
+        shown(&there.own)
+    );
+    note(&left_out, &why);
     Ok((waiting, notes))
+}
+
+/// Who is on the server, and what they were granted.
+struct There {
+    accounts: BTreeSet<Account>,
+    /// As [`without_login`] leaves it.
+    grants: BTreeSet<String>,
+    /// The account that restores.
+    own: Account,
+}
+
+impl There {
+    fn ask(plan: &Plan<'_>) -> Result<There> {
+        let accounts = accounts(&plan.server)?;
+        let ask = |(user, host): &Account| match host.is_empty() && plan.facts.family() == Family::MariaDb {
+            true => format!("SHOW GRANTS FOR {};\n", literal(user)),
+            false => format!("SHOW GRANTS FOR {}@{};\n", literal(user), literal(host)),
+        };
+        let rows = plan.server.query_each(&accounts.iter().map(ask).collect::<String>())?;
+        let grants = rows.into_iter().filter_map(|row| row.into_iter().next()).map(|line| without_login(&line));
+        let user = &plan.facts.user;
+        let (user, host) = user.rsplit_once('@').unwrap_or((user, "%"));
+        Ok(There { grants: grants.collect(), own: (user.to_owned(), host.to_owned()), accounts })
+    }
+
+    /// Whether an account that is not there would let in some of those who get in by another one now: the server takes the
+    /// first whose host fits, the most exact host first, and an account without a name fits every name.
+    fn would_stand_before(&self, account: &Account) -> bool {
+        let (user, host) = account;
+        let is_before = |other: &Account| !is_role(other) && exactness(host) > exactness(&other.1);
+        let shadows = match user.is_empty() {
+            true => self.accounts.iter().any(is_before),
+            false => *user == self.own.0 && is_before(&self.own),
+        };
+        shadows && !is_role(account) && !self.accounts.contains(account)
+    }
+}
+
+/// Roles of MariaDB have no host. An account may have an empty one too, but none that is made today.
+fn is_role((_, host): &Account) -> bool {
+    host.is_empty()
+}
+
+/// How exact a host is, as servers sort them: by where the first `%` or `_` stands.
+fn exactness(host: &str) -> usize {
+    match host.find(['%', '_']) {
+        Some(wild) => wild,
+        None if host.contains('/') => usize::MAX - 1,
+        None => usize::MAX,
+    }
+}
+
+/// A grant without the password and the demands on a connection that MariaDB repeats in it.
+fn without_login(statement: &str) -> String {
+    let tokens: Vec<script::Token<'_>> = script::tokens(statement).collect();
+    let words: Vec<&str> = tokens.iter().map(|token| token.text).collect();
+    let Some(at) = grantee(&words).filter(|_| words[0].eq_ignore_ascii_case("GRANT")) else {
+        return statement.to_owned();
+    };
+    let last = if words.get(at + 1) == Some(&"@") { at + 2 } else { at };
+    let (Some(account), Some(rest)) = (tokens.get(last), words.get(last + 1..)) else { return statement.to_owned() };
+    let passes_on = |word: &str| {
+        rest.windows(2).any(|pair| pair[0].eq_ignore_ascii_case(word) && pair[1].eq_ignore_ascii_case("OPTION"))
+    };
+    let option = ["GRANT", "ADMIN"].into_iter().find(|word| passes_on(word));
+    let option = option.map(|word| format!(" WITH {word} OPTION")).unwrap_or_default();
+    format!("{}{option}", &statement[..account.place.end])
+}
+
+/// Whether a grant only says that there is an account.
+fn grants_nothing(statement: &str) -> bool {
+    statement.starts_with("GRANT USAGE ON *.* ") && !statement.ends_with(" OPTION")
 }
 
 /// Runs one statement. Why the server did not take it, if it did not; who cannot go on at all hears of it as a failure.
@@ -142,6 +240,8 @@ fn meaning(statement: &str) -> Meaning {
         () if made => named(Some(5)).map(Meaning::Make),
         () if is(0, "GRANT") && is_on_object(&words) => named(grantee(&words)).map(Meaning::GrantOnObject),
         () if is(0, "GRANT") => named(grantee(&words)).map(Meaning::Grant),
+        // What MySQL takes away of rights on all databases.
+        () if is(0, "REVOKE") => named(after_last("FROM")).map(Meaning::Grant),
         () if is(0, "SET") && is(1, "DEFAULT") && is(2, "ROLE") => named(after_last("FOR")).map(Meaning::Grant),
         () => None,
     };
@@ -208,6 +308,7 @@ mod tests {
             ("GRANT EXECUTE ON PROCEDURE `d`.`p` TO `ann`@`%`", on_object("ann", "%")),
             ("GRANT SELECT ON `d`.* TO `a.b`@`%`", grant("a.b", "%")),
             ("SET DEFAULT ROLE `r` FOR `ann`@`%`", grant("ann", "%")),
+            ("REVOKE SELECT ON `d`.* FROM `ann`@`%`", grant("ann", "%")),
         ] {
             assert_eq!(meaning(statement), expected, "{statement}");
         }
@@ -221,6 +322,42 @@ mod tests {
         ] {
             assert_eq!(meaning(foreign), Meaning::Foreign, "{foreign}");
         }
+    }
+
+    #[test]
+    fn a_grant_to_who_is_there_changes_no_password() {
+        for (statement, left) in [
+            (
+                "GRANT SELECT ON *.* TO `w`@`%` IDENTIFIED BY PASSWORD '*B6' REQUIRE SSL WITH GRANT OPTION MAX_USER_CONNECTIONS 3",
+                "GRANT SELECT ON *.* TO `w`@`%` WITH GRANT OPTION",
+            ),
+            ("GRANT USAGE ON *.* TO `w`@`%` IDENTIFIED BY PASSWORD '*B6'", "GRANT USAGE ON *.* TO `w`@`%`"),
+            ("GRANT `r` TO `w`@`%` WITH ADMIN OPTION", "GRANT `r` TO `w`@`%` WITH ADMIN OPTION"),
+            ("GRANT INSERT ON `d`.* TO `r`", "GRANT INSERT ON `d`.* TO `r`"),
+            ("REVOKE SELECT ON `d`.* FROM `w`@`%`", "REVOKE SELECT ON `d`.* FROM `w`@`%`"),
+        ] {
+            assert_eq!(without_login(statement), left);
+        }
+        assert!(grants_nothing("GRANT USAGE ON *.* TO `w`@`%`"));
+        assert!(!grants_nothing("GRANT USAGE ON *.* TO `w`@`%` WITH GRANT OPTION"));
+    }
+
+    #[test]
+    fn nobody_is_made_who_would_stand_before_those_who_are_there() {
+        let there = |own: (&str, &str), others: &[(&str, &str)]| There {
+            accounts: others.iter().chain([&own]).map(|(user, host)| pair(user, host)).collect(),
+            grants: BTreeSet::new(),
+            own: pair(own.0, own.1),
+        };
+        let anywhere = there(("root", "%"), &[("app", "10.%"), ("role", "")]);
+        for (user, host) in [("root", "localhost"), ("root", "10.0.0.%"), ("", "localhost"), ("", "10.0.%")] {
+            assert!(anywhere.would_stand_before(&pair(user, host)), "{user}@{host}");
+        }
+        for (user, host) in [("app", "localhost"), ("root", "%"), ("", "%"), ("root", "")] {
+            assert!(!anywhere.would_stand_before(&pair(user, host)), "{user}@{host}");
+        }
+        let exact = there(("root", "localhost"), &[]);
+        assert!(!exact.would_stand_before(&pair("root", "%")) && !exact.would_stand_before(&pair("", "localhost")));
     }
 
     #[test]

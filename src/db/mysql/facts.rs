@@ -121,6 +121,13 @@ pub struct TableFacts {
     pub odd_letters: Vec<String>,
 }
 
+/// Engines whose tables only lead to rows that lie elsewhere; dump programs give none of them.
+pub fn is_elsewhere(engine: &str) -> bool {
+    ["MRG_MyISAM", "MRG_ISAM", "FEDERATED", "CONNECT", "OQGRAPH", "SPIDER", "VP"]
+        .iter()
+        .any(|name| engine.eq_ignore_ascii_case(name))
+}
+
 impl TableFacts {
     /// Whether it holds rows that a dump takes.
     pub fn has_rows(&self) -> bool {
@@ -308,6 +315,7 @@ mod tests {
         assert!(found.has_rows() && found.is_transactional());
         assert!(!table("v", "VIEW", "", "0").has_rows());
         assert!(!table("m", "BASE TABLE", "MyISAM", "0").is_transactional());
+        assert!(is_elsewhere("MRG_MYISAM") && !is_elsewhere("MyISAM") && !is_elsewhere(""));
     }
 
     #[test]

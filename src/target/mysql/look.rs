@@ -3,8 +3,9 @@
 use super::restore::count;
 use crate::base::Kind;
 use crate::crypto::RowSum;
+use crate::db::mysql::facts::is_elsewhere;
 use crate::db::mysql::run::definitions;
-use crate::db::mysql::{Facts, Run, Session, Step, TableKind, script};
+use crate::db::mysql::{Facts, Run, Session, Step, TableFacts, TableKind, script};
 use crate::db::{Error, Result};
 use crate::format::dump::{Sequence, Table};
 use std::collections::BTreeMap;
@@ -13,14 +14,17 @@ use std::collections::BTreeMap;
 /// them.
 pub(super) fn tables(session: &Session, sums: &[&str]) -> Result<Vec<Table>> {
     let facts = Facts::ask(session)?;
-    let names: Vec<String> =
-        facts.tables.iter().filter(|table| table.has_rows()).map(|table| table.name.clone()).collect();
+    let (elsewhere, own): (Vec<&TableFacts>, Vec<&TableFacts>) =
+        facts.tables.iter().filter(|table| table.has_rows()).partition(|table| is_elsewhere(&table.engine));
+    let names: Vec<String> = own.into_iter().map(|table| table.name.clone()).collect();
     let counted = count(session, &names)?;
     if counted.len() != names.len() {
         return Err(session.error(Kind::Target, "the server did not count all tables"));
     }
     let mut tables: BTreeMap<String, Table> = BTreeMap::new();
-    for (name, rows) in names.into_iter().zip(counted) {
+    // A dump holds no rows of these: what they count are rows of others.
+    for (name, rows) in elsewhere.into_iter().map(|table| (table.name.clone(), 0)).chain(names.into_iter().zip(counted))
+    {
         tables.insert(name.clone(), Table { name, rows, ..Table::default() });
     }
     let summed: Vec<String> =

@@ -14,6 +14,7 @@
 use super::plan::Plan;
 use super::{COUNTERS, Destination, users};
 use crate::base::{Event, Kind, Stop};
+use crate::db::mysql::facts::is_elsewhere;
 use crate::db::mysql::feed::{Ending, feed};
 use crate::db::mysql::script;
 use crate::db::mysql::{Session, identifier, mark};
@@ -344,6 +345,10 @@ fn rows_of(session: &Session, stored: &dyn StoredDump, table: &Table) -> Result<
         name(session.error(Kind::of_io(&error), format!("the stream {path} cannot be read: {error}")))
     })?;
     feed(session, &mut stream, Ending::Trailer).map_err(name)?;
+    // What a table of these counts are rows of others. The note of a table names its engine.
+    if table.rows == 0 && is_elsewhere(&table.note) {
+        return Ok(());
+    }
     let counted = count(session, std::slice::from_ref(&table.name)).map_err(name)?;
     match counted.first() {
         Some(rows) if *rows == table.rows => Ok(()),

@@ -20,9 +20,10 @@ const END_BYTES: usize = 256;
 /// How often somebody looks whether to stop while the client is busy.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// What every session of a restore is like: as dump programs have it. `system_versioning_alter_history` lets the counter of
-/// a table be set that keeps its history.
+/// a table be set that keeps its history. A table whose engine is not there is not made with another one, unless the text
+/// says so itself.
 const SESSION: &str = "--init-command=SET SESSION autocommit=0, foreign_key_checks=0, unique_checks=0, \
-    /*M!100300 system_versioning_alter_history=1, */ time_zone='+00:00', sql_mode='NO_AUTO_VALUE_ON_ZERO'";
+    /*M!100300 system_versioning_alter_history=1, */ time_zone='+00:00', sql_mode='NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION'";
 
 /// Whether a stream must end with the last line of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

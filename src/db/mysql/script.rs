@@ -186,6 +186,24 @@ pub fn object(statement: &str) -> Option<String> {
     Some(format!("{kind} {name}"))
 }
 
+/// The engine that a statement makes a table or sequence with: the last that is named outside brackets.
+pub fn engine(statement: &str) -> Option<String> {
+    let tokens: Vec<Token<'_>> = tokens(statement).collect();
+    let (mut depth, mut found) = (0_usize, None);
+    for (at, token) in tokens.iter().enumerate() {
+        match token.text {
+            "(" => depth += 1,
+            ")" => depth = depth.saturating_sub(1),
+            _ if depth == 0 && token.is("ENGINE") => {
+                let value = tokens[at + 1..].iter().find(|token| token.text != "=");
+                found = value.and_then(|value| quote::unquoted(value.text)).map(|(name, _)| name);
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 /// A text without the statements that are not wanted; what stands between statements stays.
 pub fn retain(text: &str, wanted: impl Fn(&Statement<'_>) -> bool) -> String {
     let mut kept = String::with_capacity(text.len());
@@ -233,9 +251,9 @@ pub fn table_of_trigger(statement: &str) -> Option<String> {
     quote::unquoted(name.text).map(|(name, _)| name)
 }
 
-/// A text whose views and triggers are about the tables of `now` where they were about those of `before`: servers, and
-/// who writes triggers, put the database's name before the table's now and then. A view in which something else has the
-/// database's name is left as it is.
+/// A text whose tables, views and triggers are about what is in `now` where they were about what is in `before`: servers,
+/// and who writes triggers, put the database's name before a table's or a sequence's now and then. A view in which something
+/// else has the database's name is left as it is.
 pub fn moved(text: &str, before: &str, now: &str) -> String {
     let mut moved = String::with_capacity(text.len());
     let mut from = 0;
@@ -250,17 +268,20 @@ pub fn moved(text: &str, before: &str, now: &str) -> String {
     moved
 }
 
-/// Where a view, or the head of a trigger, has the name of the database before a point.
+/// Where a table (``DEFAULT nextval(`d`.`s`)``), a view, or the head of a trigger, has the name of the database before a point.
 fn qualifiers(statement: &str, database: &str) -> Vec<Range<usize>> {
     let object = object(statement).unwrap_or_default();
-    let is_view = object.starts_with("view ");
-    if !is_view && !object.starts_with("trigger ") {
+    let (is_view, is_trigger) = (object.starts_with("view "), object.starts_with("trigger "));
+    if !is_view && !is_trigger && !object.starts_with("table ") {
         return Vec::new();
     }
     let tokens: Vec<Token<'_>> = tokens(statement).collect();
-    let begin = tokens.iter().position(|token| token.is("VIEW") || token.is("TRIGGER")).unwrap_or(0);
+    // What a table is called is its own matter.
+    let is_begin =
+        |token: &Token<'_>| token.is("VIEW") || token.is("TRIGGER") || !is_view && !is_trigger && token.text == "(";
+    let begin = tokens.iter().position(is_begin).unwrap_or(0);
     let head = tokens[begin..].iter().position(|token| token.is("FOR")).map_or(tokens.len(), |end| begin + end);
-    let end = if is_view { tokens.len() } else { head };
+    let end = if is_trigger { head } else { tokens.len() };
     let is_name =
         |token: &Token<'_>| quote::unquoted(token.text).is_some_and(|(name, rest)| name == database && rest.is_empty());
     let sign = |at: usize| tokens.get(at).map_or("", |token| token.text);
@@ -527,6 +548,30 @@ mod tests {
             sequences("ALTER TABLE `t` AUTO_INCREMENT=3;\nDO SETVAL(`s``x`, 5010, 0);\nDO SETVAL(`a`, -7, 1);\n");
         let shown: Vec<_> = found.iter().map(|found| (found.name.as_str(), found.value, found.is_used)).collect();
         assert_eq!(shown, [("a", -7, true), ("s`x", 5010, false)]);
+    }
+
+    #[test]
+    fn the_engine_of_a_table_is_that_outside_its_brackets() {
+        for (statement, expected) in [
+            (
+                "CREATE TABLE `engine` (`engine` int COMMENT 'ENGINE=x') ENGINE=Aria DEFAULT CHARSET=latin1",
+                Some("Aria"),
+            ),
+            (
+                "CREATE TABLE `t` (`a` int) ENGINE=InnoDB PARTITION BY RANGE (`a`) (PARTITION p ENGINE = MyISAM)",
+                Some("InnoDB"),
+            ),
+            ("CREATE SEQUENCE `s` start with 1 ENGINE=InnoDB", Some("InnoDB")),
+            ("CREATE TABLE `t` (`a` int)", None),
+        ] {
+            assert_eq!(engine(statement).as_deref(), expected, "{statement}");
+        }
+    }
+
+    #[test]
+    fn a_default_of_a_table_follows_its_sequence() {
+        let text = "CREATE TABLE `d` (`d` int DEFAULT nextval(`d`.`s`), `x` int DEFAULT nextval(`e`.`d`), `y` text DEFAULT '`d`.`s`');\n";
+        assert_eq!(moved(text, "d", "n"), text.replacen("`d`.`s`", "`n`.`s`", 1));
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl DumpTarget for Target {
     }
 
     fn plan<'p>(&'p self, stored: &'p dyn StoredDump, watch: &Watch) -> Result<Box<dyn PlannedRestore + 'p>> {
-        Ok(Box::new(Plan::make(&self.address, &self.options, stored.manifest(), watch)?))
+        Ok(Box::new(Plan::make(&self.address, &self.options, stored, watch)?))
     }
 }
 

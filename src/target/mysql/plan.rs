@@ -1,11 +1,13 @@
 //! Everything that is checked before anything is written.
 
+use super::restore::{tables_only, text};
 use super::{Destination, Options};
 use crate::base::Kind;
-use crate::db::mysql::{Address, Facts, ServerFacts, Session, identifier, literal, mark};
+use crate::db::mysql::{Address, Facts, ServerFacts, Session, identifier, literal, mark, script};
+use crate::db::probe::some_of;
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::{Manifest, StreamRole, Table};
-use crate::target::dump::Checked;
+use crate::target::dump::{Checked, StoredDump};
 
 /// A restore that can be done as far as it can be known.
 pub(super) struct Plan<'p> {
@@ -27,7 +29,13 @@ pub(super) struct Plan<'p> {
 
 impl<'p> Plan<'p> {
     /// Asks the server and looks whether all fits. Changes nothing.
-    pub fn make(address: &Address, options: &'p Options, manifest: &'p Manifest, watch: &Watch) -> Result<Plan<'p>> {
+    pub fn make(
+        address: &Address,
+        options: &'p Options,
+        stored: &'p dyn StoredDump,
+        watch: &Watch,
+    ) -> Result<Plan<'p>> {
+        let manifest = stored.manifest();
         if address.database.is_empty() {
             return Err(address.error(Kind::Usage, "no database was named: write mysql://USER@HOST/DATABASE"));
         }
@@ -53,6 +61,7 @@ impl<'p> Plan<'p> {
         plan.check_server()?;
         plan.check_rights()?;
         plan.check_destination()?;
+        plan.check_engines(stored)?;
         Ok(plan)
     }
 
@@ -154,6 +163,35 @@ impl<'p> Plan<'p> {
             }
             (Destination::Create | Destination::Replace, _) => Ok(()),
         }
+    }
+
+    /// Servers make a table with another engine if they lack its own, and dumps switch off what would keep them from it.
+    fn check_engines(&self, stored: &dyn StoredDump) -> Result<()> {
+        if !self.options.pre_data {
+            return Ok(());
+        }
+        let there = "SELECT LOWER(engine) FROM information_schema.engines WHERE support IN ('YES', 'DEFAULT')";
+        let there = self.server.column(there)?;
+        let mut lacking = Vec::new();
+        for stream in self.manifest.streams_of(StreamRole::PreData) {
+            let text = tables_only(self, &text(self, stored, &stream.path)?);
+            for statement in script::statements(&text) {
+                let engine = script::engine(statement.text).filter(|engine| !there.contains(&engine.to_lowercase()));
+                let object = script::object(statement.text);
+                if let (Some(engine), Some((_, name))) = (engine, object.as_deref().and_then(|it| it.split_once(' '))) {
+                    lacking.push(format!("{name} ({engine})"));
+                }
+            }
+        }
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let what = some_of(&lacking);
+        let message = format!(
+            "the server lacks the engines of some tables, and would make them with another: {what}; install these engines there \
+             (INSTALL SONAME, INSTALL PLUGIN), or restore the other tables with --table"
+        );
+        Err(self.error(Kind::Unsupported, message))
     }
 
     /// What is in a database that is there must not stand in the way.

@@ -17,7 +17,7 @@ use crate::base::{Event, Kind, Stop};
 use crate::db::mysql::facts::is_elsewhere;
 use crate::db::mysql::feed::{Ending, feed};
 use crate::db::mysql::script;
-use crate::db::mysql::{Session, identifier, mark};
+use crate::db::mysql::{Family, Session, identifier, literal, mark};
 use crate::db::{Error, Result, Watch};
 use crate::format::dump::{StreamRole, Table};
 use crate::target::dump::{Restored, StoredDump};
@@ -164,6 +164,11 @@ pub(super) fn into(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch, rest
     if options.data {
         restored.step("data", watch, |restored| {
             rows(plan, stored, watch, restored)?;
+            let anew = begun_anew(plan, &session)?;
+            if !anew.is_empty() {
+                let what = "system-versioned tables whose rows say when they were restored, not when they were written";
+                restored.notes.push(format!("{what}: {}", anew.join(", ")));
+            }
             counters(plan, &session, stored, restored)
         })?;
     }
@@ -224,7 +229,7 @@ fn load(session: &Session, path: &str, text: &str) -> Result<()> {
 }
 
 /// Definitions of the tables that are meant. Nothing is dropped for them: what is there was looked at before.
-fn tables_only(plan: &Plan<'_>, text: &str) -> String {
+pub(super) fn tables_only(plan: &Plan<'_>, text: &str) -> String {
     let wanted = |statement: &script::Statement<'_>| {
         let first = script::tokens(statement.text).next();
         if first.is_some_and(|first| first.is("DROP")) {
@@ -237,7 +242,15 @@ fn tables_only(plan: &Plan<'_>, text: &str) -> String {
             _ => true,
         }
     };
-    script::retain(script::without_sandbox_line(text), wanted)
+    in_its_place(plan, script::retain(script::without_sandbox_line(text), wanted))
+}
+
+/// A text that names the database by the name that it has now.
+fn in_its_place(plan: &Plan<'_>, text: String) -> String {
+    match plan.database == plan.manifest.database {
+        true => text,
+        false => script::moved(&text, &plan.manifest.database, &plan.database),
+    }
 }
 
 /// What comes behind the rows, as far as it is meant.
@@ -253,10 +266,7 @@ fn behind_rows(plan: &Plan<'_>, path: &str, text: &str) -> String {
             None => !plan.options.is_partial() || path != "views.sql",
         }
     };
-    let mut text = script::retain(text, wanted);
-    if plan.database != plan.manifest.database {
-        text = script::moved(&text, &plan.manifest.database, &plan.database);
-    }
+    let text = in_its_place(plan, script::retain(text, wanted));
     match plan.options.owners {
         true => text,
         false => script::without_definers(&text),
@@ -312,7 +322,7 @@ fn rows(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch, restored: &mut 
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(table) = next else { return Ok(()) };
-            let loaded = rows_of(&session, stored, table);
+            let loaded = rows_of(plan, &session, stored, table);
             if loaded.is_err() {
                 // Nobody begins another one.
                 queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -338,13 +348,15 @@ fn rows(plan: &Plan<'_>, stored: &dyn StoredDump, watch: &Watch, restored: &mut 
 }
 
 /// Rows of one table, and whether they are as many as were promised.
-fn rows_of(session: &Session, stored: &dyn StoredDump, table: &Table) -> Result<()> {
+fn rows_of(plan: &Plan<'_>, session: &Session, stored: &dyn StoredDump, table: &Table) -> Result<()> {
     let name = |error: Error| error.object(format!("table {}", table.name));
     let path = table.stream.as_deref().unwrap_or_default();
-    let mut stream = stored.open(path).map_err(|error| {
+    let stream = stored.open(path).map_err(|error| {
         name(session.error(Kind::of_io(&error), format!("the stream {path} cannot be read: {error}")))
     })?;
-    feed(session, &mut stream, Ending::Trailer).map_err(name)?;
+    // On the stream's own first line: a failure names the line.
+    let before = if keeps_times(plan) { "SET SESSION system_versioning_insert_history=1; " } else { "" };
+    feed(session, &mut before.as_bytes().chain(stream), Ending::Trailer).map_err(name)?;
     // What a table of these counts are rows of others. The note of a table names its engine.
     if table.rows == 0 && is_elsewhere(&table.note) {
         return Ok(());
@@ -358,6 +370,32 @@ fn rows_of(session: &Session, stored: &dyn StoredDump, table: &Table) -> Result<
         }
         None => Err(name(session.error(Kind::Target, "the server did not count the rows"))),
     }
+}
+
+/// Whether the server takes what rows of system-versioned tables say of when they were written: MariaDB from 10.11 on. From
+/// 11.5 on the end of time is another one, and a row that ends with the old one would be history.
+fn keeps_times(plan: &Plan<'_>) -> bool {
+    let (from, to) = (&plan.manifest.server, &plan.facts);
+    let is_late = |number: u32| number >= 110_500;
+    to.family() == Family::MariaDb
+        && from.product == to.product
+        && to.number >= 101_100
+        && is_late(from.version_number) == is_late(to.number)
+}
+
+/// The system-versioned tables with columns for when a row was written in which that is not what it was. Transactions, which
+/// stand there instead of times, have other numbers on each server.
+pub(super) fn begun_anew(plan: &Plan<'_>, session: &Session) -> Result<Vec<String>> {
+    if plan.facts.family() != Family::MariaDb || plan.facts.number < 100_300 {
+        return Ok(Vec::new());
+    }
+    let database = literal(&plan.database);
+    let but_times = if keeps_times(plan) { " AND data_type <> 'timestamp'" } else { "" };
+    let names = session.column(&format!(
+        "SELECT DISTINCT table_name FROM information_schema.columns WHERE table_schema = {database} \
+         AND generation_expression IN ('ROW START', 'ROW END'){but_times} ORDER BY 1"
+    ))?;
+    Ok(names.into_iter().filter(|name| plan.tables.iter().any(|table| table.name == *name)).collect())
 }
 
 /// How many rows tables have, exactly.

@@ -1,6 +1,6 @@
 //! Starting other programs: dump clients, commands whose output is kept, commands that print a password.
 //!
-//! A child never inherits what opens the repository. It runs in a process group of its own, so that whoever stops it
+//! A child never inherits what opens the repository, and only what a user wrote inherits what opens databases and buckets. It runs in a process group of its own, so that whoever stops it
 //! stops its children too; what it says on standard error is read all the time and its end kept; and nobody who waits
 //! for it is deaf to [`Stop`].
 
@@ -34,6 +34,9 @@ pub const SECRET_VARIABLES: [&str; 12] = [
     "KEEPSTONE_FROM_IDENTITY_FILE",
 ];
 
+/// What opens databases and buckets. Our own programs get what they need and no more; the commands of a user may count on it.
+const SECRETS_OF_USERS: [&str; 4] = ["PGPASSWORD", "MYSQL_PWD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+
 /// Further variables that hold a secret, as somebody has said.
 static MORE_SECRETS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
@@ -64,6 +67,12 @@ pub struct Program {
 impl Program {
     /// `program`, looked for in `PATH`, without arguments: its input is empty, its output a pipe.
     pub fn new(program: impl AsRef<OsStr>) -> Program {
+        SECRETS_OF_USERS.iter().fold(Program::of_user(program), |program, name| program.without_env(name))
+    }
+
+    /// The same for a program that a user has named: it inherits the passwords for databases and buckets that the user has
+    /// in the environment.
+    pub fn of_user(program: impl AsRef<OsStr>) -> Program {
         let mut command = Command::new(program);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         SECRET_VARIABLES.iter().for_each(|name| {
@@ -75,9 +84,9 @@ impl Program {
         Program { command, at_terminal: false, file: None }
     }
 
-    /// What `sh -c` makes of `line`.
+    /// What `sh -c` makes of `line`, which a user wrote.
     pub fn shell(line: impl AsRef<OsStr>) -> Program {
-        Program::new("sh").arg("-c").arg(line)
+        Program::of_user("sh").arg("-c").arg(line)
     }
 
     /// With one more argument.
@@ -359,6 +368,18 @@ mod tests {
         for name in SECRET_VARIABLES {
             assert!(removed.iter().any(|(removed, _)| *removed == name), "{name}");
         }
+    }
+
+    #[test]
+    fn only_commands_of_a_user_inherit_passwords_of_databases_and_buckets() {
+        let is_removed = |program: &Program, wanted: &str| {
+            program.command.get_envs().any(|(name, value)| name == wanted && value.is_none())
+        };
+        for name in SECRETS_OF_USERS {
+            assert!(is_removed(&Program::new("pg_dump"), name), "{name}");
+            assert!(!is_removed(&Program::shell("pg_dump"), name) && !is_removed(&Program::of_user("pg_dump"), name));
+        }
+        assert!(is_removed(&Program::of_user("pg_dump"), SECRET_VARIABLES[0]));
     }
 
     #[test]

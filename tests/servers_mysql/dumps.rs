@@ -337,6 +337,15 @@ fn the_rights_of_a_role_count_while_it_is_at_work() {
 }
 
 #[test]
+fn a_server_behind_a_socket_is_named_by_it() {
+    let Some(server) = server() else { return };
+    server.fresh("by socket");
+    let socket = server.socket().display().to_string();
+    let dumped = dump(&format!("mysql://root@localhost/by%20socket?socket={socket}")).unwrap();
+    assert_eq!((dumped.manifest.server.host, dumped.manifest.server.port), (socket, 0));
+}
+
+#[test]
 fn rows_larger_than_a_statement_come_whole() {
     let Some(server) = server() else { return };
     server.fresh("large");

@@ -103,7 +103,8 @@ impl Server {
         Command::new(self.programs.as_ref().map_or_else(|| PathBuf::from(name), |folder| folder.join(name)))
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
         self.folder.join("s")
     }
 

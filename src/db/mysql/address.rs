@@ -221,11 +221,12 @@ impl Address {
         self.socket.is_some() || self.host.is_empty() || self.host == "localhost" && !self.over_tcp
     }
 
-    /// Server and port for messages: `db.example:3306`, or the path of a socket.
+    /// Server and port for messages: `db.example:3306`, or the path of a socket, `localhost` for the usual one.
     pub fn server(&self) -> String {
         match (&self.socket, self.host.as_str()) {
             (Some(socket), _) => socket.display().to_string(),
-            (None, "") => "localhost".to_owned(),
+            // Where the socket lies is the client programs' own knowledge.
+            (None, _) if self.is_socket() => "localhost".to_owned(),
             (None, host) if host.contains(':') => format!("[{host}]:{}", self.port),
             (None, host) => format!("{host}:{}", self.port),
         }
@@ -360,6 +361,7 @@ mod tests {
         assert_eq!(parse("mysql://h/d?socket=/a@b").label(), "/a@b/d");
         assert_eq!(parse("mysql://[::1]:33/d").server(), "[::1]:33");
         assert_eq!(parse("shop").label(), "localhost/shop");
+        assert_eq!(parse("mysql://localhost/shop").label(), "localhost/shop");
         assert_eq!(parse("mysql:///d%2Fe?socket=%7E/s").label(), "/home/me/s/d/e");
         assert_eq!(parse("mysql://h/d?colour=red").notes.len(), 1);
         for word in ["sl-mode", "sslmod", "ssl_mod", "requireSSL", "verify-tls"] {

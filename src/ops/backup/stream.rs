@@ -96,7 +96,7 @@ fn run(
     };
     let (program, arguments) =
         command.split_first().ok_or_else(|| Error::Usage("no command was given to read from".to_owned()))?;
-    let mut child = Program::new(program).args(arguments).start(stop).map_err(failed("start"))?;
+    let mut child = Program::of_user(program).args(arguments).start(stop).map_err(failed("start"))?;
     let mut output = child.take_output().expect("nobody took it before");
     // If that fails the child is dropped, which ends it.
     stream.bytes = consume(&mut output).map_err(failed("read the output of"))?;

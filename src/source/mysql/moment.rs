@@ -206,13 +206,17 @@ impl Moment {
     fn manifest(&self, taken: &[Taken], counters: &str, position: Option<String>) -> Manifest {
         let server = &self.facts.server;
         let address = self.session.address();
-        let place = if address.host.is_empty() { address.server() } else { address.host.clone() };
+        // A socket has no port.
+        let (host, port) = match address.is_socket() {
+            true => (address.server(), 0),
+            false => (address.host.clone(), address.port),
+        };
         let mut manifest = Manifest {
             version: VERSION,
             kind: DumpKind::Mysql,
             server: Server {
-                host: place,
-                port: address.port,
+                host,
+                port,
                 identity: server.identity.clone(),
                 version: server.version.clone(),
                 version_number: server.number,

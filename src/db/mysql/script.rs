@@ -23,6 +23,7 @@ pub struct Statement<'a> {
 pub fn statements(text: &str) -> Vec<Statement<'_>> {
     let mut found = Vec::new();
     let mut delimiter = ";";
+    let mut backslashes = Backslashes::default();
     let mut at = 0;
     while at < text.len() {
         let rest = &text[at..];
@@ -32,9 +33,10 @@ pub fn statements(text: &str) -> Vec<Statement<'_>> {
             delimiter = rest[..length].split_whitespace().nth(1).unwrap_or(";");
             at += length;
         } else {
-            let length = statement_bytes(rest, delimiter);
+            let length = statement_bytes(rest, delimiter, backslashes.escape);
             let end = (length + delimiter.len()).min(rest.len());
             let statement = rest[..length].trim_end();
+            backslashes.follow(statement);
             if !statement.is_empty() {
                 found.push(Statement { text: statement, place: at..at + end });
             }
@@ -42,6 +44,45 @@ pub fn statements(text: &str) -> Vec<Statement<'_>> {
         }
     }
     found
+}
+
+/// Whether a backslash takes away the meaning of what follows it in a string: not in what was written under the mode
+/// `NO_BACKSLASH_ESCAPES`, as routines may have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backslashes {
+    /// Whether it does now.
+    pub escape: bool,
+    /// Whether it does where the mode is what it was before a routine.
+    outside: bool,
+}
+
+impl Default for Backslashes {
+    fn default() -> Backslashes {
+        Backslashes { escape: true, outside: true }
+    }
+}
+
+impl Backslashes {
+    /// Takes note of a statement that sets the mode.
+    pub fn follow(&mut self, statement: &str) {
+        let mut tokens = tokens(statement);
+        if !tokens.next().is_some_and(|first| first.is("SET")) {
+            return;
+        }
+        let words: Vec<&str> = tokens.filter(|token| token.text != ":").map(|token| token.text).collect();
+        let value_of = |name: &str| {
+            words.windows(3).find(|words| words[0].eq_ignore_ascii_case(name) && words[1] == "=").map(|words| words[2])
+        };
+        self.escape = match value_of("sql_mode") {
+            Some("@") => self.outside,
+            Some(mode) => !mode.to_ascii_uppercase().contains("NO_BACKSLASH_ESCAPES"),
+            None => self.escape,
+        };
+        // How a dump begins.
+        if value_of("old_sql_mode").is_some() {
+            self.outside = self.escape;
+        }
+    }
 }
 
 /// The length of what stands between statements: white space, comments, the sandbox line.
@@ -75,14 +116,17 @@ fn delimiter_line(text: &str) -> Option<usize> {
 }
 
 /// Where the delimiter stands that ends the statement at the beginning of `text`, or its end.
-fn statement_bytes(text: &str, delimiter: &str) -> usize {
+fn statement_bytes(text: &str, delimiter: &str, backslashes: bool) -> usize {
     let mut at = 0;
     while at < text.len() {
         let rest = &text[at..];
         if rest.starts_with(delimiter) {
             return at;
         }
-        at += step(rest);
+        at += match rest.as_bytes()[0] {
+            quote @ (b'\'' | b'"') => quoted_bytes(rest, quote, backslashes),
+            _ => step(rest),
+        };
     }
     text.len()
 }
@@ -90,7 +134,7 @@ fn statement_bytes(text: &str, delimiter: &str) -> usize {
 /// The length of what is read as one: a quoted text, a comment, or a letter.
 fn step(text: &str) -> usize {
     match text.as_bytes().first() {
-        Some(quote @ (b'\'' | b'"' | b'`')) => quoted_bytes(text, *quote),
+        Some(quote @ (b'\'' | b'"' | b'`')) => quoted_bytes(text, *quote, *quote != b'`'),
         Some(b'#') => text.find('\n').unwrap_or(text.len()),
         Some(b'-') if is_line_comment(text) => text.find('\n').unwrap_or(text.len()),
         Some(b'/') => block_comment(text).unwrap_or(1),
@@ -98,15 +142,15 @@ fn step(text: &str) -> usize {
     }
 }
 
-/// The length of a quoted text with its quotes; a doubled quote is part of it.
-fn quoted_bytes(text: &str, quote: u8) -> usize {
+/// The length of a quoted text with its quotes; a doubled quote is part of it, and what follows a backslash that counts.
+fn quoted_bytes(text: &str, quote: u8, backslashes: bool) -> usize {
     let bytes = text.as_bytes();
     let mut at = 1;
     while at < bytes.len() {
         match bytes[at] {
             byte if byte == quote && bytes.get(at + 1) == Some(&quote) => at += 2,
             byte if byte == quote => return at + 1,
-            b'\\' if quote != b'`' => at += 2,
+            b'\\' if backslashes => at += 2,
             _ => at += 1,
         }
     }
@@ -548,6 +592,17 @@ mod tests {
             sequences("ALTER TABLE `t` AUTO_INCREMENT=3;\nDO SETVAL(`s``x`, 5010, 0);\nDO SETVAL(`a`, -7, 1);\n");
         let shown: Vec<_> = found.iter().map(|found| (found.name.as_str(), found.value, found.is_used)).collect();
         assert_eq!(shown, [("a", -7, true), ("s`x", 5010, false)]);
+    }
+
+    #[test]
+    fn a_routine_that_was_written_without_escapes_ends_where_it_ends() {
+        let text = "/*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */;\nDELIMITER ;;\n\
+            /*!50003 SET sql_mode              = 'NO_BACKSLASH_ESCAPES' */ ;;\n\
+            CREATE PROCEDURE `p`() SELECT 'c:\\', ';' ;;\n/*!50003 SET sql_mode = @saved_sql_mode */ ;;\nDELIMITER ;\n\
+            INSERT INTO `t` VALUES ('it\\'s;');\nCREATE EVENT `e` DO SELECT 1;\n";
+        let found: Vec<&str> = statements(text).iter().map(|statement| statement.text).collect();
+        assert_eq!(found[2], "CREATE PROCEDURE `p`() SELECT 'c:\\', ';'", "{found:?}");
+        assert_eq!(found[4..], ["INSERT INTO `t` VALUES ('it\\'s;')", "CREATE EVENT `e` DO SELECT 1"]);
     }
 
     #[test]

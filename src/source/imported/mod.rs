@@ -254,6 +254,8 @@ enum Kind {
     Objects(Objects),
     /// A large object of a dump in directory format: anything at all.
     LargeObject,
+    /// SQL in UTF-16.
+    Wide(Format),
     Nothing,
 }
 
@@ -295,7 +297,7 @@ impl Content {
             Kind::Tar(tar) => tar.push(bytes),
             Kind::Piece(rows) => rows.push(bytes),
             Kind::Objects(objects) => objects.push(bytes),
-            Kind::Opening(_) | Kind::LargeObject | Kind::Nothing => {}
+            Kind::Opening(_) | Kind::LargeObject | Kind::Wide(_) | Kind::Nothing => {}
         }
     }
 
@@ -311,10 +313,13 @@ impl Content {
             Kind::Tar(Box::new(Tar::new()))
         } else if let Some(format) = sql::recognise(&opening) {
             Kind::Sql(Box::new(Sql::new(format)))
+        } else if let Some(format) = sql::recognise_wide(&opening) {
+            Kind::Wide(format)
         } else {
             Kind::Nothing
         };
-        self.pass(&opening);
+        let is_sql = matches!(self.kind, Kind::Sql(_));
+        self.pass(if is_sql { sql::without_mark(&opening) } else { &opening });
     }
 
     fn finish(mut self) -> Option<DumpReport> {
@@ -335,9 +340,23 @@ impl Content {
             Kind::Piece(rows) => Some(piece(rows)),
             Kind::Objects(objects) => Some(objects.finish()),
             Kind::LargeObject => Some(DumpReport::of(Format::PostgresPiece)),
+            Kind::Wide(format) => Some(wide(format)),
             Kind::Opening(_) | Kind::Nothing => None,
         }
     }
+}
+
+/// No client loads it, and letters that the console did not have are lost.
+fn wide(format: Format) -> DumpReport {
+    let option = match format {
+        Format::PostgresSql | Format::PostgresClusterSql => "--file",
+        _ => "--result-file",
+    };
+    let mut report = DumpReport::of(format);
+    report.complain(Complaint::damaged(format!(
+        "it is UTF-16, as a `>` of PowerShell writes it, and no client loads that: dump with {option}=FILE instead"
+    )));
+    report
 }
 
 fn piece(rows: Rows) -> DumpReport {

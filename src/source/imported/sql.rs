@@ -18,9 +18,26 @@ const WHOLE_BYTES: usize = HEAD_BYTES - 16;
 /// What ends the last line.
 const COMPLETE: &[u8] = b" complete";
 
+/// What editors and shells put before text to say that it is UTF-8; the clients of both families pass over it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// What stands before UTF-16, the low byte first and the high byte first.
+const UTF_16: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+
+/// The bytes behind the mark that they are UTF-8, if there is one.
+pub fn without_mark(opening: &[u8]) -> &[u8] {
+    opening.strip_prefix(BYTE_ORDER_MARK).unwrap_or(opening)
+}
+
+/// Which dump these bytes are the beginning of, if they are that in UTF-16.
+pub fn recognise_wide(opening: &[u8]) -> Option<Format> {
+    let at = UTF_16.iter().position(|mark| opening.starts_with(mark))?;
+    let narrow: Vec<u8> = opening[2..].chunks_exact(2).map(|pair| pair[at]).collect();
+    recognise(&narrow)
+}
+
 /// Which dump begins with these bytes, if they are the beginning of one.
 pub fn recognise(opening: &[u8]) -> Option<Format> {
-    let opening = opening.strip_prefix(b"\xef\xbb\xbf").unwrap_or(opening);
+    let opening = without_mark(opening);
     opening.split(|byte| *byte == b'\n').find_map(|line| {
         let line = line.strip_prefix(b"--")?.trim_ascii();
         match line {

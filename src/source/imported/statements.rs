@@ -4,6 +4,7 @@
 //! delimiters, COPY data. Of a statement it keeps only the beginning, so that a row of a gigabyte takes no memory.
 
 use super::copy::CopyRows;
+use crate::db::mysql::script::Backslashes;
 
 /// What is kept of the beginning of a statement.
 pub const HEAD_BYTES: usize = 1024;
@@ -96,6 +97,8 @@ pub struct Statements {
     began_conditional: bool,
     /// Plain strings of PostgreSQL have no backslash escapes.
     standard_strings: bool,
+    /// Strings of MySQL may have none either.
+    backslashes: Backslashes,
     /// The last quote that was closed and whether it had escapes, if nothing came since.
     closed: Option<(u8, bool)>,
     copy: CopyRows,
@@ -122,6 +125,7 @@ impl Statements {
             conditional: false,
             began_conditional: false,
             standard_strings: true,
+            backslashes: Backslashes::default(),
             closed: None,
             copy: CopyRows::default(),
         }
@@ -192,7 +196,7 @@ impl Statements {
                 // A doubled quote: the string goes on as it was.
                 let again = closed.filter(|(quote, _)| *quote == byte).map(|(_, escapes)| escapes);
                 let escapes = again.unwrap_or(match self.dialect {
-                    Dialect::Mysql => byte != b'`',
+                    Dialect::Mysql => byte != b'`' && self.backslashes.escape,
                     Dialect::Postgres => byte == b'\'' && (starts_escapes || !self.standard_strings),
                 });
                 self.place = Place::Quoted(byte, escapes);
@@ -337,6 +341,12 @@ impl Statements {
     }
 
     fn follow_settings(&mut self) {
+        if self.dialect == Dialect::Mysql {
+            if self.head.get(..4).is_some_and(|head| head.eq_ignore_ascii_case(b"SET ")) {
+                self.backslashes.follow(&String::from_utf8_lossy(&self.head));
+            }
+            return;
+        }
         if let Some(value) = self.head.strip_prefix(b"SET standard_conforming_strings = ") {
             self.standard_strings = value != b"off";
         }

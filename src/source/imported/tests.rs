@@ -172,6 +172,37 @@ fn dumps() -> Vec<(&'static str, Vec<u8>, Format, u64)> {
 }
 
 #[test]
+fn a_routine_that_was_written_without_escapes_does_not_cut_a_dump() {
+    let routine = "DELIMITER ;;\n/*!50003 SET sql_mode              = 'ANSI,NO_BACKSLASH_ESCAPES' */ ;;\n\
+        /*!50003 CREATE PROCEDURE `p`() SELECT 'c:\\' */ ;;\n/*!50003 SET sql_mode = @saved_sql_mode */ ;;\nDELIMITER ;\n\
+        INSERT INTO `orders` VALUES (4,'it\\'s');\n";
+    let text = MARIADB.replace("/*!50001", &format!("{routine}/*!50001"));
+    for step in [1, 4096] {
+        let report = inspect("shop.sql", text.as_bytes(), step).unwrap();
+        assert_eq!((report.state, rows(&report)), (State::Complete, vec![("orders", Some(4))]), "{}", report.reason);
+    }
+}
+
+#[test]
+fn a_mark_that_says_utf_8_changes_nothing_and_utf_16_is_named() {
+    let marked = format!("\u{feff}{MARIADB}");
+    let (report, plain) =
+        (inspect("shop.sql", marked.as_bytes(), 7).unwrap(), inspect("", MARIADB.as_bytes(), 7).unwrap());
+    assert_eq!((&report.reach, report.reach.beyond("shop")), (&plain.reach, None));
+    assert_eq!((report.state, rows(&report)), (State::Complete, rows(&plain)));
+    for (text, option) in [(MARIADB, "--result-file=FILE"), (POSTGRES, "--file=FILE")] {
+        let units: Vec<u16> = format!("\u{feff}{text}").encode_utf16().collect();
+        for order in [u16::to_le_bytes, u16::to_be_bytes] {
+            let bytes: Vec<u8> = units.iter().flat_map(|unit| order(*unit)).collect();
+            let report = inspect("anything", &bytes, 100).unwrap();
+            assert_eq!(report.state, State::Damaged);
+            assert!(report.reason.contains("UTF-16") && report.reason.contains(option), "{}", report.reason);
+        }
+    }
+    assert!(inspect("notes.txt", b"\xff\xfen\0o\0t\0e\0s\0", 100).is_none());
+}
+
+#[test]
 fn every_kind_of_dump_is_recognised_and_its_rows_are_counted_however_it_is_cut() {
     for (name, bytes, format, rows) in dumps() {
         for step in [1, 13, 512, bytes.len()] {

@@ -112,6 +112,17 @@ fn every_database_of_a_server_brings_the_users_and_nobody_is_made_who_would_keep
 }
 
 #[test]
+fn what_a_dump_cannot_hold_is_told_by_the_backup_too() {
+    let Some(server) = server() else { return };
+    odd(server, "losses");
+    let place = Place::new();
+    let run = place.run(&[&["backup", "--init"], &CHEAP[..], &["--mysql", &server.url("losses")]].concat()).expect(0);
+    let told = |words: &str| run.err.contains(&format!("/losses: {words}"));
+    assert!(told("FLOAT columns have six digits in every dump, the rest is lost: my1"), "{}", run.err);
+    assert_eq!(told("without their history: vers"), server.is_mariadb(), "{}", run.err);
+}
+
+#[test]
 fn a_snapshot_is_drilled_and_a_difference_is_told() {
     let Some(server) = server() else { return };
     let place = shop(server, "to drill");

@@ -154,7 +154,12 @@ impl DumpSource for Source {
         let session = Session::open(&self.address, Kind::Source, &watch.stop)?;
         let facts = Facts::ask(&session)?;
         check_rights(&session, &facts, &self.options)?;
-        Ok(Box::new(moment::Moment::take(session, facts, self.options.clone())?))
+        let moment = moment::Moment::take(session, facts, self.options.clone())?;
+        // What the dump cannot hold is in its manifest, which nobody reads who does not look for it.
+        for note in moment.notes(&[]) {
+            watch.monitor.event(Event::Note(&format!("{}: {note}", self.address.label())));
+        }
+        Ok(Box::new(moment))
     }
 }
 

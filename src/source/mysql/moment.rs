@@ -4,6 +4,7 @@ use super::definitions::{self, Definitions, chosen};
 use super::reader::{Reader, Taken};
 use super::{Options, users};
 use crate::base::{Clock, Kind};
+use crate::db::mysql::facts::is_elsewhere;
 use crate::db::mysql::quote::file_name;
 use crate::db::mysql::{Facts, Family, Run, Session, Step, TableFacts, TableKind, locks, script};
 use crate::db::{Error, Result};
@@ -271,8 +272,8 @@ impl Moment {
         tables.into_values().collect()
     }
 
-    /// What somebody should know before restoring.
-    fn notes(&self, taken: &[Taken]) -> Vec<String> {
+    /// What somebody should know before restoring. With nothing taken yet, what is known before.
+    pub fn notes(&self, taken: &[Taken]) -> Vec<String> {
         let mut notes = Vec::new();
         let mut note = |names: Vec<String>, what: &str| {
             if !names.is_empty() {
@@ -292,11 +293,16 @@ impl Moment {
             .iter()
             .flat_map(|table| table.odd_letters.iter().map(|column| format!("{}.{column}", table.name)));
         note(letters.collect(), "letters that UTF-8 does not have are lost");
-        let elsewhere = self.parts.iter().zip(taken).filter_map(|(part, taken)| match part {
-            Part::Rows { table, .. } if taken.is_elsewhere => Some(self.chosen[*table].name.clone()),
+        let rows = self.parts.iter().enumerate().filter_map(|(at, part)| match part {
+            Part::Rows { table, .. } => Some((&self.chosen[*table], taken.get(at))),
             _ => None,
         });
-        note(elsewhere.collect(), "without rows, since their engine keeps them elsewhere");
+        let elsewhere =
+            rows.filter(|(table, taken)| taken.map_or(is_elsewhere(&table.engine), |taken| taken.is_elsewhere));
+        note(
+            elsewhere.map(|(table, _)| table.name.clone()).collect(),
+            "without rows, since their engine keeps them elsewhere",
+        );
         note(self.unknown_users.clone(), "accounts that the server lists and does not know");
         if !self.has_users {
             let user = &self.facts.server.user;

@@ -171,7 +171,7 @@ impl<'p> Plan<'p> {
             return Ok(());
         }
         let there = "SELECT LOWER(engine) FROM information_schema.engines WHERE support IN ('YES', 'DEFAULT')";
-        let there = self.server.column(there)?;
+        let there = self.server.column(there).map_err(|error| error.database(&self.database))?;
         let mut lacking = Vec::new();
         for stream in self.manifest.streams_of(StreamRole::PreData) {
             let text = tables_only(self, &text(self, stored, &stream.path)?);

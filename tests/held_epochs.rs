@@ -8,7 +8,7 @@ use keepstone::crypto::slots::{GuardKind, Unlock};
 use keepstone::format::cbor::{Cbor, Unknown};
 use keepstone::format::envelope::{self, ObjectKind};
 use keepstone::format::keys::Epoch;
-use keepstone::ops::{Context, keys};
+use keepstone::ops::{Context, keys, repair};
 use keepstone::repo::{SealedRepository, epochs};
 use keepstone::store::{Area, Key, Memory, ObjectStore, Record};
 use std::path::Path;
@@ -122,6 +122,82 @@ fn an_epoch_that_nobody_holds_and_that_is_gone_is_not_passed_over_in_silence() {
 }
 
 #[test]
+fn an_epoch_whose_objects_are_both_damaged_locks_nobody_out_of_what_the_others_open() {
+    let (vault, id, _) = with_epochs(3);
+    vault.write("file", &noise(2, 30_000));
+    let second = vault.back_up();
+    let files = files_below(vault.files.path());
+    let first = in_order(&vault)[0].id;
+    objects_of(first).iter().for_each(|key| vault.store.replace(key, b"nonsense").unwrap());
+    assert!(restore(&vault.open(), id, vault.files.path()).is_err());
+    restores(&vault.store, &vault.clock, (vault.files.path(), second, &files));
+    let found = verify_all(&vault.open()).unwrap();
+    assert!(found.damages.iter().any(|damage| damage.object == objects_of(first)[0].to_string()), "{found:?}");
+    // A new root key would leave behind for good what cannot be read now.
+    let refused = keys::exchange_root(&vault.open(), &key()).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Damaged, "{refused}");
+    assert!(objects_of(first).iter().all(|key| vault.store.size(key).is_ok()));
+}
+
+#[test]
+fn a_lost_epoch_comes_back_from_a_mirror_and_until_then_nothing_else_is_proposed() {
+    for how in ["gone", "damaged"] {
+        let (vault, id, files) = with_epochs(3);
+        let mirror = vault.copy().0;
+        let first = in_order(&vault)[0].id;
+        for key in objects_of(first) {
+            match how {
+                "gone" => vault.store.delete(&key).unwrap(),
+                _ => vault.store.replace(&key, b"nonsense").unwrap(),
+            }
+        }
+        let found = verify_all(&vault.open()).unwrap();
+        assert!(found.lacks_epoch, "{found:?}");
+        let plan = repair::plan(&vault.open(), &repair::Options::default(), &key()).unwrap();
+        assert!(plan.is_damage() && plan.items.iter().all(|item| item.way == repair::Way::Nothing), "{plan:?}");
+        let said = format!("{found:?} {plan:?}");
+        assert!(!said.contains("rebuild-index") && !said.contains("keepstone forget"), "{said}");
+        assert!(said.contains("epochs/") && said.contains("--from MIRROR"), "{said}");
+        let left = keys::repair(&vault.open(), &key()).unwrap().left;
+        assert!(left.iter().any(|problem| problem.subject.contains(&id.to_string())), "{left:?}");
+
+        let from = open(Arc::new(mirror), &vault.clock).unwrap();
+        let options = repair::Options { from: Some(&from), ..repair::Options::default() };
+        let plan = repair::plan(&vault.open(), &options, &key()).unwrap();
+        assert!(plan.mends_all(), "{plan:?}");
+        assert_eq!(plan.items[0].key, objects_of(first)[0]);
+        let applied = repair::apply(&vault.open(), &options, &key()).unwrap();
+        assert!(!applied.is_damage(), "{applied:?}");
+        restores(&vault.store, &vault.clock, (vault.files.path(), id, &files));
+        assert!(!verify_all(&vault.open()).unwrap().damage);
+    }
+}
+
+#[test]
+fn a_key_slot_with_both_objects_damaged_comes_back_from_a_mirror_or_is_not_promised() {
+    let (vault, ..) = with_epochs(1);
+    let other = Unlock::KeyFile(Secret::new(b"the key file of somebody else".to_vec()));
+    let slot = keys::add(&vault.open(), &other, GuardKind::KeyFile, "other").unwrap().id;
+    let mirror = vault.copy().0;
+    for name in [slot.to_string(), format!("{slot}.copy")] {
+        vault.store.replace(&Key::new(Area::Keys, name), b"nonsense").unwrap();
+    }
+    let nothing = repair::Options::default();
+    let plan = repair::plan(&vault.open(), &nothing, &key()).unwrap();
+    let applied = repair::apply(&vault.open(), &nothing, &key()).unwrap();
+    assert_eq!(plan.items, applied.left);
+    assert_eq!((plan.items.len(), &plan.items[0].way), (1, &repair::Way::Nothing));
+    assert!(plan.items[0].reason.contains("key add"), "{plan:?}");
+
+    let from = open(Arc::new(mirror), &vault.clock).unwrap();
+    let options = repair::Options { from: Some(&from), ..nothing };
+    let applied = repair::apply(&vault.open(), &options, &key()).unwrap();
+    assert!(!applied.is_damage() && applied.mended.len() == 1, "{applied:?}");
+    assert!(SealedRepository::open(Arc::new(vault.store.clone())).unwrap().unlock(&other, vault.clock.clone()).is_ok());
+    assert!(!verify_all(&vault.open()).unwrap().damage);
+}
+
+#[test]
 fn a_rotation_that_is_killed_at_any_change_leaves_every_epoch() {
     let (vault, id, files) = with_epochs(8);
     let rotate =
@@ -212,7 +288,16 @@ fn a_version_that_does_not_know_what_an_epoch_holds_does_without() {
 #[test]
 fn names_that_are_no_epochs_are_passed_over() {
     let (vault, id, files) = with_epochs(2);
-    vault.store.put(&Key::new(Area::Epochs, "readme.txt"), &noise(1, 5_000)).unwrap();
+    for area in [Area::Epochs, Area::Keys] {
+        vault.store.put(&Key::new(area, "readme.txt"), &noise(1, 5_000)).unwrap();
+    }
+    let found = verify_all(&vault.open()).unwrap();
+    let noted = found.notes.iter().filter(|note| note.contains("readme.txt")).count();
+    assert!(!found.damage && noted == 2, "{found:?}");
+    let repaired = keys::repair(&vault.open(), &key()).unwrap();
+    assert!(repaired.left.is_empty() && repaired.written.is_empty(), "{repaired:?}");
+    let plan = repair::plan(&vault.open(), &repair::Options::default(), &key()).unwrap();
+    assert!(!plan.is_damage(), "{plan:?}");
     restores(&vault.store, &vault.clock, (vault.files.path(), id, &files));
     epochs::rotate(&vault.open().repository).unwrap();
     keys::exchange_root(&vault.open(), &key()).unwrap();

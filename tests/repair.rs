@@ -259,7 +259,7 @@ fn whatever_is_done_to_a_pack_is_found_and_what_its_sidecar_can_mend_is_mended()
             let before = store.get(pack, u64::MAX).unwrap();
             hit(&store, pack, &whole[(at + 1) % whole.len()], one);
             let context = open(Arc::new(store.clone()), &clock).unwrap();
-            let plan = repair::plan(&context, &all()).unwrap();
+            let plan = repair::plan(&context, &all(), &key()).unwrap();
             tried += 1;
             found += u32::from(plan.items.iter().any(|item| item.key == *pack));
             let applied = apply(&context, &all()).unwrap();
@@ -306,7 +306,7 @@ fn after_a_repair_this_machine_and_others_take_what_was_damaged_for_whole_again(
     let options = backup_of(vault.files.path());
     let again = ops::backup::backup(&context(), &options).unwrap();
     assert_eq!(again.totals.bytes_new, 0, "nothing is stored again");
-    let plan = repair::plan(&context(), &Options::default()).unwrap();
+    let plan = repair::plan(&context(), &Options::default(), &key()).unwrap();
     assert_eq!(plan.items, [], "the ledger says that they are whole");
     assert!(!verify_all(&vault.open()).unwrap().damage);
 }
@@ -328,7 +328,7 @@ fn a_damaged_sidecar_is_made_anew_from_its_pack_and_the_pack_of_a_damaged_one_is
     // That of another pack in its place.
     let other = packs(&vault.store).remove(1);
     vault.store.replace(&sidecar(&pack), &vault.store.get(&sidecar(&other), u64::MAX).unwrap()).unwrap();
-    let plan = repair::plan(&vault.open(), &all()).unwrap();
+    let plan = repair::plan(&vault.open(), &all(), &key()).unwrap();
     assert!(plan.items[0].reason.contains("it is the sidecar of pack"), "{:?}", plan.items);
     apply(&vault.open(), &all()).unwrap();
     assert!(!verify_all(&vault.open()).unwrap().damage);
@@ -377,11 +377,11 @@ fn a_mirror_gives_what_no_sidecar_can_and_another_repository_is_refused() {
     damage(&vault.store, &packs[1], |bytes| bytes.fill(0));
     let mirrored = open(Arc::new(mirror.clone()), &clock).unwrap();
     let options = Options { from: Some(&mirrored), ..all() };
-    let plan = repair::plan(&vault.open(), &options).unwrap();
+    let plan = repair::plan(&vault.open(), &options, &key()).unwrap();
     assert!(plan.mends_all() && plan.hurt.is_empty(), "{:?}", plan.items);
     // A mirror that lacks it too.
     mirror.delete(&packs[0]).unwrap();
-    let plan = repair::plan(&vault.open(), &options).unwrap();
+    let plan = repair::plan(&vault.open(), &options, &key()).unwrap();
     let lost = plan.items.iter().find(|item| item.way == Way::Nothing).unwrap();
     assert!(lost.reason.contains("does not have it") && !plan.hurt.is_empty(), "{lost:?}");
     let applied = apply(&vault.open(), &options).unwrap();
@@ -647,7 +647,7 @@ fn another_repository_that_names_content_alike_gives_lost_blobs_back() {
     vault.store.delete(&Key::new(Area::Packs, metadata.id)).unwrap();
     vault.hours(1);
     let options = Options { from: Some(&other), ..all() };
-    let plan = repair::plan(&vault.open(), &options).unwrap();
+    let plan = repair::plan(&vault.open(), &options, &key()).unwrap();
     assert!(plan.blobs_lost > 0 && plan.healed.from_repository == plan.blobs_lost, "{plan:?}");
     assert!(plan.hurt.is_empty() && plan.saves_all() && !plan.mends_all(), "{:?}", plan.hurt);
     let applied = apply(&vault.open(), &options).unwrap();
@@ -662,7 +662,7 @@ fn another_repository_that_names_content_alike_gives_lost_blobs_back() {
     vault.write("since", &noise(90, 300_000));
     vault.back_up();
     ruin_all(&vault);
-    let plan = repair::plan(&vault.open(), &options).unwrap();
+    let plan = repair::plan(&vault.open(), &options, &key()).unwrap();
     assert!(plan.healed.from_repository > 0 && plan.healed.from_repository < plan.blobs_lost, "{plan:?}");
     assert!(!plan.saves_all());
 }
@@ -686,7 +686,7 @@ fn the_original_files_give_back_what_they_still_hold() {
     std::fs::remove_file(vault.files.path().join("of/0")).unwrap();
     vault.hours(1);
     let options = Options { files: true, ..all() };
-    let plan = repair::plan(&vault.open(), &options).unwrap();
+    let plan = repair::plan(&vault.open(), &options, &key()).unwrap();
     assert!(plan.healed.from_files > 0 && plan.healed.from_repository == 0, "{plan:?}");
     let applied = apply(&vault.open(), &options).unwrap();
     assert_eq!(applied.healed, plan.healed);
@@ -718,4 +718,20 @@ fn a_pack_that_goes_after_its_first_block_was_found_damaged_is_unknown_as_a_whol
     vault.store.delete(&pack).unwrap();
     context.index.check_packs(&vault.store, true).unwrap();
     assert!(blobs.iter().all(|(id, _)| !context.index.contains(id).unwrap()), "what is gone counts as known");
+}
+
+#[test]
+fn a_damaged_run_record_is_set_aside_and_verify_is_content() {
+    let vault = protected("5%");
+    let record = keys(&vault.store).into_iter().find(|key| key.area() == Area::Runs).unwrap();
+    let before = damage(&vault.store, &record, |bytes| bytes.truncate(20));
+    let found = verify_all(&vault.open()).unwrap();
+    assert!(found.damages[0].message.contains("repair apply"), "{found:?}");
+    let plan = repair::plan(&vault.open(), &Options::default(), &key()).unwrap();
+    assert_eq!((plan.items.len(), &plan.items[0].way, &plan.items[0].key), (1, &Way::Aside, &record));
+    let applied = apply(&vault.open(), &Options::default()).unwrap();
+    assert!(!applied.is_damage() && applied.saves_all(), "{applied:?}");
+    let kept = applied.mended[0].quarantine.clone().unwrap();
+    assert_eq!(vault.store.get(&kept, u64::MAX).unwrap(), before[..20]);
+    assert!(!verify_all(&vault.open()).unwrap().damage);
 }

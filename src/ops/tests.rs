@@ -97,13 +97,17 @@ impl Depot {
         self.try_open(self.store.clone(), self.seen.clone(), Stop::new())
     }
 
+    /// What opens it.
+    pub fn unlock(&self) -> Unlock {
+        Unlock::KeyFile(Secret::new(self.secret.clone()))
+    }
+
     fn open(&self, store: Arc<dyn ObjectStore>, monitor: Arc<dyn Monitor>, stop: Stop) -> Context {
         self.try_open(store, monitor, stop).unwrap()
     }
 
     fn try_open(&self, store: Arc<dyn ObjectStore>, monitor: Arc<dyn Monitor>, stop: Stop) -> super::Result<Context> {
-        let unlock = Unlock::KeyFile(Secret::new(self.secret.clone()));
-        let repository = SealedRepository::open(store)?.unlock(&unlock, self.clock.clone())?;
+        let repository = SealedRepository::open(store)?.unlock(&self.unlock(), self.clock.clone())?;
         Ok(Context::open(repository, None, monitor, stop)?.0)
     }
 

@@ -33,6 +33,24 @@ pub enum Mended {
     Left(String),
 }
 
+/// How an object and its copy stand to each other.
+#[derive(Debug)]
+pub enum Standing {
+    /// They are alike.
+    Alike,
+    /// One is worse, and the other is known to be good.
+    Worse {
+        /// The worse one.
+        key: Key,
+        /// Whether it is there at all.
+        is_there: bool,
+        /// What it should be.
+        bytes: Vec<u8>,
+    },
+    /// They differ or are damaged, and it cannot be told how it should be.
+    Undecided(String),
+}
+
 /// What was written anew, and what was left and why.
 pub type Written = (Vec<Key>, Vec<(Key, String)>);
 
@@ -46,18 +64,32 @@ struct Found {
 /// Compares the object at `key` with its copy, and writes the worse one anew if the better one is known to be good, or
 /// if the worse one is missing or makes no sense.
 pub fn mend(store: &dyn ObjectStore, key: &Key, limit_bytes: u64, judge: &dyn Fn(&[u8]) -> Verdict) -> Result<Mended> {
+    match compare(store, key, limit_bytes, judge)? {
+        Standing::Alike => Ok(Mended::Alike),
+        Standing::Worse { key, is_there, bytes } => write(store, key, is_there, &bytes),
+        Standing::Undecided(reason) => Ok(Mended::Left(reason)),
+    }
+}
+
+/// Compares the object at `key` with its copy. Nothing is written.
+pub fn compare(
+    store: &dyn ObjectStore,
+    key: &Key,
+    limit_bytes: u64,
+    judge: &dyn Fn(&[u8]) -> Verdict,
+) -> Result<Standing> {
     let first = find(store, key.clone(), limit_bytes, judge)?;
     let second = find(store, copy_of(key), limit_bytes, judge)?;
     if first.bytes.is_some() && first.bytes == second.bytes {
         return Ok(match first.verdict {
-            Verdict::Damaged(reason) => Mended::Left(format!("both copies of {key} are damaged: {reason}")),
-            _ => Mended::Alike,
+            Verdict::Damaged(reason) => Standing::Undecided(format!("both copies of {key} are damaged: {reason}")),
+            _ => Standing::Alike,
         });
     }
     let (good, bad) = match (rank(&first.verdict), rank(&second.verdict)) {
         (a, b) if a > b => (first, second),
         (a, b) if a < b => (second, first),
-        _ => return Ok(Mended::Left(undecided(&first, &second))),
+        _ => return Ok(Standing::Undecided(undecided(&first, &second))),
     };
     let usable = match (&good.verdict, &bad.verdict) {
         (Verdict::Proven(_), _) | (Verdict::Sound, Verdict::Damaged(_)) => true,
@@ -65,10 +97,10 @@ pub fn mend(store: &dyn ObjectStore, key: &Key, limit_bytes: u64, judge: &dyn Fn
         (Verdict::Foreign, _) => bad.bytes.is_none(),
         _ => false,
     };
-    match (usable, &good.bytes) {
-        (true, Some(bytes)) => write(store, &bad, bytes),
-        _ => Ok(Mended::Left(undecided(&good, &bad))),
-    }
+    Ok(match (usable, good.bytes) {
+        (true, Some(bytes)) => Standing::Worse { key: bad.key, is_there: bad.bytes.is_some(), bytes },
+        (_, bytes) => Standing::Undecided(undecided(&Found { bytes, ..good }, &bad)),
+    })
 }
 
 fn find(store: &dyn ObjectStore, key: Key, limit_bytes: u64, judge: &dyn Fn(&[u8]) -> Verdict) -> Result<Found> {
@@ -104,20 +136,17 @@ fn undecided(first: &Found, second: &Found) -> String {
     }
 }
 
-fn write(store: &dyn ObjectStore, bad: &Found, bytes: &[u8]) -> Result<Mended> {
+fn write(store: &dyn ObjectStore, key: Key, is_there: bool, bytes: &[u8]) -> Result<Mended> {
     // Both ways write aside first: a crash leaves the old state or the new one.
-    match bad.bytes {
-        Some(_) => store.replace(&bad.key, bytes)?,
-        None => {
-            if store.put(&bad.key, bytes)? == Put::Existed {
-                return Ok(Mended::Left(format!("{} was written by somebody else meanwhile", bad.key)));
-            }
-        }
+    if is_there {
+        store.replace(&key, bytes)?;
+    } else if store.put(&key, bytes)? == Put::Existed {
+        return Ok(Mended::Left(format!("{key} was written by somebody else meanwhile")));
     }
-    if store.get(&bad.key, bytes.len() as u64)? != bytes {
-        return Ok(Mended::Left(format!("{} does not read back as it was written: check the disk", bad.key)));
+    if store.get(&key, bytes.len() as u64)? != bytes {
+        return Ok(Mended::Left(format!("{key} does not read back as it was written: check the disk")));
     }
-    Ok(Mended::Written(bad.key.clone()))
+    Ok(Mended::Written(key))
 }
 
 #[cfg(test)]

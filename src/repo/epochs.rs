@@ -38,17 +38,31 @@ pub struct Loaded {
     pub epochs: Vec<Epoch>,
     /// Those of them that have no object any more, neither the first nor the copy: a later one still holds them.
     pub lost: Vec<EpochId>,
+    /// The first that is there and cannot be read, neither the object nor its copy, and that no other holds: what is sealed
+    /// under it cannot be opened.
+    pub damaged: Option<Error>,
     /// Some are sealed under other root keys: the root key is being exchanged, or was.
     pub foreign: bool,
 }
 
-/// Opens all epochs that are sealed under `root`. What one of them holds of others need not be read, so the largest come
+impl Loaded {
+    /// All epochs; fails if one cannot be read. For whoever leaves behind what he does not know.
+    pub fn whole(self) -> Result<Vec<Epoch>> {
+        match self.damaged {
+            Some(error) => Err(error),
+            None => Ok(self.epochs),
+        }
+    }
+}
+
+/// Opens all epochs that are sealed under `root`. One that is damaged locks nobody out of what the others open. What one of them holds of others need not be read, so the largest come
 /// first; the listing says which there are.
 pub fn load(store: &dyn ObjectStore, repository: RepositoryId, root: &RootKey) -> Result<Loaded> {
     let listed = largest_first(listed(store)?);
     let ahead = Ahead::new(store);
     let mut found: BTreeMap<EpochId, Epoch> = BTreeMap::new();
     let mut foreign = false;
+    let mut damaged = Vec::new();
     let mut asked = false;
     for (place, (id, size_bytes)) in listed.iter().enumerate() {
         if found.contains_key(id) {
@@ -59,14 +73,23 @@ pub fn load(store: &dyn ObjectStore, repository: RepositoryId, root: &RootKey) -
             ahead.ask(&rest.map(|(id, _)| (epoch_key(*id), MAX_EPOCH_BYTES as u64)).collect::<Vec<_>>(), &[]);
             asked = true;
         }
-        match read(&ahead, *id, repository, root)? {
-            Some(epoch) => take(&mut found, epoch, root),
-            None => foreign = true,
+        match read(&ahead, *id, repository, root) {
+            Ok(Some(epoch)) => take(&mut found, epoch, root),
+            Ok(None) => foreign = true,
+            Err(error) if error.kind() == Kind::Damaged => damaged.push((*id, error)),
+            Err(error) => return Err(error),
         }
+    }
+    damaged.retain(|(id, _)| !found.contains_key(id));
+    let damaged = damaged.into_iter().next().map(|(_, error)| error);
+    if found.is_empty()
+        && let Some(error) = damaged
+    {
+        return Err(error);
     }
     let there: BTreeSet<EpochId> = listed.iter().map(|(id, _)| *id).collect();
     let lost = found.keys().filter(|id| !there.contains(id)).copied().collect();
-    Ok(Loaded { epochs: found.into_values().collect(), lost, foreign })
+    Ok(Loaded { epochs: found.into_values().collect(), lost, damaged, foreign })
 }
 
 /// Reads an epoch; none if it is of another root key, or gone with it.
@@ -229,13 +252,7 @@ pub(super) fn save_again(
     epoch: &Epoch,
 ) -> Result<()> {
     let object = envelope::seal(ObjectKind::Epoch, repository, root.key_id(), &root.epoch_key(), &epoch.to_cbor());
-    for key in [super::copy_of(&epoch_key(epoch.id)), epoch_key(epoch.id)] {
-        store.replace(&key, &object)?;
-        if store.get(&key, object.len() as u64)? != object {
-            return Err(Error::damaged(&key, "what was read back is not what was written: check the disk"));
-        }
-    }
-    Ok(())
+    super::twice::put_back(store, &epoch_key(epoch.id), &object)
 }
 
 /// Where an epoch lies.

@@ -38,7 +38,11 @@ pub enum Error {
     #[error(transparent)]
     Crypto(#[from] crypto::Error),
     /// Something is sealed under a key that no epoch holds.
-    #[error("{object} is sealed under key {key}, which no key epoch of this repository holds")]
+    #[error(
+        "{object} is sealed under key {key}, which no key epoch of this repository holds: the epoch is \
+         gone or damaged. `keepstone repair apply --from MIRROR` brings it back; so does putting the missing object back \
+         into `epochs/` from any copy of the repository"
+    )]
     UnknownKey {
         /// The object.
         object: String,
@@ -173,6 +177,14 @@ impl Error {
                 of_pack.then_some(REPAIR)
             }
             _ => None,
+        }
+    }
+
+    /// The message and what helps, unless it says that itself: for want of an epoch only the epoch helps.
+    pub fn advising(&self, remedy: &str) -> String {
+        match self {
+            Error::UnknownKey { .. } => self.to_string(),
+            _ => format!("{self}: {remedy}"),
         }
     }
 

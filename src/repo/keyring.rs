@@ -303,6 +303,12 @@ impl Keyring {
         self.classes.read().unwrap_or_else(PoisonError::into_inner).contains_key(&key)
     }
 
+    /// Whether something was to be opened that is sealed under a key which no epoch of the repository holds.
+    pub fn lacks_any(&self) -> bool {
+        let unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        unknown.iter().any(|key| !self.knows(*key))
+    }
+
     /// Takes in a session key that travels with an object or in a directory, so that [`Keyring::siv`] finds it.
     pub fn accept(&self, wrap: &KeyWrap, class: Class, object: &dyn std::fmt::Display) -> Result<()> {
         let recipient = self.class(wrap.recipient)?;

@@ -27,10 +27,12 @@ pub mod session;
 pub mod slots;
 pub mod snapshots;
 pub mod trees;
+pub mod twice;
 
 pub use error::{Error, Result};
 pub use keyring::Keyring;
 pub use session::Session;
+pub use twice::mend_copies;
 
 use crate::base::{Clock, KeyId, Machine, RepositoryId, SlotId, random};
 use crate::chunk::{Chunker, Sizes};
@@ -41,7 +43,6 @@ use crate::format::config::{self, ChunkerConfig, Config, StoreConfig, StoredConf
 use crate::format::keys::{Epoch, MAX_EPOCH_BYTES, MAX_SLOT_BYTES};
 use crate::store::{Area, Key, ObjectStore, Put, probe};
 use ahead::{Ahead, Answers};
-use copies::{Mended, Verdict};
 use pack_cache::PackCache;
 use slots::{Client, Granted, StoredSlot};
 use std::collections::BTreeSet;
@@ -67,6 +68,8 @@ pub struct SealedRepository {
     /// The first of which is used, and its copy where the two differ. Which is right shows when one is unlocked.
     config: StoredConfig,
     copy: Option<StoredConfig>,
+    /// Names of key slots, of epochs and of their copies.
+    listed: BTreeSet<Key>,
     /// Key slots and epochs, which come next.
     ahead: Answers,
 }
@@ -87,6 +90,8 @@ pub struct Repository {
     own: Option<Arc<index::OwnCache>>,
     /// The newest run records of this machine.
     newest_runs: runs::Remembered,
+    /// Key slots and epochs of which only the copy was there.
+    halves: Vec<Key>,
 }
 
 fn config_key() -> Key {
@@ -101,11 +106,12 @@ fn copy_of(key: &Key) -> Key {
 /// Stores an object and its copy, and reads both back.
 fn write_twice(store: &dyn ObjectStore, key: &Key, bytes: &[u8]) -> Result<()> {
     for key in [copy_of(key), key.clone()] {
-        if store.put(&key, bytes)? == Put::Existed {
-            return Err(Error::damaged(&key, "an object of this random name is there already"));
-        }
-        if store.get(&key, bytes.len() as u64)? != bytes {
-            return Err(Error::damaged(&key, "what was read back is not what was written: check the disk"));
+        // Somebody may have completed the pair with the copy just put: that reads back alike.
+        let there_before = store.put(&key, bytes)? == Put::Existed;
+        match store.get(&key, MAX_SLOT_BYTES.max(bytes.len()) as u64)? {
+            read if read == bytes => {}
+            _ if there_before => return Err(Error::damaged(&key, "an object of this random name is there already")),
+            _ => return Err(Error::damaged(&key, "what was read back is not what was written: check the disk")),
         }
     }
     Ok(())
@@ -154,6 +160,11 @@ impl SealedRepository {
             crate::base::Kind::NotFound => not_there(&*store),
             _ => error,
         })?;
+        if ahead.listing(Area::Epochs).is_empty() {
+            ahead.list_now(&[Area::Keys, Area::Epochs]);
+        }
+        let of = |area: Area| ahead.listing(area).into_iter().map(move |listed| Key::new(area, listed.name));
+        let listed = of(Area::Keys).chain(of(Area::Epochs)).collect();
         // Their copies are needed only where something is wrong with them.
         let slots = ahead.listing(Area::Keys).into_iter().filter(|listed| !listed.name.ends_with(COPY));
         let slots = slots.map(|listed| (Key::new(Area::Keys, listed.name), MAX_SLOT_BYTES as u64)).take(KEY_OBJECTS);
@@ -171,7 +182,7 @@ impl SealedRepository {
         match configs.next() {
             Some(config) => {
                 store.introduce(config.config.repository, config.config.store.put_if_absent);
-                Ok(SealedRepository { store, config, copy: configs.next(), ahead })
+                Ok(SealedRepository { store, config, copy: configs.next(), listed, ahead })
             }
             None => match feature.unwrap_or_default() {
                 feature if feature == DRAFT => Err(Error::Draft(store.location())),
@@ -253,6 +264,7 @@ impl SealedRepository {
     ) -> Result<Repository> {
         let root_id = self.config.root;
         let config = self.config.config;
+        let halves = twice::halves(&self.listed);
         let keyring = match granted {
             Granted::Root(root) => roots::open_keyring(&self.store, ahead, config.repository, root)?,
             Granted::Client(client) => {
@@ -278,6 +290,7 @@ impl SealedRepository {
             metadata: None,
             own: None,
             newest_runs: runs::Remembered::default(),
+            halves,
         })
     }
 
@@ -330,79 +343,6 @@ fn no_slot_tried(store: &dyn ObjectStore, location: String) -> Error {
         Ok(0) => Error::SlotsGone(location),
         Ok(slots) => Error::NoSlotOfRoot { slots, location },
         Err(error) => error,
-    }
-}
-
-/// Mends one copy of everything that lies in the store twice with the other, as far as `unlock` and the root key tell
-/// which is right; gives what was written, and what was left and why.
-pub fn mend_copies(repository: &Repository, unlock: &Unlock) -> Result<copies::Written> {
-    let (store, root) = (&*repository.store, repository.keyring.root()?);
-    let (mut written, mut left) = (Vec::new(), Vec::new());
-    let mut take = |key: Key, mended: Mended| match mended {
-        Mended::Alike => {}
-        Mended::Written(key) => written.push(key),
-        Mended::Left(reason) => left.push((key, reason)),
-    };
-    let judge = |bytes: &[u8]| judge_config(bytes, root);
-    take(config_key(), copies::mend(store, &config_key(), config::MAX_BYTES as u64, &judge)?);
-    for (key, mended) in mend_epochs(repository, root)? {
-        take(key, mended);
-    }
-    for key in names_twice(store, Area::Keys)? {
-        let judge = |bytes: &[u8]| slots::judge(&key, bytes, repository.id(), root.key_id(), unlock);
-        take(key.clone(), copies::mend(store, &key, MAX_SLOT_BYTES as u64, &judge)?);
-    }
-    Ok((written, left))
-}
-
-/// Mends epochs: with their copies, and where there is none that opens, with what a later one holds.
-fn mend_epochs(repository: &Repository, root: &RootKey) -> Result<Vec<(Key, Mended)>> {
-    let store = &*repository.store;
-    let loaded = epochs::load(store, repository.id(), root)?;
-    let held = |key: &Key| loaded.epochs.iter().find(|epoch| epochs::epoch_key(epoch.id) == *key);
-    let mut all = Vec::new();
-    for key in epochs::names(store)? {
-        let judge = |bytes: &[u8]| judge_epoch(&key, bytes, repository.id(), root);
-        let mut mended = copies::mend(store, &key, MAX_EPOCH_BYTES as u64, &judge)?;
-        // One that is known opens under this root key, so neither object says what it should.
-        if let Some(epoch) = held(&key).filter(|_| !epochs::is_there(store, &key, repository.id(), root)) {
-            epochs::save_again(store, repository.id(), root, epoch)?;
-            mended = Mended::Written(key.clone());
-        }
-        all.push((key, mended));
-    }
-    for epoch in loaded.epochs.iter().filter(|epoch| loaded.lost.contains(&epoch.id)) {
-        epochs::save(store, repository.id(), root, epoch)?;
-        let key = epochs::epoch_key(epoch.id);
-        all.extend([(key.clone(), Mended::Written(copy_of(&key))), (key.clone(), Mended::Written(key))]);
-    }
-    Ok(all)
-}
-
-/// The plain keys of an area whose objects lie there twice, each once.
-fn names_twice(store: &dyn ObjectStore, area: Area) -> Result<BTreeSet<Key>> {
-    let mut keys = BTreeSet::new();
-    store.list(area, &mut |listed| {
-        keys.insert(Key::new(area, listed.name.strip_suffix(COPY).unwrap_or(&listed.name)));
-    })?;
-    Ok(keys)
-}
-
-fn judge_config(bytes: &[u8], root: &RootKey) -> Verdict {
-    match config::decode(bytes) {
-        Ok(stored) if stored.prove(root).is_ok() => Verdict::Proven(stored.config.revision),
-        Ok(_) => Verdict::Damaged("it is not proven by the root key".to_owned()),
-        Err(error) if error.kind() == crate::base::Kind::Unsupported => Verdict::Foreign,
-        Err(error) => Verdict::Damaged(error.to_string()),
-    }
-}
-
-fn judge_epoch(key: &Key, bytes: &[u8], repository: RepositoryId, root: &RootKey) -> Verdict {
-    match epochs::open(key, bytes, repository, root) {
-        Ok(Some(_)) => Verdict::Proven(0),
-        Ok(None) => Verdict::Foreign,
-        Err(error) if error.kind() == crate::base::Kind::Unsupported => Verdict::Foreign,
-        Err(error) => Verdict::Damaged(error.to_string()),
     }
 }
 
@@ -616,6 +556,7 @@ fn found(
         metadata: None,
         own: None,
         newest_runs: runs::Remembered::default(),
+        halves: Vec::new(),
     })
 }
 

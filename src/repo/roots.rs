@@ -311,7 +311,7 @@ impl Exchange<'_> {
     /// Gives every client that may only write what it needs of the new epochs, unless it has got it.
     fn grant_to_clients(&self) -> Result<()> {
         let repository = self.repository.id();
-        let epochs = epochs::load(self.store(), repository, self.new)?.epochs;
+        let epochs = epochs::load(self.store(), repository, self.new)?.whole()?;
         let done = slots::list(self.store())?;
         let done = of_root(&done, self.new).filter_map(|stored| stored.slot.replaces).collect();
         let config = &proven_config_of(self.store(), self.old, self.new)?;
@@ -322,9 +322,9 @@ impl Exchange<'_> {
     /// Seals every epoch under the new root key that is not yet; gives all that are there.
     fn reseal_epochs(&self) -> Result<Vec<Epoch>> {
         let repository = self.repository.id();
-        let mut sealed = epochs::load(self.store(), repository, self.new)?.epochs;
+        let mut sealed = epochs::load(self.store(), repository, self.new)?.whole()?;
         let done: BTreeSet<EpochId> = sealed.iter().filter_map(|epoch| epoch.replaces).collect();
-        let mut epochs = epochs::load(self.store(), repository, self.old())?.epochs;
+        let mut epochs = epochs::load(self.store(), repository, self.old())?.whole()?;
         epochs.sort_by_key(|epoch| (epoch.number, epoch.id));
         for epoch in epochs {
             if !done.contains(&epoch.id) {
@@ -353,8 +353,8 @@ impl Exchange<'_> {
     /// Every class key that is known under the old root key is there under the new one.
     fn prove_epochs(&self) -> Result<()> {
         let repository = self.repository.id();
-        let before = epochs::load(self.store(), repository, self.old())?.epochs;
-        let after = epochs::load(self.store(), repository, self.new)?.epochs;
+        let before = epochs::load(self.store(), repository, self.old())?.whole()?;
+        let after = epochs::load(self.store(), repository, self.new)?.whole()?;
         let keyring = Keyring::new(repository, self.new.clone(), &after)?;
         let probe = b"the same names as before";
         let same_names = keyring.naming().blob_id(probe) == self.repository.keyring().naming().blob_id(probe);
@@ -401,7 +401,7 @@ impl Exchange<'_> {
     /// A slot that was removed meanwhile is removed here too.
     fn drop_removed(&self) -> Result<()> {
         let stored = slots::list(self.store())?;
-        let there = super::names_twice(self.store(), Area::Keys)?;
+        let there = super::twice::names_twice(self.store(), Area::Keys)?;
         // Had somebody else got to the end, the old slots would be gone for another reason.
         refuse_other_root(self.store(), self.old())?;
         for slot in of_root(&stored, self.new).map(|stored| &stored.slot) {
@@ -446,7 +446,7 @@ impl Exchange<'_> {
             old,
             new: self.new.key_id(),
             slots: slots.into_iter().collect(),
-            epochs: epochs::load(store, self.repository.id(), self.new)?.epochs.len() as u64,
+            epochs: epochs::load(store, self.repository.id(), self.new)?.whole()?.len() as u64,
             resumed: self.resumed,
             removed: (replaced.len() + abandoned.len()) as u64,
         })
@@ -487,7 +487,7 @@ fn superseded(repository: RepositoryId, store: &dyn ObjectStore, root: &RootKey)
     let foreign = slots.iter().filter(|stored| stored.root != root.key_id()).map(|stored| stored.slot.id);
     let foreign: BTreeSet<SlotId> = foreign.collect();
     let slots = foreign.into_iter().map(|id| (slots::slot_key(id), replaced.contains(&id)));
-    let epochs = epochs::load(store, repository, root)?.epochs;
+    let epochs = epochs::load(store, repository, root)?.whole()?;
     let replaced: BTreeSet<Key> = epochs.iter().filter_map(|epoch| epoch.replaces).map(epochs::epoch_key).collect();
     let own: BTreeSet<Key> = epochs.iter().map(|epoch| epochs::epoch_key(epoch.id)).collect();
     let foreign = epochs::names(store)?.into_iter().filter(|key| !own.contains(key));

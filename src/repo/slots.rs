@@ -4,7 +4,7 @@ use super::ahead::Ahead;
 use super::clients::Credential;
 use super::copies::Verdict;
 use super::error::{Error, Result};
-use super::{COPY, copy_of, write_twice};
+use super::{copy_of, twice, write_twice};
 use crate::base::{Clock, KeyId, Kind, RepositoryId, Secret, SlotId, random};
 use crate::crypto::keys::{ClassKey, RootKey};
 use crate::crypto::slots::{self, Grant, GuardKind, Recipient, SlotParts, Stretch, StretchCost, Unlock};
@@ -51,8 +51,7 @@ impl StoredSlot {
 pub fn list(store: &dyn ObjectStore) -> Result<Vec<StoredSlot>> {
     let mut names = Vec::new();
     store.list(Area::Keys, &mut |listed| {
-        let name = listed.name.strip_suffix(COPY).unwrap_or(&listed.name).to_owned();
-        names.push(name);
+        names.extend(twice::plain_name(Area::Keys, &listed.name).map(str::to_owned));
     })?;
     names.sort();
     names.dedup();
@@ -102,7 +101,7 @@ impl One {
 /// the two are alike is not looked at.
 pub fn list_once(store: &dyn ObjectStore) -> Result<Vec<StoredSlot>> {
     let (mut found, mut first_error) = (Vec::new(), None);
-    for key in super::names_twice(store, Area::Keys)? {
+    for key in twice::names_twice(store, Area::Keys)? {
         match read_one(store, &key, &key).or_else(|error| read_one(store, &key, &copy_of(&key)).map_err(|_| error)) {
             Ok(one) => found.push(one.says(Copies::Alone)),
             Err(error) => drop(first_error.get_or_insert(error)),
@@ -135,15 +134,21 @@ fn decode_slot(key: &Key, bytes: Vec<u8>) -> Result<One> {
 
 /// What can be said of one copy of the slot at `key` when `unlock` may be its secret.
 pub fn judge(key: &Key, bytes: &[u8], repository: RepositoryId, root: KeyId, unlock: &Unlock) -> Verdict {
+    let opens = |one: One| open(&one.says(Copies::Alone), repository, unlock).is_ok();
+    match judge_unopened(key, bytes, root) {
+        // If not it is somebody else's, or damaged where only its own secret shows it.
+        Verdict::Sound if decode_slot(key, bytes.to_vec()).is_ok_and(opens) => Verdict::Proven(0),
+        verdict => verdict,
+    }
+}
+
+/// The same, for somebody who has no secret of it.
+pub fn judge_unopened(key: &Key, bytes: &[u8], root: KeyId) -> Verdict {
     match decode_slot(key, bytes.to_vec()) {
         Err(error) if error.kind() == Kind::Unsupported => Verdict::Foreign,
         Err(error) => Verdict::Damaged(error.to_string()),
         Ok(one) if one.root != root => Verdict::Foreign,
-        Ok(one) => match open(&one.says(Copies::Alone), repository, unlock) {
-            Ok(_) => Verdict::Proven(0),
-            // Somebody else's, or damaged where only its own secret shows it.
-            Err(_) => Verdict::Sound,
-        },
+        Ok(_) => Verdict::Sound,
     }
 }
 

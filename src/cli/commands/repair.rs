@@ -67,7 +67,7 @@ impl From<Healed> for JsonHealed {
 struct JsonItem {
     object: String,
     reason: String,
-    /// `parity`, `mirror`, `copy`, `from_pack`, `again` or `nothing`.
+    /// `parity`, `mirror`, `copy`, `from_pack`, `aside`, `again` or `nothing`.
     way: &'static str,
 }
 
@@ -125,8 +125,9 @@ fn open(app: &App, given: &RepairFrom) -> Result<(Context, Option<Context>, Brou
 }
 
 fn plan(app: &App, given: &RepairFrom) -> Result<Exit> {
-    let (context, from, _) = open(app, given)?;
-    let plan = repair::plan(&context, &Options { all: given.all, from: from.as_ref(), files: given.files })?;
+    let (context, from, brought) = open(app, given)?;
+    let options = Options { all: given.all, from: from.as_ref(), files: given.files };
+    let plan = repair::plan(&context, &options, &brought.unlock)?;
     app.look.finish();
     match app.out.is_json() {
         true => app.out.object(&JsonPlan {
@@ -176,6 +177,7 @@ fn way(way: &Way) -> &'static str {
         Way::Mirror => "mirror",
         Way::Copy => "copy",
         Way::FromPack => "from_pack",
+        Way::Aside => "aside",
         Way::Again => "again",
         Way::Nothing => "nothing",
     }
@@ -209,6 +211,7 @@ fn by(item: &Item) -> &'static str {
         Way::Mirror => "the other repository",
         Way::Copy => "its other copy",
         Way::FromPack => "its pack",
+        Way::Aside => "setting it aside",
         Way::Again => "reading it once more",
         Way::Nothing => "nothing that was asked",
     }

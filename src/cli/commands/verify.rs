@@ -282,7 +282,9 @@ fn turn(coverage: &Coverage, now_ns: i64) -> String {
 /// The command that helps with what was found first, or shows what would.
 fn what_helps(outcome: &Outcome, unreadable: &[Problem]) -> String {
     let any = |area: &str| outcome.damages.iter().any(|damage| damage.object.starts_with(&format!("{area}/")));
-    if any("index") {
+    if outcome.lacks_epoch {
+        "repair plan --from MIRROR".to_owned()
+    } else if any("index") {
         "rebuild-index".to_owned()
     } else if any("parity") {
         // No earlier run has noted down which.

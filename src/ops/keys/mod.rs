@@ -25,8 +25,8 @@ use crate::crypto::slots::{GuardKind, Recipient, Unlock};
 use crate::format::keys::MAX_LABEL_BYTES;
 use crate::format::run::Outcome as Ended;
 use crate::repo::slots::{self, StoredSlot};
-use crate::repo::{self, Repository, clients, epochs, roots};
-use crate::store::Key;
+use crate::repo::{self, Repository, clients, epochs, roots, snapshots};
+use crate::store::{Area, Key};
 use list::{day, versions};
 use std::collections::BTreeSet;
 
@@ -96,11 +96,12 @@ pub fn repair(context: &Context, secret: &Unlock) -> Result<Repaired> {
     let mended = context.repository.check_writable().and_then(|()| repo::mend_copies(&context.repository, secret));
     match mended {
         Ok((mut written, left)) => {
+            let keyless = keyless(context)?;
             // Clients that were to be told of a new epoch when somebody was stopped.
             let renewed = clients::renew_all(&context.repository, &BTreeSet::new())?;
             written.extend(renewed.values().map(|slot| slots::slot_key(*slot)));
             let problem = |(key, reason): &(Key, String)| Problem::new(key.to_string(), reason, Kind::Damaged);
-            let left: Vec<Problem> = left.iter().map(problem).collect();
+            let left: Vec<Problem> = left.iter().map(problem).chain(keyless).collect();
             record.figure("written", written.len() as u64);
             record.problems(&left);
             record.save(context, if left.is_empty() { Ended::Done } else { Ended::Damage })?;
@@ -112,6 +113,14 @@ pub fn repair(context: &Context, secret: &Unlock) -> Result<Repaired> {
             Err(error)
         }
     }
+}
+
+/// Snapshots that an epoch would open which is lost: no copy here gives it back.
+fn keyless(context: &Context) -> Result<Vec<Problem>> {
+    let (_, unreadable) = snapshots::list_stored(&context.repository)?;
+    let unreadable = unreadable.into_iter().filter(|(_, error)| matches!(error, repo::Error::UnknownKey { .. }));
+    let problem = |(id, error)| Problem::new(Key::new(Area::Snapshots, id).to_string(), error, Kind::Damaged);
+    Ok(unreadable.map(problem).collect())
 }
 
 /// The slot whose id begins with `prefix`.

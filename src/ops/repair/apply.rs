@@ -12,7 +12,7 @@ use crate::format::parity::Shape;
 use crate::format::run::Outcome as Ended;
 use crate::repo::pack_reader::pack_key;
 use crate::repo::parity::{self, Spool};
-use crate::repo::{self, damage, ledger, snapshots};
+use crate::repo::{self, damage, ledger, snapshots, twice};
 use crate::store::{Area, Key, ObjectStore, Put, Upload};
 use std::collections::BTreeSet;
 
@@ -89,17 +89,18 @@ fn run(
     applied: &mut Applied,
 ) -> Result<()> {
     context.repository.check_writable()?;
+    let returned = super::returned(context, options, secret)?;
     // Under it nothing is swept.
     let (session, opened) = context.read_session("repair apply")?;
     if let Some(session) = &session {
         record.session(session.id());
     }
-    applied.plan = super::make(context, options, &opened)?;
+    applied.plan = super::make(context, options, secret, (&opened, returned))?;
     context.monitor.event(Event::Phase("mending"));
     // What mends a pack comes before what is made from it.
     for item in applied.plan.items.clone() {
         context.check_stop()?;
-        match mend(context, options, &item) {
+        match mend(context, options, &applied.plan, &item) {
             Ok(Some(quarantine)) => applied.mended.push(Mended { item, quarantine }),
             Ok(None) => {}
             Err(error) if error.kind() == Kind::Damaged => {
@@ -116,14 +117,18 @@ fn run(
 }
 
 /// Mends an object; says where the damaged one is kept. None if that is done otherwise, or not at all.
-fn mend(context: &Context, options: &Options<'_>, item: &Item) -> Result<Option<Option<Key>>> {
+fn mend(context: &Context, options: &Options<'_>, plan: &Plan, item: &Item) -> Result<Option<Option<Key>>> {
     let store = &**context.repository.store();
     let pack: Option<PackId> = item.key.name().parse().ok();
     let snapshot: Option<SnapshotId> = item.key.name().parse().ok().filter(|_| item.key.area() == Area::Snapshots);
     if let (Way::Mirror, Some(id), Some(from)) = (&item.way, snapshot, options.from) {
         return put_snapshot(context, from, id).map(Some);
     }
+    if let Some(bytes) = plan.returned.get(&item.key) {
+        return put_twice(store, &item.key, bytes).map(Some);
+    }
     match (&item.way, pack, options.from) {
+        (Way::Aside, ..) => set_aside(store, &item.key).map(Some),
         (Way::Parity { .. }, Some(pack), _) => mend_by_parity(store, pack).map(Some),
         (Way::Mirror, Some(pack), Some(from)) => mend_by_mirror(store, &**from.repository.store(), pack).map(Some),
         (Way::FromPack, Some(pack), _) => make_sidecar(context, pack).map(Some),
@@ -149,6 +154,21 @@ fn mend_by_mirror(store: &dyn ObjectStore, mirror: &dyn ObjectStore, pack: PackI
     }
     let kept = keep_damaged(store, &key)?;
     put_in_place(store, pack, upload, bytes)?;
+    Ok(kept)
+}
+
+/// Takes over a key slot or an epoch and its copy from a mirror.
+fn put_twice(store: &dyn ObjectStore, key: &Key, bytes: &[u8]) -> Result<Option<Key>> {
+    let kept = keep_damaged(store, key)?;
+    let kept_copy = keep_damaged(store, &Key::new(key.area(), format!("{}.copy", key.name())))?;
+    twice::put_back(store, key, bytes)?;
+    Ok(kept.or(kept_copy))
+}
+
+/// Takes away what nothing needs, and keeps it as it was.
+fn set_aside(store: &dyn ObjectStore, key: &Key) -> Result<Option<Key>> {
+    let kept = keep_damaged(store, key)?;
+    store.delete(key)?;
     Ok(kept)
 }
 
@@ -250,6 +270,8 @@ fn mend_copies(context: &Context, secret: &Unlock, applied: &mut Applied) -> Res
     let item = |key: Key, reason: String, way: Way| Item { key, reason, way };
     let mended = written.into_iter().map(|key| item(key, "it was not what its other copy is".to_owned(), Way::Copy));
     applied.mended.extend(mended.map(|item| Mended { item, quarantine: None }));
+    let is_new = |(key, _): &(Key, String)| !applied.left.iter().any(|item| item.key == *key);
+    let left: Vec<_> = left.into_iter().filter(is_new).collect();
     applied.left.extend(left.into_iter().map(|(key, reason)| item(key, reason, Way::Nothing)));
     Ok(())
 }

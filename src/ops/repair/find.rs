@@ -4,15 +4,13 @@ use super::super::verify::{self, segments};
 use super::super::{Context, Result};
 use super::examine::{Examined, examine};
 use super::{Item, Options, Plan, Way};
-use crate::base::{Event, Kind, PackId, SnapshotId};
+use crate::base::{Event, KeyId, Kind, PackId, SnapshotId};
+use crate::crypto::slots::Unlock;
 use crate::repo::index::Opened;
 use crate::repo::pack_reader::pack_key;
-use crate::repo::{self, ledger, parity, snapshots};
+use crate::repo::{self, ledger, parity, snapshots, twice};
 use crate::store::{Area, Key};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The command that makes segments anew.
-const REBUILD: &str = "rebuild-index";
 
 /// Looks at the packs that are known to be damaged or missing, or at all of them, and at their sidecars.
 pub(super) fn packs(context: &Context, options: &Options<'_>, plan: &mut Plan) -> Result<()> {
@@ -24,7 +22,8 @@ pub(super) fn packs(context: &Context, options: &Options<'_>, plan: &mut Plan) -
         listed.extend(entry.name.parse::<PackId>().ok().map(|pack| (pack, entry.size_bytes)));
     })?;
     let noted = noted(context, &listed)?;
-    let mut suspects = noted.clone();
+    let keyless = keyless(context)?;
+    let mut suspects: BTreeSet<PackId> = noted.iter().chain(keyless.keys()).copied().collect();
     if options.all {
         suspects.extend(listed.keys());
     }
@@ -37,11 +36,25 @@ pub(super) fn packs(context: &Context, options: &Options<'_>, plan: &mut Plan) -
         plan.bytes_read += there.unwrap_or(0);
         let Examined { pack: found, sidecar } = examine(context, options, pack, there, sidecar)?;
         let again = || Item { key: pack_key(pack), reason: "its bytes are whole".to_owned(), way: Way::Again };
+        let closed = |key: &KeyId| {
+            let object = format!("a part of {}", pack_key(pack));
+            let reason = repo::Error::UnknownKey { object, key: *key }.to_string();
+            Item { key: pack_key(pack), reason, way: Way::Nothing }
+        };
+        let found = found.or_else(|| keyless.get(&pack).map(closed));
         plan.items.extend(found.or_else(|| noted.contains(&pack).then(again)));
         plan.items.extend(sidecar);
         context.monitor.event(Event::Done { items: 1, bytes: there.unwrap_or(0) });
     }
     Ok(())
+}
+
+/// Packs of which something is sealed under a key that no epoch holds, each with one such key: whole or not, they cannot be
+/// opened.
+fn keyless(context: &Context) -> Result<BTreeMap<PackId, KeyId>> {
+    let keyring = context.repository.keyring();
+    let parts = context.index.sealed_parts()?.into_iter();
+    Ok(parts.filter(|part| !keyring.knows(part.key)).map(|part| (part.pack.id, part.key)).collect())
 }
 
 /// Packs that the index counts on and that are gone or have another size, and those that somebody found damaged: this
@@ -62,11 +75,24 @@ fn noted(context: &Context, listed: &BTreeMap<PackId, u64>) -> Result<BTreeSet<P
 }
 
 /// What lies there twice, segments and snapshots.
-pub(super) fn small_objects(context: &Context, options: &Options<'_>, opened: &Opened, plan: &mut Plan) -> Result<()> {
+pub(super) fn small_objects(
+    context: &Context,
+    options: &Options<'_>,
+    (opened, secret): (&Opened, &Unlock),
+    plan: &mut Plan,
+) -> Result<()> {
+    let left = twice::beyond_mending(&context.repository, secret)?;
     for damage in verify::copies(context)? {
-        // Of two that differ both are named.
-        let key = key_of(&damage.object).filter(|key| !plan.items.iter().any(|item| item.key == *key));
-        plan.items.extend(key.map(|key| Item { key, reason: damage.message, way: Way::Copy }));
+        let Some(key) = key_of(&damage.object) else { continue };
+        let plain = twice::plain_name(key.area(), key.name()).map(|name| Key::new(key.area(), name));
+        let item = match plain.and_then(|plain| left.get_key_value(&plain)) {
+            Some((plain, reason)) => beyond_mending(plain, reason),
+            None => Item { key, reason: damage.message, way: Way::Copy },
+        };
+        // Of two that differ both are named; what a mirror has of them is among them already.
+        if !plan.items.iter().any(|known| known.key == item.key) {
+            plan.items.push(item);
+        }
     }
     let (snapshots, unreadable) = snapshots::list_stored(&context.repository)?;
     let mut wrong = opened.damaged.clone();
@@ -74,15 +100,14 @@ pub(super) fn small_objects(context: &Context, options: &Options<'_>, opened: &O
     wrong.extend(segments::look(context, opened)?.damaged);
     for problem in &wrong {
         let Some(key) = key_of(&problem.subject) else { continue };
-        let reason = match key.area() {
-            Area::Index if !problem.message.contains(REBUILD) => {
-                format!("{}: run `keepstone {REBUILD}`, which makes it anew from the packs", problem.message)
-            }
-            _ => problem.message.clone(),
-        };
         if !plan.items.iter().any(|item| item.key == key) {
-            plan.items.push(Item { key, reason, way: Way::Nothing });
+            plan.items.push(Item { key, reason: problem.message.clone(), way: Way::Nothing });
         }
+    }
+    // What is in a record of damage is found again only by reading every pack.
+    for area in [Area::Runs, Area::Damage].into_iter().filter(|area| *area == Area::Runs || options.all) {
+        let damaged = verify::damaged_records(context, area)?;
+        plan.items.extend(damaged.into_iter().map(|(key, reason)| Item { key, reason, way: Way::Aside }));
     }
     for (id, error) in unreadable {
         plan.items.push(unreadable_snapshot(options, context, id, &error)?);
@@ -90,11 +115,22 @@ pub(super) fn small_objects(context: &Context, options: &Options<'_>, opened: &O
     Ok(())
 }
 
+/// A key slot or an epoch that neither its copy nor any other repository that was asked gives back.
+fn beyond_mending(key: &Key, reason: &str) -> Item {
+    let besides = match key.area() {
+        Area::Keys => {
+            "; or give its holder a new one with `keepstone key add`, and delete it and its copy from the store"
+        }
+        _ => "",
+    };
+    let reason = format!("{reason}; a mirror of the repository may have it (--from){besides}");
+    Item { key: key.clone(), reason, way: Way::Nothing }
+}
+
 /// A snapshot that is damaged: a mirror of this repository may have it.
 fn unreadable_snapshot(options: &Options<'_>, context: &Context, id: SnapshotId, error: &repo::Error) -> Result<Item> {
     let (key, reason) = (Key::new(Area::Snapshots, id), error.to_string());
-    let mirror = options.from.filter(|from| from.repository.id() == context.repository.id());
-    let found = mirror.map(|from| snapshots::load(&from.repository, id)).transpose();
+    let found = options.mirror(context).map(|from| snapshots::load(&from.repository, id)).transpose();
     let way = match found {
         Ok(Some(snapshots::Found::Snapshot(_))) => Way::Mirror,
         Err(error) if !matches!(error.kind(), Kind::Damaged | Kind::NotFound) => return Err(error.into()),
@@ -102,7 +138,7 @@ fn unreadable_snapshot(options: &Options<'_>, context: &Context, id: SnapshotId,
     };
     let remedy =
         format!("put its object back from a mirror (--from), or let it go with `keepstone forget {}`", id.short());
-    let reason = if way == Way::Nothing { format!("{reason}; {remedy}") } else { reason };
+    let reason = if way == Way::Nothing { error.advising(&remedy) } else { reason };
     Ok(Item { key, reason, way })
 }
 

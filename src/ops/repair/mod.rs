@@ -33,11 +33,12 @@ use super::prune::stored_among;
 use super::verify::{self, Damage, HurtSnapshot, Lost};
 use super::{Context, Error, Result};
 use crate::base::{Event, PackId};
-use crate::repo::Repository;
+use crate::crypto::slots::Unlock;
 use crate::repo::index::Opened;
 use crate::repo::ledger::News;
+use crate::repo::{Repository, twice};
 use crate::store::{Area, Key};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where to look for damage, and for what mends it.
 #[derive(Clone, Copy, Default)]
@@ -48,6 +49,13 @@ pub struct Options<'f> {
     pub from: Option<&'f Context>,
     /// Look also at the files that were backed up on this machine, where they still lie.
     pub files: bool,
+}
+
+impl<'f> Options<'f> {
+    /// The other repository, if it is a mirror of this one.
+    fn mirror(&self, context: &Context) -> Option<&'f Context> {
+        self.from.filter(|from| from.repository.id() == context.repository.id())
+    }
 }
 
 /// What mends an object.
@@ -64,6 +72,8 @@ pub enum Way {
     Copy,
     /// It is made anew from its pack, which is whole.
     FromPack,
+    /// Nothing needs it: it is set aside.
+    Aside,
     /// Its bytes are whole: what was noted down against it is looked at once more.
     Again,
     /// Nothing that was asked has it.
@@ -98,6 +108,8 @@ pub struct Plan {
     pub damages: Vec<Damage>,
     /// Snapshots that stay hurt.
     pub hurt: Vec<HurtSnapshot>,
+    /// Key slots and epochs that come back from the other repository.
+    returned: BTreeMap<Key, Vec<u8>>,
 }
 
 impl Item {
@@ -130,17 +142,36 @@ impl Plan {
     }
 }
 
-/// Looks for damage and for what mends it. Nothing in the store is changed.
-pub fn plan(context: &Context, options: &Options<'_>) -> Result<Plan> {
+/// Looks for damage and for what mends it. Nothing in the store is changed. `secret` is what opened the repository: it shows
+/// which of two copies of its own slot is right.
+pub fn plan(context: &Context, options: &Options<'_>, secret: &Unlock) -> Result<Plan> {
+    let returned = returned(context, options, secret)?;
     let (_session, opened) = context.read_session("repair plan")?;
-    make(context, options, &opened)
+    make(context, options, secret, (&opened, returned))
 }
 
-fn make(context: &Context, options: &Options<'_>, opened: &Opened) -> Result<Plan> {
+/// What of keys is lost here and comes back from a mirror. From here on what is sealed under them can be read.
+fn returned(context: &Context, options: &Options<'_>, secret: &Unlock) -> Result<BTreeMap<Key, Vec<u8>>> {
     check_source(context, options)?;
-    let mut plan = Plan::default();
+    let Some(from) = options.mirror(context) else { return Ok(BTreeMap::new()) };
+    let returned = twice::lost_here(&context.repository, &from.repository, secret)?;
+    twice::learn(&context.repository, &returned)?;
+    Ok(returned)
+}
+
+fn make(
+    context: &Context,
+    options: &Options<'_>,
+    secret: &Unlock,
+    (opened, returned): (&Opened, BTreeMap<Key, Vec<u8>>),
+) -> Result<Plan> {
+    let item = |key: &Key| {
+        let reason = format!("neither {key} nor its copy is there and makes sense");
+        Item { key: key.clone(), reason, way: Way::Mirror }
+    };
+    let mut plan = Plan { items: returned.keys().map(item).collect(), returned, ..Plan::default() };
     find::packs(context, options, &mut plan)?;
-    find::small_objects(context, options, opened, &mut plan)?;
+    find::small_objects(context, options, (opened, secret), &mut plan)?;
     let lost: BTreeSet<PackId> = plan.packs().filter(|(_, way)| **way == Way::Nothing).map(|(pack, _)| pack).collect();
     if !lost.is_empty() {
         let (mut lost, _) = lost_in(context, &lost)?;

@@ -80,6 +80,8 @@ pub struct Options {
 /// What was found.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
+    /// Something is sealed under a key that no epoch of the repository holds any more.
+    pub lacks_epoch: bool,
     /// Snapshots whose trees were read.
     pub snapshots: u64,
     /// Different tree and list pieces that were read.
@@ -352,6 +354,7 @@ fn run(
         _ => None,
     };
     found.hand_over(&mut outcome);
+    outcome.lacks_epoch = context.repository.keyring().lacks_any();
     Ok((outcome, news))
 }
 
@@ -438,6 +441,8 @@ pub(super) fn reconsider(context: &Context) -> Result<()> {
     context.index.check_packs(&**context.repository.store(), true)?;
     Ok(())
 }
+
+pub(super) use objects::damaged_records;
 
 /// Compares what lies there twice with its other copy; gives what is damaged.
 pub(super) fn copies(context: &Context) -> Result<Vec<Damage>> {

@@ -14,7 +14,7 @@ use crate::format::keys::{Epoch, MAX_EPOCH_BYTES, MAX_SLOT_BYTES, Slot};
 use crate::format::run::Run;
 use crate::format::session::{Condemned, End, Seen, Session};
 use crate::repo::ahead::{Ahead, each_ahead};
-use crate::repo::{Error, damage, epochs, history, ledger};
+use crate::repo::{Error, damage, epochs, history, ledger, twice};
 use crate::store::{Area, Key, ObjectStore};
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -98,12 +98,11 @@ pub(super) fn records(context: &Context, found: &Found) -> Result<Told> {
         (Area::Condemned, "run `keepstone rebuild-index`, which takes it back"),
         (
             Area::Runs,
-            "it records what was done or read back once; no snapshot needs it, and it can be deleted from the store",
+            "it records what was done or read back once, and no snapshot needs it; `keepstone repair apply` sets it aside",
         ),
         (
             Area::Damage,
-            "it records what cannot be read in a pack; `keepstone repair apply --all` finds that again, then it can be \
-             deleted from the store",
+            "it records what cannot be read in a pack; `keepstone repair apply --all` finds that again and sets it aside",
         ),
     ];
     let store = &**context.repository.store();
@@ -133,7 +132,7 @@ pub(super) fn records(context: &Context, found: &Found) -> Result<Told> {
                 // Cleared since it was listed.
                 Err(error) if error.kind() == Kind::NotFound => {}
                 Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported) => {
-                    found.object(&key.to_string(), &format!("{error}: {remedy}"));
+                    found.object(&key.to_string(), &error.advising(remedy));
                 }
                 read => read?,
             }
@@ -142,6 +141,24 @@ pub(super) fn records(context: &Context, found: &Found) -> Result<Told> {
         .or_else(|error| std::mem::replace(&mut stopped, Ok(())).and(Err(error.into())))?;
     }
     Ok(told)
+}
+
+/// Records in an area whose bytes are damaged, and what is wrong with each. For want of an epoch one only cannot be opened.
+pub(in super::super) fn damaged_records(context: &Context, area: Area) -> Result<Vec<(Key, String)>> {
+    let (mut keys, mut damaged) = (Vec::new(), Vec::new());
+    let store = &**context.repository.store();
+    store.list(area, &mut |listed| keys.push((Reverse(listed.stored_at), Key::new(area, listed.name))))?;
+    each_ahead(store, &newest(keys), RECORD_BYTES, |store, key| {
+        match read_record(context, store, key, &mut Told::default()) {
+            Err(error) if error.kind() == Kind::Damaged && !matches!(error, Error::UnknownKey { .. }) => {
+                damaged.push((key.clone(), error.to_string()));
+                Ok(())
+            }
+            Err(error) if !matches!(error.kind(), Kind::NotFound | Kind::Damaged | Kind::Unsupported) => Err(error),
+            _ => Ok(()),
+        }
+    })?;
+    Ok(damaged)
 }
 
 /// Reads one of them; names that nobody gives are passed over.
@@ -202,8 +219,18 @@ fn check_area(
     limit_bytes: usize,
     check: &Check<'_>,
 ) -> Result<()> {
-    let mut names = Vec::new();
-    ahead.list(area, &mut |listed| names.push(listed.name))?;
+    let (mut names, mut strangers) = (Vec::new(), Vec::new());
+    ahead.list(area, &mut |listed| {
+        let is_ours = twice::plain_name(area, &listed.name).is_some();
+        if is_ours { &mut names } else { &mut strangers }.push(listed.name);
+    })?;
+    if let Some(stranger) = strangers.first() {
+        let more = if strangers.len() > 1 { format!(" and {} more", strangers.len() - 1) } else { String::new() };
+        found.note(format!(
+            "{}/{stranger}{more}: keepstone gives no such names there, so what lies under them was passed over",
+            area.folder()
+        ));
+    }
     let all: Vec<_> = names.iter().map(|name| (Key::new(area, name), limit_bytes as u64)).collect();
     ahead.ask(&all, &[]);
     // What each of them reads as, by its hash: it is compared with its copy, which may come much later.

@@ -104,7 +104,8 @@ fn a_damaged_segment_is_found_although_the_cache_knows_what_it_says() {
         assert_eq!(outcome.damages[0].object, segment.to_string());
         assert!(outcome.damages[0].message.contains("rebuild-index"), "{:?}", outcome.damages);
     }
-    let plan = crate::ops::repair::plan(&depot.context, &crate::ops::repair::Options::default()).unwrap();
+    let plan =
+        crate::ops::repair::plan(&depot.context, &crate::ops::repair::Options::default(), &depot.unlock()).unwrap();
     assert!(plan.items.iter().any(|item| item.key == segment && item.reason.contains("rebuild-index")), "{plan:?}");
     assert!(verify(&depot.context, &with(Depth::Content)).unwrap().tally.objects >= sound.tally.objects);
 }

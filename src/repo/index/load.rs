@@ -246,7 +246,7 @@ fn take_over(
         // Without it nobody knows which segments went on purpose.
         Err(error) if is_damage(&error) => {
             let subject = done_key(closed).to_string();
-            let reason = format!("{error}: run `keepstone rebuild-index`");
+            let reason = error.advising("run `keepstone rebuild-index`");
             push_problem(opened, Problem::new(subject, reason, error.kind()));
             Ok(false)
         }
@@ -398,7 +398,8 @@ fn load_singly(
         match load_group(cache, store, keyring, std::slice::from_ref(segment)) {
             Ok(()) => opened.loaded.push(*segment.0),
             Err(error) if is_damage(&error) => {
-                push_problem(opened, Problem::new(segment_key(*segment.0).to_string(), error, Kind::Damaged));
+                let reason = error.advising("run `keepstone rebuild-index`, which makes it anew from the packs");
+                push_problem(opened, Problem::new(segment_key(*segment.0).to_string(), reason, Kind::Damaged));
             }
             Err(error) => return Err(error),
         }

@@ -280,6 +280,43 @@ fn a_change_of_keys_that_is_killed_at_any_change_locks_nobody_out() {
     });
 }
 
+#[test]
+fn a_rotation_or_resealing_that_is_killed_at_any_change_is_completed_by_the_next_backup() {
+    let vault = Vault::new();
+    vault.write("file", &noise(1, 300_000));
+    vault.back_up();
+    let rotate = |store: Arc<dyn ObjectStore>, clock: &Clock| {
+        let context = open(store, clock)?;
+        keys::rotate(&context)?;
+        keys::reseal(&context, &keys::ResealOptions::default()).map(drop)
+    };
+    let changes = crash_everywhere(&vault, &rotate, &|store, clock, what| {
+        clean_after_a_backup(&vault, store, clock, what);
+    });
+    assert!(changes > 6, "only {changes} changes");
+}
+
+#[test]
+fn a_slot_of_which_only_the_copy_was_stored_is_completed_by_the_next_backup() {
+    let vault = Vault::new();
+    vault.write("file", &noise(1, 10_000));
+    vault.back_up();
+    let add = |store: Arc<dyn ObjectStore>, clock: &Clock| {
+        keys::add(&open(store, clock)?, &new_key(), GuardKind::KeyFile, "new").map(drop)
+    };
+    crash_everywhere(&vault, &add, &|store, clock, what| {
+        clean_after_a_backup(&vault, store, clock, what);
+    });
+}
+
+/// What a key command left half done the next backup completes.
+fn clean_after_a_backup(vault: &Vault, store: &Memory, clock: &Clock, what: &str) {
+    let open = || open(Arc::new(store.clone()), clock).unwrap_or_else(|error| panic!("{what}: {error}"));
+    back_up(&open(), vault.files.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let found = verify_all(&open()).unwrap();
+    assert!(!found.damage, "{what}: {:?}", found.damages);
+}
+
 /// A store whose deletions last only once they are flushed.
 #[derive(Clone)]
 struct Forgetful {

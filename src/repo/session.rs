@@ -129,9 +129,9 @@
 //! All this needs a store that puts only what is absent and lists what was just put. In another, prune refuses while
 //! anybody is at work. A writer needs no right to delete.
 
-use super::Repository;
 use super::ahead::{Ahead, Answers, each_ahead};
 use super::error::{Error, Result};
+use super::{Repository, twice};
 use crate::base::{Kind, PackId, SegmentId, SessionId, SortedSet, random};
 use crate::format::cbor::{Cbor, Unknown};
 use crate::format::envelope::{self, ObjectKind};
@@ -213,6 +213,10 @@ impl<'r> Session<'r> {
             looked: Answers::default(),
         };
         put_new(repository, &Key::new(Area::Sessions, id), ObjectKind::Session, &mark)?;
+        if kind != SessionKind::Reader {
+            // What cannot be completed now can be later, and until then its copy does.
+            drop(twice::complete(repository));
+        }
         Ok(session)
     }
 

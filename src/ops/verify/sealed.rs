@@ -8,9 +8,11 @@
 use super::super::{Error, Result};
 use crate::base::{Event, Kind, Monitor, PackId, Problem, SegmentId, Stop, side_by_side};
 use crate::crypto::names::PackHasher;
-use crate::format::config;
+use crate::format::envelope::{self, ObjectKind};
+use crate::format::keys::Slot;
+use crate::format::{self, config};
 use crate::repo::parity::{self, Sidecar};
-use crate::repo::{self, pack_reader::pack_key};
+use crate::repo::{self, pack_reader::pack_key, twice};
 use crate::store::{self, Area, Key, ObjectStore};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,8 +23,6 @@ pub const MAX_DAMAGES: usize = 1000;
 const MOST_LANES: usize = 12;
 /// The most bytes of an object that lies there twice.
 const TWICE_BYTES: u64 = 64 << 10;
-/// What the second copy of an object is called besides.
-const COPY: &str = ".copy";
 
 /// An object that is not what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +153,16 @@ pub(super) fn has_its_name(
     Ok(hasher.finish() == *id)
 }
 
+/// Whether this is a config, a key slot or an epoch, as far as it shows without a key. One of a newer version may be.
+fn makes_sense(first: &Key, bytes: &[u8]) -> std::result::Result<(), format::Error> {
+    let read = match first.area() {
+        Area::Config => config::decode(bytes).map(drop),
+        Area::Keys => Slot::decode(bytes).map(drop),
+        _ => envelope::peek(bytes, ObjectKind::Epoch).map(drop),
+    };
+    read.or_else(|error| if error.kind() == Kind::Damaged { Err(error) } else { Ok(()) })
+}
+
 impl Check<'_> {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -256,12 +266,14 @@ impl Check<'_> {
             self.store.list(area, &mut |entry| {
                 names.insert(entry.name);
             })?;
+            let plain = |name: &String| twice::plain_name(area, name).map(str::to_owned);
+            let firsts: BTreeSet<String> = names.iter().filter_map(plain).collect();
             // Configs of an exchange of the root key lie there once.
-            names.retain(|name| area != Area::Config || ["config", "config.copy"].contains(&name.as_str()));
-            let firsts: BTreeSet<String> =
-                names.iter().map(|name| name.strip_suffix(COPY).unwrap_or(name).to_owned()).collect();
+            if area != Area::Config {
+                self.state().outcome.strangers += names.iter().filter(|name| plain(name).is_none()).count() as u64;
+            }
             for first in firsts {
-                self.pair(&Key::new(area, &first), &Key::new(area, format!("{first}{COPY}")))?;
+                self.pair(&Key::new(area, &first), &Key::new(area, format!("{first}.copy")))?;
             }
         }
         if self.state().outcome.pairs == 0 {
@@ -284,10 +296,22 @@ impl Check<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        if let [one, other] = &read[..]
-            && one != other
-        {
-            self.damaged(first.to_string(), format!("{first} and {copy} differ: one of them is damaged"));
+        // No key proves here what they say; that one says nothing at all shows.
+        let wrong: Vec<format::Error> = read.iter().filter_map(|bytes| makes_sense(first, bytes).err()).collect();
+        match (&read[..], &wrong[..]) {
+            ([one, other], [_, reason]) if one == other => {
+                self.damaged(first.to_string(), format!("{first} and {copy} are both damaged, alike: {reason}"));
+            }
+            ([_, _], [reason, other]) => {
+                self.damaged(first.to_string(), format!("{first} and {copy} are both damaged: {reason}; {other}"));
+            }
+            ([one, other], _) if one != other => {
+                self.damaged(first.to_string(), format!("{first} and {copy} differ: one of them is damaged"));
+            }
+            ([_], [reason]) => {
+                self.damaged(first.to_string(), format!("what is left of {first} and {copy} is damaged: {reason}"));
+            }
+            _ => {}
         }
         let outcome = &mut self.state().outcome;
         outcome.pairs += 1;
@@ -355,6 +379,23 @@ mod tests {
         let found = check(&depot);
         assert_eq!((found.damage_count, found.strangers), (2, 1), "{found:?}");
         assert!(found.damages[0].message.contains("only the other copy"), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_destroyed_alike_in_both_copies_is_found_and_foreign_names_are_no_damage() {
+        let depot = depot();
+        depot.store.put(&Key::new(Area::Epochs, "readme.txt"), b"by hand").unwrap();
+        depot.store.put(&Key::new(Area::Keys, ".nfs0001"), b"by a server").unwrap();
+        assert_eq!((check(&depot).damage_count, check(&depot).strangers), (0, 2));
+        for (number, area) in [Area::Config, Area::Keys, Area::Epochs].into_iter().enumerate() {
+            let ours = |key: &Key| twice::plain_name(area, key.name()).is_some();
+            for key in depot.keys(area).into_iter().filter(ours) {
+                depot.store.replace(&key, &[0; 300]).unwrap();
+            }
+            let found = check(&depot);
+            assert_eq!(found.damage_count, number as u64 + 1, "{found:?}");
+            assert!(found.damages.iter().all(|one| one.message.contains("both damaged")), "{found:?}");
+        }
     }
 
     #[test]

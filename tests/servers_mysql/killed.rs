@@ -142,7 +142,7 @@ fn a_restore_that_is_killed_leaves_nothing_or_what_says_that_it_is_incomplete() 
     assert!(nothing >= 2 && incomplete >= 2, "{nothing} and {incomplete} of {all}");
 
     // A connection that is cut is told, and what was made is taken away.
-    for cut_at in [all - 1, all / 2] {
+    for cut_at in [all - 1, all * 2 / 3] {
         let gate = Gate::before(server.port(), cut_at);
         let child = restore(&gate);
         gate.wait_until_it_holds();

@@ -66,7 +66,7 @@ pub struct ToDatabase {
     /// Grant nothing
     #[arg(long, requires = "server", help_heading = HEADING)]
     pub no_acl: bool,
-    /// Make the roles, users, grants and tablespaces of the dump that the server lacks; others are kept as they are
+    /// Make the roles, users, grants and tablespaces of the dump that the server lacks; who is there keeps the password
     #[arg(long, requires = "server", help_heading = HEADING)]
     pub globals: bool,
     /// Look in this schema too for what functions in checks, indexes and views name without one; nowhere unless said, as with

@@ -385,7 +385,7 @@ mod tests {
     fn what_is_destroyed_alike_in_both_copies_is_found_and_foreign_names_are_no_damage() {
         let depot = depot();
         depot.store.put(&Key::new(Area::Epochs, "readme.txt"), b"by hand").unwrap();
-        depot.store.put(&Key::new(Area::Keys, ".nfs0001"), b"by a server").unwrap();
+        depot.store.put(&Key::new(Area::Keys, "notes.txt"), b"by a server").unwrap();
         assert_eq!((check(&depot).damage_count, check(&depot).strangers), (0, 2));
         for (number, area) in [Area::Config, Area::Keys, Area::Epochs].into_iter().enumerate() {
             let ours = |key: &Key| twice::plain_name(area, key.name()).is_some();

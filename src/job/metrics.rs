@@ -151,7 +151,7 @@ fn counted(config: &Config, folder: &Path) -> Result<Sums, Error> {
         .collect();
     config.profiles().into_iter().for_each(|name| sums.expect(name));
     let provider = |entry: &Entry| providers.get(&entry.repository).map_or("unknown", String::as_str).to_owned();
-    sums.take(&entries(folder, &Filter::default())?, &provider);
+    sums.take(&entries(folder, &Filter::default())?, &provider, now_ns());
     Ok(sums)
 }
 
@@ -170,8 +170,12 @@ fn provider(place: &Path) -> String {
     if text.starts_with("s3://") || host.ends_with(".amazonaws.com") { "aws".to_owned() } else { host.to_owned() }
 }
 
+fn now_ns() -> i64 {
+    i64::try_from(Clock::System.now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
 fn gauges(config: &Config, folder: &Path, is_live: bool) -> Result<Gauges, Error> {
-    let now_ns = i64::try_from(Clock::System.now().as_nanosecond()).unwrap_or(i64::MAX);
+    let now_ns = now_ns();
     let all = entries(folder, &Filter::default())?;
     let mut gauges = Gauges { now_ns, is_live, ..Gauges::default() };
     let mut places: BTreeMap<String, PathBuf> = BTreeMap::new();

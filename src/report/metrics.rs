@@ -15,6 +15,8 @@ use std::fmt::Write;
 
 /// Runs that ended so long before the newest count as counted.
 const SURELY_COUNTED_NS: i64 = 2 * 86_400 * 1_000_000_000;
+/// So many ids of counted runs are kept however old they are.
+const KEPT_IDS: usize = 1000;
 /// Success is a share of the runs of so many days.
 pub const RATE_DAYS: i64 = 30;
 /// The most series of one family: labels come from a config, and somebody may generate one.
@@ -95,10 +97,11 @@ const HISTOGRAMS: [Family; 4] = [
 ];
 
 impl Sums {
-    /// Counts the runs that were not counted yet; `provider` says where the repository of a run lies.
-    pub fn take(&mut self, entries: &[Entry], provider: &dyn Fn(&Entry) -> String) {
+    /// Counts the runs that were not counted yet by `now_ns`; `provider` says where the repository of a run lies.
+    pub fn take(&mut self, entries: &[Entry], provider: &dyn Fn(&Entry) -> String, now_ns: i64) {
         let is_first = self.newest_ns == 0;
-        let before = self.newest_ns;
+        // A run under a clock that was ahead would make all others old until that time comes.
+        let before = self.newest_ns.min(now_ns);
         for entry in entries.iter().filter(|entry| entry.outcome != Outcome::Running) {
             let ended_ns = entry.ended_ns.unwrap_or(entry.begun_ns);
             let is_old = !is_first && ended_ns < before.saturating_sub(SURELY_COUNTED_NS);
@@ -108,8 +111,11 @@ impl Sums {
             self.newest_ns = self.newest_ns.max(ended_ns);
             self.count(entry, &provider(entry));
         }
-        let surely = self.newest_ns.saturating_sub(SURELY_COUNTED_NS);
-        self.recent.retain(|_, ended_ns| *ended_ns >= surely);
+        // Not by time alone: by a clock that was ahead all others look old, and would be counted twice.
+        if self.recent.len() > KEPT_IDS {
+            let surely = self.newest_ns.min(now_ns).saturating_sub(SURELY_COUNTED_NS);
+            self.recent.retain(|_, ended_ns| *ended_ns >= surely);
+        }
     }
 
     /// Series that say 0 from the first moment on: a rise from nothing at all is none to Prometheus.

@@ -31,19 +31,33 @@ fn text(sums: &Sums, form: Form) -> String {
 fn each_run_is_counted_once_also_when_the_history_lets_it_go_or_a_neighbour_ends_first() {
     let mut sums = Sums::default();
     let all = [run(1, 100, Outcome::Done), run(2, 50, Outcome::Failed), run(3, 2, Outcome::Done)];
-    sums.take(&all[..1], &local);
-    sums.take(&all, &local);
+    sums.take(&all[..1], &local, i64::MAX);
+    sums.take(&all, &local, i64::MAX);
     let stored = serde_json::to_string(&sums).unwrap();
     let mut sums: Sums = serde_json::from_str(&stored).unwrap();
-    sums.take(&all[1..], &local);
+    sums.take(&all[1..], &local, i64::MAX);
     // It ended before one that is counted, but was written down after it.
     let late = [run(3, 2, Outcome::Done), run(4, 3, Outcome::Done), run(5, 1, Outcome::Running)];
-    sums.take(&late, &local);
+    sums.take(&late, &local, i64::MAX);
     // A record of long ago that comes back from a repository was counted when it ran.
-    sums.take(&[run(6, 1000, Outcome::Done)], &local);
+    sums.take(&[run(6, 1000, Outcome::Done)], &local, i64::MAX);
     let text = text(&sums, Form::Prometheus);
     assert!(text.contains("backup_total{type=\"we\\\"b\",status=\"done\"} 3.0\n"), "{text}");
     assert!(text.contains("backup_errors_total{error_type=\"full\"} 1.0\n"), "{text}");
+}
+
+#[test]
+fn a_run_under_a_clock_that_was_ahead_hides_none_that_come_after_and_counts_none_twice() {
+    let now_ns = |run: &Entry| run.ended_ns.unwrap();
+    let (before, ahead, after) = (run(1, 1000, Outcome::Done), run(2, 1, Outcome::Done), run(3, 990, Outcome::Done));
+    let mut sums = Sums::default();
+    sums.take(std::slice::from_ref(&before), &local, now_ns(&before));
+    sums.take(&[before.clone(), ahead.clone()], &local, now_ns(&ahead));
+    for _ in 0..2 {
+        sums.take(&[before.clone(), ahead.clone(), after.clone()], &local, now_ns(&after));
+    }
+    let text = text(&sums, Form::Prometheus);
+    assert!(text.contains("status=\"done\"} 3.0\n"), "{text}");
 }
 
 #[test]
@@ -51,7 +65,7 @@ fn a_histogram_is_cumulative_and_ends_with_all() {
     let mut sums = Sums::default();
     let mut small = run(1, 1, Outcome::Done);
     small.figures.set(figure::ADDED_BYTES, 1 << 20);
-    sums.take(&[small, run(2, 1, Outcome::Done)], &local);
+    sums.take(&[small, run(2, 1, Outcome::Done)], &local, i64::MAX);
     let text = text(&sums, Form::Prometheus);
     let of = |rest: &str| format!("backup_size_bytes_{rest}");
     for line in [

@@ -23,6 +23,8 @@ struct JsonDump {
     content_bytes: u64,
     /// Entries that the archive cannot hold.
     left_out: u64,
+    /// Entries whose names are not UTF-8 and stand in a zip with `\xNN` for each such byte.
+    renamed: u64,
 }
 
 #[derive(Serialize)]
@@ -89,10 +91,20 @@ pub fn run(app: &App, given: &Dump) -> Result<Exit> {
             entries: dumped.entries,
             content_bytes: dumped.bytes,
             left_out: dumped.left_out,
+            renamed: dumped.renamed,
         };
         crate::cli::print::say(serde_json::to_string(&summary).unwrap_or_default());
-    } else if dumped.left_out > 0 {
+        return Ok(Exit::Done);
+    }
+    if dumped.left_out > 0 {
         app.look.note(&format!("{} cannot be in such an archive", human::counted(dumped.left_out, "special file")));
+    }
+    if dumped.renamed > 0 {
+        app.look.note(&format!(
+            "{} not UTF-8: names in a zip are text, so bytes that are none stand as \\xNN there; a tar (--archive tar) holds \
+             them as they are",
+            human::counted(dumped.renamed, "name")
+        ));
     }
     Ok(Exit::Done)
 }

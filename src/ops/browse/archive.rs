@@ -97,6 +97,11 @@ impl<W: Write> Writer<W> {
         }
     }
 
+    /// Whether a name stands in it otherwise than it is.
+    pub fn renames(&self, path: &[u8]) -> bool {
+        matches!(self.form, Form::Zip(_)) && std::str::from_utf8(path).is_err()
+    }
+
     /// Ends the archive.
     pub fn finish(self) -> Result<()> {
         let Writer { shut, form } = self;
@@ -276,13 +281,24 @@ fn minor(rdev: u64) -> u32 {
     ((rdev & 0xff) | ((rdev >> 12) & 0xffff_ff00)) as u32
 }
 
+/// A name as text, for names in a zip are text: bytes that are none stand as `\xNN`, so that different names stay
+/// different.
+fn text_of(name: &[u8]) -> String {
+    let mut text = String::with_capacity(name.len());
+    for chunk in name.utf8_chunks() {
+        text.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+    }
+    text
+}
+
 fn add_to_zip<W: Write>(
     writer: &mut ZipWriter<StreamWriter<W>>,
     path: &[u8],
     node: &Node,
     content: &mut dyn Read,
 ) -> Result<bool> {
-    let name = String::from_utf8_lossy(path).into_owned();
+    let name = text_of(path);
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
         .unix_permissions(node.mode)
@@ -290,7 +306,7 @@ fn add_to_zip<W: Write>(
         .last_modified_time(zip_time(node.mtime_ns));
     match node.kind {
         NodeKind::Directory => writer.add_directory(name, options)?,
-        NodeKind::Symlink => writer.add_symlink(name, String::from_utf8_lossy(&node.target.0).into_owned(), options)?,
+        NodeKind::Symlink => writer.add_symlink(name, text_of(&node.target.0), options)?,
         NodeKind::File => {
             writer.start_file(name, options)?;
             std::io::copy(content, writer)?;

@@ -36,6 +36,8 @@ pub struct Dumped {
     pub bytes: u64,
     /// Entries that the archive cannot hold: sockets, and in a zip also fifos and devices.
     pub left_out: u64,
+    /// Entries whose names are not UTF-8 and stand in a zip with `\xNN` for each byte that is no text.
+    pub renamed: u64,
 }
 
 /// Writes the file at `path`, or the directory at `path` as an archive whose names begin with the directory's own.
@@ -74,7 +76,7 @@ fn dump_file(
     ahead(context, feed, |stream| {
         let bytes = std::io::copy(stream, out).map_err(failed(path))?;
         out.flush().map_err(failed(path))?;
-        Ok(Dumped { entries: 1, bytes, left_out: 0 })
+        Ok(Dumped { entries: 1, bytes, ..Dumped::default() })
     })
 }
 
@@ -95,6 +97,7 @@ fn write(mut writer: Writer<&mut dyn Write>, path: &[u8], stream: &mut Stream<En
         match writer.add(&entry, stream).map_err(failed(&entry.path))? {
             true => {
                 dumped.entries += 1;
+                dumped.renamed += u64::from(writer.renames(&entry.path));
                 dumped.bytes = dumped.bytes.saturating_add(entry.node.size);
             }
             false => dumped.left_out += 1,

@@ -136,6 +136,26 @@ fn a_file_is_dumped_byte_for_byte_and_a_directory_as_an_archive() {
     assert_eq!(deep, "deep");
 }
 
+#[test]
+fn names_that_are_not_utf8_stay_different_in_a_zip_and_are_told() {
+    use std::os::unix::ffi::OsStrExt;
+    let (_holder, top, path) = folder();
+    for name in [b"odd\xff", b"odd\xfe"] {
+        fs::write(top.join(std::ffi::OsStr::from_bytes(name)), &name[3..]).unwrap();
+    }
+    let depot = Depot::new();
+    let snapshot = depot.backup(&top);
+    let mut out = Vec::new();
+    let dumped = dump(&depot.context, &snapshot, &path, Archive::Zip, &mut out).unwrap();
+    assert_eq!(dumped.renamed, 2);
+    let mut zip = zip::ZipArchive::new(std::io::Cursor::new(out)).unwrap();
+    for (name, byte) in [("top/odd\\xff", 0xff), ("top/odd\\xfe", 0xfe)] {
+        let mut content = Vec::new();
+        zip.by_name(name).unwrap().read_to_end(&mut content).unwrap();
+        assert_eq!(content, [byte]);
+    }
+}
+
 /// Takes so many bytes and no more.
 struct Narrow(usize);
 

@@ -11,11 +11,11 @@
 
 use super::due;
 use super::error::Error;
-use super::night::{Ended, Night, Outcome, Phase, counted};
+use super::night::{Ended, Night, Outcome, Phase};
 use crate::base::clock::Stopwatch;
 use crate::base::machine::{Machine, peak_memory_bytes};
 use crate::base::stat::free_bytes;
-use crate::base::{Clock, Event, Kind, Problem, RunId, Timestamp, random};
+use crate::base::{Clock, Event, Kind, Problem, RunId, Timestamp, counted, random};
 use crate::history::operations::{Details, Line};
 use crate::history::{self, Entry, Figures, History, figure};
 use crate::ops::Context;

@@ -2,11 +2,11 @@
 
 use super::error::{Error, Result};
 use super::health::Seen;
-use super::night::{Ended, Night, Told, counted, snapshots_of, whole};
+use super::night::{Ended, Night, Told, snapshots_of, whole};
 use super::reach::{Caches, Reach};
 use super::{annals, build};
 use crate::base::clock::Stopwatch;
-use crate::base::{Clock, Kind, Machine, Scratch};
+use crate::base::{Clock, Kind, Machine, Scratch, counted};
 use crate::config::meant::{Drill, Origin, Scenario};
 use crate::config::secrets;
 use crate::format::run::Run;

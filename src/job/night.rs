@@ -21,7 +21,7 @@ use super::reach::Reach;
 use super::upkeep::{self, Renewal};
 use super::{build, databases::Wanted, drills, due, health, load, metrics, past};
 use crate::base::clock::Stopwatch;
-use crate::base::{Event, Kind, Pace, Problem, SnapshotId, Stop};
+use crate::base::{Event, Kind, Pace, Problem, SnapshotId, Stop, counted};
 use crate::config::Config;
 use crate::config::meant::{Channel, Keys, Profile, Prune, Verify};
 use crate::config::schedule::Schedule;
@@ -701,9 +701,4 @@ fn table_counts(dump: &Dumped) -> Vec<TableCount> {
         bytes: table.bytes,
     };
     dump.tables.iter().map(table).collect()
-}
-
-/// A number and what it counts.
-pub(super) fn counted(number: u64, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

@@ -3,9 +3,9 @@
 //! What cannot be laid down is sent at once: a full disk is what people have to hear of, and then there is no outbox, but
 //! there is a channel.
 
-use super::night::{Ended, counted};
+use super::night::Ended;
 use crate::base::clock::{Clock, Stopwatch, TimeZone, Timestamp};
-use crate::base::{Kind, Problem};
+use crate::base::{Kind, Problem, counted};
 use crate::config::meant::{Channel, State};
 use crate::config::secrets;
 use crate::history::operations::{Details, Line};

@@ -3,9 +3,9 @@
 use super::databases::Address;
 use super::due;
 use super::error::{Error, Result};
-use super::night::{Ended, Night, Told, counted};
+use super::night::{Ended, Night, Told};
 use crate::base::clock::Zoned;
-use crate::base::{Kind, Problem};
+use crate::base::{Kind, Problem, counted};
 use crate::config::meant::{Keys, Maintained, Maintenance};
 use crate::db::postgres::Connection;
 use crate::db::probe::amount;

@@ -205,7 +205,10 @@ fn print_text(app: &App, traffic: &Traffic, outcome: &Outcome) {
     ];
     if !outcome.dry_run {
         let (deleted, written) = (outcome.segments_deleted, outcome.segments_written);
-        facts.push(("index", format!("{} segments, {deleted} deleted, {written} written", outcome.segments_after)));
+        facts.push((
+            "index",
+            format!("{}, {deleted} deleted, {written} written", human::counted(outcome.segments_after, "segment")),
+        ));
     }
     facts.extend([
         ("size", format!("{} before, {} after", human::bytes(outcome.bytes_before), human::bytes(outcome.bytes_after))),

@@ -36,7 +36,7 @@ use super::record::Record;
 use super::select::Age;
 use super::{Context, Error, Result, verify};
 use crate::base::monitor::Event;
-use crate::base::{Kind, PackId, Problem, SegmentId, SessionId, SortedSet};
+use crate::base::{Kind, PackId, Problem, SegmentId, SessionId, SortedSet, counted};
 use crate::format::run::Outcome as Ended;
 use crate::format::session::Condemned;
 use crate::repo;
@@ -570,7 +570,11 @@ fn sweep_record(
             outcome.lock = outcome.lock.max(gone.lock);
             if let Some(lock) = gone.lock {
                 let (packs, segments) = (gone.locked, gone.locked_segments);
-                let what = format!("{packs} packs and {segments} segments that nobody needs stay for now");
+                let what = format!(
+                    "{} and {} that nobody needs: they stay for now",
+                    counted(packs, "pack"),
+                    counted(segments, "segment")
+                );
                 let note = format!("{what}: {lock} (the last)");
                 context.monitor.event(Event::Note(&note));
             }

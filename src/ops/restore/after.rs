@@ -7,7 +7,7 @@ use super::super::{Context, Result};
 use super::sieve::{Choice, Sieve, Trails};
 use super::write::{Shared, add};
 use super::{Options, Subject};
-use crate::base::BlobId;
+use crate::base::{BlobId, counted};
 use crate::format::meta::Meta;
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::Node;
@@ -105,7 +105,7 @@ pub(super) fn delete(
 ) -> Result<()> {
     let problems = shared.problems().count;
     if problems > 0 {
-        shared.note(format!("nothing was removed, because {problems} entries could not be restored"));
+        shared.note(format!("nothing was removed, because {} could not be restored", counted(problems, "entry")));
         return Ok(());
     }
     let Some(target) = &shared.target else { return Ok(()) };

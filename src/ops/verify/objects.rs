@@ -4,7 +4,7 @@
 use super::super::{Context, Result};
 use super::found::Found;
 use super::told::Told;
-use crate::base::{Kind, Timestamp};
+use crate::base::{Kind, Timestamp, counted};
 use crate::crypto::RootKey;
 use crate::crypto::names;
 use crate::format::cbor::Cbor;
@@ -116,7 +116,8 @@ pub(super) fn records(context: &Context, found: &Found) -> Result<Told> {
         let rest = listed_keys.len().saturating_sub(MOST_RECORDS);
         if rest > 0 {
             found.note(format!(
-                "{rest} older records in {} were not looked at: the next prune puts older runs together",
+                "{} in {} not looked at: the next prune puts older runs together",
+                counted(rest as u64, "older record"),
                 area.name()
             ));
         }

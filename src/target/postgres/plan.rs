@@ -7,7 +7,7 @@ use super::partitions::with_partitions;
 use super::place::{MAINTENANCE, connect_for_databases, held_fast, holds_fast, logged_in};
 use super::programs::is_ahead;
 use super::{Destination, Options, Programs};
-use crate::base::{Event, Kind};
+use crate::base::{Event, Kind, counted};
 use crate::db::postgres::facts::{self, ServerFacts};
 use crate::db::postgres::{Address, Connection, Tools, literal, qualified, temporary};
 use crate::db::{Error, Result, Watch};
@@ -139,18 +139,18 @@ impl<'p> Plan<'p> {
         let rows = self.chosen_tables().map(|table| table.rows).sum::<u64>();
         if self.options.phases.pre_data {
             let entries = self.pre_data.as_ref().map_or(0, |archive| archive.entries.len());
-            plan.push(format!("make {} before the rows", counted(entries, "object")));
+            plan.push(format!("make {} before the rows", counted(entries as u64, "object")));
         }
         if self.options.phases.data {
             plan.push(format!(
                 "write {rows} rows into {}, set {}",
-                counted(self.tables.len(), "table"),
-                counted(self.sequences.len(), "sequence")
+                counted(self.tables.len() as u64, "table"),
+                counted(self.sequences.len() as u64, "sequence")
             ));
         }
         if self.options.phases.post_data {
             let entries = self.post_data.as_ref().map_or(0, |archive| archive.entries.len());
-            plan.push(format!("make {} after the rows", counted(entries, "object")));
+            plan.push(format!("make {} after the rows", counted(entries as u64, "object")));
         }
         Checked {
             server: format!("PostgreSQL {}", self.facts.version),
@@ -521,10 +521,6 @@ pub fn archive(
     };
     let reader = stored.open(&stream.path).map_err(unreadable)?;
     Archive::read(&mut BufReader::new(reader)).map_err(unreadable).map(Some)
-}
-
-fn counted(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn first(row: Vec<Option<String>>) -> Option<String> {

@@ -731,7 +731,7 @@ fn output_that_cannot_be_written_is_a_failure() {
             b"",
         )
         .expect(1);
-    assert!(run.err.contains("cannot write to standard output"), "{}", run.err);
+    assert!(run.err.contains("cannot write to standard output") && run.err.contains("carried out"), "{}", run.err);
 }
 
 #[test]

@@ -630,3 +630,15 @@ fn what_several_steps_of_a_command_find_is_told_once() {
     lines.dedup();
     assert_eq!(lines.len(), all, "{}", run.err);
 }
+
+#[test]
+fn a_place_that_is_a_file_or_below_one_is_a_wrong_word_and_named() {
+    let place = Place::new();
+    fs::write(place.path("notes.txt"), "text").unwrap();
+    for repository in ["notes.txt", "notes.txt/vault"] {
+        for command in ["init", "snapshots"] {
+            let said = place.run(&["-r", repository, command]).expect(2).err;
+            assert!(said.contains("notes.txt is a file"), "{said}");
+        }
+    }
+}

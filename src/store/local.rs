@@ -65,7 +65,7 @@ impl Local {
     /// [`Kind::Refused`]. Whether a repository is there already shows when its `config` is put.
     pub fn create(path: impl AsRef<Path>) -> Result<Local, Error> {
         let path = path.as_ref();
-        make_durable_folders(path).map_err(|error| failed("create", path.display(), &error))?;
+        make_durable_folders(path).map_err(|error| failed_at("create", path, &error))?;
         let local = Local::open(path)?;
         local.place.refuse_strangers()?;
         Ok(local)
@@ -76,13 +76,13 @@ impl Local {
         let path = path.as_ref();
         let root = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| match errno {
-                Errno::NOENT | Errno::NOTDIR => Error::new(
+                Errno::NOENT => Error::new(
                     Kind::NoRepository,
                     "open",
                     path.display(),
                     "there is no such folder; is the disk mounted, is the path right?",
                 ),
-                _ => failed("open", path.display(), &errno.into()),
+                _ => failed_at("open", path, &errno.into()),
             })?;
         Ok(Local {
             place: Arc::new(Place {
@@ -526,6 +526,16 @@ fn kind_of(error: &io::Error) -> Kind {
     }
 }
 
+/// The folder itself cannot be used: often a file is in its place or above it.
+fn failed_at(what: &'static str, path: &Path, error: &io::Error) -> Error {
+    match path.ancestors().find(|above| above.is_file()) {
+        Some(file) => {
+            Error::new(Kind::Usage, what, path.display(), format!("{} is a file: name a folder", file.display()))
+        }
+        None => failed(what, path.display(), error),
+    }
+}
+
 fn reason_of(error: &io::Error) -> String {
     match Errno::from_io_error(error) {
         Some(Errno::XDEV) => format!("{error}; the whole repository must lie on one file system"),
@@ -723,14 +733,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_or_no_folder_is_no_repository() {
+    fn what_is_not_there_is_no_repository_and_what_is_no_folder_a_wrong_word() {
         let (_folder, path) = folder();
         assert_eq!(Local::open(&path).err().unwrap().kind(), Kind::NoRepository);
         assert!(!path.exists());
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, b"").unwrap();
-        assert_eq!(Local::open(&path).err().unwrap().kind(), Kind::NoRepository);
-        assert_eq!(Local::create(&path).err().unwrap().kind(), Kind::NoRepository);
+        assert_eq!(Local::open(&path).err().unwrap().kind(), Kind::Usage);
+        assert_eq!(Local::create(&path).err().unwrap().kind(), Kind::Usage);
     }
 
     #[test]

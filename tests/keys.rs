@@ -195,6 +195,22 @@ fn three_ways() -> (Vault, [Unlock; 3]) {
 }
 
 #[test]
+fn who_exchanged_the_root_key_with_an_identity_opens_with_it_again_and_another_machine_asks() {
+    let (vault, [_, _, identity]) = three_ways();
+    let machines = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let open = |machine: usize| {
+        let sealed = SealedRepository::open(Arc::new(vault.store.clone())).unwrap();
+        let repository = sealed.unlock(&identity, vault.clock.clone()).unwrap();
+        let folder = Some(machines[machine].path().to_path_buf());
+        Context::open(repository, folder, Arc::new(Silent), Stop::new()).map(|(context, _)| context)
+    };
+    open(1).unwrap();
+    keys::exchange_root(&open(0).unwrap(), &identity).unwrap();
+    open(0).unwrap();
+    assert_eq!(open(1).err().unwrap().kind(), Kind::Refused);
+}
+
+#[test]
 fn a_new_root_key_is_granted_to_everybody_without_a_secret_of_theirs() {
     let (vault, ways) = three_ways();
     let before = keys::list(&vault.open()).unwrap();

@@ -11,6 +11,7 @@
 
 use super::error::{Error, Result};
 use super::{Repository, random};
+use crate::base::KeyId;
 use crate::base::ids::to_hex;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -73,6 +74,11 @@ pub fn check_root(repository: &Repository, folder: Option<&Path>) -> Result<Opti
          id is {id}; compare it with your recovery sheet, or with `keepstone key list` of somebody who has a password"
     );
     Ok((!repository.is_vouched()).then_some(note))
+}
+
+/// Remembers the root key that this machine has made itself: an identity finds it in place of the one before.
+pub fn keep_root(folder: &Path, id: KeyId) {
+    let _ = write(&folder.join(ROOT_NAME), &id.to_string());
 }
 
 fn read_number(path: &Path) -> Option<u64> {

@@ -5,7 +5,7 @@ use super::list::proven_times;
 use super::recorded;
 use crate::base::{EpochId, KeyId, SlotId};
 use crate::crypto::slots::Unlock;
-use crate::repo::{epochs, roots};
+use crate::repo::{epochs, remembered, roots};
 
 /// A new epoch was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,10 @@ pub fn exchange_root(context: &Context, unlock: &Unlock) -> Result<RootExchanged
         let proven = proven_times(context)?;
         let done = roots::exchange(&context.repository, unlock, &proven)?;
         let roots::Exchanged { old, new, slots, epochs, resumed, removed } = done;
+        // What somebody else began is nothing that this machine has made: whoever opens it with an identity compares it.
+        if let Some(folder) = context.cache_dir.as_ref().filter(|_| !resumed) {
+            remembered::keep_root(folder, new);
+        }
         Ok(RootExchanged { old, new, slots, epochs, resumed, removed })
     })
 }

@@ -46,7 +46,9 @@ pub fn run() -> u8 {
     match app.out.finish() {
         Ok(()) => exit.code(),
         Err(source) => {
-            let told = complain(&app, &Error::io("write to standard output", source), None);
+            let is_done = matches!(exit, Exit::Done | Exit::Partial);
+            let hint = is_done.then_some("the command itself was carried out; only what it says of it was not written");
+            let told = complain(&app, &Error::io("write to standard output", source), hint);
             if exit == Exit::Done { told.code() } else { exit.code() }
         }
     }

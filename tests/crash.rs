@@ -115,6 +115,7 @@ fn a_forget_that_is_killed_at_any_change_leaves_whole_snapshots() {
                 selection: forget::Selection::Ids(newest[..1].to_vec()),
                 zone: keepstone::base::TimeZone::UTC,
                 dry_run: false,
+                fresh: None,
             };
             match forget::forget(&context, &options)?.failures.first() {
                 None => Ok(()),
@@ -430,6 +431,7 @@ fn a_removed_key_does_not_come_back() {
         selection: forget::Selection::Ids(snapshot),
         zone: keepstone::base::TimeZone::UTC,
         dry_run: false,
+        fresh: None,
     };
     forget::forget(&context, &options).unwrap();
     assert!(!forgetful.areas().contains(&Area::Snapshots));

@@ -20,7 +20,7 @@ use std::time::Duration;
 fn policy(policy: Policy) -> Options {
     let selection =
         Selection::Policy { policy: Box::new(policy), filter: Filter::default(), group_by: GroupBy::default() };
-    Options { selection, zone: TimeZone::UTC, dry_run: false }
+    Options { selection, zone: TimeZone::UTC, dry_run: false, fresh: None }
 }
 
 fn last(count: u32) -> Policy {

@@ -503,3 +503,43 @@ fn metrics_are_written_again_after_a_command_of_a_profile() {
         told.err
     );
 }
+
+#[test]
+fn a_night_whose_path_is_suddenly_empty_lets_nothing_go() {
+    let place = place("retention.last = 1\n");
+    night(&place, 0);
+    let full = night(&place, 0)["snapshot"]["id"].as_str().unwrap().to_owned();
+    fs::rename(place.path("second/note"), place.path("note")).unwrap();
+    for _ in 0..2 {
+        let (ended, why) = night(&place, 11)["phases"].as_array().map_or((Value::Null, Value::Null), |phases| {
+            let forget = phases.iter().find(|phase| phase["name"] == "forget").unwrap();
+            (forget["outcome"].clone(), forget["message"].clone())
+        });
+        let why = why.as_str().unwrap();
+        assert!(ended == "failed" && why.contains(&full[..8]) && why.contains("second is empty"), "{ended}: {why}");
+    }
+    let list = run(&place, &["--profile", "web", "snapshots", "--json"]).expect(0).json();
+    assert_eq!(list[0]["snapshots"].as_array().map_or(list.len(), Vec::len), 3, "{list:?}");
+    fs::rename(place.path("note"), place.path("second/note")).unwrap();
+    assert_eq!(phase(&night(&place, 0), "forget").0, "done");
+}
+
+#[test]
+fn two_machines_that_have_one_name_let_nothing_of_each_other_go() {
+    let place = place("retention.last = 3\n");
+    let config = fs::read_to_string(place.path("keepstone.toml")).unwrap();
+    let second = format!(", \"{}\"", place.path("second").display());
+    let other = config.replace(&second, "").replace("/state\"", "/state-of-another\"");
+    assert_ne!(config, other);
+    let mut codes = Vec::new();
+    for config in [&config, &other, &config, &other] {
+        fs::write(place.path("keepstone.toml"), config).unwrap();
+        let run = run(&place, &["run", "web", "--by", "schedule", "--json"]);
+        codes.push(run.code);
+        if run.code != 0 {
+            let night = run.json().remove(0);
+            assert!(phase(&night, "forget").1.contains("as if two machines had one name"), "{night}");
+        }
+    }
+    assert_eq!(codes, [0, 0, 0, 11]);
+}

@@ -129,6 +129,7 @@ fn a_client_is_refused_all_that_it_has_no_key_for_and_nothing_is_changed() {
         selection: forget::Selection::Ids(vec![id]),
         zone: keepstone::base::TimeZone::UTC,
         dry_run: false,
+        fresh: None,
     };
     let refusals: Vec<(&str, Result<()>)> = vec![
         ("restore", restore(&context, id, vault.files.path()).map(drop)),

@@ -4,7 +4,7 @@ use super::databases;
 use super::error::{Error, Result};
 use super::place::Location;
 use crate::base::clock::TimeZone;
-use crate::base::{Event, Kind, Monitor};
+use crate::base::{Event, Kind, Monitor, SnapshotId};
 use crate::config;
 use crate::config::meant::{Drill, Files, Profile, Prune, Scenario};
 use crate::db::Surroundings;
@@ -98,13 +98,12 @@ pub fn backup(profile: &Profile, tags: Vec<String>, user: String) -> Result<back
     })
 }
 
-/// Forgetting by a policy, among the snapshots of one host with these tags.
-pub fn forget(policy: &Policy, host: String, tags: Vec<String>) -> Result<forget::Options> {
-    let filter = forget::Filter { hosts: vec![host], paths: Vec::new(), tags: vec![tags] };
+/// Forgetting by a policy, among the snapshots that `filter` takes; `fresh` was made a moment ago.
+pub fn forget(policy: &Policy, filter: forget::Filter, fresh: Option<SnapshotId>) -> Result<forget::Options> {
     // A profile is one series, also when its paths change.
     let group_by = "host".parse().map_err(|error| Error::usage(format!("{error}")))?;
     let selection = Selection::Policy { policy: Box::new(policy.clone()), filter, group_by };
-    Ok(forget::Options { selection, zone: TimeZone::system(), dry_run: false })
+    Ok(forget::Options { selection, zone: TimeZone::system(), dry_run: false, fresh })
 }
 
 /// Freeing space.

@@ -14,6 +14,7 @@ mod drills;
 mod due;
 mod error;
 pub mod extent;
+mod guard;
 pub mod health;
 mod load;
 mod lock;

@@ -19,7 +19,7 @@ use super::health::Seen;
 use super::lock::Lock;
 use super::reach::Reach;
 use super::upkeep::{self, Renewal};
-use super::{build, databases::Wanted, drills, due, health, load, metrics, past};
+use super::{build, databases::Wanted, drills, due, guard, health, load, metrics, past};
 use crate::base::clock::Stopwatch;
 use crate::base::{Event, Kind, Pace, Problem, SnapshotId, Stop, counted};
 use crate::config::Config;
@@ -502,7 +502,9 @@ impl Outcome {
         self.verify(night, context);
         if let Some(policy) = &profile.retention {
             match self.is_complete() {
-                true => self.phase_of("forget", night, |_| let_go(night, context, policy)),
+                true => {
+                    self.phase_of("forget", night, |outcome| let_go(night, context, policy, outcome.snapshot.as_ref()))
+                }
                 false => self.skip("forget", WHY),
             }
         }
@@ -660,8 +662,19 @@ fn read_back(context: &Context, ours: &[Seen], given: &Verify) -> Result<Told> {
     Ok(Told { ended, message, figures, problems })
 }
 
-fn let_go(night: &Night<'_>, context: &Context, policy: &crate::ops::retention::Policy) -> Result<Told> {
-    let options = build::forget(policy, host(night, context), vec![profile_tag(&night.profile.name)])?;
+fn let_go(
+    night: &Night<'_>,
+    context: &Context,
+    policy: &crate::ops::retention::Policy,
+    fresh: Option<&Snapshot>,
+) -> Result<Told> {
+    let tags = vec![vec![profile_tag(&night.profile.name)]];
+    let filter = forget::Filter { hosts: vec![host(night, context)], tags, ..forget::Filter::default() };
+    if let Some(fresh) = fresh {
+        let all = stored::list(&context.repository)?.0;
+        guard::check(context, fresh, all.into_iter().filter(|snapshot| filter.takes(snapshot)).collect())?;
+    }
+    let options = build::forget(policy, filter, fresh.map(|snapshot| snapshot.id))?;
     let gone = forget::forget(context, &options)?;
     let figures = vec![(figure::KEPT, gone.kept), (figure::REMOVED, gone.removed)];
     match gone.failures.first() {

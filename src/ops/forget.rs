@@ -66,6 +66,8 @@ pub struct Options {
     pub zone: TimeZone,
     /// Only say what would go.
     pub dry_run: bool,
+    /// What the caller has just stored: a policy is refused to whom it does not count as the newest of its group.
+    pub fresh: Option<SnapshotId>,
 }
 
 /// A snapshot that stays, and why.
@@ -176,7 +178,7 @@ fn choose(context: &Context, options: &Options) -> Result<(Outcome, u64)> {
             outcome.failures.extend(damaged.map(|(id, error)| untouched(id, error)));
             let present = all.len() as u64;
             let chosen = all.into_iter().filter(|snapshot| filter.takes(snapshot)).collect();
-            outcome.groups = plan(context, chosen, policy, *group_by, &options.zone)?;
+            outcome.groups = plan(context, chosen, policy, *group_by, options)?;
             present
         }
     };
@@ -218,7 +220,7 @@ fn plan(
     chosen: Vec<Snapshot>,
     policy: &Policy,
     group_by: GroupBy,
-    zone: &TimeZone,
+    options: &Options,
 ) -> Result<Vec<Group>> {
     if policy.is_empty() {
         return Err(Error::Refused(
@@ -233,9 +235,28 @@ fn plan(
     }
     let now_ns = context.repository.now_ns();
     let receipts = snapshots::receipts(&context.repository)?;
-    let decide = |group| retention::decide(group, &receipts, policy, zone, now_ns);
-    let decided = groups.into_iter().map(|(key, group)| (key, decide(group)));
-    decided.map(|(key, decisions)| split(key, decisions)).collect()
+    let decide = |group| retention::decide(group, &receipts, policy, &options.zone, now_ns);
+    let decided: Vec<_> = groups.into_iter().map(|(key, group)| (key, decide(group))).collect();
+    for (_, decisions) in &decided {
+        check_newest(decisions, options.fresh)?;
+    }
+    decided.into_iter().map(|(key, decisions)| split(key, decisions)).collect()
+}
+
+/// Refuses where what was stored a moment ago counts as older than something: a policy would let it go, or what comes after.
+fn check_newest(decisions: &[Decision], fresh: Option<SnapshotId>) -> Result<()> {
+    let Some(place) = decisions.iter().position(|decision| Some(decision.snapshot.id) == fresh) else { return Ok(()) };
+    let before = decisions[..place].iter().rfind(|decision| !decision.reasons.contains(&Reason::Future));
+    match before {
+        None => Ok(()),
+        Some(newer) => Err(Error::Refused(format!(
+            "snapshot {}, which was made a moment ago, counts as older than {}: the clock of the store stands behind, or one \
+             was ahead before. Set it, and let {} go by hand if it is that. Nothing was removed",
+            decisions[place].snapshot.id.short(),
+            newer.snapshot.id.short(),
+            newer.snapshot.id.short()
+        ))),
+    }
 }
 
 fn split(key: GroupKey, decisions: Vec<Decision>) -> Result<Group> {

@@ -375,6 +375,12 @@ impl Chunks {
     }
 }
 
+/// Whether a directory has no entries.
+pub fn is_empty(tree: BlobId, blobs: &mut dyn GetBlob) -> Result<bool> {
+    let piece = TreePiece::decode(&blobs.get(&tree, BlobKind::Tree)?).map_err(Error::object(format!("tree {tree}")))?;
+    Ok(piece.level == 0 && piece.nodes.is_empty())
+}
+
 /// The node called `name` in directory `tree`, found by bisection.
 pub fn find(tree: BlobId, name: &[u8], blobs: &mut dyn GetBlob) -> Result<Option<Node>> {
     let mut at = tree;

@@ -154,7 +154,7 @@ impl World {
             filter: forget::Filter::default(),
             group_by: GroupBy::default(),
         };
-        let options = forget::Options { selection, zone: TimeZone::UTC, dry_run: false };
+        let options = forget::Options { selection, zone: TimeZone::UTC, dry_run: false, fresh: None };
         let outcome = forget::forget(&self.vault.open(), &options).unwrap_or_else(|error| self.lost(&error));
         assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
         for gone in outcome.groups.iter().flat_map(|group| &group.removed) {

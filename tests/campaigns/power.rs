@@ -265,7 +265,12 @@ fn a_forget_whose_power_goes_at_any_flush_leaves_whole_snapshots_and_forgets_for
     let again = |context: &Context| {
         let left = snapshots::list(&context.repository).map_err(told("listing"))?.0;
         let left = left.iter().map(|snapshot| snapshot.id).filter(|id| gone.contains(id)).collect();
-        let options = forget::Options { selection: forget::Selection::Ids(left), zone: TimeZone::UTC, dry_run: false };
+        let options = forget::Options {
+            selection: forget::Selection::Ids(left),
+            zone: TimeZone::UTC,
+            dry_run: false,
+            fresh: None,
+        };
         forget::forget(context, &options).map_err(told("forget")).map(|_| Made::new())
     };
     let look = Look { always: &scene.ids() - &gone, gone_when_done: gone.clone(), ..scene.look(&again) };

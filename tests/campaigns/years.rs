@@ -41,7 +41,7 @@ fn let_go(vault: &Vault) {
         filter: forget::Filter::default(),
         group_by: GroupBy::default(),
     };
-    let options = forget::Options { selection, zone: TimeZone::UTC, dry_run: false };
+    let options = forget::Options { selection, zone: TimeZone::UTC, dry_run: false, fresh: None };
     let outcome = forget::forget(&vault.open(), &options).unwrap();
     assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
     prune::prune(&vault.open(), &prune::Options::default()).unwrap();

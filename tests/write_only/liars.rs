@@ -217,7 +217,7 @@ fn a_snapshot_with_another_time_takes_no_place_of_one_that_came_when_it_says() {
     }
     let policy = Box::new(Policy { keep_last: 3, ..Policy::default() });
     let selection = forget::Selection::Policy { policy, filter: Filter::default(), group_by: GroupBy::default() };
-    let options = forget::Options { selection, zone: keepstone::base::TimeZone::UTC, dry_run: false };
+    let options = forget::Options { selection, zone: keepstone::base::TimeZone::UTC, dry_run: false, fresh: None };
     forget::forget(&vault.open(), &options).unwrap();
     let left = snapshots::names(&vault.open().repository).unwrap();
     assert!(good.iter().all(|id| left.contains(id)), "{good:?} of {left:?}");

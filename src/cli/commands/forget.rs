@@ -62,8 +62,12 @@ pub fn run(app: &App, given: &Forget) -> Result<Exit> {
         return Err(Error::usage("name snapshots or give a policy, not both"));
     }
     let context = app.context()?;
-    let options =
-        Options { selection: selection(&context, given, policy)?, zone: TimeZone::system(), dry_run: given.dry_run };
+    let options = Options {
+        selection: selection(&context, given, policy)?,
+        zone: TimeZone::system(),
+        dry_run: given.dry_run,
+        fresh: None,
+    };
     let outcome = forget::forget(&context, &options)?;
     app.look.finish();
     match app.out.is_json() {

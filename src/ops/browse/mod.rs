@@ -109,6 +109,15 @@ pub(super) fn resolve_with(blobs: &mut BlobReader, snapshot: &Snapshot, path: &[
     Ok(node)
 }
 
+/// Whether `path` is a directory with nothing in it.
+pub fn is_empty(context: &Context, snapshot: &Snapshot, path: &[u8]) -> Result<bool> {
+    let blobs = &mut reader(context);
+    match resolve_with(blobs, snapshot, path)? {
+        Node { kind: NodeKind::Directory, tree: Some(tree), .. } => Ok(trees::is_empty(tree, blobs)?),
+        node => Ok(node.kind == NodeKind::Directory),
+    }
+}
+
 /// Lists what is in the directory `path`, or `path` itself if it is none. Answers with what could not be read.
 pub fn ls(
     context: &Context,

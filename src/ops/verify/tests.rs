@@ -136,7 +136,7 @@ fn a_snapshot_that_somebody_deleted_from_the_store_is_missed() {
     let depot = Depot::new();
     let (first, second, third) = (depot.backup(&top), depot.backup(&top), depot.backup(&top));
     let selection = forget::Selection::Ids(vec![second.id]);
-    let named = forget::Options { selection, zone: crate::base::clock::TimeZone::UTC, dry_run: false };
+    let named = forget::Options { selection, zone: crate::base::clock::TimeZone::UTC, dry_run: false, fresh: None };
     forget::forget(&depot.context, &named).unwrap();
     assert_eq!(verify(&depot.context, &with(Depth::Content)).unwrap().notes, Vec::<String>::new());
     depot.store.delete(&Key::new(Area::Snapshots, first.id)).unwrap();

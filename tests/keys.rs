@@ -427,7 +427,20 @@ fn a_recovery_key_is_made_handed_on_and_opens() {
         .expect(11);
     assert!(refused.err.contains(rotated["root_key_id"].as_str().unwrap()), "{}", refused.err);
     place.run(&["--cache-dir", "other", "snapshots"]).expect(0);
-    place.run_with(&["--identity-file", "bank.identity", "--cache-dir", "other", "snapshots"], bare, b"").expect(0);
+    let with_identity =
+        || place.run_with(&["--identity-file", "bank.identity", "--cache-dir", "other", "snapshots"], bare, b"");
+    with_identity().expect(0);
+
+    // Nor is another repository in the place of this one, whatever its own id: its maker needs no secret of ours.
+    let vault = place.path("vault");
+    std::fs::rename(&vault, place.path("away")).unwrap();
+    place.run(&[&["init"], &crate::program::CHEAP[..]].concat()).expect(0);
+    place.run(&["key", "add", "--recipient", made.text().trim()]).expect(0);
+    let refused = with_identity().expect(11);
+    assert!(refused.err.contains("another repository in its place"), "{}", refused.err);
+    std::fs::remove_dir_all(&vault).unwrap();
+    std::fs::rename(place.path("away"), &vault).unwrap();
+    with_identity().expect(0);
 }
 
 #[test]

@@ -642,3 +642,24 @@ fn a_place_that_is_a_file_or_below_one_is_a_wrong_word_and_named() {
         }
     }
 }
+
+#[test]
+fn a_mirror_that_is_older_than_the_password_opens_with_its_own() {
+    let place = Place::with_snapshot();
+    let copied = std::process::Command::new("cp").arg("-a").args([place.path("vault"), place.path("mirror")]).status();
+    assert!(copied.unwrap().success());
+    fs::write(place.path("new"), "another\n").unwrap();
+    fs::write(place.path("old"), "correct horse\n").unwrap();
+    place.run(&["key", "passwd", "--new-password-file", "new"]).expect(0);
+    let lost = &objects(&place, "packs")[0];
+    fs::remove_file(lost).unwrap();
+    let repair = ["--password-file", "new", "repair", "apply", "--all", "--from", "mirror"];
+    let bare = |command: &mut std::process::Command| {
+        command.env_remove("KEEPSTONE_PASSWORD");
+    };
+    let run = place.run_with(&repair, bare, b"").expect(2);
+    assert!(run.err.contains("--from-password-file"), "{}", run.err);
+    place.run_with(&[&repair[..], &["--from-password-file", "old"]].concat(), bare, b"").expect(0);
+    assert!(lost.exists());
+    place.run_with(&["--password-file", "new", "verify", "--all"], bare, b"").expect(0);
+}

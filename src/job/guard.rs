@@ -67,7 +67,7 @@ fn is_empty(context: &Context, snapshot: &Snapshot, path: &[u8]) -> Result<bool>
 }
 
 /// The paths that others go back to again and again, the oldest first.
-fn other_series<'l, P: PartialEq + Eq + std::hash::Hash>(paths: &'l [P]) -> Option<&'l P> {
+fn other_series<P: Eq + std::hash::Hash>(paths: &[P]) -> Option<&P> {
     let mut seen = HashSet::new();
     let mut returns = 0;
     for (before, now) in paths.iter().zip(paths.iter().skip(1)) {

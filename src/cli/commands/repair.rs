@@ -1,6 +1,6 @@
 //! `repair`: what is damaged, made anew from whatever still has it.
 
-use crate::base::{Clock, RepositoryId, SnapshotId};
+use crate::base::{Clock, Kind, RepositoryId, SnapshotId};
 use crate::cli::app::App;
 use crate::cli::args::{Global, Repair, RepairCommand, RepairFrom};
 use crate::cli::error::Result;
@@ -102,7 +102,7 @@ pub fn run(app: &App, given: &Repair) -> Result<Exit> {
     }
 }
 
-/// Opens the other repository. A mirror of this one opens with what opened this one.
+/// Opens the other repository. A mirror of this one opens with what opened this one, unless it is older than that.
 fn open_from(app: &App, given: &RepairFrom, own: RepositoryId, brought: &Brought) -> Result<Option<Context>> {
     let Some(from) = &given.from else { return Ok(None) };
     let from = app.from(from, &given.opened);
@@ -110,7 +110,10 @@ fn open_from(app: &App, given: &RepairFrom, own: RepositoryId, brought: &Brought
     let from = App { global: Global { no_cache: true, cache_dir: None, ..from.global }, ..from };
     let sealed = from.sealed()?;
     let repository = match sealed.id() == own {
-        true => sealed.unlock(&brought.unlock, Clock::System)?,
+        true => match sealed.unlock(&brought.unlock, Clock::System) {
+            Err(error) if error.kind() == Kind::WrongKey => from.unlocked(from.sealed()?)?.0,
+            opened => opened?,
+        },
         false => from.unlocked(sealed)?.0,
     };
     Ok(Some(from.second_context_of(repository)?))

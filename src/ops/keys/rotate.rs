@@ -63,7 +63,7 @@ pub fn exchange_root(context: &Context, unlock: &Unlock) -> Result<RootExchanged
         let roots::Exchanged { old, new, slots, epochs, resumed, removed } = done;
         // What somebody else began is nothing that this machine has made: whoever opens it with an identity compares it.
         if let Some(folder) = context.cache_dir.as_ref().filter(|_| !resumed) {
-            remembered::keep_root(folder, new);
+            remembered::keep_root(&context.repository, folder, new);
         }
         Ok(RootExchanged { old, new, slots, epochs, resumed, removed })
     })

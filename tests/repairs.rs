@@ -663,3 +663,18 @@ fn a_mirror_that_is_older_than_the_password_opens_with_its_own() {
     assert!(lost.exists());
     place.run_with(&["--password-file", "new", "verify", "--all"], bare, b"").expect(0);
 }
+
+#[test]
+fn packs_whose_segments_are_gone_are_not_said_to_be_left_by_an_interrupted_run() {
+    let place = Place::with_snapshot();
+    fs::create_dir(place.path("second")).unwrap();
+    fs::write(place.path("second/note"), noise(2000)).unwrap();
+    objects(&place, "index").iter().for_each(|segment| fs::remove_file(segment).unwrap());
+    place.run(&["--cache-dir", "new", "backup", "second"]);
+    let run = place.run(&["--cache-dir", "newer", "verify", "latest"]);
+    let said = run.text() + &run.err;
+    assert!(said.contains("in no index segment, and 1 segment is gone") && said.contains("rebuild-index"), "{said}");
+    assert!(!said.contains("a prune ten minutes"), "{said}");
+    place.run(&["--cache-dir", "newer", "rebuild-index"]).expect(0);
+    place.run(&["--cache-dir", "newer", "verify", "--all"]).expect(0);
+}

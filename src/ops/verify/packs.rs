@@ -6,6 +6,7 @@ use crate::base::{Bits, PackId, SortedMap};
 use crate::repo::Error;
 use crate::repo::index::{LiveSet, PackSummary};
 use crate::repo::pack_reader::pack_key;
+use crate::repo::snapshots;
 use crate::store::Area;
 use std::collections::BTreeMap;
 
@@ -67,10 +68,18 @@ pub(super) fn compare(context: &Context, listed: &Listed, live: &LiveSet<'_>, fo
     let unknown = listed.len() as u64 - named.count();
     if unknown > 0 {
         let (packs, them) = if unknown == 1 { ("pack is", "it") } else { ("packs are", "them") };
-        found.note(format!(
-            "{unknown} {packs} in no index segment: an interrupted run left {them}, or it is still at work; a prune ten \
-             minutes after that run has ended, or later, takes {them} away"
-        ));
+        let lost = context.missing_segments(&snapshots::list(&context.repository)?.0)?;
+        found.note(match lost.is_empty() {
+            true => format!(
+                "{unknown} {packs} in no index segment: an interrupted run left {them}, or it is still at work; a prune ten \
+                 minutes after that run has ended, or later, takes {them} away"
+            ),
+            false => format!(
+                "{unknown} {packs} in no index segment, and {} gone that snapshots need: run `keepstone rebuild-index`, \
+                 then `keepstone verify --all`",
+                if lost.len() == 1 { "1 segment is".to_owned() } else { format!("{} segments are", lost.len()) }
+            ),
+        });
     }
     let gone: SortedMap<PackId, u64> = gone.into_iter().collect();
     if gone.is_empty() {

@@ -678,3 +678,25 @@ fn packs_whose_segments_are_gone_are_not_said_to_be_left_by_an_interrupted_run()
     place.run(&["--cache-dir", "newer", "rebuild-index"]).expect(0);
     place.run(&["--cache-dir", "newer", "verify", "--all"]).expect(0);
 }
+
+#[test]
+fn what_a_restore_finds_damaged_counts_as_damaged_until_it_is_read_whole() {
+    let place = Place::with_snapshot();
+    let state =
+        || last(&place.run(&["snapshots", "--json"]).expect(0))["snapshots"][0]["verification"]["state"].clone();
+    place.run(&["verify", "--all"]).expect(0);
+    assert_eq!(state(), "verified");
+    let packs = objects(&place, "packs");
+    let pack = packs.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let whole = fs::read(pack).unwrap();
+    let mut hurt = whole.clone();
+    hurt[whole.len() / 3..][..3].fill(7);
+    fs::set_permissions(pack, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(pack, hurt).unwrap();
+    place.run(&["restore", "latest-verified", "--target", "back"]).expect(4);
+    assert_eq!(state(), "damaged");
+    place.run(&["restore", "latest-verified", "--target", "back"]).expect(1);
+    fs::write(pack, whole).unwrap();
+    place.run(&["verify", "--all"]).expect(0);
+    assert_eq!(state(), "verified");
+}

@@ -1,7 +1,7 @@
 //! Run records: each verb leaves one in the repository.
 
 use super::{Context, Error};
-use crate::base::{Kind, Problem, RunId, SessionId, SnapshotId, SortedSet, random};
+use crate::base::{Event, Kind, Problem, RunId, SessionId, SnapshotId, SortedSet, random};
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::ledger::{PackPrefix, prefix};
 use crate::format::run::{Figure, MAX_PROBLEMS, Outcome, Run};
@@ -88,6 +88,19 @@ impl Record {
     pub fn drilled(&mut self, context: &Context, snapshot: SnapshotId) -> Result<(), Error> {
         let mut known = ledger::load(&context.repository)?;
         self.ledger(context, &mut known, &News { drilled: vec![snapshot], ..News::default() })
+    }
+
+    /// Stores beside the record that the snapshots which it names need something that is damaged. As well as it can: what
+    /// was found is told in any case.
+    pub fn hurt(&mut self, context: &Context) {
+        let hurt = self.run.snapshots.clone();
+        let noted = ledger::load(&context.repository).map_err(Error::from);
+        let noted = noted.and_then(|mut known| self.ledger(context, &mut known, &News { hurt, ..News::default() }));
+        if let Err(error) = noted {
+            context
+                .monitor
+                .event(Event::Note(&format!("that the snapshot is damaged could not be noted down: {error}")));
+        }
     }
 
     /// Stores the record.

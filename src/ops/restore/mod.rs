@@ -136,8 +136,16 @@ pub fn restore(context: &Context, snapshot: &Snapshot, options: &Options) -> Res
     let done = if options.dry_run { run(context, snapshot, options) } else { hooked(context, snapshot, options) };
     match &done {
         _ if session.is_none() => {}
-        Err(error) => record.save_failure(context, error),
+        Err(error) => {
+            if error.kind() == Kind::Damaged {
+                record.hurt(context);
+            }
+            record.save_failure(context, error);
+        }
         Ok(outcome) => {
+            if outcome.damage {
+                record.hurt(context);
+            }
             figures(&mut record, outcome);
             record.problems(&outcome.problems);
             let problem = |message: &String| Problem::new("command", message, Kind::Source);

@@ -700,3 +700,27 @@ fn what_a_restore_finds_damaged_counts_as_damaged_until_it_is_read_whole() {
     place.run(&["verify", "--all"]).expect(0);
     assert_eq!(state(), "verified");
 }
+
+#[test]
+fn a_pack_whose_directory_is_damaged_is_mended_also_where_no_segment_names_it() {
+    let place = Place::new();
+    place.make_tree();
+    place.run(&[&["init", "--parity", "5%"], &CHEAP[..]].concat()).expect(0);
+    place.run(&["backup", "source"]).expect(0);
+    for path in objects(&place, "packs") {
+        let mut bytes = fs::read(&path).unwrap();
+        let end = bytes.len();
+        bytes[end - 20] ^= 1;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, bytes).unwrap();
+    }
+    objects(&place, "index").iter().for_each(|segment| fs::remove_file(segment).unwrap());
+    let run = |args: &[&str], code: i32| place.run(&[&["--cache-dir", "new"], args].concat()).expect(code);
+    // As the messages lead somebody.
+    run(&["rebuild-index"], 4);
+    let mended = run(&["repair", "apply"], 0);
+    assert!(mended.text().contains("mended by its parity sidecar"), "{}", mended.text());
+    run(&["rebuild-index"], 0);
+    run(&["verify", "--all"], 0);
+    run(&["restore", "latest", "--target", "back", "--verify"], 0);
+}

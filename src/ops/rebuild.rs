@@ -42,6 +42,7 @@ pub fn rebuild_index(context: &Context) -> Result<Outcome> {
             record.figure("packs", outcome.packs);
             record.figure("blobs", outcome.blobs);
             record.problems(&outcome.damaged);
+            record.damaged_packs(context, &outcome.damaged);
             record.save(context, if outcome.damaged.is_empty() { Ended::Done } else { Ended::Damage })?;
             Ok(outcome)
         }

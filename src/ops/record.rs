@@ -1,7 +1,7 @@
 //! Run records: each verb leaves one in the repository.
 
 use super::{Context, Error};
-use crate::base::{Event, Kind, Problem, RunId, SessionId, SnapshotId, SortedSet, random};
+use crate::base::{Event, Kind, PackId, Problem, RunId, SessionId, SnapshotId, SortedSet, random};
 use crate::format::cbor::{Bytes, Unknown};
 use crate::format::ledger::{PackPrefix, prefix};
 use crate::format::run::{Figure, MAX_PROBLEMS, Outcome, Run};
@@ -90,16 +90,28 @@ impl Record {
         self.ledger(context, &mut known, &News { drilled: vec![snapshot], ..News::default() })
     }
 
+    /// Stores beside the record which packs are damaged, of those that these problems are about: a repair looks at them. As
+    /// well as it can: what was found is told in any case.
+    pub fn damaged_packs(&mut self, context: &Context, problems: &[Problem]) {
+        let pack = |problem: &Problem| problem.subject.rsplit('/').next().and_then(|name| name.parse().ok());
+        let damaged: Vec<PackId> = problems.iter().filter_map(pack).collect();
+        self.found(context, News { damaged, ..News::default() });
+    }
+
     /// Stores beside the record that the snapshots which it names need something that is damaged. As well as it can: what
     /// was found is told in any case.
     pub fn hurt(&mut self, context: &Context) {
         let hurt = self.run.snapshots.clone();
+        self.found(context, News { hurt, ..News::default() });
+    }
+
+    fn found(&mut self, context: &Context, news: News) {
+        if news.is_empty() {
+            return;
+        }
         let noted = ledger::load(&context.repository).map_err(Error::from);
-        let noted = noted.and_then(|mut known| self.ledger(context, &mut known, &News { hurt, ..News::default() }));
-        if let Err(error) = noted {
-            context
-                .monitor
-                .event(Event::Note(&format!("that the snapshot is damaged could not be noted down: {error}")));
+        if let Err(error) = noted.and_then(|mut known| self.ledger(context, &mut known, &news)) {
+            context.monitor.event(Event::Note(&format!("what is damaged could not be noted down: {error}")));
         }
     }
 

@@ -11,6 +11,7 @@ use crate::cli::secrets::Brought;
 use crate::ops::Context;
 use crate::ops::repair::{self, Applied, Healed, Item, Mended, Options, Plan, Way};
 use crate::ops::verify::{Damage, HurtSnapshot};
+use crate::store::Area;
 use serde::Serialize;
 
 /// What is shown to people; JSON has all.
@@ -327,6 +328,11 @@ fn print_applied(app: &App, applied: &Applied) {
             "every file of every snapshot: what was lost is stored anew, or has another copy",
             "the damaged packs themselves: prune takes away what nothing needs of them",
             "prune",
+        ),
+        (true, _) if applied.left.iter().any(|item| item.key.area() == Area::Index) => app.close(
+            "every file that is not named above, nor lies beneath what is",
+            "what only the damaged part of the index knew: it is made anew from the packs",
+            "rebuild-index",
         ),
         (true, _) => app.close(
             "every file that is not named above, nor lies beneath what is",

@@ -59,7 +59,6 @@ use std::path::PathBuf;
 #[command(
     name = "keepstone",
     version,
-    disable_help_subcommand = true,
     max_term_width = 110,
     after_help = TOP_HELP
 )]

@@ -153,6 +153,12 @@ pub(super) fn has_its_name(
     Ok(hasher.finish() == *id)
 }
 
+/// Whether what kept an object from being read is damage: on a disk of this machine all is that does not pass or come of
+/// missing rights.
+pub(super) fn is_damage(store: &dyn ObjectStore, kind: Kind) -> bool {
+    kind == Kind::Damaged || !store.is_remote() && kind != Kind::Denied
+}
+
 /// Whether this is a config, a key slot or an epoch, as far as it shows without a key. One of a newer version may be.
 fn makes_sense(first: &Key, bytes: &[u8]) -> std::result::Result<(), format::Error> {
     let read = match first.area() {
@@ -228,7 +234,7 @@ impl Check<'_> {
                 self.state().outcome.gone += 1;
                 return;
             }
-            Err(error) if error.kind() == Kind::Damaged || !self.store.is_remote() => {
+            Err(error) if is_damage(self.store, error.kind()) => {
                 self.damaged(key.to_string(), error.to_string());
             }
             Err(error) => {
@@ -247,7 +253,7 @@ impl Check<'_> {
     fn failed(&self, key: &Key, error: store::Error) {
         if error.kind() == Kind::NotFound {
             self.state().outcome.gone += 1;
-        } else if error.kind() == Kind::Damaged || !self.store.is_remote() {
+        } else if is_damage(self.store, error.kind()) {
             self.damaged(key.to_string(), repo::Error::damaged(key, &error).to_string());
             let outcome = &mut self.state().outcome;
             match key.area() {
@@ -290,7 +296,7 @@ impl Check<'_> {
                 Err(error) if error.kind() == Kind::NotFound => {
                     self.damaged(key.to_string(), format!("{key} is not there: only the other copy is left"));
                 }
-                Err(error) if error.kind() == Kind::Damaged || !self.store.is_remote() => {
+                Err(error) if is_damage(self.store, error.kind()) => {
                     self.damaged(key.to_string(), error.to_string());
                 }
                 Err(error) => return Err(error.into()),

@@ -41,7 +41,7 @@ fn look_at(context: &Context, id: SegmentId, size_bytes: u64) -> Result<Option<P
         Ok(false) => repo::Error::altered(&key),
         // Merged into another one since it was listed.
         Err(error) if error.kind() == Kind::NotFound => return Ok(None),
-        Err(error) if error.kind() == Kind::Damaged || !store.is_remote() => repo::Error::damaged(&key, error),
+        Err(error) if sealed::is_damage(store, error.kind()) => repo::Error::damaged(&key, error),
         Err(error) => return Err(Error::from(error)),
     };
     let message = format!(

@@ -528,6 +528,10 @@ fn sealing_anew_stays_within_its_budget_and_any_machine_goes_on() {
     let first = reseal(&vault.open(), &some).unwrap();
     assert!(first.packs >= 2 && first.left_packs >= 2 && first.bytes <= 230_000, "{first:?}");
     assert_eq!(first.packs + first.left_packs, total);
+    // Nor does it stand still where none fits.
+    let least = reseal(&vault.open(), &ResealOptions { budget_bytes: Some(1), ..ResealOptions::default() }).unwrap();
+    assert_eq!((least.packs, least.left_packs), (1, first.left_packs - 1));
+    let first = least;
     let rest = reseal(&vault.open(), &ResealOptions::default()).unwrap();
     assert_eq!((rest.packs, rest.left_packs), (first.left_packs, 0));
     read_everything(&vault.open()).unwrap();

@@ -165,6 +165,9 @@ fn next_batch(
     let mut candidates: Vec<_> = old_packs(context)?.into_iter().collect();
     candidates.retain(|(pack, (_, written_ns))| !failed.contains(pack) && !is_too_old(options, *written_ns));
     candidates.sort_by_key(|(pack, (_, written_ns))| (std::cmp::Reverse(*written_ns), *pack));
+    // A budget below the size of every pack would never come to an end: one pack is taken in any case.
+    let smallest = candidates.iter().map(|(_, (size_bytes, _))| *size_bytes).min().unwrap_or(0);
+    let budget_bytes = if done.packs == 0 { budget_bytes.max(smallest) } else { budget_bytes };
     let mut batch = BTreeMap::new();
     let mut room_bytes = budget_bytes.min(BATCH_BYTES);
     for (pack, (size_bytes, _)) in candidates {

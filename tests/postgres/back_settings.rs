@@ -130,3 +130,28 @@ fn a_database_comes_back_into_its_tablespace_or_a_note_says_why_not() {
     assert!(notes.concat().contains("no tablespace fast, where the database was"), "{notes:?}");
     assert_eq!(lies_in(&mut connection), "pg_default");
 }
+
+#[test]
+fn foreign_keys_in_circles_are_made_by_sessions_that_do_not_wait_for_each_other() {
+    let Some(server) = server() else { return };
+    let pairs: String = (0..12)
+        .map(|n| {
+            format!(
+                "CREATE TABLE a{n} (id int PRIMARY KEY, b int); CREATE TABLE b{n} (id int PRIMARY KEY, a int REFERENCES a{n}); \
+                 ALTER TABLE a{n} ADD FOREIGN KEY (b) REFERENCES b{n} DEFERRABLE; SET CONSTRAINTS ALL DEFERRED; \
+                 INSERT INTO a{n} SELECT i FROM generate_series(1, 300) i; INSERT INTO b{n} SELECT i, i FROM generate_series(1, 300) i; \
+                 UPDATE a{n} SET b = id;"
+            )
+        })
+        .collect();
+    let address = server.create(&pairs);
+    let taken = take(&source(&address, how()));
+    for _ in 0..2 {
+        let to = unused(server);
+        let create = back(&to, |options| (options.destination, options.jobs) = (Destination::Create, 4));
+        create.target.restore(&taken, &watch()).unwrap();
+        let keys = "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND convalidated";
+        assert_eq!(server.connect(&to.database).value(keys).unwrap().as_deref(), Some("24"));
+        drop_database(server, &to);
+    }
+}

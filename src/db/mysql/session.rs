@@ -16,6 +16,8 @@ const MAX_ANSWER_BYTES: u64 = 64 << 20;
 /// What the programs read of our environment otherwise, and shall not.
 const VARIABLES: [&str; 6] =
     ["MYSQL_HOST", "MYSQL_PWD", "MYSQL_TCP_PORT", "MYSQL_UNIX_PORT", "MYSQL_GROUP_SUFFIX", "MARIADB_GROUP_SUFFIX"];
+/// What `sql_select_limit` says where there is none.
+const NO_LIMIT: &str = "18446744073709551615";
 /// Largest packets and rows that the programs take: the most there is.
 const MAX_PACKET: &str = "--max-allowed-packet=1073741824";
 
@@ -40,7 +42,17 @@ impl Session {
             .ok_or_else(|| address.error(Kind::Unsupported, "no client program"))?;
         let session = Session::with_tools(address, first, otherwise, stop)?;
         let server = session.with_database("");
-        let answer = server?.query("SELECT VERSION(); SHOW SESSION STATUS LIKE 'Ssl_cipher'")?;
+        let answer = server?
+            .query("SELECT VERSION(); SHOW SESSION STATUS LIKE 'Ssl_cipher'; SELECT @@SESSION.sql_select_limit")?;
+        let limit = answer.get(2).and_then(|row| row.first()).map_or("0", String::as_str);
+        if limit != NO_LIMIT {
+            let message = format!(
+                "the server gives this user's sessions no more than {limit} rows of a table (sql_select_limit, of the server \
+                 or by init_connect), so that every dump would be cut off: SET GLOBAL sql_select_limit=DEFAULT, or leave this \
+                 user out of init_connect"
+            );
+            return Err(address.error(otherwise, message));
+        }
         let version = answer.first().and_then(|row| row.first()).cloned().unwrap_or_default();
         let encrypted = answer.get(1).and_then(|row| row.get(1)).is_some_and(|cipher| !cipher.is_empty());
         if address.tls.is_demanded() && !address.is_socket() && !encrypted {

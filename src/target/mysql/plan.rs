@@ -9,6 +9,9 @@ use crate::db::{Error, Result, Watch};
 use crate::format::dump::{Manifest, StreamRole, Table};
 use crate::target::dump::{Checked, StoredDump};
 
+/// Databases that are no restore's business.
+const OF_THE_SERVER: [&str; 4] = ["mysql", "sys", "performance_schema", "information_schema"];
+
 /// A restore that can be done as far as it can be known.
 pub(super) struct Plan<'p> {
     pub options: &'p Options,
@@ -38,6 +41,11 @@ impl<'p> Plan<'p> {
         let manifest = stored.manifest();
         if address.database.is_empty() {
             return Err(address.error(Kind::Usage, "no database was named: write mysql://USER@HOST/DATABASE"));
+        }
+        if OF_THE_SERVER.iter().any(|name| name.eq_ignore_ascii_case(&address.database)) {
+            let message =
+                format!("{} belongs to the server: restore into a database of another name", address.database);
+            return Err(address.error(Kind::Refused, message));
         }
         let session = Session::open(address, Kind::Target, &watch.stop)?;
         let facts = ServerFacts::ask(&session)?;

@@ -6,6 +6,7 @@
 //! index of the same table would wait for each other.
 
 use super::archive::{Archive, Entry};
+use super::circles::SETTINGS;
 use super::statements::first_qualified;
 use crate::format::dump::Table;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -13,8 +14,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The indexes of smaller tables are made faster than another `pg_restore` is started.
 const FROM_BYTES: u64 = 8 << 20;
-/// What every archive begins with: how its texts are to be read.
-const SETTINGS: [&str; 3] = ["ENCODING", "STDSTRINGS", "SEARCHPATH"];
 
 /// The indexes and keys that can be made early, and who is at work.
 pub struct Indexes<'a> {

@@ -16,6 +16,7 @@
 
 pub mod archive;
 mod choose;
+mod circles;
 mod drill;
 mod export;
 mod globals;

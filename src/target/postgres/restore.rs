@@ -12,6 +12,7 @@
 
 use super::Destination;
 use super::archive::Archive;
+use super::circles;
 use super::globals;
 use super::indexes::Indexes;
 use super::partitions::Routes;
@@ -218,16 +219,25 @@ fn pre_data(plan: &Plan<'_>, program: &PgRestore<'_>, stored: &dyn StoredDump) -
 
 /// Makes what comes after the rows: all of it, or the `rest` that was not made beside them.
 fn post_data(plan: &Plan<'_>, program: &PgRestore<'_>, rest: Option<&Archive>, stored: &dyn StoredDump) -> Result<()> {
+    if plan.options.jobs > 1
+        && let Some((first, last)) = rest.or(plan.post_data.as_ref()).and_then(circles::split)
+    {
+        with_jobs(plan, program, From::Contents(&first), plan.options.jobs)?;
+        return with_jobs(plan, program, From::Contents(&last), 1);
+    }
     let from = match rest {
         Some(rest) => Some(From::Contents(rest)),
         None => source(plan, StreamRole::PostData, plan.post_data.as_ref(), stored)?,
     };
-    let Some(from) = from else { return Ok(()) };
-    // Several sessions need to jump about in the archive.
+    from.map_or(Ok(()), |from| with_jobs(plan, program, from, plan.options.jobs))
+}
+
+/// Several sessions need to jump about in the archive.
+fn with_jobs(plan: &Plan<'_>, program: &PgRestore<'_>, from: From<'_>, jobs: usize) -> Result<()> {
     let file = file_in(&plan.options.temp_dir, "post-data.dump");
     let written = from.write_file(&file);
     let done = match written {
-        Ok(()) => program.file(Some("post-data"), &file, plan.options.jobs),
+        Ok(()) => program.file(Some("post-data"), &file, jobs),
         Err(error) => {
             Err(plan.error(Kind::of_io(&error), format!("cannot put the archive into {}: {error}", file.display())))
         }

@@ -37,6 +37,15 @@ fn place_with_dumps(server: &Server) -> Place {
     fs::write(folder.join("halfway.sql"), halfway).unwrap();
     let evil = older.replace("SET lock_timeout", "\\! touch evil\nSET lock_timeout");
     fs::write(folder.join("evil.sql"), evil).unwrap();
+    // With the dump's own restriction: what comes before it, behind it, and beside its end.
+    for (name, text) in [
+        ("early.sql", format!("\\! touch evil\n{text}")),
+        ("late.sql", format!("{text}\n\\! touch evil\n")),
+        ("last.sql", format!("{text}\n\\! touch evil")),
+        ("beside.sql", text.replacen("\n\\unrestrict", "\nSELECT 1; \\unrestrict", 1)),
+    ] {
+        fs::write(folder.join(name), text).unwrap();
+    }
     fs::write(folder.join("shop.sql.gz"), gzip(&sql)).unwrap();
     back_up(&place, &[]).expect(3);
     place
@@ -107,6 +116,10 @@ fn what_is_not_whole_not_trusted_or_not_a_dump_is_refused_before_the_server_is_t
         ("", &[], 2, "is a directory"),
         ("failing.sql", &["--trust-sql"], 1, "nonsense"),
         ("evil.sql", &["--trust-sql"], 1, "restricted"),
+        ("early.sql", &["--trust-sql"], 1, "restricted"),
+        ("late.sql", &["--trust-sql"], 1, "lifts the restriction"),
+        ("last.sql", &["--trust-sql"], 11, "is truncated"),
+        ("beside.sql", &["--trust-sql"], 1, "lifts the restriction"),
     ] {
         let file = named(&place, name);
         let args = [&["restore", file.trim_end_matches('/'), "--to-postgres", &url, "--create"], more].concat();

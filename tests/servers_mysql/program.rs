@@ -230,3 +230,26 @@ fn events_of_a_database_with_quotes_in_its_name_are_taken() {
         server.sql(&format!("DROP DATABASE `{back}`"));
     }
 }
+
+#[test]
+fn a_server_that_gives_no_more_than_some_rows_is_refused_and_its_own_databases_are_left_alone() {
+    let Some(server) = another() else { return };
+    server.fresh("short");
+    server.sql_in("short", "CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2), (3)");
+    let place = Place::with_snapshot();
+    let url = server.url("short");
+    place.run(&["backup", "--mysql", &url]).expect(0);
+    for limit in [0, 2] {
+        server.sql_in("short", &format!("SET GLOBAL sql_select_limit={limit}"));
+        let run = place.run(&["backup", "--mysql", &url, "--attempts", "1"]).expect(1);
+        assert!(run.err.contains("sql_select_limit"), "{}", run.err);
+        let probe = place.run(&["probe", &url]).expect(1);
+        assert!(probe.text().contains("sql_select_limit"), "{}", probe.text());
+    }
+    server.sql_in("short", "SET GLOBAL sql_select_limit=18446744073709551615");
+    for name in ["mysql", "SYS"] {
+        let to = server.url(name);
+        let drop = ["restore", "latest", "--to-mysql", &to, "--drop-existing", "--confirm-destructive", name];
+        assert!(place.run(&drop).expect(11).err.contains("belongs to the server"));
+    }
+}

@@ -19,6 +19,10 @@ use std::io::{self, Read, Write};
 /// How much is fed to `psql` at once.
 const PIECE_BYTES: usize = 256 << 10;
 /// A dump that restricts `psql` by itself does so within so many bytes.
+/// What lifts a restriction of `psql`. A value with it in it is refused as well: better than to follow all that `psql` knows.
+const UNRESTRICT: &[u8] = b"\\unrestrict";
+/// Longer lines are nothing that matters here.
+const LINE_BYTES: usize = 256;
 const OPENING_BYTES: usize = 4096;
 /// The most of its words that a message repeats, in characters.
 const SAID_LETTERS: usize = 600;
@@ -178,7 +182,7 @@ fn psql<'c>(
         address.error(Kind::Unsupported, format!("cannot {what} psql: {cause}")).database(&address.database)
     };
     let stop = watch.stop.child();
-    let mut commits = Commits::default();
+    let mut commits = false;
     let mut child = program.start(&stop).map_err(|cause| failed("start", cause))?;
     let mut input = child.take_input();
     let (fed, ended) = std::thread::scope(|scope| {
@@ -197,7 +201,7 @@ fn psql<'c>(
         (fed, ended)
     });
     judge(address, fed, ended.map_err(|cause| failed("wait for", cause))?, watch).map_err(|error| {
-        let kept = match (is_in_place, commits.seen) {
+        let kept = match (is_in_place, commits) {
             (true, false) => "; nothing was kept",
             (true, true) => {
                 "; the dump has a COMMIT of its own, and what comes before it was kept: empty the database before the next \
@@ -209,50 +213,92 @@ fn psql<'c>(
     })
 }
 
-/// Whether a script ends transactions itself, as `pg_dump` does behind large objects: then not all of it is one.
+/// What a script does besides SQL, looked at while it passes.
 #[derive(Default)]
-struct Commits {
-    seen: bool,
-    /// The line so far, as long as it may be one.
+struct Script {
+    /// It ends transactions itself, as `pg_dump` does behind large objects: then not all of it is one.
+    commits: bool,
+    /// The key with which it restricts `psql` itself, and lifts that at its end.
+    key: Option<Vec<u8>>,
+    /// The line so far, as much as may matter.
     line: Vec<u8>,
+    /// How often the lifting of a restriction occurs anywhere, and how often as a line of its own with the key.
+    liftings: usize,
+    ends: usize,
+    /// The last bytes, in which it may begin.
+    tail: Vec<u8>,
+    /// Something stands behind the end, or lifts the restriction elsewhere.
+    is_foreign: bool,
 }
 
-impl Commits {
+impl Script {
+    /// One that begins like this. Its own restriction counts if nothing comes before but comments.
+    fn of(opening: &[u8]) -> Script {
+        let opening = opening.strip_prefix(b"\xef\xbb\xbf").unwrap_or(opening);
+        let lines = opening.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
+        let mut lines = lines.filter(|line| !line.is_empty() && !line.starts_with(b"--"));
+        let key = lines.next().and_then(|line| line.strip_prefix(b"\\restrict "));
+        let key = key.filter(|key| !key.is_empty() && key.iter().all(u8::is_ascii_alphanumeric));
+        Script { key: key.map(<[u8]>::to_vec), ..Script::default() }
+    }
+
     fn look(&mut self, piece: &[u8]) {
+        let lifting = self.key.as_ref().map(|key| [UNRESTRICT, b" ", key].concat());
         for (number, part) in piece.split(|byte| *byte == b'\n').enumerate() {
             if number > 0 {
-                self.seen |= self.line.trim_ascii().eq_ignore_ascii_case(b"COMMIT;");
-                self.line.clear();
+                self.end_line(lifting.as_deref());
             }
-            self.line.extend(part.iter().take(16_usize.saturating_sub(self.line.len())));
+            self.line.extend(part.iter().take(LINE_BYTES.saturating_sub(self.line.len())));
         }
+        let Some(lifting) = lifting else { return };
+        let seen = [&self.tail[..], piece].concat();
+        let begins = seen.iter().enumerate().filter(|(_, byte)| **byte == b'\\');
+        self.liftings += begins.filter(|(at, _)| seen[*at..].starts_with(UNRESTRICT)).count();
+        self.tail = seen[seen.len().saturating_sub(UNRESTRICT.len() - 1)..].to_vec();
+        let line = self.line.trim_ascii_end();
+        let is_coming = line.starts_with(UNRESTRICT) && lifting.starts_with(line);
+        self.is_foreign |= self.liftings != self.ends + usize::from(is_coming);
+        self.is_foreign |= self.ends > 0 && !line.is_empty() && !line.starts_with(b"-");
+    }
+
+    fn end_line(&mut self, lifting: Option<&[u8]>) {
+        let line = self.line.trim_ascii();
+        self.commits |= line.eq_ignore_ascii_case(b"COMMIT;");
+        self.is_foreign |= self.ends > 0 && !line.is_empty() && !line.starts_with(b"--");
+        self.ends += usize::from(Some(line) == lifting);
+        self.line.clear();
     }
 }
 
-/// All of a dump, in restricted mode unless it sees to that itself.
-fn pour(content: &mut dyn Read, pipe: &mut impl Write, commits: &mut Commits) -> io::Result<()> {
+/// All of a dump, in restricted mode unless it sees to that itself. What would lift that before the end, or stands behind it,
+/// never reaches `psql`.
+fn pour(content: &mut dyn Read, pipe: &mut impl Write, commits: &mut bool) -> io::Result<()> {
     let mut piece = vec![0; PIECE_BYTES];
     let mut opening = Vec::new();
     content.take(OPENING_BYTES as u64).read_to_end(&mut opening)?;
-    let restricts = opening.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"\\restrict "));
+    let mut script = Script::of(&opening);
     let key = random::bytes::<16>().map(|byte| format!("{byte:02x}")).concat();
-    if !restricts {
+    if script.key.is_none() {
         writeln!(pipe, "\\restrict {key}")?;
     }
-    commits.look(&opening);
-    pipe.write_all(&opening)?;
+    let mut pass = |bytes: &[u8]| {
+        script.look(bytes);
+        *commits = script.commits;
+        match script.is_foreign {
+            true => Err(io::Error::other("it lifts the restriction to SQL before its end, or goes on behind that")),
+            false => pipe.write_all(bytes),
+        }
+    };
+    pass(&opening)?;
     loop {
         match content.read(&mut piece) {
             Ok(0) => break,
-            Ok(length) => {
-                commits.look(&piece[..length]);
-                pipe.write_all(&piece[..length])?;
-            }
+            Ok(length) => pass(&piece[..length])?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    if !restricts {
+    if script.key.is_none() {
         write!(pipe, "\n\\unrestrict {key}\n")?;
     }
     pipe.flush()

@@ -253,3 +253,21 @@ fn a_server_that_gives_no_more_than_some_rows_is_refused_and_its_own_databases_a
         assert!(place.run(&drop).expect(11).err.contains("belongs to the server"));
     }
 }
+
+#[test]
+fn the_mode_of_a_server_changes_nothing_of_what_it_is_asked() {
+    let Some(server) = another() else { return };
+    server.fresh("moody");
+    server.sql_in("moody", "CREATE TABLE t (x int); INSERT INTO t VALUES (1)");
+    server.sql_in(
+        "moody",
+        "CREATE USER 'few'@'%' IDENTIFIED BY 'pw'; GRANT SELECT, TRIGGER, SHOW VIEW, EVENT ON moody.* TO 'few'@'%'; \
+         SET GLOBAL sql_mode='ANSI_QUOTES,PAD_CHAR_TO_FULL_LENGTH'",
+    );
+    let place = Place::with_snapshot();
+    place.run(&["backup", "--mysql", &server.url("moody")]).expect(0);
+    let users = place.run(&["dump", "latest:/@mysql/moody/users.sql"]).expect(0).text();
+    assert!(users.contains("few") && users.contains("ON `moody`.* TO"), "{users}");
+    let probe = place.run(&["probe", &server.url_of("few", "pw", "moody")]).text();
+    assert!(probe.contains("few@% has the rights that a dump needs") && !probe.contains("lacks"), "{probe}");
+}

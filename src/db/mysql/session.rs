@@ -16,6 +16,8 @@ const MAX_ANSWER_BYTES: u64 = 64 << 20;
 /// What the programs read of our environment otherwise, and shall not.
 const VARIABLES: [&str; 6] =
     ["MYSQL_HOST", "MYSQL_PWD", "MYSQL_TCP_PORT", "MYSQL_UNIX_PORT", "MYSQL_GROUP_SUFFIX", "MARIADB_GROUP_SUFFIX"];
+/// Whatever mode the server has: names and texts are quoted as we read and write them, and nothing is padded.
+const PLAIN: &str = "--init-command=SET SESSION sql_mode=''";
 /// What `sql_select_limit` says where there is none.
 const NO_LIMIT: &str = "18446744073709551615";
 /// Largest packets and rows that the programs take: the most there is.
@@ -95,13 +97,13 @@ impl Session {
     /// Runs statements and answers with the rows of all of them, one after the other, columns as texts; a NULL is the
     /// text `NULL`. Statements that may fail on their own are asked for on their own: the first failure ends it.
     pub fn query(&self, sql: &str) -> Result<Vec<Vec<String>>> {
-        let program = self.client().args(["--batch", "--skip-column-names", "--quick"]);
+        let program = self.client().args([PLAIN, "--batch", "--skip-column-names", "--quick"]);
         Ok(rows(&self.run(program, sql)?))
     }
 
     /// The same, going on behind statements that fail: their rows are missing.
     pub fn query_each(&self, sql: &str) -> Result<Vec<Vec<String>>> {
-        let program = self.client().args(["--batch", "--skip-column-names", "--quick", "--force"]);
+        let program = self.client().args([PLAIN, "--batch", "--skip-column-names", "--quick", "--force"]);
         Ok(rows(&self.run(program, sql)?))
     }
 

@@ -120,10 +120,15 @@ fn bad_phases(outcome: &Outcome) -> impl Iterator<Item = &Phase> {
     outcome.phases.iter().filter(|phase| !matches!(phase.ended, Ended::Done | Ended::Skipped))
 }
 
-/// What is not as it should be, one text for each phase: what went wrong first in it, else what it says.
+/// What is not as it should be, damage first, one text for each phase: what went wrong first in it, else what it says.
 fn errors(outcome: &Outcome) -> Vec<String> {
-    let grave = bad_phases(outcome).filter(|phase| phase.name != UPKEEP);
-    grave.map(text).chain(vanished(outcome)).chain(outcome.unwritten.iter().map(told)).collect()
+    let mut grave: Vec<&Phase> = bad_phases(outcome).filter(|phase| phase.name != UPKEEP).collect();
+    grave.sort_by_key(|phase| phase.ended != Ended::Damage);
+    grave.into_iter().map(text).chain(vanished(outcome)).chain(outcome.unwritten.iter().map(told)).collect()
+}
+
+fn is_damaged(outcome: &Outcome) -> bool {
+    outcome.phases.iter().any(|phase| phase.ended == Ended::Damage)
 }
 
 /// The phase whose failure has a rule of its own.
@@ -183,11 +188,12 @@ fn told(problem: &Problem) -> String {
 fn facts(is_night: bool, outcome: &Outcome, past: Facts) -> Facts {
     if !is_night {
         let errors = errors(outcome);
-        let ran = (!errors.is_empty()).then(|| Ran { errors, ..Ran::default() });
+        let ran = (!errors.is_empty()).then(|| Ran { errors, is_damaged: is_damaged(outcome), ..Ran::default() });
         return Facts { ran, ..past };
     }
     let ran = Ran {
         errors: errors(outcome),
+        is_damaged: is_damaged(outcome),
         upkeep: upkeep(outcome),
         duration: Some(Duration::from_millis(outcome.duration_ms)),
         content_bytes: figure(outcome, figure::CONTENT_BYTES),

@@ -23,6 +23,8 @@ struct One {
     since: i64,
     told: i64,
     text: String,
+    #[serde(default)]
+    causes: Vec<String>,
 }
 
 /// The open alerts of a profile, each by its rule.
@@ -32,7 +34,7 @@ pub struct Open(BTreeMap<String, One>);
 
 impl Open {
     /// Takes in what rules found at `now`, and says what somebody has to be told. An alert that stays is told again after
-    /// `repeat`.
+    /// `repeat`, and at once where something else caused it too.
     pub fn settle(&mut self, judged: &Judged, now: i64, repeat: Duration) -> Vec<Notice> {
         let mut notices: Vec<Notice> = judged.alerts.iter().filter_map(|alert| self.bad(alert, now, repeat)).collect();
         notices.extend(judged.good.iter().filter_map(|rule| self.good(*rule)));
@@ -53,16 +55,19 @@ impl Open {
         }
         let repeat = i64::try_from(repeat.as_secs()).unwrap_or(i64::MAX);
         let before = self.0.get(alert.rule.name());
+        let is_other = |one: &One| alert.causes.iter().any(|cause| !one.causes.contains(cause));
+        let before = before.filter(|one| !is_other(one));
         let change = match before {
             None => Some(Change::New),
             Some(one) if alert.severity > one.severity => Some(Change::Worse),
+            Some(_) if alert.is_damage => Some(Change::Still),
             // A clock that was set back does not silence an alert for ever.
             Some(one) if now.saturating_sub(one.told) >= repeat || now < one.told => Some(Change::Still),
             Some(_) => None,
         };
         let since = before.map_or(now, |one| one.since.min(now));
         let told = if change.is_some() { now } else { before.map_or(now, |one| one.told) };
-        let one = One { severity: alert.severity, since, told, text: alert.text.clone() };
+        let one = One { severity: alert.severity, since, told, text: alert.text.clone(), causes: alert.causes.clone() };
         self.0.insert(alert.rule.name().to_owned(), one);
         change.map(|change| notice(change, since))
     }

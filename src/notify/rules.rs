@@ -172,6 +172,8 @@ pub struct Table {
 pub struct Ran {
     /// What failed, in words; nothing if nothing did.
     pub errors: Vec<String>,
+    /// Stored bytes are damaged.
+    pub is_damaged: bool,
     /// What failed of the upkeep of databases; none if there was no upkeep.
     pub upkeep: Option<Vec<String>>,
     /// How long it took; none for what is no night.
@@ -231,6 +233,10 @@ pub struct Alert {
     pub text: String,
     /// What to do.
     pub next: String,
+    /// What it comes from, where one rule looks at many things: another cause is news, whatever was told before.
+    pub causes: Vec<String>,
+    /// Stored bytes are damaged: that is told each time.
+    pub is_damage: bool,
 }
 
 /// What rules found.
@@ -267,12 +273,26 @@ pub fn judge(facts: &Facts, rules: &Rules) -> Judged {
             _ => None,
         });
         match bad {
-            Some((severity, text)) => judged.alerts.push(Alert { rule, severity, text, next: next(rule, facts) }),
+            Some((severity, text)) => {
+                let is_damage = rule == Rule::Error && facts.ran.as_ref().is_some_and(|ran| ran.is_damaged);
+                let (next, causes) = (next(rule, facts), causes(rule, facts));
+                judged.alerts.push(Alert { rule, severity, text, next, causes, is_damage });
+            }
             None if is_unknown => {}
             None => judged.good.push(rule),
         }
     }
     judged
+}
+
+/// What an alert comes from: what failed, without numbers, which are others each night.
+fn causes(rule: Rule, facts: &Facts) -> Vec<String> {
+    let said = match (rule, &facts.ran) {
+        (Rule::Error, Some(ran)) => &ran.errors[..],
+        (Rule::Maintenance, Some(ran)) => ran.upkeep.as_deref().unwrap_or_default(),
+        _ => &[],
+    };
+    said.iter().map(|text| text.chars().filter(|one| !one.is_ascii_digit()).collect()).collect()
 }
 
 /// What is so, if there is a threshold and the fact is known.

@@ -227,6 +227,7 @@ fn well() -> Facts {
         now: at(NIGHT),
         ran: Some(Ran {
             errors: Vec::new(),
+            is_damaged: false,
             upkeep: Some(Vec::new()),
             duration: Some(Duration::from_secs(900)),
             content_bytes: Some(4 << 30),
@@ -339,6 +340,29 @@ fn an_alert_is_told_once_again_after_a_while_when_it_gets_worse_and_when_it_is_o
         assert_eq!(told(&shrunk, now).len(), 1, "a change is news each time");
     }
     assert_eq!(told(&long(60), NIGHT + 400_000), [], "and is never over");
+}
+
+#[test]
+fn another_cause_is_told_whatever_is_open_and_damage_each_time() {
+    let failed = |errors: &[&str], is_damaged| {
+        let mut facts = well();
+        let ran = facts.ran.as_mut().unwrap();
+        ran.errors = errors.iter().map(|text| (*text).to_owned()).collect();
+        ran.is_damaged = is_damaged;
+        judge(&facts, &usual())
+    };
+    let mut open = Open::default();
+    let mut told = |judged: &Judged, now| {
+        let notices = open.settle(judged, NIGHT + now, DAY);
+        notices.into_iter().map(|one| (one.change, one.since - NIGHT)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&failed(&["finally failed: exit 3"], false), 0), [(Change::New, 0)]);
+    assert_eq!(told(&failed(&["finally failed: exit 4"], false), 60), [], "numbers are no other cause");
+    assert_eq!(told(&failed(&["finally failed: exit 3", "backup partial: /a"], false), 120), [(Change::New, 120)]);
+    assert_eq!(told(&failed(&["backup partial: /a"], false), 180), [], "one of them is over");
+    let damage = failed(&["verify damage: pack 1"], true);
+    assert_eq!(told(&damage, 240), [(Change::New, 240)]);
+    assert_eq!(told(&damage, 300), [(Change::Still, 240)]);
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn check(app: &App, config: &Config) -> Result<Exit> {
     for one in looked {
         if app.out.is_json() {
             let alert = |alert: Alert| {
-                let Alert { rule, severity, text, next } = alert;
+                let Alert { rule, severity, text, next, .. } = alert;
                 JsonAlert { rule: rule.name(), severity, text, next }
             };
             let alerts = one.judged.alerts.into_iter().map(alert).collect();

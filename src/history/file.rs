@@ -12,7 +12,9 @@ use super::error::{Error, Result};
 use super::figure::Figures;
 use crate::base::{Machine, RepositoryId, RunId, SnapshotId};
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params, params_from_iter,
+};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -173,7 +175,7 @@ impl History {
         }
         let failed = self.failed("prepare");
         let mut migrate = || {
-            let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let transaction = self.begin_write()?;
             // Another process may have done it meanwhile.
             let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
             for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
@@ -184,6 +186,11 @@ impl History {
             transaction.commit()
         };
         migrate().map_err(failed)
+    }
+
+    /// The lock is taken at once: who reads first and writes then is refused without waiting when another writes.
+    fn begin_write(&mut self) -> rusqlite::Result<Transaction<'_>> {
+        self.connection.transaction_with_behavior(TransactionBehavior::Immediate)
     }
 
     /// A file that has our version and not our tables is no history either.
@@ -222,7 +229,7 @@ impl History {
     fn write(&mut self, entry: &Entry, machine: Option<&Machine>) -> Result<()> {
         let failed = self.failed("write");
         let mut write = || {
-            let transaction = self.connection.transaction()?;
+            let transaction = self.begin_write()?;
             put(&transaction, entry, machine)?;
             transaction.commit()
         };
@@ -234,7 +241,7 @@ impl History {
     pub fn take_in(&mut self, entries: &[Entry]) -> Result<u64> {
         let failed = self.failed("write");
         let mut take = || {
-            let transaction = self.connection.transaction()?;
+            let transaction = self.begin_write()?;
             let mut new = 0;
             for entry in entries {
                 let known = transaction.execute("UPDATE runs SET sealed = 1 WHERE id = ?", [entry.id.as_bytes()])?;
@@ -393,7 +400,7 @@ impl History {
     pub fn drop_before(&mut self, before_ns: i64) -> Result<u64> {
         let failed = self.failed("write");
         let mut drop_them = || {
-            let transaction = self.connection.transaction()?;
+            let transaction = self.begin_write()?;
             const OLD: &str = "SELECT number FROM runs WHERE ended_ns < ?1";
             transaction.execute(&format!("DELETE FROM tables WHERE run IN ({OLD})"), [before_ns])?;
             let dropped = transaction.execute(&format!("DELETE FROM runs WHERE number IN ({OLD})"), [before_ns])?;
@@ -628,6 +635,24 @@ mod tests {
         assert_eq!(history.take_in(&[sealed(1), sealed(2)]).unwrap(), 1);
         assert_eq!(history.take_in(&[sealed(1), sealed(2)]).unwrap(), 0);
         assert!(history.entries(&Filter::default()).unwrap().iter().all(|entry| entry.is_sealed));
+    }
+
+    #[test]
+    fn several_that_begin_at_once_wait_for_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let several = 0..8;
+        std::thread::scope(|scope| {
+            for number in several.clone() {
+                scope.spawn(move || {
+                    let mut history = open(path);
+                    for more in 0..10 {
+                        history.end(&entry(number * 10 + more, 10)).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(open(path).entries(&Filter::default()).unwrap().len(), 80);
     }
 
     #[test]

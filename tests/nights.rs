@@ -146,6 +146,17 @@ fn hooks_run_around_the_backup_and_one_that_fails_before_it_stops_it() {
 }
 
 #[test]
+fn a_night_that_finds_damage_names_it_and_calls_nothing_safe_that_may_need_it() {
+    let place = place("verify.newer_than = \"7d\"\n");
+    night(&place, 0);
+    let folder = fs::read_dir(place.path("vault/packs")).unwrap().next().unwrap().unwrap().path();
+    fs::remove_file(fs::read_dir(folder).unwrap().next().unwrap().unwrap().path()).unwrap();
+    let damaged = run(&place, &["run", "web"]).expect(4).text();
+    assert!(damaged.contains("safe      what does not need the objects that are named above"), "{damaged}");
+    assert!(damaged.contains("repair plan") && !damaged.contains("damaged: it is gone"), "{damaged}");
+}
+
+#[test]
 fn a_second_run_of_a_profile_says_so_and_leaves() {
     // The first run waits in its hook until its pipe is closed.
     let receiver = Receiver::start("");

@@ -34,6 +34,14 @@ impl Problem {
         Problem { raw, ..Problem::new(path.display().to_string(), message, kind) }
     }
 
+    /// What went wrong, with what it concerns where it does not say so itself.
+    pub fn told(&self) -> String {
+        match self.message.contains(&self.subject) {
+            true => self.message.clone(),
+            false => format!("{}: {}", self.subject, self.message),
+        }
+    }
+
     /// What it concerns, byte for byte.
     pub fn exact_subject(&self) -> &[u8] {
         if self.raw.is_empty() { self.subject.as_bytes() } else { &self.raw }

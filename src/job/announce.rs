@@ -124,7 +124,7 @@ fn bad_phases(outcome: &Outcome) -> impl Iterator<Item = &Phase> {
 fn errors(outcome: &Outcome) -> Vec<String> {
     let mut grave: Vec<&Phase> = bad_phases(outcome).filter(|phase| phase.name != UPKEEP).collect();
     grave.sort_by_key(|phase| phase.ended != Ended::Damage);
-    grave.into_iter().map(text).chain(vanished(outcome)).chain(outcome.unwritten.iter().map(told)).collect()
+    grave.into_iter().map(text).chain(vanished(outcome)).chain(outcome.unwritten.iter().map(Problem::told)).collect()
 }
 
 fn is_damaged(outcome: &Outcome) -> bool {
@@ -145,7 +145,7 @@ fn text(phase: &Phase) -> String {
         0 | 1 => String::new(),
         count => format!(" (and {} more)", count - 1),
     };
-    let why = phase.problems.first().map_or(phase.message.clone(), |first| format!("{}{more}", told(first)));
+    let why = phase.problems.first().map_or(phase.message.clone(), |first| format!("{}{more}", first.told()));
     format!("{} {}: {why}", phase.name, phase.ended.name())
 }
 
@@ -153,10 +153,10 @@ fn text(phase: &Phase) -> String {
 fn problems(outcome: &Outcome) -> Vec<String> {
     let of_phase = |phase: &Phase| match phase.problems.is_empty() {
         true => vec![format!("{}: {}", phase.name, phase.message)],
-        false => phase.problems.iter().take(message::MOST_PROBLEMS).map(told).collect(),
+        false => phase.problems.iter().take(message::MOST_PROBLEMS).map(Problem::told).collect(),
     };
     let of_phases = bad_phases(outcome).flat_map(of_phase);
-    of_phases.chain(vanished(outcome)).chain(outcome.unwritten.iter().map(told)).collect()
+    of_phases.chain(vanished(outcome)).chain(outcome.unwritten.iter().map(Problem::told)).collect()
 }
 
 /// Earlier runs of which nobody has heard again.
@@ -173,14 +173,6 @@ pub(super) fn gone(entry: &Entry) -> String {
 fn figure(outcome: &Outcome, name: &str) -> Option<u64> {
     let of_entry = outcome.entry.as_ref().and_then(|entry| entry.figures.get(name));
     of_entry.or_else(|| outcome.phase("backup")?.figure(name))
-}
-
-/// A problem with what it is about.
-fn told(problem: &Problem) -> String {
-    match problem.message.contains(&problem.subject) {
-        true => problem.message.clone(),
-        false => format!("{}: {}", problem.subject, problem.message),
-    }
 }
 
 /// What is known of earlier nights, and what this one did. Single tasks say what went wrong in them; that nothing did says

@@ -387,11 +387,11 @@ impl Outcome {
             message.push_str(&format!(
                 "; {} could not be read, the first: {}",
                 counted(made.problem_count, "source"),
-                first.message
+                first.told()
             ));
         }
         if let Some(first) = made.damages.first() {
-            message.push_str(&format!("; the repository is damaged: {}", first.message));
+            message.push_str(&format!("; the repository is damaged: {}", first.told()));
         }
         let ended = match (made.damages.is_empty(), made.problem_count) {
             (false, _) => Ended::Damage,
@@ -656,7 +656,7 @@ fn read_back(context: &Context, ours: &[Seen], given: &Verify) -> Result<Told> {
         Some(first) => format!(
             "{checked}: {} damaged, the first: {}; run `keepstone repair plan`",
             counted(damages, "object"),
-            first.message
+            first.told()
         ),
     };
     Ok(Told { ended, message, figures, problems })

@@ -178,7 +178,7 @@ impl Renewal {
             said.push(format!(
                 "{} damaged, the first: {}",
                 counted(resealed.failed.len() as u64, "pack"),
-                first.message
+                first.told()
             ));
         }
         let ended = if resealed.failed.is_empty() { Ended::Done } else { Ended::Damage };

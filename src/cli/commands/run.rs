@@ -168,6 +168,9 @@ fn print_text(app: &App, profile: &str, by: By, outcome: &Outcome) {
         (trouble, None) => format!("tonight's data: there is no new snapshot, see {}", trouble.join(", ")),
     };
     let (safe, next) = match &id {
+        _ if outcome.phases.iter().any(|phase| phase.ended == Ended::Damage) => {
+            ("what does not need the objects that are named above".to_owned(), "repair plan".to_owned())
+        }
         Some(id) => (format!("snapshot {id} and what earlier runs stored"), format!("show {id}")),
         None => {
             let next = match outcome.ended() {

@@ -170,6 +170,32 @@ fn a_run_that_was_killed_is_told_wherever_somebody_looks_first_and_nobody_who_lo
 }
 
 #[test]
+fn a_run_from_the_future_hides_no_later_one_and_no_phase_waits_for_it() {
+    let place = place("verify.newer_than = \"7d\"\nverify.schedule = \"0 * * * *\"\n");
+    night(&place, 0);
+    let (mut history, _) = History::open(&place.path("state"), 7).unwrap();
+    let newest = history.newest("web").unwrap().unwrap();
+    let ten_years_ns = 3650 * 86_400 * 1_000_000_000;
+    let begun_ns = newest.begun_ns + ten_years_ns;
+    let ahead = Entry { id: RunId([9; 16]), begun_ns, ended_ns: Some(begun_ns + 1), is_sealed: false, ..newest };
+    history.end(&ahead).unwrap();
+    drop(history);
+    // It is sealed too, so that records in the repository say the same.
+    night(&place, 0);
+    assert_eq!(sealed(&place).len(), 3);
+    let metrics = run(&place, &["metrics"]).expect(0).text();
+    assert!(!metrics.contains("209") && !metrics.contains("e+09"), "{metrics}");
+    let health = run(&place, &["health", "web", "--json"]).code;
+    assert!([0, 20].contains(&health), "{health}");
+    let health = run(&place, &["health", "web"]).text();
+    assert!(health.contains("a clock was ahead"), "{health}");
+    let verify =
+        night(&place, 0)["phases"].as_array().unwrap().iter().find(|one| one["name"] == "verify").cloned().unwrap();
+    let years = ["2035", "2036", "2037", "2038"];
+    assert!(!years.iter().any(|year| verify["message"].as_str().unwrap().contains(year)), "{verify}");
+}
+
+#[test]
 fn a_history_that_cannot_be_used_costs_the_backup_nothing() {
     let place = place("");
     night(&place, 0);

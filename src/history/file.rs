@@ -63,6 +63,23 @@ pub struct Filter {
     pub tables: bool,
 }
 
+/// How far ahead of now a run may have begun: one that is further was written under a clock that was wrong.
+const AHEAD_NS: i64 = 24 * 3600 * 1_000_000_000;
+
+/// Whether a run can have begun at `begun_ns`, when it is `now_ns`.
+pub fn is_believed(begun_ns: i64, now_ns: i64) -> bool {
+    begun_ns <= now_ns.saturating_add(AHEAD_NS)
+}
+
+impl Filter {
+    /// Without runs that begin after `now_ns`: they would hide every later one for years.
+    #[must_use]
+    pub fn believed(self, now_ns: i64) -> Filter {
+        let end_ns = now_ns.saturating_add(AHEAD_NS);
+        Filter { before_ns: Some(self.before_ns.map_or(end_ns, |before_ns| before_ns.min(end_ns))), ..self }
+    }
+}
+
 /// How the file was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opened {

@@ -31,5 +31,5 @@ pub use days::Day;
 pub use entry::{By, Entry, Outcome, Phase, Problem, TableCount, VANISHED};
 pub use error::{Error, Result};
 pub use figure::{Figures, Ratios};
-pub use file::{FILE_NAME, Filter, History, Opened};
+pub use file::{FILE_NAME, Filter, History, Opened, is_believed};
 pub use sealed::OPERATION;

@@ -64,7 +64,8 @@ fn look(profile: &Profile, state_dir: &Path, now: Timestamp) -> (Looked, Open) {
     let free = if S3Address::is_meant(&place.to_string_lossy()) { None } else { free_bytes(place) };
     // No night has run: nothing is known of one, but that the last one may have vanished.
     let past = past::facts(profile, &Outcome::default(), now);
-    let ran = past::vanished(profile).map(|entry| Ran { errors: vec![gone(&entry)], ..Ran::default() });
+    let now_ns = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX);
+    let ran = past::vanished(profile, now_ns).map(|entry| Ran { errors: vec![gone(&entry)], ..Ran::default() });
     let facts = Facts { profile: profile.name.clone(), now, free_bytes: free, ran, ..past };
     let judged = rules::judge(&facts, &profile.rules);
     let mut open = Open::load(state_dir, &profile.name);

@@ -225,6 +225,9 @@ impl Annals {
     fn let_go(&mut self, night: &Night<'_>, outcome: &mut Outcome) {
         let since = Stopwatch::start();
         let state = &night.profile.state;
+        if let Some(doubt) = doubt(outcome) {
+            return night.reach.monitor.event(Event::Note(&doubt));
+        }
         let keep_ns = state.history_keep.before(now_ns());
         let dropped = self.history.as_mut().map_or(Ok(0), |history| history.drop_before(keep_ns));
         let files = state.operations().map_or(0, |log| log.let_go(Clock::System.now()));
@@ -315,6 +318,19 @@ impl Annals {
         self.entry.is_sealed = true;
         Ok(())
     }
+}
+
+/// So long without a snapshot, and the clock may be ahead: nothing is let go for its age.
+const DOUBT_NS: i64 = 31 * 24 * 3600 * 1_000_000_000;
+
+/// Why nothing is let go for its age tonight, if so: a clock that is years ahead would clear all.
+fn doubt(outcome: &Outcome) -> Option<String> {
+    let last_ns = outcome.last_received_ns().filter(|last_ns| now_ns().saturating_sub(*last_ns) > DOUBT_NS)?;
+    Some(format!(
+        "the last snapshot was received at {:.0}, long before what the clock says: if the clock is ahead, set it; nothing of the \
+         history is let go tonight",
+        due::local(last_ns)
+    ))
 }
 
 /// Stores the record of an entry; one that is there is left as it is.

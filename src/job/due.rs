@@ -3,7 +3,7 @@
 use crate::base::clock::{TimeZone, Timestamp, Zoned};
 use crate::config::schedule::Schedule;
 use crate::format::run::{Figure, Outcome, Run, RunPhase};
-use crate::history::{OPERATION, figure};
+use crate::history::{OPERATION, figure, is_believed};
 use crate::ops::log::{self, Filter};
 use crate::ops::{Context, Result};
 use std::time::Duration;
@@ -11,13 +11,15 @@ use std::time::Duration;
 /// The most records that are looked through for the last of its kind.
 const MAX_RECORDS: usize = 10_000;
 
-/// When the last `operation` of this machine that came to its end began, among the records that `is_meant`.
+/// When the last `operation` of this machine, not from the future, that came to its end began, among the records that `is_meant`.
 pub fn last(context: &Context, operation: &str, is_meant: impl Fn(&Run) -> bool) -> Result<Option<i64>> {
     let hosts = vec![context.repository.machine().host.clone()];
     let filter = Filter { hosts, operations: vec![operation.to_owned()], ..Filter::default() };
     let came_to_an_end = |run: &&Run| matches!(run.outcome, Outcome::Done | Outcome::Partial | Outcome::Damage);
+    let now_ns = context.repository.now_ns();
     let listing = log::list(context, &filter, MAX_RECORDS)?;
-    Ok(listing.runs.iter().rev().filter(came_to_an_end).find(|run| is_meant(run)).map(|run| run.begun_ns))
+    let believed = listing.runs.iter().rev().filter(|run| is_believed(run.begun_ns, now_ns));
+    Ok(believed.filter(came_to_an_end).find(|run| is_meant(run)).map(|run| run.begun_ns))
 }
 
 /// When a run of this profile on this machine that came to the end of `phase` began last, as its sealed record says.
@@ -38,8 +40,10 @@ fn last_phase_that(context: &Context, profile: &str, is_it: &dyn Fn(&RunPhase) -
         let is_meant = |one: &RunPhase| is_it(one) && ["done", "partial", "damage"].contains(&one.outcome.as_str());
         run.profile.as_deref() == Some(profile) && run.phases.iter().any(is_meant)
     };
+    let now_ns = context.repository.now_ns();
     let listing = log::list(context, &filter, MAX_RECORDS)?;
-    Ok(listing.runs.iter().rev().find(came_to_an_end).map(|run| run.begun_ns))
+    let mut believed = listing.runs.iter().rev().filter(|run| is_believed(run.begun_ns, now_ns));
+    Ok(believed.find(came_to_an_end).map(|run| run.begun_ns))
 }
 
 /// When it is due next, if it is not due now: it was done (at `last_ns`) since the last time of its schedule.

@@ -176,7 +176,7 @@ fn now_ns() -> i64 {
 
 fn gauges(config: &Config, folder: &Path, is_live: bool) -> Result<Gauges, Error> {
     let now_ns = now_ns();
-    let all = entries(folder, &Filter::default())?;
+    let all = entries(folder, &Filter::default().believed(now_ns))?;
     let mut gauges = Gauges { now_ns, is_live, ..Gauges::default() };
     let mut places: BTreeMap<String, PathBuf> = BTreeMap::new();
     for profile in config.profiles().into_iter().filter_map(|name| config.profile(name).ok()) {

@@ -189,6 +189,12 @@ impl Outcome {
         kept.map_or(self.ours.len() as u64, |(_, kept)| *kept)
     }
 
+    /// When the repository received the newest snapshot of the profile before this night's.
+    pub(super) fn last_received_ns(&self) -> Option<i64> {
+        let own = self.snapshot.as_ref().map(|snapshot| snapshot.id);
+        self.ours.iter().filter(|seen| Some(seen.id) != own).map(|seen| seen.received_ns).max()
+    }
+
     /// Whether it has made a snapshot that lacks nothing, and met no damage.
     fn is_complete(&self) -> bool {
         let is_good = |phase: &Phase| !matches!(phase.ended, Ended::Damage);

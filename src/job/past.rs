@@ -35,7 +35,7 @@ pub fn facts(profile: &Profile, outcome: &Outcome, now: Timestamp) -> Facts {
     let now_ns = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX);
     let folder = profile.state.folder.as_deref();
     let since_ns = Some(now_ns.saturating_sub(DAYS * DAY_NS));
-    let mut entries = read(folder, Filter { since_ns, ..of(profile) });
+    let mut entries = read(folder, Filter { since_ns, ..of(profile) }.believed(now_ns));
     let own = outcome.entry.as_ref();
     let is_own = |entry: &Entry| own.is_some_and(|own| own.id == entry.id);
     if !entries.iter().any(is_own) {
@@ -75,7 +75,7 @@ pub fn facts(profile: &Profile, outcome: &Outcome, now: Timestamp) -> Facts {
 /// What the repository may need more within a month, from the runs of all profiles that use it.
 fn needed(folder: Option<&Path>, profile: &Profile, own: Option<&Entry>, now_ns: i64) -> Option<u64> {
     let since_ns = Some(now_ns.saturating_sub(GROWTH_DAYS * DAY_NS));
-    let mut entries = read(folder, Filter { since_ns, ..Filter::default() });
+    let mut entries = read(folder, Filter { since_ns, ..Filter::default() }.believed(now_ns));
     entries.retain(|entry| entry.repository == profile.repository.name && own.is_none_or(|own| own.id != entry.id));
     let growth = Growth::of(entries.iter().chain(own), &TimeZone::system());
     growth.needed_bytes(RATE_DAYS as usize, &Options { method: Method::Auto, level: 0.8 })
@@ -114,15 +114,17 @@ pub fn awaits_verification(profile: &Profile, made_ns: i64, now_ns: i64) -> bool
 /// When a run of the profile that read everything began, among those since the last time for it.
 pub fn last_whole(profile: &Profile, schedule: &Schedule, now: &Zoned) -> Option<i64> {
     let due_ns = i64::try_from(schedule.last(now)?.timestamp().as_nanosecond()).ok()?;
-    let since = Filter { since_ns: Some(due_ns), ..of(profile) };
+    let now_ns = i64::try_from(now.timestamp().as_nanosecond()).unwrap_or(i64::MAX);
+    let since = Filter { since_ns: Some(due_ns), ..of(profile) }.believed(now_ns);
     let is_whole =
         |entry: &&Entry| entry.snapshot.is_some() && entry.figures.get(figure::WHOLE).is_some_and(|one| one > 0);
     read(profile.state.folder.as_deref(), since).iter().rev().find(is_whole).map(|entry| entry.begun_ns)
 }
 
 /// The newest run of the profile, if it vanished and no later one has told it.
-pub fn vanished(profile: &Profile) -> Option<Entry> {
-    let newest = read(profile.state.folder.as_deref(), Filter { newest: Some(1), ..of(profile) });
+pub fn vanished(profile: &Profile, now_ns: i64) -> Option<Entry> {
+    let newest = Filter { newest: Some(1), ..of(profile) }.believed(now_ns);
+    let newest = read(profile.state.folder.as_deref(), newest);
     newest.into_iter().find(|entry| entry.outcome == history::Outcome::Vanished)
 }
 

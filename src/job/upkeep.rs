@@ -11,7 +11,7 @@ use crate::db::postgres::Connection;
 use crate::db::probe::amount;
 use crate::db::upkeep::{self, Chore, Kept};
 use crate::db::{self, Watch, mysql, postgres};
-use crate::history::figure;
+use crate::history::{figure, is_believed};
 use crate::ops::backup::TimeLimit;
 use crate::ops::keys::{self as ops_keys, ResealOptions};
 use crate::ops::{self, Context};
@@ -136,8 +136,9 @@ impl Renewal {
     /// Looks. Whoever opened an epoch, on whatever machine: the newest one counts.
     pub fn of(context: &Context, given: &Keys) -> ops::Result<Renewal> {
         let now = due::local(context.repository.now_ns());
-        let newest_ns = ops_keys::newest_epoch_ns(context)?;
-        let next = given.rotate.as_ref().and_then(|schedule| due::not_before(schedule, Some(newest_ns), &now));
+        let newest_ns = Some(ops_keys::newest_epoch_ns(context)?);
+        let newest_ns = newest_ns.filter(|newest_ns| is_believed(*newest_ns, context.repository.now_ns()));
+        let next = given.rotate.as_ref().and_then(|schedule| due::not_before(schedule, newest_ns, &now));
         let (_, old_bytes) = if given.reseal_bytes.is_some() { ops_keys::old(context)? } else { (0, 0) };
         Ok(Renewal { rotate: given.rotate.is_some() && next.is_none(), next, old_bytes })
     }

@@ -9,7 +9,7 @@ use crate::cli::print::table::Table;
 use crate::config::meant::Profile;
 use crate::config::{self, Config};
 use crate::db::probe::Check;
-use crate::history::{Filter, History};
+use crate::history::{Entry, Filter, History, is_believed};
 use crate::job::health::{self, ALL, Facts, Overall};
 use crate::job::night;
 use serde::Serialize;
@@ -88,10 +88,16 @@ fn look(app: &App, profile: &Profile) -> Vec<Check> {
             return vec![Check::failed("repository", message, "run `keepstone verify`")];
         }
     };
-    let filter = Filter { profiles: vec![profile.name.clone()], newest: Some(RUNS), ..Filter::default() };
+    let of_profile = Filter { profiles: vec![profile.name.clone()], newest: Some(RUNS), ..Filter::default() };
+    let filter = of_profile.clone().believed(context.repository.now_ns());
     let mut checks = Vec::new();
     let history = profile.state.folder.as_deref().map(History::read).transpose();
-    let entries = history.and_then(|history| history.flatten().map(|history| history.entries(&filter)).transpose());
+    let entries = history.and_then(|history| {
+        let Some(history) = history.flatten() else { return Ok(None) };
+        let to_come = history.entries(&of_profile)?.pop();
+        checks.extend(to_come.filter(|entry| !is_believed(entry.begun_ns, context.repository.now_ns())).map(ahead));
+        history.entries(&filter).map(Some)
+    });
     let entries = entries.unwrap_or_else(|error| {
         let remedy = "the next run moves it aside and makes it anew; or run `keepstone history rebuild`";
         checks.push(Check::warning("history", error.to_string(), remedy));
@@ -108,6 +114,16 @@ fn look(app: &App, profile: &Profile) -> Vec<Check> {
     };
     checks.extend(health::all(ALL, &facts));
     checks
+}
+
+/// A run from the future.
+fn ahead(entry: Entry) -> Check {
+    let message = format!(
+        "run {} says that it began at {}: a clock was ahead, and it counts for nothing until then",
+        entry.id.short(),
+        human::time(entry.begun_ns)
+    );
+    Check::warning("history", message, "look whether the clock is right now")
 }
 
 fn status(check: &Check) -> &'static str {

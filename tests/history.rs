@@ -2,6 +2,8 @@
 
 use crate::nights::{place, run};
 use crate::program::Place;
+use keepstone::base::RunId;
+use keepstone::history::{Entry, History};
 use serde_json::Value;
 use std::fs;
 

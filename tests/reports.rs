@@ -112,6 +112,17 @@ fn every_form_holds_every_run_and_nothing_breaks_out_of_it() {
 }
 
 #[test]
+fn a_snapshot_that_is_older_than_the_time_of_a_report_is_known_to_come_back_all_the_same() {
+    let place = nights::place("");
+    past_run(&place, 24 * 20, Outcome::Done, 100);
+    let text = report(&place, &["daily"]);
+    assert!(
+        !text.contains("there is no snapshot that is known to come back") && text.contains("would have been lost"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_time_that_is_none_is_refused() {
     let place = nights::place("");
     for (arguments, why) in [

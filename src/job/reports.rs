@@ -59,14 +59,24 @@ pub fn report(config: &Config, period: &Period, only: Option<&str>, now: &Zoned)
         None => config.profiles(),
     };
     let profiles = names.into_iter().map(|name| config.profile(name)).collect::<std::result::Result<Vec<_>, _>>()?;
+    let since_ns = period.before_ns().0.saturating_sub(LONGEST_RUN_NS);
+    // What is known to come back may be older than what is compared.
+    let earlier = Filter {
+        profiles: profiles.iter().map(|profile| profile.name.clone()).collect(),
+        since_ns: Some(since_ns.saturating_sub(FURTHEST_DAYS * DAY_NS)),
+        before_ns: Some(since_ns),
+        ..Filter::default()
+    };
     let filter = Filter {
         profiles: only.map(str::to_owned).into_iter().collect(),
-        since_ns: Some(period.before_ns().0.saturating_sub(LONGEST_RUN_NS)),
+        since_ns: Some(since_ns),
         before_ns: Some(period.ns().1),
         tables: true,
         ..Filter::default()
     };
-    let entries = entries(&folder, &filter)?;
+    let mut all = if profiles.is_empty() { Vec::new() } else { entries(&folder, &earlier)? };
+    all.extend(entries(&folder, &filter)?);
+    let entries = all;
     let mut targets = BTreeMap::new();
     for profile in &profiles {
         let target = Target { first_ns: first_ns(&folder, &profile.name)?, ..target(profile, period, &entries, now) };

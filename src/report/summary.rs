@@ -357,7 +357,7 @@ fn profile(period: &Period, name: &str, entries: &[&Entry], target: &Target) -> 
     };
     let trend_of = |name: &str| trend(last(&now, name), last(&before, name));
     let (tables, more_tables) = tables(&now, &before);
-    let safe = safe_times(&before.iter().chain(&now).copied().collect::<Vec<_>>(), target);
+    let safe = safe_times(&within(entries, (i64::MIN, period.ns().1)), target);
     Profile {
         name: name.to_owned(),
         totals: totals(&nights, target),

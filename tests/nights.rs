@@ -157,6 +157,30 @@ fn a_night_that_finds_damage_names_it_and_calls_nothing_safe_that_may_need_it() 
 }
 
 #[test]
+fn a_night_that_is_stopped_after_its_backup_is_interrupted() {
+    // Its parent is the night itself.
+    let place = place("verify.newer_than = \"7d\"\nretention.last = 1\nhooks.after = \"kill -TERM $PPID\"\n");
+    let stopped = night(&place, 130);
+    assert_eq!((phase(&stopped, "backup").0, phase(&stopped, "verify").0), ("done", "failed"), "{stopped}");
+    assert_eq!(phase(&stopped, "forget").0, "skipped", "{stopped}");
+    let entries = run(&place, &["history", "--json"]).expect(0).json();
+    assert_eq!(entries[0]["outcome"], "interrupted");
+}
+
+#[test]
+fn a_night_that_is_stopped_while_it_opens_its_repository_says_so() {
+    let place = place("");
+    let text = fs::read_to_string(place.path("keepstone.toml")).unwrap();
+    let file = format!("password_file = \"{}\"", place.path("password").display());
+    let slow = "password_command = \"kill -TERM $PPID; sleep 1000\"";
+    fs::write(place.path("keepstone.toml"), text.replace(&file, slow)).unwrap();
+    let stopped = night(&place, 130);
+    assert_eq!((phase(&stopped, "preflight").0, phase(&stopped, "backup").0), ("failed", "skipped"), "{stopped}");
+    let entries = run(&place, &["history", "--json"]).expect(0).json();
+    assert_eq!(entries[0]["outcome"], "interrupted");
+}
+
+#[test]
 fn a_second_run_of_a_profile_says_so_and_leaves() {
     // The first run waits in its hook until its pipe is closed.
     let receiver = Receiver::start("");

@@ -267,6 +267,9 @@ pub fn run(night: &Night<'_>) -> Result<Outcome> {
 /// Why a phase is left to others.
 const WRITE_ONLY: &str = "its key may only write: this is for a machine that has another";
 
+/// Why a phase is not begun any more.
+const STOPPED: &str = "somebody asked to stop before it began";
+
 /// Why a phase waits that could take away what is needed, or load a server, after a bad night.
 const WHY: &str = "only after a backup that lacks nothing, and where nothing is damaged";
 
@@ -286,7 +289,11 @@ impl Outcome {
     fn phase_of(&mut self, name: &'static str, night: &Night<'_>, work: impl FnOnce(&mut Outcome) -> Result<Told>) {
         let since = Stopwatch::start();
         if night.reach.stop.raised() {
-            return self.skip(name, "somebody asked to stop");
+            // The first that is not done says how the night ended.
+            return match self.ended() {
+                Ended::Failed(Kind::Interrupted) => self.skip(name, STOPPED),
+                _ => self.push(name, since, Err(Error::Said(Kind::Interrupted, STOPPED.to_owned()))),
+            };
         }
         night.reach.monitor.event(Event::Phase(name));
         let told = work(self);

@@ -109,7 +109,7 @@ impl App {
 
     /// A repository that was found, opened with the user's password or key, and what it was opened with.
     pub fn unlocked(&self, sealed: SealedRepository) -> Result<(Repository, Brought)> {
-        let brought = secrets::unlock(&self.global)?;
+        let brought = secrets::unlock(&self.global, &self.stop)?;
         let repository = sealed.unlock(&brought.unlock, Clock::System)?;
         Ok((repository, brought))
     }

@@ -6,7 +6,7 @@
 use super::args::{Global, KdfCost, NewSecret, Side};
 use super::error::{Error, Result};
 use super::print::{human, say};
-use crate::base::Secret;
+use crate::base::{Secret, Stop};
 use crate::config::meant::Origin;
 use crate::config::secrets;
 pub use crate::config::secrets::Brought;
@@ -32,7 +32,7 @@ enum Way {
 }
 
 /// What the user brings to open the repository.
-pub fn unlock(global: &Global) -> Result<Brought> {
+pub fn unlock(global: &Global, stop: &Stop) -> Result<Brought> {
     let way = way(global);
     match (global.side, &global.repository) {
         (Side::From, Some(place)) => {
@@ -40,15 +40,15 @@ pub fn unlock(global: &Global) -> Result<Brought> {
                 return Err(Error::usage(NONE_FROM));
             }
             let place = human::name(place.to_string_lossy().as_bytes());
-            take(way, &format!("Password of {place}: "), false)
+            take(way, &format!("Password of {place}: "), false, stop)
         }
-        _ => take(way, "Password: ", false),
+        _ => take(way, "Password: ", false, stop),
     }
 }
 
 /// What the user brings to open a repository that is made now: a password is asked for twice.
 pub fn unlock_new(global: &Global) -> Result<Brought> {
-    take(way(global), "New password: ", true)
+    take(way(global), "New password: ", true, &Stop::new())
 }
 
 /// Whether a password or key is named, so that nobody has to be asked.
@@ -68,7 +68,7 @@ pub fn another(new: &NewSecret) -> Result<Brought> {
         new.new_key_command.clone().map(|command| Origin::KeyCommand(command.into())),
     ];
     let way = given.into_iter().flatten().next().map_or(Way::Terminal, Way::Origin);
-    take(way, "New password: ", true)
+    take(way, "New password: ", true, &Stop::new())
 }
 
 /// How a slot for it is guarded.
@@ -157,9 +157,9 @@ fn way(global: &Global) -> Way {
     flags.into_iter().flatten().next().map(Way::Origin).or_else(environment).unwrap_or(Way::Terminal)
 }
 
-fn take(way: Way, prompt: &str, twice: bool) -> Result<Brought> {
+fn take(way: Way, prompt: &str, twice: bool, stop: &Stop) -> Result<Brought> {
     let password = match way {
-        Way::Origin(origin) => return Ok(secrets::bring(&origin)?),
+        Way::Origin(origin) => return Ok(secrets::bring_until(&origin, stop)?),
         Way::Password(password) => password,
         Way::Terminal => ask(prompt, twice)?,
     };

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -186,6 +186,11 @@ fn measured() -> ProgressStyle {
 /// second ends the program at once; the repository is left whole by that too.
 pub fn heed_signals(stop: &Stop) -> io::Result<()> {
     const INTERRUPTED: i32 = 130;
+    // Once: registered twice, the first signal would count as the second.
+    static HEEDED: AtomicBool = AtomicBool::new(false);
+    if HEEDED.swap(true, Ordering::SeqCst) {
+        return Ok(());
+    }
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // In this order: at the first signal the flag is still down when the first of them looks at it.
         signal_hook::flag::register_conditional_shutdown(signal, INTERRUPTED, stop.flag())?;

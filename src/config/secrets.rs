@@ -8,12 +8,14 @@ use crate::base::child::Program;
 use crate::base::{Kind, Secret, Stop};
 use crate::crypto::identity::identity_from_file;
 use crate::crypto::slots::{KEY_FILE_BYTES, Unlock};
+use crate::ops::backup::TimeLimit;
 use std::env;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// No password is longer; a file given by mistake is not read to its end.
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
@@ -26,27 +28,39 @@ pub struct Brought {
     pub by_command: bool,
 }
 
+/// How long a command may take to print a secret where nobody sits at a terminal whom it may ask.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Brings what opens a repository.
 pub fn bring(origin: &Origin) -> Result<Brought> {
+    bring_until(origin, &Stop::new())
+}
+
+/// The same, unless somebody asks to stop.
+pub fn bring_until(origin: &Origin, stop: &Stop) -> Result<Brought> {
     let most_key_bytes = *KEY_FILE_BYTES.end() as u64;
     let unlock = match origin {
         Origin::KeyFile(path) => Unlock::KeyFile(read(path, most_key_bytes)?),
-        Origin::KeyCommand(command) => Unlock::KeyFile(output_of(command, "key", most_key_bytes)?),
+        Origin::KeyCommand(command) => Unlock::KeyFile(output_of(command, "key", most_key_bytes, patience(), stop)?),
         Origin::IdentityFile(path) => {
             let identity = identity_from_file(&read(path, most_key_bytes)?);
             Unlock::Identity(identity.map_err(|error| Error::usage(format!("{}: {error}", path.display())))?)
         }
-        password => Unlock::Passphrase(self::password(password)?),
+        password => Unlock::Passphrase(password_until(password, stop)?),
     };
     Ok(Brought { unlock, by_command: matches!(origin, Origin::KeyCommand(_)) })
 }
 
 /// Brings a password. A key is none.
 pub fn password(origin: &Origin) -> Result<Secret<Vec<u8>>> {
+    password_until(origin, &Stop::new())
+}
+
+fn password_until(origin: &Origin, stop: &Stop) -> Result<Secret<Vec<u8>>> {
     match origin {
         Origin::PasswordFile(path) => first_line(read(path, MAX_PASSWORD_BYTES)?, path),
         Origin::PasswordCommand(command) => {
-            let printed = output_of(command, "password", MAX_PASSWORD_BYTES)?;
+            let printed = output_of(command, "password", MAX_PASSWORD_BYTES, patience(), stop)?;
             first_line(printed, Path::new("what the password command printed"))
         }
         Origin::PasswordVariable(name) => match env::var_os(name).filter(|value| !value.is_empty()) {
@@ -102,12 +116,33 @@ fn first_line(mut content: Secret<Vec<u8>>, from: &Path) -> Result<Secret<Vec<u8
     }
 }
 
+fn patience() -> Option<Duration> {
+    (!io::stderr().is_terminal()).then_some(PATIENCE)
+}
+
 /// What a command prints that is to be a `what`. It may ask the person at the terminal for what it needs.
-fn output_of(command: &OsStr, what: &str, most: u64) -> Result<Secret<Vec<u8>>> {
+fn output_of(
+    command: &OsStr,
+    what: &str,
+    most: u64,
+    patience: Option<Duration>,
+    stop: &Stop,
+) -> Result<Secret<Vec<u8>>> {
     let failed = |source| Error::io(format!("run the {what} command"), source);
-    let mut child = Program::shell(command).at_the_terminal().start(&Stop::new()).map_err(failed)?;
+    let ours = stop.child();
+    let limit = patience.map(|patience| TimeLimit::start(&ours, patience)).transpose().map_err(failed)?;
+    let mut child = Program::shell(command).at_the_terminal().start(&ours).map_err(failed)?;
     let output = child.take_output().expect("nobody took it before");
-    let Some(content) = read_all(output, most).map_err(failed)? else {
+    let printed = read_all(output, most);
+    if stop.raised() {
+        return Err(Error::Said(Kind::Interrupted, format!("stopped while the {what} command ran")));
+    }
+    if limit.is_some_and(|limit| limit.ran_out()) {
+        let seconds = patience.unwrap_or_default().as_secs();
+        let text = format!("the {what} command had not ended after {seconds} s and was ended: see what it waits for");
+        return Err(Error::Said(Kind::Unavailable, text));
+    }
+    let Some(content) = printed.map_err(failed)? else {
         return Err(Error::usage(format!("the {what} command printed far more than a {what}")));
     };
     let status = child.finish().map_err(failed)?.status;
@@ -138,12 +173,23 @@ mod tests {
 
     #[test]
     fn a_command_prints_the_password_and_its_failure_is_one() {
-        let output_of = |command: &str| output_of(OsStr::new(command), "password", 64);
+        let output_of = |command: &str| output_of(OsStr::new(command), "password", 64, None, &Stop::new());
         assert_eq!(output_of("printf 'hunter2\\nmore\\n'").unwrap().expose(), b"hunter2\nmore\n");
         assert!(output_of("yes").unwrap_err().to_string().contains("far more"));
         let error = output_of("echo hunter2; exit 3").unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable);
         assert!(!error.to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_command_that_does_not_end_is_ended() {
+        let output_of =
+            |stop: &Stop| output_of(OsStr::new("sleep 1000"), "password", 64, Some(Duration::from_millis(50)), stop);
+        let error = output_of(&Stop::new()).unwrap_err();
+        assert!(error.kind() == Kind::Unavailable && error.to_string().contains("had not ended"), "{error}");
+        let stop = Stop::new();
+        stop.raise();
+        assert_eq!(output_of(&stop).unwrap_err().kind(), Kind::Interrupted);
     }
 
     #[test]

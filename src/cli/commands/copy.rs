@@ -115,8 +115,8 @@ fn open_both(app: &App, given: &Copy) -> Result<(Context, Context)> {
     let from = app.from(&given.from, &given.opened);
     let (sealed_source, sealed_destination) = (from.sealed()?, app.sealed()?);
     refuse_same(&sealed_source, &sealed_destination)?;
-    let source = sealed_source.unlock(&secrets::unlock(&from.global)?.unlock, Clock::System)?;
-    let destination = sealed_destination.unlock(&secrets::unlock(&app.global)?.unlock, Clock::System)?;
+    let source = sealed_source.unlock(&secrets::unlock(&from.global, &from.stop)?.unlock, Clock::System)?;
+    let destination = sealed_destination.unlock(&secrets::unlock(&app.global, &app.stop)?.unlock, Clock::System)?;
     let destination = app.context_of(destination)?;
     Ok((from.second_context_of(source)?, destination))
 }

@@ -7,6 +7,7 @@ use crate::cli::error::{Error, Result};
 use crate::cli::exit::Exit;
 use crate::cli::print::json::{JsonProblem, JsonSnapshot, problems};
 use crate::cli::print::{human, table};
+use crate::cli::{secrets, terminal};
 use crate::config::{self, Config};
 use crate::job;
 use crate::job::extent::{Extent, Task};
@@ -62,6 +63,10 @@ pub fn run(app: &App, given: &Run) -> Result<Exit> {
         StartedBy::Hand => By::Hand,
     };
     let open = || app.context().map_err(lowered);
+    // From here on a signal leaves an entry that says so; but while a password is typed, Ctrl-C simply ends the program.
+    if secrets::is_given(&app.global) {
+        terminal::heed_signals(&app.stop).map_err(|source| Error::io("listen for signals", source))?;
+    }
     let night = Night {
         config: &config,
         profile: &profile,

@@ -6,7 +6,8 @@ use super::backup::TimeLimit;
 use super::{Error, Result as Answer};
 use crate::base::Stop;
 use crate::base::child::Program;
-use std::io::{self, ErrorKind};
+use std::io;
+use std::thread::Builder;
 use std::time::Duration;
 
 /// How long a command may take where nobody says otherwise.
@@ -88,14 +89,17 @@ fn one(command: &str, variables: &[(&str, String)], timeout: Duration, stop: &St
     let limit = TimeLimit::start(&stop, timeout).map_err(failed)?;
     let program = variables.iter().fold(Program::shell(command), |program, (name, value)| program.env(name, value));
     let mut child = program.start(&stop).map_err(failed)?;
-    let drained = child.take_output().map_or(Ok(0), |mut output| io::copy(&mut output, &mut io::sink()));
-    let ended = child.finish().map_err(failed)?;
-    if limit.ran_out() {
-        return Err(format!("had not ended after {} s and was ended", timeout.as_secs()));
+    // Aside: a daemon that it started may hold its output open for ever, and the command has ended when its shell has.
+    if let Some(mut output) = child.take_output() {
+        let drain = move || io::copy(&mut output, &mut io::sink()).map(drop);
+        Builder::new().name("drain".to_owned()).spawn(drain).map_err(failed)?;
     }
-    match drained {
-        Err(error) if error.kind() != ErrorKind::Other => return Err(format!("could not be listened to: {error}")),
-        _ => {}
+    let ended = child.finish().map_err(failed)?;
+    let ran_out = limit.ran_out();
+    // Nobody listens any more.
+    stop.raise();
+    if ran_out {
+        return Err(format!("had not ended after {} s and was ended", timeout.as_secs()));
     }
     match (ended.stopped, ended.status.success()) {
         (true, _) => Err("was ended, since somebody asked to stop".to_owned()),
@@ -115,6 +119,13 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_daemon_that_a_command_leaves_is_not_waited_for() {
+        let since = std::time::Instant::now();
+        assert_eq!(run(&["sleep 30 & true"], LONG), Ok(()));
+        assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
+    }
 
     fn run(commands: &[&str], timeout: Duration) -> Result<(), String> {
         let commands: Vec<String> = commands.iter().map(|command| (*command).to_owned()).collect();

@@ -383,6 +383,19 @@ fn what_time_alone_brings_is_noticed_between_nights_told_once_and_so_is_its_end(
 }
 
 #[test]
+fn a_history_that_cannot_be_read_is_told_as_that_and_brings_no_other_alert() {
+    let place = nights::place("schedule = \"0 * * * *\"\nalerts.warning.free = \"off\"\n");
+    past_run(&place, 30, Outcome::Done, 1 << 20);
+    let check = || nights::run(&place, &["notify", "check"]).expect(0).text();
+    let before = check();
+    assert!(before.contains("CRITICAL missed") && before.contains("CRITICAL rpo"), "{before}");
+    fs::write(place.path("state/history.sqlite"), "these are not the bytes of a database ".repeat(300)).unwrap();
+    let said = check();
+    assert!(said.contains("web: CRITICAL error: ") && said.contains("history rebuild"), "{said}");
+    assert!(!said.contains("RECOVERED") && !said.contains("CRITICAL rpo"), "{said}");
+}
+
+#[test]
 fn a_snapshot_whose_verification_is_to_come_at_its_own_time_is_no_alert_until_then() {
     let place =
         nights::place("verify.newer_than = \"7d\"\nverify.schedule = \"0 */4 * * *\"\nalerts.warning.free = \"off\"\n");

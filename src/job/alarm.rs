@@ -65,7 +65,12 @@ fn look(profile: &Profile, state_dir: &Path, now: Timestamp) -> (Looked, Open) {
     // No night has run: nothing is known of one, but that the last one may have vanished.
     let past = past::facts(profile, &Outcome::default(), now);
     let now_ns = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX);
-    let ran = past::vanished(profile, now_ns).map(|entry| Ran { errors: vec![gone(&entry)], ..Ran::default() });
+    let unreadable = past::unreadable(profile).map(|error| {
+        let name = &profile.name;
+        format!("{error}: what it says of earlier runs is not known; `keepstone --profile {name} history rebuild` makes it anew")
+    });
+    let wrong = unreadable.or_else(|| past::vanished(profile, now_ns).as_ref().map(gone));
+    let ran = wrong.map(|text| Ran { errors: vec![text], ..Ran::default() });
     let facts = Facts { profile: profile.name.clone(), now, free_bytes: free, ran, ..past };
     let judged = rules::judge(&facts, &profile.rules);
     let mut open = Open::load(state_dir, &profile.name);

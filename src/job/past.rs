@@ -30,12 +30,15 @@ const GRACE_S: i64 = 3600;
 /// Among so many of the newest runs the last one with the rows of tables is looked for.
 const RUNS_WITH_TABLES: usize = 20;
 
-/// What the history says of a profile, and what this night compares with. Without a history, what this night itself says.
+/// What the history says of a profile, and what this night compares with. Without a history, what this night itself says; of
+/// one that cannot be read nobody knows what it says.
 pub fn facts(profile: &Profile, outcome: &Outcome, now: Timestamp) -> Facts {
     let now_ns = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX);
     let folder = profile.state.folder.as_deref();
     let since_ns = Some(now_ns.saturating_sub(DAYS * DAY_NS));
-    let mut entries = read(folder, Filter { since_ns, ..of(profile) }.believed(now_ns));
+    let read_back = try_read(folder, Filter { since_ns, ..of(profile) }.believed(now_ns));
+    let is_known = read_back.is_ok();
+    let mut entries = read_back.unwrap_or_default();
     let own = outcome.entry.as_ref();
     let is_own = |entry: &Entry| own.is_some_and(|own| own.id == entry.id);
     if !entries.iter().any(is_own) {
@@ -52,17 +55,20 @@ pub fn facts(profile: &Profile, outcome: &Outcome, now: Timestamp) -> Facts {
     let is_complete = own.is_some_and(Entry::is_complete);
     let last_complete = earlier.iter().rev().find(|entry| entry.is_complete());
     Facts {
-        missed: Some(missing(profile, &entries, last_night.map(|entry| entry.begun_ns), now_ns)),
+        missed: is_known.then(|| missing(profile, &entries, last_night.map(|entry| entry.begun_ns), now_ns)),
         safe: match safe(profile, &Landmarks::of(&entries, reads_snapshots), now_ns) {
             Some(ns) => Safe::At(local(ns).timestamp()),
-            None => Safe::Never,
+            None if is_known => Safe::Never,
+            None => Safe::Unknown,
         },
         // Of one that goes on nobody knows yet.
-        runs: rate(&|entry| {
-            let counts = entry.is_night() && entry.outcome != history::Outcome::Running;
-            counts.then(|| entry.outcome.is_good())
+        runs: is_known.then(|| {
+            rate(&|entry| {
+                let counts = entry.is_night() && entry.outcome != history::Outcome::Running;
+                counts.then(|| entry.outcome.is_good())
+            })
         }),
-        verified: rate(&|entry| ended(entry, "verify").map(|outcome| outcome == "done")),
+        verified: is_known.then(|| rate(&|entry| ended(entry, "verify").map(|outcome| outcome == "done"))),
         needed_bytes: needed(folder, profile, own, now_ns),
         drill: entries.iter().rev().find_map(|entry| entry.figures.get(figure::RESTORE_MS)).map(Duration::from_millis),
         // What a partial snapshot lacks was not deleted.
@@ -92,8 +98,17 @@ fn of(profile: &Profile) -> Filter {
 
 /// What cannot be read was told when the night wrote its own entry.
 fn read(folder: Option<&Path>, filter: Filter) -> Vec<Entry> {
-    let history = folder.and_then(|folder| History::read(folder).ok().flatten());
-    history.and_then(|history| history.entries(&filter).ok()).unwrap_or_default()
+    try_read(folder, filter).unwrap_or_default()
+}
+
+fn try_read(folder: Option<&Path>, filter: Filter) -> history::Result<Vec<Entry>> {
+    let history = folder.map(History::read).transpose()?.flatten();
+    history.map_or(Ok(Vec::new()), |history| history.entries(&filter))
+}
+
+/// Why the history cannot be read, if so.
+pub fn unreadable(profile: &Profile) -> Option<history::Error> {
+    try_read(profile.state.folder.as_deref(), Filter { newest: Some(1), ..of(profile) }).err()
 }
 
 /// The newest snapshot that is known to come back, or that is complete and whose verification is still to come at its time.

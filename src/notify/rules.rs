@@ -198,9 +198,9 @@ pub struct Facts {
     /// The newest snapshot that is known to come back.
     pub safe: Safe,
     /// The runs of the last time.
-    pub runs: Rate,
+    pub runs: Option<Rate>,
     /// The verifications of the last time.
-    pub verified: Rate,
+    pub verified: Option<Rate>,
     /// What is free for the repository.
     pub free_bytes: Option<u64>,
     /// What the repository will grow by.
@@ -319,9 +319,9 @@ fn verdict(rule: Rule, facts: &Facts, thresholds: &Thresholds) -> Verdict {
         }),
         Rule::Rpo => look(thresholds.rpo, age(facts), too_old),
         Rule::SuccessRate => {
-            look(thresholds.success_rate, Some(facts.runs), |least, rate| low(least, rate, "runs were good"))
+            look(thresholds.success_rate, facts.runs, |least, rate| low(least, rate, "runs were good"))
         }
-        Rule::VerifyRate => look(thresholds.verify_rate, Some(facts.verified), |least, rate| {
+        Rule::VerifyRate => look(thresholds.verify_rate, facts.verified, |least, rate| {
             low(least, rate, "verifications found nothing wrong")
         }),
         Rule::Duration => {

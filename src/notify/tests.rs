@@ -235,8 +235,8 @@ fn well() -> Facts {
         }),
         missed: Some(Missed::No),
         safe: Safe::At(at(NIGHT - 86_400)),
-        runs: Rate { good: 19, all: 20 },
-        verified: Rate { good: 0, all: 9 },
+        runs: Some(Rate { good: 19, all: 20 }),
+        verified: Some(Rate { good: 0, all: 9 }),
         free_bytes: Some(1 << 30),
         needed_bytes: Some(1 << 30),
         drill: Some(Duration::from_secs(1800)),
@@ -265,7 +265,9 @@ fn what_passes_a_threshold_is_one_alert_of_its_severity() {
         (Rule::Rpo, Severity::Critical, "24 h 1 min old", |facts| facts.safe = Safe::At(at(NIGHT - 86_460))),
         (Rule::Rpo, Severity::Critical, "no snapshot that is known", |facts| facts.safe = Safe::Never),
         (Rule::SuccessRate, Severity::Critical, "18 of the last 20", |facts| facts.runs.good = 18),
-        (Rule::VerifyRate, Severity::Critical, "9 of the last 10", |facts| facts.verified = Rate { good: 9, all: 10 }),
+        (Rule::VerifyRate, Severity::Critical, "9 of the last 10", |facts| {
+            facts.verified = Some(Rate { good: 9, all: 10 })
+        }),
         (Rule::Duration, Severity::Warning, "15 min 1 s", |facts| {
             facts.ran.as_mut().unwrap().duration = Some(Duration::from_secs(901));
         }),
@@ -306,7 +308,9 @@ fn what_passes_a_threshold_is_one_alert_of_its_severity() {
 fn a_rate_of_few_and_what_nobody_knows_are_neither_good_nor_bad() {
     let judged = judge(&Facts::default(), &usual());
     assert_eq!(judged.alerts, []);
-    assert_eq!(judged.good, [Rule::SuccessRate, Rule::VerifyRate], "a rate of none is no alarm");
+    assert_eq!(judged.good, [], "what nobody knows is not good either");
+    let none = Facts { runs: Some(Rate::default()), verified: Some(Rate::default()), ..Facts::default() };
+    assert_eq!(judge(&none, &usual()).good, [Rule::SuccessRate, Rule::VerifyRate], "a rate of none is no alarm");
     let mut open = Open::default();
     let bad = Facts { safe: Safe::Never, ..well() };
     assert_eq!(open.settle(&judge(&bad, &usual()), NIGHT, DAY).len(), 1);

@@ -213,6 +213,7 @@ fn a_history_that_cannot_be_used_costs_the_backup_nothing() {
     assert_eq!((&unwritable["outcome"], unwritable["snapshot"].is_object()), (&"done".into(), true));
     let why = unwritable["unwritten"][0]["message"].as_str().unwrap();
     assert!(why.contains("history.sqlite") && why.contains("the backup does without"), "{why}");
+    assert!(why.contains("`keepstone --profile web history rebuild`"), "{why}");
     assert_eq!(sealed(&place).len(), 3, "the record lies in the repository all the same");
     fs::remove_dir(&file).unwrap();
     night(&place, 0);

@@ -146,7 +146,11 @@ impl Annals {
     }
 
     fn trouble(&mut self, night: &Night<'_>, error: &history::Error) {
-        let message = format!("{error}; the backup does without, and its record in the repository says the same");
+        let message = format!(
+            "{error}; the backup does without, and its record in the repository says the same: `keepstone --profile {} history \
+             rebuild` brings it back",
+            night.profile.name
+        );
         self.tell(night, Problem::new("history", message, error.kind()));
     }
 

@@ -425,7 +425,10 @@ fn next(rule: Rule, facts: &Facts) -> String {
         Rule::Maintenance => {
             "look at what it says with `keepstone history show`: the backup itself is as good as ever".to_owned()
         }
-        Rule::Missed => format!("look whether its timer is on, and run `keepstone run {profile}`"),
+        Rule::Missed => format!(
+            "look whether its timer is on, and run `keepstone run {profile}`; if it ran and could not write that down, \
+             `keepstone --profile {profile} history rebuild` brings it back"
+        ),
         Rule::Rpo => {
             format!("run `keepstone run {profile}`, and `keepstone --profile {profile} verify` if nothing is read back")
         }

@@ -483,7 +483,8 @@ fn what_can_wait_waits_for_quiet_hours_to_end_and_a_ping_does_not() {
     ));
     secret(&place, "hook", &receiver.url("/hook"));
     secret(&place, "ping", &receiver.url("/ping"));
-    night(&place, 0);
+    let (_, said) = night(&place, 0);
+    assert!(said.contains("1 message sent through ping; 1 message waiting for the end of quiet hours"), "{said}");
     nights::run(&place, &["notify", "flush"]).expect(0);
     let paths: Vec<String> = receiver.requests().into_iter().map(|request| request.path).collect();
     assert_eq!(paths, ["/ping/start", "/ping"]);

@@ -9,12 +9,12 @@ use super::past;
 use super::post::{Post, addressed, send, summary};
 use crate::base::clock::{Clock, Stopwatch};
 use crate::base::stat::free_bytes;
-use crate::base::{Machine, Problem};
+use crate::base::{Machine, Problem, counted};
 use crate::config::meant::Channel;
 use crate::history::{Entry, VANISHED, figure};
 use crate::notify::alerts::{self, Open};
 use crate::notify::message::{self, About, Message, State};
-use crate::notify::outbox::Tried;
+use crate::notify::outbox::{Outbox, Tried};
 use crate::notify::rules::{self, Facts, Ran};
 use crate::notify::{Error, Way};
 use std::time::Duration;
@@ -59,11 +59,29 @@ impl<'n> Announcer<'n> {
             return;
         }
         let (ended, message, problems) = match told {
-            Ok(tried) => summary(&tried),
+            Ok(tried) => {
+                let (ended, message, problems) = summary(&tried);
+                (ended, self.with_waiting(message, !tried.is_empty()), problems)
+            }
             Err(error) => (Ended::Failed(error.kind()), error.to_string(), Vec::new()),
         };
         let (figures, duration_ms) = (Vec::new(), since.elapsed_ms());
         outcome.phases.push(Phase { name: "announce", ended, message, figures, problems, duration_ms });
+    }
+
+    /// With what waits for the end of quiet hours, which is something to tell too.
+    fn with_waiting(&self, message: String, is_sent: bool) -> String {
+        let profile = self.night.profile;
+        let waiting =
+            profile.state.place().ok().and_then(|folder| Outbox::below(folder).list().ok()).unwrap_or_default();
+        let quiet = waiting.iter().filter(|one| one.quiet && one.message.profile == profile.name).count();
+        match (quiet, is_sent) {
+            (0, _) => message,
+            (quiet, true) => {
+                format!("{message}; {} waiting for the end of quiet hours", counted(quiet as u64, "message"))
+            }
+            (quiet, false) => format!("{} waiting for the end of quiet hours", counted(quiet as u64, "message")),
+        }
     }
 
     fn tell(&self, outcome: &Outcome) -> Result<Vec<Tried>, Error> {

@@ -519,6 +519,15 @@ fn a_task_that_the_profile_says_nothing_of_is_refused() {
 }
 
 #[test]
+fn a_profile_may_be_called_metrics_or_reports() {
+    let place = place("[metrics]\ntextfile = \"HERE/keepstone.prom\"\n");
+    let text = fs::read_to_string(place.path("keepstone.toml")).unwrap();
+    fs::write(place.path("keepstone.toml"), text.replace("[profiles.web]", "[profiles.metrics]")).unwrap();
+    let text = run(&place, &["run", "metrics"]).expect(0).text();
+    assert!(text.contains("written to"), "{text}");
+}
+
+#[test]
 fn metrics_are_written_again_after_a_command_of_a_profile() {
     let place = place("[metrics]\ntextfile = \"HERE/collector/keepstone.prom\"\n");
     fs::create_dir(place.path("collector")).unwrap();

@@ -133,7 +133,8 @@ fn lock(folder: &Path) -> Result<File, Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(folder.join("metrics.lock")).map_err(failed)?;
+    // No profile has a name that begins with a dot, and so none has this lock.
+    let file = options.open(folder.join(".metrics.lock")).map_err(failed)?;
     file.lock().map_err(failed)?;
     Ok(file)
 }

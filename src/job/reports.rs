@@ -235,7 +235,8 @@ type Notes = BTreeMap<String, i64>;
 
 /// Two that come at the same time do not both send.
 fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join("reports.lock");
+    // No profile has a name that begins with a dot, and so none has this lock.
+    let path = folder.join(".reports.lock");
     let failed = |source| Error::io(format!("lock {}", path.display()), source);
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let mut options = OpenOptions::new();

@@ -30,7 +30,8 @@ pub fn place(more: &str) -> Place {
         more.replace("HERE", &at(""))
     );
     fs::write(place.path("keepstone.toml"), text).unwrap();
-    run(&place, &[&["--profile", "web", "init"], &CHEAP[..]].concat()).expect(0);
+    let made = run(&place, &[&["--profile", "web", "init"], &CHEAP[..]].concat()).expect(0).text();
+    assert!(made.trim_end().ends_with(" run web"), "{made}");
     place
 }
 

@@ -331,10 +331,13 @@ fn verdict(rule: Rule, facts: &Facts, thresholds: &Thresholds) -> Verdict {
         Rule::Size => look(thresholds.size, added, |most, added| {
             (added > most).then(|| format!("the night added {}, more than {}", amount(added), amount(most)))
         }),
-        Rule::Savings => look(thresholds.savings, content.zip(added), |least, (content, added)| {
-            let saved = savings(content, added).filter(|saved| *saved < least)?;
-            Some(format!("only {saved:.1} % of the content did not have to be stored, less than {least} %"))
-        }),
+        // Of the first snapshot, and of one that cannot be compared, all has to be stored.
+        Rule::Savings => {
+            look(thresholds.savings, facts.content_before.and(content.zip(added)), |least, (content, added)| {
+                let saved = savings(content, added).filter(|saved| *saved < least)?;
+                Some(format!("only {saved:.1} % of the content did not have to be stored, less than {least} %"))
+            })
+        }
         Rule::Free => look(thresholds.free, facts.free_bytes, |least, free| {
             (free < least).then(|| format!("only {} are free, less than {}", amount(free), amount(least)))
         }),

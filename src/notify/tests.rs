@@ -264,7 +264,9 @@ fn what_passes_a_threshold_is_one_alert_of_its_severity() {
         (Rule::Missed, Severity::Critical, "no run at", |facts| facts.missed = Some(Missed::At(at(NIGHT - 90_000)))),
         (Rule::Rpo, Severity::Critical, "24 h 1 min old", |facts| facts.safe = Safe::At(at(NIGHT - 86_460))),
         (Rule::Rpo, Severity::Critical, "no snapshot that is known", |facts| facts.safe = Safe::Never),
-        (Rule::SuccessRate, Severity::Critical, "18 of the last 20", |facts| facts.runs.good = 18),
+        (Rule::SuccessRate, Severity::Critical, "18 of the last 20", |facts| {
+            facts.runs = Some(Rate { good: 18, all: 20 })
+        }),
         (Rule::VerifyRate, Severity::Critical, "9 of the last 10", |facts| {
             facts.verified = Some(Rate { good: 9, all: 10 })
         }),
@@ -302,6 +304,13 @@ fn what_passes_a_threshold_is_one_alert_of_its_severity() {
         assert!(judged.alerts[0].text.contains(text) && !judged.alerts[0].next.is_empty(), "{:?}", judged.alerts);
         assert!(judge(&facts, &Rules::default()).alerts.is_empty(), "rules that are switched off say nothing");
     }
+}
+
+#[test]
+fn the_first_snapshot_has_nothing_to_save() {
+    let mut first = Facts { content_before: None, ..well() };
+    first.ran.as_mut().unwrap().added_bytes = Some(5 << 30);
+    assert_eq!(judge(&first, &usual()).alerts, []);
 }
 
 #[test]

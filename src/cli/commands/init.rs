@@ -51,7 +51,11 @@ pub fn run(app: &App, given: &Init) -> Result<Exit> {
         next = format!("copy --from {}", human::shell_word(&from.to_string_lossy()));
     }
     let safe = "nothing yet: the repository is empty";
-    app.close(safe, &format!("{by} cannot be recovered; keep it in a second place"), &next);
+    let next = match &app.global.of_profile {
+        Some(name) if like.is_none() => app.config_command(&format!("run {}", human::shell_word(name))),
+        _ => app.command(&next),
+    };
+    app.close_with(safe, &format!("{by} cannot be recovered; keep it in a second place"), &next);
     Ok(Exit::Done)
 }
 

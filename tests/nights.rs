@@ -204,6 +204,11 @@ fn a_second_run_of_a_profile_says_so_and_leaves() {
         "{}",
         second.err
     );
+    let health = run(&place, &["health", "web"]).text();
+    assert!(
+        health.contains("a run has been going on for") && health.contains(&format!("(process {})", child.id())),
+        "{health}"
+    );
     drop(fs::File::options().write(true).open(place.path("hold")).unwrap());
     Run::of(child).expect(0);
     let entries = run(&place, &["history", "--json"]).expect(0).json();

@@ -49,6 +49,15 @@ impl Lock {
     }
 }
 
+/// Which process holds the lock of a profile, as far as its file says: `process 4711`.
+pub fn holder(folder: &Path, profile: &str) -> Option<String> {
+    let file = File::open(folder.join(format!("{profile}.lock"))).ok()?;
+    let held = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    let mut said = String::new();
+    file.take(MAX_BYTES).read_to_string(&mut said).ok()?;
+    said.lines().next().filter(|line| held && !line.is_empty()).map(str::to_owned)
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // The file stays: who would take it away could take away that of somebody who has just opened it.
@@ -70,7 +79,9 @@ mod tests {
         assert_eq!(error.kind(), Kind::Refused);
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
         assert!(Lock::take(&folder, "mail").is_ok(), "another profile is another matter");
+        assert_eq!(holder(&folder, "web"), Some(format!("process {}", std::process::id())));
         drop(first);
+        assert_eq!(holder(&folder, "web"), None);
         assert!(Lock::take(&folder, "web").is_ok());
     }
 }

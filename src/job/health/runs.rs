@@ -5,7 +5,7 @@ use super::{Facts, HOUR_NS, SLACK_NS};
 use crate::config::meant::Drill;
 use crate::db::probe::Check;
 use crate::history::{Entry, Outcome, Phase};
-use crate::job::{due, missed};
+use crate::job::{due, lock, missed};
 
 /// The newest run in which a phase was begun, and what came of it.
 fn last_of<'f>(facts: &'f Facts<'_>, name: &str) -> Option<(&'f Entry, &'f Phase)> {
@@ -46,6 +46,24 @@ pub(super) fn maintained(facts: &Facts<'_>) -> Vec<Check> {
     }]
 }
 
+/// A run that goes on takes no longer.
+const LONG_NS: i64 = 24 * HOUR_NS;
+
+/// A run that goes on: since when, and which process it is.
+fn going_on(facts: &Facts<'_>) -> Option<Check> {
+    const NAME: &str = "running";
+    let running = facts.entries.iter().rfind(|entry| entry.outcome == Outcome::Running)?;
+    let folder = facts.profile.state.folder.as_deref();
+    let holder = folder.and_then(|folder| lock::holder(folder, &facts.profile.name));
+    let process = holder.map_or(String::new(), |holder| format!(" ({holder})"));
+    let age_ns = facts.now_ns.saturating_sub(running.begun_ns);
+    let message = format!("a run has been going on for {}{process}", span(age_ns));
+    Some(match age_ns > LONG_NS {
+        true => Check::failed(NAME, message, "look what it waits for, or end its process: no other run begins before"),
+        false => Check::ok(NAME, message),
+    })
+}
+
 /// How the last runs ended, and whether one is missing.
 pub(super) fn runs(facts: &Facts<'_>) -> Vec<Check> {
     const NAME: &str = "runs";
@@ -57,7 +75,7 @@ pub(super) fn runs(facts: &Facts<'_>) -> Vec<Check> {
         None => {
             Check::warning(NAME, "no run of the profile is known on this machine", "start `keepstone run` by a timer")
         }
-        Some(last) if last.outcome.is_good() => Check::ok(NAME, "the last run did all that it should"),
+        Some(last) if last.outcome.is_good() => Check::ok(NAME, "the last run that ended did all that it should"),
         Some(last) => {
             let why = last.trouble().map_or(String::new(), |why| format!(": {why}"));
             let message = format!("the last run ended as {}{why}", last.outcome.name());
@@ -69,6 +87,7 @@ pub(super) fn runs(facts: &Facts<'_>) -> Vec<Check> {
             }
         }
     });
+    checks.extend(going_on(facts));
     // A run of single tasks that came later does not hide how the night ended, nor does the night hide it.
     if let Some(task) = ended().next_back().filter(|entry| !entry.is_night() && !entry.outcome.is_good()) {
         let why = task.trouble().map_or(String::new(), |why| format!(": {why}"));

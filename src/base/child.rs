@@ -133,6 +133,12 @@ impl Program {
         self
     }
 
+    /// Sharing standard error with us: its errors are shown, not kept.
+    pub fn showing_errors(mut self) -> Program {
+        self.command.stderr(Stdio::inherit());
+        self
+    }
+
     /// Starts it. `stop` ends every wait for it.
     pub fn start(mut self, stop: &Stop) -> io::Result<Child> {
         if !self.at_terminal {

@@ -131,7 +131,10 @@ fn output_of(
     let failed = |source| Error::io(format!("run the {what} command"), source);
     let ours = stop.child();
     let limit = patience.map(|patience| TimeLimit::start(&ours, patience)).transpose().map_err(failed)?;
-    let mut child = Program::shell(command).at_the_terminal().start(&ours).map_err(failed)?;
+    let program = Program::shell(command);
+    // Where nobody can be asked it has a group of its own, so that what it started ends with it.
+    let program = if patience.is_none() { program.at_the_terminal() } else { program.showing_errors() };
+    let mut child = program.start(&ours).map_err(failed)?;
     let output = child.take_output().expect("nobody took it before");
     let printed = read_all(output, most);
     if stop.raised() {

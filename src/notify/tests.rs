@@ -310,7 +310,7 @@ fn what_passes_a_threshold_is_one_alert_of_its_severity() {
 fn the_first_snapshot_has_nothing_to_save() {
     let mut first = Facts { content_before: None, ..well() };
     first.ran.as_mut().unwrap().added_bytes = Some(5 << 30);
-    assert_eq!(judge(&first, &usual()).alerts, []);
+    assert!(judge(&first, &usual()).alerts.iter().all(|alert| alert.rule != Rule::Savings));
 }
 
 #[test]

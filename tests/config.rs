@@ -134,6 +134,26 @@ fn a_broken_config_is_answered_with_every_place_and_what_was_meant() {
 }
 
 #[test]
+fn a_pattern_an_age_and_a_folder_that_every_night_would_refuse_are_refused_at_once() {
+    let place = Place::new();
+    let check = |code: i32| run(&place, &[&CONFIG[..], &["config", "check"]].concat(), no_input()).expect(code).err;
+    for (more, why) in [
+        ("sources.exclude = \"[z\"\n", "[z"),
+        ("sources.iexclude = [\"fine\", \"[z\"]\n", "[z"),
+        ("verify = { newer_than = \"0d\" }\n", "nothing is that young"),
+    ] {
+        write(&place, more);
+        let said = check(2);
+        assert!(said.contains(why) && said.contains("keepstone.toml:"), "{said}");
+    }
+    let text = write(&place, "");
+    let vault = text.lines().find_map(|line| line.strip_prefix("place = ")).unwrap().trim_matches('"').to_owned();
+    fs::write(place.path("keepstone.toml"), format!("state_dir = \"{vault}/state\"\n{text}")).unwrap();
+    let said = check(2);
+    assert!(said.contains("lies within the repository"), "{said}");
+}
+
+#[test]
 fn a_profile_whose_schedule_cannot_meet_its_own_rpo_is_told_with_its_line_and_may_be_used() {
     let place = Place::new();
     let weekly = "schedule = \"0 3 * * SUN\"\nalerts.critical.rpo = \"30h\"\n";

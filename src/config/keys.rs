@@ -10,12 +10,17 @@ use super::{links, values};
 use crate::compress::Level;
 use crate::ops::prune::MaxUnused;
 use crate::ops::retention::Period;
-use crate::ops::select::parse_age;
+use crate::ops::select::{Age, parse_age};
+use crate::source::files::Filter;
 use crate::store::S3Address;
 
 const SIZE_PATTERN: &str = r"^[0-9]+(\.[0-9]+)?\s*([KMGTkmgt]([Ii]?[Bb])?)?$";
 
 static PLAIN: Text = text("a text", "", not_empty);
+static PATTERN: Text = text("a text", "", |text| {
+    not_empty(text)?;
+    Filter::new().add(text.as_bytes()).map_err(|error| error.to_string())
+});
 static PLACE: Text =
     text("the absolute path of a folder, s3://BUCKET/PREFIX or s3:https://HOST/BUCKET/PREFIX", "^(/|s3:)", |place| {
         match S3Address::is_meant(place) {
@@ -53,6 +58,11 @@ static DURATION: Text = Text {
 static AGE: Text = text("an age such as 7d or 24h", r"^([0-9]+(y|m|w|d|h|min|s))+$", |text| {
     parse_age(text).map(drop).map_err(|error| error.to_string())
 });
+static SOME_AGE: Text =
+    text("an age such as 7d or 24h", r"^([0-9]+(y|m|w|d|h|min|s))+$", |text| match parse_age(text) {
+        Ok(age) if age == Age::default() => Err(format!("`{text}` is no time at all: nothing is that young")),
+        read => read.map(drop).map_err(|error| error.to_string()),
+    });
 static YEARS: Text =
     text("an age of a year at least", r"^([0-9]+(y|m|w|d|h|min|s))+$", |text| values::log_age(text).map(drop));
 static PERIOD: Text = text("a period such as 30d or 1y6m", r"^([0-9]+[ymwdh])+$", |text| {
@@ -104,6 +114,7 @@ const NUMBER: Form = Form::Count { least: 0, most: 1_000_000 };
 const WORKERS: Form = Form::Count { least: 1, most: 64 };
 const PATHS: Form = Form::List(&Form::Text(&ABSOLUTE));
 const TEXTS: Form = Form::List(&Form::Text(&PLAIN));
+const PATTERNS: Form = Form::List(&Form::Text(&PATTERN));
 const COMMANDS: Form = Form::List(&Form::Text(&COMMAND));
 
 /// The whole file.
@@ -262,8 +273,8 @@ static SOURCES: Section = Section {
     doc: "What is backed up, all in one snapshot. A source that cannot be read makes the snapshot partial; the others go on.",
     keys: &[
         key("paths", PATHS, "", "Files and directories"),
-        key("exclude", TEXTS, "", "Patterns of what is left out"),
-        key("iexclude", TEXTS, "", "The same, whether letters are large or small"),
+        key("exclude", PATTERNS, "", "Patterns of what is left out"),
+        key("iexclude", PATTERNS, "", "The same, whether letters are large or small"),
         key("exclude_file", PATHS, "", "Files with such patterns, one a line"),
         key("iexclude_file", PATHS, "", "The same, whether letters are large or small"),
         key("exclude_caches", Form::Switch, "false", "Leave out the content of directories with a CACHEDIR.TAG"),
@@ -437,7 +448,7 @@ static VERIFY: Section = Section {
     doc: "What is read back and compared: packs whose turn it is, or all that new snapshots need.",
     keys: &[
         key("schedule", Form::Text(&SCHEDULE), "", DUE),
-        key("newer_than", Form::Text(&AGE), "", "All content of snapshots of this profile that are younger"),
+        key("newer_than", Form::Text(&SOME_AGE), "", "All content of snapshots of this profile that are younger"),
         key("budget", Form::Text(&SIZE), "", "Packs of so many bytes, those that were read longest ago first"),
         key("share", Form::Text(&PART), "", "Such a share of all packs, those that were read longest ago first"),
         key("max_time", Form::Text(&DURATION), "", "Packs for so long, those that were read longest ago first"),

@@ -95,6 +95,7 @@ impl Config {
                 profiles.insert(name.to_owned(), table);
             }
             lay.prices(&mut check);
+            lay.apart(&mut check);
             for (name, table) in &profiles {
                 lay.meaning(&mut check, name, table, parents.contains(name));
             }
@@ -351,6 +352,20 @@ impl<'t> Lay<'t> {
                 && !names.contains(&name.as_str())
             {
                 check.complain(&entry.item.at, unknown("price", name, names.iter().copied()));
+            }
+        }
+    }
+
+    /// Looks whether what the machine remembers lies in no repository, where nobody but keepstone's own objects may lie.
+    fn apart(&self, check: &mut Check<'_>) {
+        let Some(entry) = self.root.get("state_dir") else { return };
+        let Value::Text(state_dir) = &entry.item.value else { return };
+        for (name, repository) in tables(self.root, "repositories") {
+            if let Some(Value::Text(place)) = table_of(repository).get("place").map(|entry| &entry.item.value)
+                && Path::new(state_dir).starts_with(place)
+            {
+                let text = format!("this lies within the repository `{name}` ({place}): name a folder outside of it");
+                check.complain(&entry.item.at, text);
             }
         }
     }

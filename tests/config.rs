@@ -5,6 +5,7 @@ use keepstone::config::describe;
 use keepstone::config::schema::schema;
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
@@ -26,6 +27,7 @@ fn run(place: &Place, args: &[&str], input: &[u8]) -> crate::program::Run {
 fn write(place: &Place, more: &str) -> String {
     let (vault, password) = (place.path("vault"), place.path("password"));
     fs::write(&password, "correct horse\n").unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
     let text = format!(
         "[repositories.main]\nplace = \"{}\"\npassword_file = \"{}\"\n\n[profiles.files]\nrepository = \"main\"\n\
          sources.paths = \"{}\"\n{more}",
@@ -131,6 +133,22 @@ fn a_broken_config_is_answered_with_every_place_and_what_was_meant() {
     assert_eq!(listed[0]["complaints"].as_array().unwrap().len(), 2);
     // No command begins with such a config.
     run(&place, &[&CONFIG[..], &["--profile", "files", "snapshots"]].concat(), no_input()).expect(2);
+}
+
+#[test]
+fn a_password_that_others_can_read_and_a_config_that_they_can_write_are_warnings() {
+    let place = Place::new();
+    write(&place, "");
+    let check = || run(&place, &[&CONFIG[..], &["config", "check"]].concat(), no_input()).expect(0).text();
+    assert!(!check().contains("warning"), "{}", check());
+    let open = |name: &str, mode| fs::set_permissions(place.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    open("password", 0o644);
+    assert!(check().contains("warning: keepstone.toml:3:") && check().contains("chmod 600"), "{}", check());
+    open("password", 0o600);
+    open("keepstone.toml", 0o666);
+    assert!(check().contains("can write keepstone.toml"), "{}", check());
+    let run = run(&place, &[&CONFIG[..], &["run", "files"]].concat(), no_input());
+    assert!(run.err.contains("can write keepstone.toml"), "{}", run.err);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use keepstone::history::{Entry, History, figure};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 /// A place with a repository, two folders and a profile of both, with more in its config.
@@ -17,6 +18,7 @@ pub fn place(more: &str) -> Place {
     fs::create_dir_all(place.path("second")).unwrap();
     fs::write(place.path("second/note"), "to do").unwrap();
     fs::write(place.path("password"), "correct horse\n").unwrap();
+    fs::set_permissions(place.path("password"), fs::Permissions::from_mode(0o600)).unwrap();
     let at = |name: &str| place.path(name).display().to_string();
     let text = format!(
         "state_dir = \"{}\"\n[repositories.main]\nplace = \"{}\"\npassword_file = \"{}\"\ncache_dir = \"{}\"\n\

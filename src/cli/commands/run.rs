@@ -58,6 +58,7 @@ struct JsonPhase<'a> {
 pub fn run(app: &App, given: &Run) -> Result<Exit> {
     let config = Config::load(&app.global.config)?;
     let (profile, channels) = (config.profile(&given.name)?, config.channels());
+    config.exposed().iter().for_each(|exposed| app.look.note(&exposed.message));
     let by = match given.by {
         StartedBy::Schedule => By::Schedule,
         StartedBy::Hand => By::Hand,

@@ -102,6 +102,15 @@ fn a_database_and_files_come_back_from_the_copy_of_a_copy() {
 }
 
 #[test]
+fn a_copy_that_finds_nothing_new_has_done_its_work() {
+    let place = Place::with_snapshot();
+    run(&place, "other", &[], &[&["init", "--from", "vault"], &CHEAP[..]].concat()).expect(0);
+    let copied = run(&place, "other", &[], &["copy", "--from", "vault", "--newer-than", "0h"]).expect(0).text();
+    assert!(copied.contains("0 snapshots"), "{copied}");
+    run(&place, "other", &[], &["copy", "--from", "vault", "--newer-than", "0h", "--tag", "none"]).expect(1);
+}
+
+#[test]
 fn what_is_wrong_with_either_side_is_said_by_its_name() {
     let place = Place::with_snapshot();
     let none: &[(&str, String)] = &[];

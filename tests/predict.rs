@@ -54,6 +54,15 @@ fn a_short_history_says_how_much_is_missing() {
 }
 
 #[test]
+fn another_method_than_the_one_that_was_asked_for_says_so() {
+    let place = place("");
+    nights(&place, 9, |day| 1_000_000 + day as u64, 1 << 40);
+    let by = |method: &str| run(&place, &["predict", "--method", method]).expect(0).text();
+    assert!(by("ets").contains("by theil-sen (there are too few days for ets"), "{}", by("ets"));
+    assert!(!by("theil-sen").contains("too few"));
+}
+
+#[test]
 fn growth_limits_and_costs_are_told_with_an_interval() {
     let place = place("");
     let config = place.path("keepstone.toml");

@@ -96,7 +96,8 @@ pub fn run(app: &App, given: &Copy) -> Result<Exit> {
     let mut wanted = filter(&given.filters);
     wanted.newer_than = given.newer_than.as_deref().map(select::parse_age).transpose()?;
     let listing = select::select_all(&source, &given.snapshots, &wanted)?;
-    if listing.snapshots.is_empty() && listing.damaged.is_empty() {
+    let is_nothing = listing.snapshots.is_empty() && listing.damaged.is_empty();
+    if is_nothing && !has_older(&source, given, &wanted)? {
         let place = human::name(source.repository.store().location().as_bytes());
         return Err(Error::Said(Kind::NotFound, format!("there is no such snapshot in {place}: nothing to copy")));
     }
@@ -108,6 +109,15 @@ pub fn run(app: &App, given: &Copy) -> Result<Exit> {
         false => print_text(app, given, &outcome),
     }
     Ok(if outcome.damage() { Exit::Damage } else { Exit::Done })
+}
+
+/// Whether there are such snapshots, and all are older than is asked for: a copy that finds nothing new has done its work.
+fn has_older(source: &Context, given: &Copy, wanted: &select::Filter) -> Result<bool> {
+    if wanted.newer_than.is_none() {
+        return Ok(false);
+    }
+    let of_any_age = select::Filter { newer_than: None, ..wanted.clone() };
+    Ok(!select::select_all(source, &given.snapshots, &of_any_age)?.snapshots.is_empty())
 }
 
 /// Opens both repositories. What can be said before a password is typed is said first.

@@ -218,6 +218,14 @@ fn ahead<'g>(
     growth.size.as_ref().map(|size| (size, ahead)).map_err(|short| *short)
 }
 
+/// Why another method answers than the one that was asked for.
+fn instead(question: &Question<'_>, method: &str) -> &'static str {
+    match question.outlook.options.method {
+        Method::Ets if method != Method::Ets.name() => " (there are too few days for ets, or none of its models fits)",
+        _ => "",
+    }
+}
+
 fn told(repository: &Repository, size: &Series, ahead: Ahead, question: &Question<'_>) -> Told {
     let days = usize::from(question.given.days);
     let last = ahead.far.ahead(days).map_or(size.newest(), |day| day.likely);
@@ -295,9 +303,10 @@ fn print(app: &App, repository: &Repository, growth: &Growth, question: &Questio
         let (least, most) = (human::bytes(last.least_bytes), human::bytes(last.most_bytes));
         let level = (told.level * 100.0).round();
         let text = format!(
-            "{}, {level} % of futures between {least} and {most}; {a_day} a day, by {}",
+            "{}, {level} % of futures between {least} and {most}; {a_day} a day, by {}{}",
             human::bytes(last.bytes),
-            told.method
+            told.method,
+            instead(question, told.method)
         );
         lines.push(("forecast", format!("{}: {text}", last.date)));
     }

@@ -67,8 +67,10 @@ fn noted(context: &Context, listed: &BTreeMap<PackId, u64>) -> Result<BTreeSet<P
             noted.insert(pack.id);
         }
     }
-    // Of what no segment names the ledger alone tells.
-    noted.extend(listed.keys().filter(|pack| known.is_damaged(pack)));
+    // Of what no segment names the ledger alone tells. For want of an epoch that is what nobody can open.
+    if !context.repository.keyring().lacks_any() {
+        noted.extend(listed.keys().filter(|pack| known.is_damaged(pack)));
+    }
     // What is void and gone was swept.
     let void: BTreeSet<PackId> =
         context.index.packs()?.into_iter().filter(|pack| pack.void).map(|pack| pack.id).collect();

@@ -1,8 +1,8 @@
 //! Starting other programs: dump clients, commands whose output is kept, commands that print a password.
 //!
-//! A child never inherits what opens the repository, and only what a user wrote inherits what opens databases and buckets. It runs in a process group of its own, so that whoever stops it
-//! stops its children too; what it says on standard error is read all the time and its end kept; and nobody who waits
-//! for it is deaf to [`Stop`].
+//! A child never inherits what opens the repository, and only what a user wrote inherits what opens databases and
+//! buckets. It runs in a process group of its own, so that whoever stops it stops its children too; what it says on
+//! standard error is read all the time and its end kept; and nobody who waits for it is deaf to [`Stop`].
 
 use super::stop::{LOOK_EVERY, Stoppable};
 use super::{MemoryFile, Stop};

@@ -133,6 +133,14 @@ impl Record {
         };
         let _ = self.save(context, outcome);
     }
+
+    /// The same for a verb that brings back what its snapshots hold: if that is damaged, they are from then on.
+    pub fn save_failed_reading(mut self, context: &Context, error: &Error) {
+        if error.kind() == Kind::Damaged {
+            self.hurt(context);
+        }
+        self.save_failure(context, error);
+    }
 }
 
 /// A problem as it is stored.

@@ -55,8 +55,8 @@ impl Loaded {
     }
 }
 
-/// Opens all epochs that are sealed under `root`. One that is damaged locks nobody out of what the others open. What one of them holds of others need not be read, so the largest come
-/// first; the listing says which there are.
+/// Opens all epochs that are sealed under `root`. One that is damaged locks nobody out of what the others open. What one of
+/// them holds of others need not be read, so the largest come first; the listing says which there are.
 pub fn load(store: &dyn ObjectStore, repository: RepositoryId, root: &RootKey) -> Result<Loaded> {
     let listed = largest_first(listed(store)?);
     let ahead = Ahead::new(store);

@@ -32,8 +32,8 @@ pub fn probe(
     watch: &Watch,
 ) -> Probe {
     let mut probe = Probe::of(address.label(), "postgres");
-    let address = match address.settled(watch) {
-        Ok(address) => &address.clone(),
+    let address = &match address.settled(watch) {
+        Ok(address) => address,
         Err(error) => {
             probe.checks.push(Check::of_error("connection", &error));
             return probe;
@@ -252,16 +252,13 @@ fn locks(connection: &mut Connection, server: &ServerFacts) -> Result<Check> {
 
 fn sessions(connection: &mut Connection, server: &ServerFacts, workers: u32) -> Result<Check> {
     let needed = workers + MORE_SESSIONS;
-    if let Some((whose, limit, taken)) = limit_of_sessions(connection)?
-        && limit < taken - 1 + i64::from(needed)
-    {
-        let message = format!("{whose} may have {limit} sessions, {} are others', {needed} are needed", taken - 1);
-        let enough = taken - 1 + i64::from(needed);
-        return Ok(Check::failed(
-            "sessions",
-            message,
-            format!("ALTER {whose} CONNECTION LIMIT {enough}, or use fewer workers"),
-        ));
+    if let Some((whose, limit, others)) = limit_of_sessions(connection)? {
+        let enough = others + i64::from(needed);
+        if limit < enough {
+            let message = format!("{whose} may have {limit} sessions, {others} are others', {needed} are needed");
+            let remedy = format!("ALTER {whose} CONNECTION LIMIT {enough}, or use fewer workers");
+            return Ok(Check::failed("sessions", message, remedy));
+        }
     }
     // Ours is among those that are there.
     let free = (server.max_sessions + 1).saturating_sub(server.sessions);
@@ -272,8 +269,8 @@ fn sessions(connection: &mut Connection, server: &ServerFacts, workers: u32) -> 
     })
 }
 
-/// The narrower of the limits that the role and the database have, whose it is, and how many sessions are taken of it, ours
-/// among them. None without such limits; a superuser passes them.
+/// The narrower of the limits that the role and the database have, whose it is, and how many sessions are taken of it
+/// besides ours. None without such limits; a superuser passes them.
 fn limit_of_sessions(connection: &mut Connection) -> Result<Option<(String, i64, i64)>> {
     let sql = "WITH l(kind, name, allowed, taken) AS ( \
                  SELECT 'ROLE', r.rolname, r.rolconnlimit, \
@@ -288,7 +285,7 @@ fn limit_of_sessions(connection: &mut Connection) -> Result<Option<(String, i64,
     let Some(row) = connection.query(sql)?.into_iter().next() else { return Ok(None) };
     let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
     let number = |at: usize| text(at).parse().map_err(|_| connection.strange("a limit of sessions is no number"));
-    Ok(Some((format!("{} {}", text(0), identifier(&text(1))), number(2)?, number(3)?)))
+    Ok(Some((format!("{} {}", text(0), identifier(&text(1))), number(2)?, number(3)? - 1)))
 }
 
 fn blockers(connection: &mut Connection) -> Result<Check> {

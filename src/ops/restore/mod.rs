@@ -136,12 +136,7 @@ pub fn restore(context: &Context, snapshot: &Snapshot, options: &Options) -> Res
     let done = if options.dry_run { run(context, snapshot, options) } else { hooked(context, snapshot, options) };
     match &done {
         _ if session.is_none() => {}
-        Err(error) => {
-            if error.kind() == Kind::Damaged {
-                record.hurt(context);
-            }
-            record.save_failure(context, error);
-        }
+        Err(error) => record.save_failed_reading(context, error),
         Ok(outcome) => {
             if outcome.damage {
                 record.hurt(context);

@@ -78,12 +78,7 @@ pub fn restore_database(context: &Context, snapshot: &Snapshot, options: &Option
     let done = done.map(|outcome| Outcome { duration_ms: since.elapsed_ms(), ..outcome });
     match &done {
         _ if options.validate_only => {}
-        Err(error) => {
-            if error.kind() == Kind::Damaged {
-                record.hurt(context);
-            }
-            record.save_failure(context, error);
-        }
+        Err(error) => record.save_failed_reading(context, error),
         Ok(outcome) => {
             figures(&mut record, outcome);
             save_record(record, context, &outcome.problems());
